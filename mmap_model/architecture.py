@@ -1,0 +1,160 @@
+"""The shape of a CLIP backbone, read from its open_clip configuration without importing torch or open_clip."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmap_model.errors import BackboneError, nearest
+
+LOCAL_DIR = "local-dir:"
+SYMBOLS = "symbols"
+"""Name of the small CLIP that ships with this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """One transformer: ``width`` D, ``layers`` K, ``heads``, hidden width of its MLPs."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+
+    @property
+    def parameters(self) -> int:
+        """Of all blocks: attention, MLP, two LayerNorms, biases included."""
+        d, h = self.width, self.hidden
+        return self.layers * (4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Widths, depths and input sizes of a CLIP with a ViT image tower and a causal text tower."""
+
+    model: str
+    text: Tower
+    image: Tower
+    embed_dim: int
+    context_length: int
+    vocab_size: int
+    image_size: int
+    patch_size: int
+
+    @property
+    def depth(self) -> int:
+        """K: layers that prompts enter, the first ones of both towers."""
+        return min(self.text.layers, self.image.layers)
+
+    @property
+    def patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def parameters(self) -> int:
+        """Exact number of parameters of the whole CLIP, logit scale included."""
+        v, t = self.image.width, self.text.width
+        image = (
+            3 * self.patch_size**2 * v + v + (self.patches + 1) * v + 2 * v + self.image.parameters + 2 * v
+        )
+        text = (self.vocab_size + self.context_length) * t + self.text.parameters + 2 * t
+        return image + v * self.embed_dim + text + t * self.embed_dim + 1
+
+
+def read_architecture(model: str, where: str = "backbone.model") -> Architecture:
+    """Architecture of an open_clip model name, of ``local-dir:DIR``, or of ``symbols``.
+
+    Raises:
+        BackboneError: unknown name, missing file, or a model that cannot be prompted, with the reason.
+    """
+    return parse_architecture(model, model_config(model, where), where)
+
+
+def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
+    """The open_clip ``model_cfg`` of a model name, of ``local-dir:DIR``, or of ``symbols``."""
+    if model == SYMBOLS or model.startswith(LOCAL_DIR):
+        path = model_directory(model) / "open_clip_config.json"
+        if not path.is_file():
+            raise BackboneError(
+                f"{path} does not exist", where=where, fix="give a folder that holds open_clip_config.json"
+            )
+        return dict(json.loads(path.read_text())["model_cfg"])
+    spec = importlib.util.find_spec("open_clip")
+    assert spec is not None and spec.submodule_search_locations, "open_clip_torch is a dependency"
+    folder = Path(spec.submodule_search_locations[0]) / "model_configs"
+    path = folder / f"{model}.json"
+    if not path.is_file():
+        names = [p.stem for p in folder.glob("*.json")] + [SYMBOLS]
+        raise BackboneError(
+            f"no open_clip model is named {model!r}", where=where, fix=nearest(model, names)[:200]
+        )
+    return dict(json.loads(path.read_text()))
+
+
+def model_directory(model: str) -> Path:
+    """Folder of a ``local-dir:`` model or of ``symbols``."""
+    if model == SYMBOLS:
+        return Path(__file__).parent / "symbols" / "clip"
+    return Path(model.removeprefix(LOCAL_DIR)).expanduser()
+
+
+def parse_architecture(model: str, config: dict[str, Any], where: str = "backbone.model") -> Architecture:
+    """Check that ``config`` is a CLIP that prompts can enter, and read its shape."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    reason = _why_not(vision, text, config)
+    if reason:
+        raise BackboneError(
+            f"{model!r} cannot be prompted: {reason}",
+            where=where,
+            fix="use an open_clip ViT with a class token and a causal text tower, such as ViT-B-16-quickgelu",
+        )
+    width, text_width = int(vision["width"]), int(text["width"])
+    return Architecture(
+        model=model,
+        text=Tower(
+            width=text_width,
+            layers=int(text["layers"]),
+            heads=int(text["heads"]),
+            hidden=int(text_width * float(text.get("mlp_ratio", 4.0))),
+        ),
+        image=Tower(
+            width=width,
+            layers=int(vision["layers"]),
+            heads=width // int(vision.get("head_width", 64)),
+            hidden=int(width * float(vision.get("mlp_ratio", 4.0))),
+        ),
+        embed_dim=int(config["embed_dim"]),
+        context_length=int(text.get("context_length", 77)),
+        vocab_size=int(text.get("vocab_size", 49408)),
+        image_size=int(vision["image_size"]),
+        patch_size=int(vision["patch_size"]),
+    )
+
+
+def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any]) -> str | None:
+    if "timm_model_name" in vision:
+        return "its image tower comes from timm, not from open_clip's own VisionTransformer"
+    if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
+        return "its image tower is not a ViT"
+    if "hf_model_name" in text:
+        return "its text tower comes from transformers"
+    if config.get("multimodal_cfg"):
+        return "it is a CoCa model with a caption decoder"
+    if vision.get("pool_type", "tok") != "tok" or vision.get("global_average_pool"):
+        return "its image tower does not pool by the class token"
+    if vision.get("attentional_pool") or vision.get("no_ln_pre") or vision.get("ls_init_value"):
+        return "its image tower has attentional pooling, layer scale or no ln_pre"
+    if vision.get("final_ln_after_pool") or vision.get("input_patchnorm") or vision.get("pos_embed_type"):
+        return "its image tower normalises or positions tokens in a way that is not CLIP's"
+    if text.get("no_causal_mask") or text.get("embed_cls"):
+        return "its text tower is bidirectional or appends a class token"
+    if text.get("pool_type", "argmax") not in ("argmax", "eos"):
+        return "its text tower does not pool at the end-of-text token"
+    if text.get("proj_bias") or text.get("proj_type", "linear") != "linear" or text.get("ls_init_value"):
+        return "its text tower has layer scale or a projection that is not a plain matrix"
+    if config.get("custom_text") or config.get("init_logit_bias") is not None:
+        return "it is a CustomTextCLIP or has a logit bias (SigLIP), which is not CLIP's softmax classifier"
+    return None

@@ -1,0 +1,109 @@
+"""MmAP: multi-modal alignment prompts, group-shared and task-specific (paper, eq. 6-12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING, Literal
+
+from mmap_model.architecture import Architecture
+from mmap_model.configuration import Partition
+from mmap_model.errors import ShapeError
+from mmap_model.methods.base import Method, register
+
+if TYPE_CHECKING:
+    from mmap_model.backbone import Backbone
+    from mmap_model.methods.model import TunedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class MmapSettings:
+    """Shape and initialisation of MmAP; the default is the paper's budget (0.13M at two groups of four tasks).
+
+    Attributes:
+        prompt_length: b, tokens of one prompt (>= 1); each tower sees 2b, group-shared before task-specific.
+        source_rows: m, a divisor of b.
+        source_cols: n, a divisor of gcd(d_l, d_v).
+        source_init: standard deviation of the source prompts P_s (paper: 0.02).
+        scale_init: standard deviation of the scaling matrices M_l, M_v; None starts them at one when m = b and
+            at N(0, 1) when m < b, where equal scales would tie rows for ever. The paper does not say.
+        positions: ``original`` keeps the words' positions and gives prompts none; ``assembled`` numbers the
+            assembled text, prompts included.
+        modules: ``both`` group-shared and task-specific prompts, or only one of them (ablations of Table 3; the
+            grouping probe is ``group`` with one group). Each tower then sees b tokens instead of 2b.
+    """
+
+    prompt_length: int = 14
+    source_rows: int = 14
+    source_cols: int = 128
+    source_init: float = 0.02
+    scale_init: float | None = None
+    positions: Literal["original", "assembled"] = "original"
+    modules: Literal["both", "group", "task"] = "both"
+
+
+class Mmap(Method):
+    name = "mmap"
+    Settings = MmapSettings
+    grouped = True
+
+    def check(self, settings: MmapSettings, architecture: Architecture) -> None:
+        b, m, n = settings.prompt_length, settings.source_rows, settings.source_cols
+        common = gcd(architecture.text.width, architecture.image.width)
+        if b < 1:
+            raise ShapeError(f"{b} is not a prompt length", where="prompt_length", fix="use 1 or more")
+        if m < 1 or b % m:
+            raise ShapeError(
+                f"source_rows={m} does not divide prompt_length={b}", where="source_rows", fix=_choices(b)
+            )
+        if n < 1 or common % n:
+            raise ShapeError(
+                f"source_cols={n} does not divide {common}, the common divisor of the text width "
+                f"{architecture.text.width} and the image width {architecture.image.width}",
+                where="source_cols",
+                fix=_choices(common),
+            )
+
+    def count(self, settings: MmapSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
+        """K·(modules)·(m·n + (b/m)·(d_l/n + d_v/n)): source and scales per layer and module (eq. 6-7)."""
+        self.check(settings, architecture)
+        b, m, n = settings.prompt_length, settings.source_rows, settings.source_cols
+        scales = (b // m) * (architecture.text.width // n + architecture.image.width // n)
+        modules = {"both": groups + tasks, "group": groups, "task": tasks}[settings.modules]
+        return architecture.depth * modules * (m * n + scales)
+
+    def build(
+        self,
+        settings: MmapSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        partitions: Sequence[Partition | None],
+        train_seeds: Sequence[int],
+    ) -> TunedModel:
+        from mmap_model.methods.mmap.module import MmapModel
+
+        self.check(settings, backbone.architecture)
+        assert all(p is not None for p in partitions), "MmAP needs a resolved partition"
+        return MmapModel(
+            settings,
+            backbone,
+            classes=classes,
+            template=template,
+            partitions=[p for p in partitions if p is not None],
+            train_seeds=train_seeds,
+        )
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending."""
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _choices(number: int) -> str:
+    return "use one of " + ", ".join(map(str, divisors(number)))
+
+
+register(Mmap())

@@ -1,0 +1,44 @@
+"""What a method trains: R replicates of T tasks as one batch.
+
+Legend: R replicates, T tasks, B images per task and replicate, C classes (the most of any task), E embedding,
+H, W image size. Set s = r * T + t is the pair (replicate r, task t).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class TunedModel(nn.Module, ABC):
+    """A frozen or trained CLIP seen by the training loop, with a leading replicate axis everywhere.
+
+    Attributes:
+        replicates: R.
+        tasks: T.
+        class_mask: bool [T, C], False where a task has fewer classes than C.
+    """
+
+    replicates: int
+    tasks: int
+    class_mask: Tensor
+
+    @abstractmethod
+    def class_features(self) -> Tensor:
+        """Unit class embeddings, fp32 (or fp64): [R, T, C, E]; rows outside ``class_mask`` are arbitrary, finite."""
+
+    @abstractmethod
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Unit image embeddings, fp32 (or fp64): [R, T, B, E] of normalised pixels [R, T, B, 3, H, W]."""
+
+    @abstractmethod
+    def logit_scale(self) -> Tensor:
+        """exp(logit_scale) of the backbone: 1/τ of eq. 5, a scalar."""
+
+    def logits(self, pixels: Tensor, class_features: Tensor | None = None) -> Tensor:
+        """exp(logit_scale)·cosine (eq. 5), [R, T, B, C]; classes outside ``class_mask`` get -inf."""
+        classes = self.class_features() if class_features is None else class_features
+        scores = self.logit_scale() * self.image_features(pixels) @ classes.transpose(-1, -2)
+        return scores.masked_fill(~self.class_mask[None, :, None, :], -torch.inf)
