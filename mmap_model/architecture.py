@@ -1,4 +1,4 @@
-"""The shape of a CLIP backbone, read from its open_clip configuration without importing torch or open_clip."""
+"""The shape of a CLIP backbone, read from its open_clip configuration; no torch, no open_clip."""
 
 from __future__ import annotations
 

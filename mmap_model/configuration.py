@@ -1,8 +1,8 @@
 """What is trained: points, configurations, splits and cells, as frozen, strict, hashable values.
 
-A *point* is what a search proposes: a method with its settings, a recipe and, for grouped methods, how tasks
-are to be grouped. A *configuration* is a point whose grouping has been resolved to a partition. A *cell* is one
-(configuration, split, seed): the unit of training, of results and of resuming. This module does not import torch.
+A *point* is what a search proposes: a method with its settings, a recipe and, for grouped methods, how
+tasks are to be grouped. A *configuration* is a point whose grouping has been resolved to a partition. A
+*cell* is one (configuration, split, seed): the unit of training, of results and of resuming. No torch here.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Grouping:
     Attributes:
         mode: ``gradient`` (from the probe), ``random`` (keyed by the train seed), ``fixed`` (``partition``),
             ``single`` (all tasks in one group).
-        groups: exact number of groups, or None to let the objective decide. ``tag_mean`` alone fixes the sizes.
+        groups: exact number of groups, or None to let the objective decide.
         similarity: ``dot`` (eq. 8) or ``cosine``.
         space: gradients with respect to the generated ``prompts`` or to the MmAP ``parameters``.
         objective: ``tag_mean``, ``sum`` or ``sum_centered``.
@@ -227,7 +227,7 @@ class Seeds:
 class Cell:
     """One (configuration, split, seed) on one dataset and backbone.
 
-    ``kind`` is ``train`` or ``probe`` (then ``configuration`` is a one-group MmAP and ``snapshot_every`` counts).
+    ``kind`` is ``train`` or ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps).
     ``dataset`` is the manifest hash, ``backbone`` the fingerprint.
     """
 
@@ -254,11 +254,15 @@ class Cell:
     @property
     def key(self) -> str:
         """Content address: what decides the numbers, and nothing else (32 hexadecimal digits)."""
-        return content_key({"recipe_version": RECIPE_VERSION, "cell": self.to_dict()})
+        normalised = Cell.from_dict(self.to_dict())
+        return content_key({"recipe_version": RECIPE_VERSION, "cell": normalised.to_dict()})
 
 
 def canonical_partition(groups: typing.Iterable[typing.Iterable[int]]) -> Partition:
-    """Sort each group, order groups by first member. Raises ConfigurationError unless they are disjoint and cover."""
+    """Sort each group and order groups by first member.
+
+    Raises ConfigurationError unless every task index from 0 on stands in exactly one group.
+    """
     result = tuple(sorted(tuple(sorted(int(t) for t in g)) for g in groups))
     members = sorted(t for g in result for t in g)
     if not members or members != list(range(len(members))) or any(not g for g in result):
@@ -288,7 +292,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], data: dict[str, Any], where: str, **given: Any) -> T:
-    """Build dataclass ``cls`` from a dictionary, strictly: unknown keys and wrong types raise ConfigurationError.
+    """Build dataclass ``cls`` from a dictionary; unknown keys and wrong types raise ConfigurationError.
 
     ``given`` are fields already built. ``where`` prefixes keys in messages, e.g. ``study.yaml: recipe``.
     """
