@@ -8,6 +8,7 @@ tasks are to be grouped. A *configuration* is a point whose grouping has been re
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -300,7 +301,7 @@ def from_plain(cls: type[T], data: dict[str, Any], where: str, **given: Any) -> 
         raise ConfigurationError(
             f"expected a mapping, got {data!r}", where=where, fix="write key: value pairs"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = dict(given)
     for key, value in data.items():
@@ -314,7 +315,19 @@ def from_plain(cls: type[T], data: dict[str, Any], where: str, **given: Any) -> 
     ]
     if missing:
         raise ConfigurationError(f"missing key {missing[0]!r}", where=where, fix=f"add {missing[0]}: …")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ConfigurationError as error:
+        # A dataclass names its keys from where it usually lives; a recipe may also be that of a probe.
+        _, dot, key = (error.where or "").rpartition(".")
+        raise ConfigurationError(
+            error.problem, where=f"{where}{dot}{key * bool(dot)}", fix=error.fix
+        ) from None
+
+
+@functools.cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _with_settings(cls: type[T], data: dict[str, Any], where: str) -> T:
