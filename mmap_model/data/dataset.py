@@ -1,0 +1,177 @@
+"""What a dataset is: a list of tasks, each with class names and labelled images.
+
+Opening a dataset and reading its tasks, labels and manifest needs no torch; only reading images does.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mmap_model.errors import DatasetError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmap_model.data.augment import Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """Which dataset to open.
+
+    Attributes:
+        name: a registered dataset, ``symbols`` or ``folder`` (``<root>/<domain>/<class>/<image>``).
+        root: where its images are; ``symbols`` renders its own and takes none.
+        tasks: the tasks to use, in this order, or None for all of them in the dataset's order.
+    """
+
+    name: str = "symbols"
+    root: str | None = None
+    tasks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """One task: a domain and its class names, as they appear in prompts; label c means ``classes[c]``."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What planning needs to know: tasks, their class lists, images per class, and the manifest hash."""
+
+    name: str
+    tasks: tuple[TaskInfo, ...]
+    images_per_class: tuple[tuple[int, ...], ...]
+    manifest: str
+
+
+class Dataset(ABC):
+    """Tasks with labelled images. Indices are positions within one task, 0 to its number of images - 1.
+
+    Attributes:
+        name: the registered name; part of the key of every draw.
+        tasks: the tasks, in order; class lists may differ between tasks.
+        image_size: side of the square images that `images` returns by default.
+    """
+
+    name: str
+    tasks: tuple[TaskInfo, ...]
+    image_size: int
+
+    @cached_property
+    @abstractmethod
+    def manifest(self) -> str:
+        """Hash of the tasks, class lists and images (32 hexadecimal digits); equal data, equal hash."""
+
+    @abstractmethod
+    def labels(self, task: str) -> npt.NDArray[np.int64]:
+        """Labels of all images of a task, indices into its class list."""
+
+    @abstractmethod
+    def sample_ids(self, task: str) -> Sequence[str]:
+        """A stable name of every image of a task, unique within the task."""
+
+    @abstractmethod
+    def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
+        """The evaluation view: uint8 [n, 3, size, size], RGB; ``size`` defaults to ``image_size``."""
+
+    @abstractmethod
+    def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
+        """What augmentation crops from: uint8 [n, 3, S, S] and the extents int64 [n, 2] (height, width).
+
+        S is the same for every call with the same ``size``; pixels outside an image's extent are padding.
+        """
+
+    @property
+    @abstractmethod
+    def augmentation(self) -> Augmentation:
+        """The random crops and flips this dataset's images bear without losing their class."""
+
+    @cached_property
+    def summary(self) -> DatasetSummary:
+        """What planning needs to know."""
+        counts = tuple(
+            tuple(np.bincount(self.labels(t.name), minlength=len(t.classes)).tolist()) for t in self.tasks
+        )
+        return DatasetSummary(self.name, self.tasks, counts, self.manifest)
+
+    def task(self, name: str) -> TaskInfo:
+        """The task of that name. Raises DatasetError with the nearest known one."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise DatasetError(
+            f"dataset {self.name!r} has no task {name!r}", fix=nearest(name, [t.name for t in self.tasks])
+        )
+
+
+Opener = Callable[[DatasetSpec, Path], Dataset]
+_REGISTRY: dict[str, Opener] = {}
+
+
+def register_dataset(name: str, opener: Opener) -> None:
+    """Add a dataset under a name. Raises DatasetError if the name is taken."""
+    if name in _REGISTRY:
+        raise DatasetError(f"dataset {name!r} is registered twice", fix="choose another name")
+    _REGISTRY[name] = opener
+
+
+def dataset_names() -> tuple[str, ...]:
+    """All registered names, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def open_dataset(spec: DatasetSpec, cache_dir: Path | str | None = None) -> Dataset:
+    """Open a dataset; what it derives once is kept under ``cache_dir`` (default: `default_cache_dir`).
+
+    Raises:
+        DatasetError: unknown name or task, missing root, or files that do not form a dataset.
+    """
+    if spec.name not in _REGISTRY:
+        raise DatasetError(
+            f"unknown dataset {spec.name!r}", where="dataset.name", fix=nearest(spec.name, _REGISTRY)
+        )
+    return _REGISTRY[spec.name](spec, default_cache_dir() if cache_dir is None else Path(cache_dir))
+
+
+def dataset_summary(spec: DatasetSpec, cache_dir: Path | str | None = None) -> DatasetSummary:
+    """Tasks, class lists, images per class and manifest of a dataset, without torch."""
+    return open_dataset(spec, cache_dir).summary
+
+
+def default_cache_dir() -> Path:
+    """``$MMAP_CACHE_DIR``, or ``mmap`` in the user's cache folder."""
+    given = os.environ.get("MMAP_CACHE_DIR")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmap"
+
+
+def choose_tasks(spec: DatasetSpec, known: Sequence[str]) -> tuple[str, ...]:
+    """The tasks ``spec`` asks for, in its order. Raises DatasetError for unknown or repeated ones."""
+    if spec.tasks is None:
+        return tuple(known)
+    if not spec.tasks:
+        raise DatasetError("no task is named", where="dataset.tasks", fix="name tasks, or leave it out")
+    for task in spec.tasks:
+        if task not in known:
+            raise DatasetError(
+                f"{spec.name!r} has no task {task!r}", where="dataset.tasks", fix=nearest(task, known)
+            )
+    if len(set(spec.tasks)) < len(spec.tasks):
+        raise DatasetError(
+            f"{list(spec.tasks)} names a task twice", where="dataset.tasks", fix="name it once"
+        )
+    return tuple(spec.tasks)

@@ -1,0 +1,115 @@
+"""The embedded benchmark as a dataset: 4 domains of 65 glyph classes, 30 images of 32x32 each."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmap_model.configuration import content_key
+from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, choose_tasks, register_dataset
+from mmap_model.data.store import ImageStore, TaskImages, open_or_write
+from mmap_model.errors import DatasetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmap_model.data.augment import Augmentation
+
+
+class SymbolsDataset(Dataset):
+    """Rendered once (some 6 s), then memory-mapped from the cache folder.
+
+    The manifest is the hash of the pixels at hand. A platform whose fonts or floating point render other pixels
+    than the frozen ones gets another manifest and a warning, so its cells never mix with those of others.
+    """
+
+    name = "symbols"
+    image_size = 32
+
+    def __init__(self, spec: DatasetSpec, cache_dir: Path) -> None:
+        from mmap_model.symbols import BENCHMARK_CLASSES, DOMAINS
+
+        if spec.root is not None:
+            raise DatasetError(
+                f"symbols renders its own images, root={spec.root!r} has no use",
+                where="dataset.root",
+                fix="leave it out, or set dataset.name=folder",
+            )
+        self.tasks = tuple(TaskInfo(name, BENCHMARK_CLASSES) for name in choose_tasks(spec, DOMAINS))
+        self._store: ImageStore = open_or_write(cache_dir / f"symbols-{_renderer_hash()}.arrow", _render)
+
+    @cached_property
+    def manifest(self) -> str:
+        hashes = self._store.metadata["sha256"]
+        tasks = [{"name": t.name, "classes": t.classes, "images": hashes[t.name]} for t in self.tasks]
+        return content_key({"dataset": self.name, "tasks": tasks})
+
+    def labels(self, task: str) -> npt.NDArray[np.int64]:
+        return self._store.tasks[self.task(task).name][1]
+
+    def sample_ids(self, task: str) -> Sequence[str]:
+        classes, seen = self.task(task).classes, [0] * len(self.task(task).classes)
+        ids = []
+        for label in self.labels(task).tolist():
+            ids.append(f"{task}/{classes[label]}/{seen[label]:02d}")
+            seen[label] += 1
+        return ids
+
+    def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
+        import torch
+
+        from mmap_model.data.augment import resize
+
+        pixels = self._store.tasks[self.task(task).name][0][indices]
+        native = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return native if size in (None, self.image_size) else resize(native, int(size))
+
+    def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
+        import torch
+
+        return self.images(task, indices), torch.full((len(indices), 2), self.image_size)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Mild crops and no flip: a small crop would remove the glyph, a flip would make another one of it."""
+        from mmap_model.data.augment import Augmentation
+
+        return Augmentation(scale=(0.6, 1.0), ratio=(0.9, 1 / 0.9), flip=False)
+
+
+def _render() -> tuple[Mapping[str, TaskImages], dict[str, Any]]:
+    from mmap_model.symbols import CLIP_DIR, DOMAINS, benchmark_images, frozen
+
+    tasks = {domain: benchmark_images(domain) for domain in DOMAINS}
+    together = hashlib.sha256(b"".join(images.tobytes() for images, _ in tasks.values())).hexdigest()
+    if CLIP_DIR.with_name("frozen.json").exists() and together != frozen()["benchmark_sha256"]:
+        warnings.warn(
+            "the symbols images rendered here differ from the frozen ones (other Pillow, font or processor): "
+            "results are comparable among themselves only",
+            stacklevel=2,
+        )
+    hashes = {domain: hashlib.sha256(images.tobytes()).hexdigest() for domain, (images, _) in tasks.items()}
+    return tasks, {"sha256": hashes}
+
+
+def _renderer_hash() -> str:
+    """Of everything the pixels depend on: the renderer's sources, the glyph list, the font, numpy and Pillow."""
+    from mmap_model.symbols.glyphs import font_path
+
+    folder = Path(__file__).parents[1] / "symbols"
+    files = [*sorted(folder.glob("*.py")), folder / "glyphs.csv", font_path()]
+    digest = hashlib.sha256(f"{version('numpy')} {version('pillow')}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+register_dataset("symbols", SymbolsDataset)
