@@ -1,0 +1,24 @@
+"""Durable records on any file system: cells by content, studies by name. See README.md."""
+
+from orchestrator.ledger.cells import InFlight, Ledger, batch_key
+from orchestrator.ledger.documents import CorruptError
+from orchestrator.ledger.lease import Lease, LeaseError
+from orchestrator.ledger.storage import Storage, StorageError, check_writable, open_storage
+from orchestrator.ledger.study_store import DriverLease, Invocation, StudyStore, TrialRecord
+
+__all__ = [
+    "CorruptError",
+    "DriverLease",
+    "InFlight",
+    "Invocation",
+    "Lease",
+    "LeaseError",
+    "Ledger",
+    "Storage",
+    "StorageError",
+    "StudyStore",
+    "TrialRecord",
+    "batch_key",
+    "check_writable",
+    "open_storage",
+]

@@ -1,0 +1,271 @@
+"""The content-addressed store of finished, failed and in-flight cells.
+
+    cells/<key>/<files>         predictions, prompts, history: written first
+    cells/<key>/record.json     written last, holds the hashes of the files: the commit point
+    cells/<key>/failure.json    why the last attempt failed; goes when the cell finishes
+    cells/<key>/test.json       numbers on the test images, apart from the record: search never reads them
+    inflight/<batch key>        how far a batch of cells is trained, replaced after every epoch
+    claims/<key>/               leases on cells that several trials want at the same time
+    quarantine/                 what was found damaged
+
+A damaged record counts as absent. It is moved aside, never deleted, and named in ``Ledger.damaged``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from mmap_model.configuration import content_key
+from orchestrator.ledger.documents import (
+    CorruptError,
+    decode,
+    decode_state,
+    digest,
+    encode,
+    encode_state,
+    now,
+)
+from orchestrator.ledger.lease import Lease
+from orchestrator.ledger.storage import Storage, open_storage
+
+RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
+
+METRIC_VERSION = 1
+"""Raised by hand whenever a metric of the same predictions would come out otherwise."""
+
+READERS = 16
+"""Records read at the same time: object stores answer in tens of milliseconds, many at once."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """How far a batch is trained.
+
+    Attributes:
+        cells: the cells the batch was built of, as dictionaries, in order.
+        active: keys of those neither failed nor cancelled.
+        epoch: epochs completed.
+        history: per key the reports of epochs 1 to ``epoch``.
+        state: what ``FusedRun.restore`` takes.
+        about: who wrote it: study, trial, invocation, time.
+    """
+
+    cells: tuple[dict[str, Any], ...]
+    active: tuple[str, ...]
+    epoch: int
+    history: dict[str, list[dict[str, Any]]]
+    state: bytes
+    about: dict[str, Any]
+
+
+class Ledger:
+    """Finished and unfinished cells below one storage root.
+
+    Args:
+        root: local path, URI or ``Storage``.
+
+    Attributes:
+        damaged: paths moved to quarantine by this object, with the reason.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | Storage) -> None:
+        self.storage = open_storage(root)
+        self.damaged: list[str] = []
+
+    def get(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
+        """The record of a finished cell; None if it is not finished or its record is damaged.
+
+        Args:
+            key: of the cell.
+            verify: read and hash all its files too; a missing or changed one makes the cell unfinished.
+        """
+        record = self._read_json(f"cells/{key}/{RECORD}", aside=f"cells/{key}")
+        if record is not None and verify:
+            for name, entry in record["files"].items():
+                data = self.storage.read(f"cells/{key}/{name}")
+                if data is None or digest(data) != entry["sha256"]:
+                    self._quarantine(f"cells/{key}", f"{name} is missing or not what was committed")
+                    return None
+        return record
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Records of those of ``keys`` that are finished, read concurrently."""
+        return self._gather(self.get, keys)
+
+    def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+        """Write a finished cell: its files, then the record.
+
+        A cell finishes once: where a whole record exists already (another study trained it meanwhile) nothing
+        is written.
+
+        Args:
+            key: of the cell.
+            record: JSON-able; ``key``, ``files`` and ``finished_at`` are added.
+            files: content by name.
+
+        Returns:
+            True if this call committed the cell.
+        """
+        if self.get(key) is not None:
+            return False
+        entries = self._write_files(key, files)
+        document = {**record, "key": key, "files": entries, "finished_at": now()}
+        document.setdefault("metric_version", METRIC_VERSION)
+        self.storage.write(f"cells/{key}/{RECORD}", encode(document))
+        self.storage.delete(f"cells/{key}/{FAILURE}")
+        return True
+
+    def read_file(self, key: str, name: str, *, of: str = RECORD) -> bytes:
+        """A file of a finished cell (``of=TEST`` for the files of its test record), checked against its hash.
+
+        Raises:
+            CorruptError: the cell is not finished, has no such file, or the file is damaged.
+        """
+        record = self._read_json(f"cells/{key}/{of}", aside=f"cells/{key}/{of}")
+        if record is None or name not in record["files"]:
+            raise CorruptError(f"cell {key} has no committed file {name!r}")
+        data = self.storage.read(f"cells/{key}/{name}")
+        if data is None or digest(data) != record["files"][name]["sha256"]:
+            raise CorruptError(f"{self.storage.locate(f'cells/{key}/{name}')} is not what was committed")
+        return data
+
+    def history(self, key: str) -> list[dict[str, Any]]:
+        """Reports of all epochs of a finished cell, first epoch first."""
+        return list(decode(self.read_file(key, HISTORY))["epochs"])
+
+    def locate(self, key: str) -> str:
+        """Folder of a cell as a path or URI."""
+        return self.storage.locate(f"cells/{key}")
+
+    def finished(self) -> set[str]:
+        """Keys of all cells with a record, by listings alone."""
+        return self._cells_with(RECORD)
+
+    def failed(self) -> set[str]:
+        """Keys of all cells whose last attempt failed, by listings alone."""
+        return self._cells_with(FAILURE)
+
+    def record_failure(self, key: str, error: str, *, traceback: str = "", **about: Any) -> None:
+        """Keep why a cell failed. It counts as failed until it finishes or is trained again."""
+        document = {"key": key, "error": error, "traceback": traceback, "failed_at": now(), **about}
+        self.storage.write(f"cells/{key}/{FAILURE}", encode(document))
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """``{error, traceback, failed_at, …}`` of a cell that failed; None otherwise."""
+        path = f"cells/{key}/{FAILURE}"
+        return self._read_json(path, aside=path)
+
+    def clear_failure(self, key: str) -> None:
+        self.storage.delete(f"cells/{key}/{FAILURE}")
+
+    def commit_test(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Write what a finished cell scored on the test images; replaces an earlier score."""
+        document = {**record, "key": key, "files": self._write_files(key, files), "scored_at": now()}
+        document.setdefault("metric_version", METRIC_VERSION)
+        self.storage.write(f"cells/{key}/{TEST}", encode(document))
+
+    def test(self, key: str) -> dict[str, Any] | None:
+        """The test record of a cell; None if it was never scored. For reports, never for search."""
+        path = f"cells/{key}/{TEST}"
+        return self._read_json(path, aside=path)
+
+    def tests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Test records of those of ``keys`` that have one, read concurrently."""
+        return self._gather(self.test, keys)
+
+    def failures(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Failures of those of ``keys`` that have one, read concurrently."""
+        return self._gather(self.failure, keys)
+
+    def save_inflight(self, state: InFlight) -> str:
+        """Replace the in-flight state of a batch; returns its batch key (of the active cells)."""
+        key = batch_key(state.active)
+        header = {name: value for name, value in vars(state).items() if name != "state"}
+        self.storage.write(f"inflight/{key}", encode_state({**header, "saved_at": now()}, state.state))
+        return key
+
+    def inflight(self, keys: Sequence[str]) -> InFlight | None:
+        """The state of the batch whose active cells are ``keys`` in this order; None if absent or damaged."""
+        path = f"inflight/{batch_key(keys)}"
+        data = self.storage.read(path)
+        if data is None:
+            return None
+        try:
+            header, state = decode_state(data)
+        except CorruptError as error:
+            self._quarantine(path, str(error))
+            return None
+        return InFlight(
+            cells=tuple(header["cells"]),
+            active=tuple(header["active"]),
+            epoch=header["epoch"],
+            history=header["history"],
+            state=state,
+            about=header["about"],
+        )
+
+    def drop_inflight(self, keys: Sequence[str]) -> None:
+        """Forget the state of a batch."""
+        self.storage.delete(f"inflight/{batch_key(keys)}")
+
+    def inflight_batches(self) -> list[str]:
+        """Batch keys that have a state, by one listing."""
+        return self.storage.names("inflight")
+
+    def claim(self, key: str, *, invocation: str = "") -> Lease:
+        """A lease on training ``key``: of workers that want the same cell at once, one computes it."""
+        return Lease(self.storage, f"claims/{key}", invocation=invocation)
+
+    def _write_files(self, key: str, files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+        for name, data in files.items():
+            self.storage.write(f"cells/{key}/{name}", data)
+        return {name: {"sha256": digest(data), "bytes": len(data)} for name, data in files.items()}
+
+    def _cells_with(self, name: str) -> set[str]:
+        suffix = f"/{name}"
+        return {path.removesuffix(suffix) for path in self.storage.files("cells") if path.endswith(suffix)}
+
+    def _read_json(self, path: str, *, aside: str) -> dict[str, Any] | None:
+        data = self.storage.read(path)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except CorruptError as error:
+            self._quarantine(aside, f"{path}: {error}")
+            return None
+
+    def _quarantine(self, path: str, reason: str) -> None:
+        stamp = re.sub(r"\W", "", now())
+        target = f"quarantine/{path.replace('/', '-')}-{stamp}"
+        try:
+            self.storage.move(path, target)
+            message = f"{reason}; moved to {self.storage.locate(target)}"
+        except OSError as error:
+            message = f"{reason}; could not be moved aside: {error}"
+        self.damaged.append(message)
+        logger.warning("Damaged record treated as absent: %s", message)
+
+    def _gather(self, read: Any, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        if self.storage.exclusive:  # a local disk answers at once, threads would only get in each other's way
+            found = [read(key) for key in wanted]
+        else:
+            with ThreadPoolExecutor(min(READERS, len(wanted))) as pool:
+                found = list(pool.map(read, wanted))
+        return {key: record for key, record in zip(wanted, found, strict=True) if record is not None}
+
+
+def batch_key(keys: Sequence[str]) -> str:
+    """Name of a batch: hash of its cell keys in order."""
+    return content_key(list(keys))

@@ -1,0 +1,86 @@
+"""How records are written: JSON with a checksum of itself, and JSON followed by bytes for in-flight states.
+
+A power cut or a full disk can leave a file that is there but not whole. Both forms notice it on reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+_CHECKSUM = "sha256"
+_MAGIC = b"mmap-state-1\n"
+
+
+class CorruptError(Exception):
+    """A file that is not what was written."""
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """JSON with its own checksum under ``sha256``. Numbers that are not finite become null."""
+    plain = finite(document)
+    plain[_CHECKSUM] = digest(_canonical(plain))
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1).encode()
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The document that ``encode`` was given.
+
+    Raises:
+        CorruptError: truncated, not JSON, or changed since.
+    """
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise CorruptError(f"not JSON ({len(data)} bytes): {error}") from error
+    if not isinstance(document, dict) or _CHECKSUM not in document:
+        raise CorruptError("no checksum")
+    claimed = document.pop(_CHECKSUM)
+    if digest(_canonical(document)) != claimed:
+        raise CorruptError("its checksum does not match its content")
+    return document
+
+
+def encode_state(header: dict[str, Any], payload: bytes) -> bytes:
+    """A JSON header and opaque bytes, both under one checksum."""
+    text = json.dumps(finite(header), ensure_ascii=False, allow_nan=False).encode()
+    body = len(text).to_bytes(8, "big") + text + payload
+    return _MAGIC + hashlib.sha256(body).digest() + body
+
+
+def decode_state(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and payload of ``encode_state``. Raises CorruptError."""
+    start = len(_MAGIC) + 32
+    body = data[start:]
+    if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
+        raise CorruptError(f"not a whole in-flight state ({len(data)} bytes)")
+    length = int.from_bytes(body[:8], "big")
+    return json.loads(body[8 : 8 + length]), body[8 + length :]
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """A copy that JSON can hold: tuples become lists, keys text, and numbers that are not finite None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [finite(item) for item in value]
+    return value
+
+
+def now() -> str:
+    """The time as UTC ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

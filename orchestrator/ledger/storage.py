@@ -1,0 +1,280 @@
+"""Where records lie: one small set of operations on a local folder or on any file system of ``pyarrow.fs``.
+
+Paths are relative to the root, with ``/`` between their parts. A write is atomic: a reader sees the old
+content, the new content or nothing, never a part. Names that begin with a dot belong to unfinished writes
+and are never listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmap_model.errors import InputError
+
+
+class StorageError(InputError):
+    """A storage location that cannot be understood, read or written."""
+
+
+class Storage(ABC):
+    """Files below one root.
+
+    Attributes:
+        root: the location as the user would write it again: an absolute path, or a URI.
+        exclusive: ``create`` is decided by the file system. Where it is False two simultaneous callers of
+            ``create`` may both be told True; what is built on it must settle who was last.
+    """
+
+    root: str
+    exclusive: bool
+
+    @abstractmethod
+    def read(self, path: str) -> bytes | None:
+        """Content of a file, or None if there is none."""
+
+    @abstractmethod
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace a file atomically; folders come into being as needed."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless it exists; False if it did."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove a file or a whole folder; nothing happens if there is none."""
+
+    @abstractmethod
+    def move(self, path: str, target: str) -> None:
+        """Rename a file or folder. On object stores a folder is moved file by file."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Sorted names in a folder; empty if it does not exist. One listing, no look at the single files."""
+
+    @abstractmethod
+    def files(self, folder: str) -> Iterator[str]:
+        """Paths, relative to ``folder``, of all files at any depth below it, by listings alone."""
+
+    def locate(self, path: str) -> str:
+        """The absolute path or URI of ``path``, for people and for links."""
+        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+
+
+def open_storage(root: str | os.PathLike[str] | Storage) -> Storage:
+    """Storage at a local path, a ``file://`` URI, or a URI of ``pyarrow.fs`` (s3, gs, abfs, hdfs, fsspec+…).
+
+    Nothing is created or contacted yet.
+
+    Raises:
+        StorageError: the URI is not understood.
+    """
+    if isinstance(root, Storage):
+        return root
+    text = os.fspath(root)
+    if text.startswith("file://"):
+        return LocalStorage(text.removeprefix("file://"))
+    if "://" in text:
+        return ArrowStorage(text)
+    return LocalStorage(text)
+
+
+def check_writable(root: str | os.PathLike[str] | Storage, where: str = "storage") -> None:
+    """Write and remove a small file.
+
+    Raises:
+        StorageError: naming the location, the reason and what to change.
+    """
+    storage = open_storage(root)
+    probe = f".writable-{secrets.token_hex(6)}"
+    try:
+        storage.write(probe, b"")
+        storage.delete(probe)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {storage.root}: {error}",
+            where=where,
+            fix="give a folder or bucket this user may write, e.g. storage=./runs",
+        ) from error
+
+
+class LocalStorage(Storage):
+    """A folder. Writes go to a temporary name and are renamed; ``create`` is an exclusive hard link."""
+
+    exclusive = True
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root).expanduser().absolute()
+        self.root = str(self._root)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return (self._root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._root / path
+        with self._temporary(target, data) as temporary:
+            temporary.replace(target)
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._root / path
+        with self._temporary(target, data) as temporary:
+            try:
+                target.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                return _create_exclusively(target, data)
+        return True
+
+    def delete(self, path: str) -> None:
+        target = self._root / path
+        if target.is_dir() and not target.is_symlink():
+            import shutil
+
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
+
+    def move(self, path: str, target: str) -> None:
+        destination = self._root / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self._root / path).rename(destination)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(n for n in os.listdir(self._root / folder) if not n.startswith("."))  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def files(self, folder: str) -> Iterator[str]:
+        top = str(self._root / folder)
+        for base, folders, names in os.walk(top):
+            folders[:] = [f for f in folders if not f.startswith(".")]
+            prefix = base[len(top) :].lstrip("/")
+            for name in names:
+                if not name.startswith("."):
+                    yield f"{prefix}/{name}" if prefix else name
+
+    @contextlib.contextmanager
+    def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            try:
+                temporary.write_bytes(data)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(data)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _create_exclusively(target: Path, data: bytes) -> bool:
+    try:
+        with target.open("xb") as stream:
+            stream.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+class ArrowStorage(Storage):
+    """A URI of ``pyarrow.fs``. An object appears whole when its upload closes, which is the atomic write.
+
+    File systems with a rename of their own (hdfs) get a temporary name instead. There is no exclusive
+    creation in this interface: ``create`` looks first and then writes.
+    """
+
+    exclusive = False
+
+    def __init__(self, uri: str) -> None:
+        from pyarrow import ArrowInvalid, ArrowNotImplementedError, fs
+
+        try:
+            self._fs, base = fs.FileSystem.from_uri(uri)
+        except (ArrowInvalid, ArrowNotImplementedError, ValueError, ImportError, OSError) as error:
+            raise StorageError(
+                f"{uri!r} cannot be opened: {error}",
+                where="storage",
+                fix="use a local path, or s3://bucket/path, gs://…, abfs://…, hdfs://…",
+            ) from error
+        self._base = base.rstrip("/")
+        self._rename = self._fs.type_name in ("hdfs", "local")
+        self.root = uri.rstrip("/")
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            with self._fs.open_input_stream(self._at(path)) as stream:
+                return bytes(stream.read())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, path: str, data: bytes) -> None:
+        folder, _, name = self._at(path).rpartition("/")
+        target = f"{folder}/.{name}.{secrets.token_hex(6)}" if self._rename else f"{folder}/{name}"
+        try:
+            self._put(target, data)
+        except FileNotFoundError:
+            self._fs.create_dir(folder, recursive=True)
+            self._put(target, data)
+        if self._rename:
+            self._fs.move(target, f"{folder}/{name}")
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.read(path) is not None:
+            return False
+        self.write(path, data)
+        return True
+
+    def delete(self, path: str) -> None:
+        from pyarrow import fs
+
+        info = self._fs.get_file_info(self._at(path))
+        if info.type == fs.FileType.Directory:
+            self._fs.delete_dir(info.path)
+        elif info.type != fs.FileType.NotFound:
+            self._fs.delete_file(info.path)
+
+    def move(self, path: str, target: str) -> None:
+        files = list(self.files(path))
+        for name in files:
+            data = self.read(f"{path}/{name}")
+            if data is not None:
+                self.write(f"{target}/{name}", data)
+        if not files and (data := self.read(path)) is not None:
+            self.write(target, data)
+        self.delete(path)
+
+    def names(self, folder: str) -> list[str]:
+        found = (info.base_name for info in self._list(folder, recursive=False))
+        return sorted(name for name in found if not name.startswith("."))
+
+    def files(self, folder: str) -> Iterator[str]:
+        prefix = len(self._at(folder)) + 1
+        for info in self._list(folder, recursive=True):
+            name = info.path[prefix:]
+            if info.is_file and not any(part.startswith(".") for part in name.split("/")):
+                yield name
+
+    def _list(self, folder: str, *, recursive: bool) -> list[Any]:
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._at(folder), allow_not_found=True, recursive=recursive)
+        return list(self._fs.get_file_info(selector))
+
+    def _put(self, target: str, data: bytes) -> None:
+        with self._fs.open_output_stream(target) as stream:
+            stream.write(data)
+
+    def _at(self, path: str) -> str:
+        return f"{self._base}/{path}" if path else self._base

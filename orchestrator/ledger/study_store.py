@@ -1,0 +1,234 @@
+"""The records of one study: its resolved file, trials, looks at the test images, invocations, driver lease.
+
+studies/<name>/study.json             the resolved study
+studies/<name>/trials/<number>.json   one per trial, replaced as it proceeds
+studies/<name>/baselines.json         keys of the reference rows
+studies/<name>/looks/<time>.json      every look at the test images
+studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
+studies/<name>/driver/<fence>.json    who drives the study now
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmap_model.errors import InputError
+from orchestrator.ledger.cells import READERS
+from orchestrator.ledger.documents import CorruptError, decode, encode, now
+from orchestrator.ledger.lease import Lease, current_fence
+from orchestrator.ledger.storage import Storage, open_storage
+
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """One configuration under search.
+
+    Attributes:
+        number: 0-based, as Optuna counts.
+        state: ``running`` trials are taken up again by the next invocation.
+        params: what Optuna suggested, internal names.
+        distributions: the same names, as ``optuna.distributions.distribution_to_json`` writes them.
+        point: ``Point.to_dict()``.
+        cells: per cell ``{key, split, seed, partition, parameters}``, splits first; known once a worker
+            resolved the partitions.
+        epochs: per epoch ``{epoch, mean, values}``: accuracies of the cells and their replicate mean.
+        value: the objective of a complete trial.
+        parameters: trained parameters of one replicate, the largest if the cells differ.
+        share: ``parameters`` over those of the backbone.
+        error: why it failed.
+        device_seconds: summed over all attempts.
+        attempts: how often it was handed out.
+        fence, invocation: of the driver that wrote this.
+        attributes: anything else a driver wants to find again, JSON-able.
+    """
+
+    number: int
+    state: TrialState = "running"
+    params: dict[str, Any] = field(default_factory=dict)
+    distributions: dict[str, str] = field(default_factory=dict)
+    point: dict[str, Any] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    value: float | None = None
+    parameters: int | None = None
+    share: float | None = None
+    error: str | None = None
+    device_seconds: float = 0.0
+    attempts: int = 0
+    created_at: str = field(default_factory=now)
+    started_at: str | None = None
+    ended_at: str | None = None
+    fence: int = 0
+    invocation: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        return [cell["key"] for cell in self.cells]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrialRecord:
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+
+@dataclass(kw_only=True)
+class Invocation:
+    """One run of a driver.
+
+    Attributes:
+        id: sortable by time.
+        command: what was run.
+        trained: keys of the cells this invocation finished (``trained_now``).
+        reused: keys of the cells it found finished.
+        timing: seconds by part: ``start_up``, ``training``, ``evaluation``, ``per_trial_overhead``, …
+        outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
+        provenance: versions, commit, device.
+    """
+
+    id: str = field(default_factory=lambda: invocation_id())
+    command: str = ""
+    started_at: str = field(default_factory=now)
+    ended_at: str | None = None
+    outcome: str = "running"
+    trained: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+    fence: int = 0
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+class DriverLease(Lease):
+    """The right to drive a study. ``take`` refuses while another driver lives."""
+
+    def __init__(self, storage: Storage, study: str, *, invocation: str = "", **options: Any) -> None:
+        super().__init__(storage, f"studies/{study}/driver", invocation=invocation, **options)
+        self._study = study
+
+    def take(self) -> int:
+        """The fence. Raises LeaseError naming the process that holds the lease, and since when."""
+        return self.acquire(
+            what=f"study {self._study!r}",
+            fix="wait for it or stop it there; if it was killed its lease runs out by itself",
+        )
+
+
+class StudyStore:
+    """Records of the study ``name`` below ``root``. Reading creates nothing."""
+
+    def __init__(self, root: str | os.PathLike[str] | Storage, name: str) -> None:
+        if not re.fullmatch(r"[\w][\w.\-]*", name):
+            raise InputError(
+                f"{name!r} cannot name a study", where="name", fix="use letters, digits, _, - and ."
+            )
+        self.storage = open_storage(root)
+        self.name = name
+        self.damaged: list[str] = []
+        self._folder = f"studies/{name}"
+
+    def exists(self) -> bool:
+        return self.load_study() is not None
+
+    def save_study(self, study: dict[str, Any]) -> None:
+        """Keep the resolved study."""
+        self._write("study.json", {"study": study, "saved_at": now()})
+
+    def load_study(self) -> dict[str, Any] | None:
+        """The resolved study, as it was given to ``save_study``."""
+        document = self._read("study.json")
+        return None if document is None else dict(document["study"])
+
+    def save_trial(self, trial: TrialRecord) -> None:
+        self._write(f"trials/{trial.number}.json", trial.to_dict())
+
+    def load_trial(self, number: int) -> TrialRecord | None:
+        document = self._read(f"trials/{number}.json")
+        return None if document is None else TrialRecord.from_dict(document)
+
+    def load_trials(self) -> list[TrialRecord]:
+        """All trials by number. A damaged record is left out and named in ``damaged``."""
+        return [TrialRecord.from_dict(document) for document in self._read_all("trials")]
+
+    def trial_numbers(self) -> list[int]:
+        """Numbers of all trials, by one listing."""
+        stems = (name.removesuffix(".json") for name in self.storage.names(f"{self._folder}/trials"))
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+    def save_baseline(self, name: str, row: dict[str, Any]) -> None:
+        """Keep a reference row: ``{point, cells, parameters, …}`` under ``zero_shot``, ``zero_step``, …"""
+        rows = self.load_baselines()
+        rows[name] = row
+        self._write("baselines.json", {"rows": rows})
+
+    def load_baselines(self) -> dict[str, dict[str, Any]]:
+        document = self._read("baselines.json")
+        return {} if document is None else dict(document["rows"])
+
+    def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
+        """Record that the test images of ``keys`` were looked at."""
+        stamp = now()
+        name = f"{re.sub(r'[^0-9]', '', stamp)}-{secrets.token_hex(3)}"
+        document = {"time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
+        self._write(f"looks/{name}.json", document)
+
+    def load_looks(self) -> list[dict[str, Any]]:
+        """Every look at the test images, oldest first."""
+        return self._read_all("looks")
+
+    def save_invocation(self, invocation: Invocation) -> None:
+        self._write(f"invocations/{invocation.id}.json", invocation.to_dict())
+
+    def load_invocations(self) -> list[Invocation]:
+        """Every run of a driver, oldest first."""
+        return [Invocation(**document) for document in self._read_all("invocations")]
+
+    def driver_lease(self, *, invocation: str = "", **options: Any) -> DriverLease:
+        return DriverLease(self.storage, self.name, invocation=invocation, **options)
+
+    def fence_valid(self, fence: int) -> bool:
+        """True while no later driver took the study over. Fence 0 stands for work without a driver."""
+        return fence == 0 or current_fence(self.storage, f"{self._folder}/driver") == fence
+
+    def _write(self, path: str, document: dict[str, Any]) -> None:
+        self.storage.write(f"{self._folder}/{path}", encode(document))
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        full = f"{self._folder}/{path}"
+        data = self.storage.read(full)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except CorruptError as error:
+            self.damaged.append(f"{self.storage.locate(full)}: {error}")
+            return None
+
+    def _read_all(self, folder: str) -> list[dict[str, Any]]:
+        names = [n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json")]
+        names.sort(key=lambda name: (len(name), name) if name[:-5].isdecimal() else (0, name))
+        paths = [f"{folder}/{name}" for name in names]
+        if self.storage.exclusive or not paths:
+            documents = [self._read(path) for path in paths]
+        else:
+            with ThreadPoolExecutor(min(READERS, len(paths))) as pool:
+                documents = list(pool.map(self._read, paths))
+        return [document for document in documents if document is not None]
+
+
+def invocation_id() -> str:
+    """A new id: the time, then four random digits."""
+    return f"{re.sub(r'[^0-9]', '', now()[:19])}-{secrets.token_hex(2)}"

@@ -1,0 +1,97 @@
+"""What a driver hands to a worker, and what the worker asks while it works. Light to import."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmap_model.configuration import Point, Seeds, Split, to_plain
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """Cells of one point, to be trained, measured or scored on one slot.
+
+    Attributes:
+        item_id: names the item in every event.
+        study: whose driver asked.
+        trial: number of the trial, or None.
+        purpose: ``search`` trains the point's cells; ``probe`` trains only what its grouping needs to know;
+            ``confirm`` scores finished cells (``cells``) on the test images; ``baseline`` is ``search`` for a
+            reference row (zero-shot, or a point after no step at all).
+        point: ``Point.to_dict()``.
+        splits, seeds: the cells are their product, splits first: ``Split`` and ``Seeds`` as dictionaries.
+        protocol, largest_shots, precision: of the cells.
+        dataset, backbone: ``DatasetSpec`` and ``BackboneSpec`` as dictionaries.
+        storage: root of the ledger.
+        fence: the driver's fencing number; 0 where there is no driver lease.
+        fuse: train the seeds of a split as one batch where the method allows it (``auto``), always, or never.
+        retry_failed: train cells again that failed before; otherwise they are reported as failed.
+        cells: keys to score (``confirm``).
+        test: score the cells on the test images after training too (``baseline``).
+        reason: why the test images are looked at; recorded with the look.
+        invocation: id of the driver's invocation, kept with what it trained.
+        untrained: the point as it is before its first step (``baseline``).
+    """
+
+    item_id: str
+    study: str
+    trial: int | None = None
+    purpose: Literal["search", "probe", "confirm", "baseline"] = "search"
+    point: dict[str, Any]
+    splits: tuple[dict[str, Any], ...]
+    seeds: tuple[dict[str, Any], ...]
+    protocol: Literal["search", "paper"] = "search"
+    largest_shots: int | None = None
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    dataset: dict[str, Any]
+    backbone: dict[str, Any]
+    storage: str
+    fence: int = 0
+    fuse: Literal["auto", "on", "off"] = "auto"
+    retry_failed: bool = False
+    cells: tuple[str, ...] = ()
+    test: bool = False
+    reason: str = ""
+    invocation: str = ""
+    untrained: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("splits", "seeds", "cells"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(to_plain(self))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> WorkItem:
+        return cls(**data)
+
+    @classmethod
+    def of(
+        cls, point: Point, *, splits: tuple[Split, ...], seeds: tuple[Seeds, ...], **fields: Any
+    ) -> WorkItem:
+        """An item from typed values."""
+        return cls(
+            point=point.to_dict(),
+            splits=tuple(to_plain(s) for s in splits),
+            seeds=tuple(to_plain(s) for s in seeds),
+            **fields,
+        )
+
+    def with_(self, **changes: Any) -> WorkItem:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What the driver wants of a running item: stop, or leave cells out from the next epoch on."""
+
+    cancel: bool = False
+    cancelled_keys: frozenset[str] = field(default_factory=frozenset)
