@@ -301,12 +301,12 @@ def from_plain(cls: type[T], data: dict[str, Any], where: str, **given: Any) -> 
         raise ConfigurationError(
             f"expected a mapping, got {data!r}", where=where, fix="write key: value pairs"
         )
-    hints = _type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = dict(given)
     for key, value in data.items():
         if key not in fields:
-            raise ConfigurationError(f"unknown key {key!r}", where=where, fix=nearest(key, fields))
+            raise ConfigurationError(f"unknown key {key!r}", where=f"{where}.{key}", fix=nearest(key, fields))
         values[key] = _convert(hints[key], value, f"{where}.{key}")
     missing = [
         n

@@ -1,0 +1,26 @@
+"""Studies: what a user describes in one file, validated before anything starts. No torch, no Ray."""
+
+from orchestrator.study.errors import StudyError
+from orchestrator.study.identity import check_rerun, differences, identity
+from orchestrator.study.load import build_study, load_study, packaged_studies, read_source, study_from_plain
+from orchestrator.study.model import Search, Slots, Study, Tracking
+from orchestrator.study.plan import StudyPlan, load_plan, plan_study
+
+__all__ = [
+    "Search",
+    "Slots",
+    "Study",
+    "StudyError",
+    "StudyPlan",
+    "Tracking",
+    "build_study",
+    "check_rerun",
+    "differences",
+    "identity",
+    "load_plan",
+    "load_study",
+    "packaged_studies",
+    "plan_study",
+    "read_source",
+    "study_from_plain",
+]

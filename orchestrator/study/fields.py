@@ -1,0 +1,78 @@
+"""mmap_model's frozen dataclasses as fields of a study, validated by their own rules and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from mmap_model.backbone_spec import BackboneSpec
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split, from_plain
+from mmap_model.data.dataset import DatasetSpec
+from orchestrator.study.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Annotation: build the dataclass from a mapping through ``from_plain``, errors keyed from ``where``."""
+
+    where: str
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The inner schema only describes the field (JSON schema); mmap_model's own rules validate.
+        return core_schema.no_info_wrap_validator_function(self._validator(source), handler(source))
+
+    def _validator(self, source: type) -> Callable[[Any, Any], Any]:
+        def validate(value: Any, _: Any) -> Any:
+            return (
+                value
+                if isinstance(value, source)
+                else from_plain(cast("type[Any]", source), value, self.where)
+            )
+
+        return validate
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _to_splits(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(
+        v if isinstance(v, Split) else from_plain(Split, v, f"splits.{i}") for i, v in enumerate(value)
+    )
+
+
+def _to_seeds(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(parse_seed(v, f"seeds.{i}") for i, v in enumerate(value))
+
+
+def parse_seed(value: Any, where: str) -> Seeds:
+    """One seed: a number sets both the draw and the training; ``{draw, train}`` sets them apart."""
+    if isinstance(value, Seeds):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        seeds = Seeds.both(value)
+    elif isinstance(value, dict):
+        seeds = from_plain(Seeds, value, where)
+    else:
+        raise StudyError(f"{value!r} is not a seed", where=where, fix="use a number, or {draw: 1, train: 2}")
+    if min(seeds.draw, seeds.train) < 0:
+        raise StudyError(f"{value!r} is negative", where=where, fix="use 0 or more")
+    return seeds
+
+
+ToTuple = BeforeValidator(_to_tuple)
+DatasetField = Annotated[DatasetSpec, Plain("dataset")]
+BackboneField = Annotated[BackboneSpec, Plain("backbone")]
+RecipeField = Annotated[Recipe, Plain("recipe")]
+GroupingField = Annotated[Grouping, Plain("grouping")]
+SplitsField = Annotated[tuple[Split, ...], BeforeValidator(_to_splits)]
+SeedsField = Annotated[tuple[Seeds, ...], BeforeValidator(_to_seeds)]

@@ -1,0 +1,257 @@
+"""The study: one file, validated strictly. Rules that join several keys stand beside them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from mmap_model.backbone_spec import BackboneSpec
+from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split, from_plain, to_plain
+from mmap_model.data.dataset import DatasetSpec
+from mmap_model.methods import get_method
+from orchestrator.study.errors import StudyError
+from orchestrator.study.fields import (
+    BackboneField,
+    DatasetField,
+    GroupingField,
+    RecipeField,
+    SeedsField,
+    SplitsField,
+    ToTuple,
+)
+from search_spaces import Space, build_space
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class SpaceItem(BaseModel):
+    """One search space: its ``name`` (or ``my_module:MySpace``, ``file.py:MySpace``) and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    name: str
+    """A registered search space, or the Python path of your own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def build(self, where: str) -> Space:
+        """The space. Raises InputError for an unknown name or option."""
+        return build_space(self.name, dict(self.model_extra or {}), where)
+
+
+class Search(Strict):
+    """How the space is searched, and for how long."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """``grid`` goes through every point and needs a space without continuous parameters."""
+    trials: int = Field(default=20, ge=1)
+    """Configurations to try. May be raised on a rerun."""
+    seed: int = Field(default=1, ge=0)
+    """Of the sampler; trial i draws from (seed, i)."""
+    scheduler: Literal["asha", "none"] = "none"
+    """``asha`` stops weak trials early, though not before 60 % of the epochs."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """Of asha: one in so many trials passes a rung."""
+    max_params: int | None = Field(default=None, ge=1)
+    """Most trained parameters of a configuration, counted at the largest number of groups it can come to."""
+    preset: bool = True
+    """Try the paper's configuration first, each value the nearest that the space offers."""
+    enqueue: Annotated[tuple[dict[str, Any], ...], ToTuple] = ()
+    """Points to try next, by parameter names; what one leaves out is as in the paper's."""
+    per_split: bool = False
+    """Not available: one search serves the mean over all splits."""
+
+    @field_validator("per_split")
+    @classmethod
+    def _one_search(cls, value: bool) -> bool:
+        if value:
+            raise StudyError(
+                "one search cannot rank each split by itself",
+                where="search.per_split",
+                fix="run one study per split: name=… 'splits=[{shots: 3}]'",
+            )
+        return value
+
+
+class Slots(Strict):
+    """The resident workers that train."""
+
+    count: Literal["auto"] | int = "auto"
+    """Number of slots; ``auto`` takes what the machine or cluster has."""
+    cpus: float = Field(default=1, gt=0)
+    """Cores of one slot."""
+    gpus: Literal["auto"] | float = "auto"
+    """GPUs of one slot, or a fraction of one; ``auto`` is one where there are GPUs, else none."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of one slot's arithmetic; null: its cores."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.count != "auto" and self.count < 1:
+            raise StudyError(
+                f"{self.count} is no number of slots", where="slots.count", fix="use auto, or 1 or more"
+            )
+        if self.gpus != "auto" and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
+            raise StudyError(
+                f"{self.gpus} GPUs cannot be given to a slot",
+                where="slots.gpus",
+                fix="use auto, 0, a fraction such as 0.5, or a whole number",
+            )
+        return self
+
+
+class Tracking(Strict):
+    """Where runs are shown."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null: $MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``."""
+
+    @property
+    def resolved_uri(self) -> str:
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+class Study(Strict):
+    """A study: what is searched, on which data, how it is measured, and where it runs."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    """Names the study everywhere: its records, its MLflow experiment."""
+    description: str = ""
+    """For people: the command, the expected time, the measured result."""
+
+    dataset: DatasetField = DatasetSpec()
+    """The tasks and their images."""
+    backbone: BackboneField = BackboneSpec()
+    """The frozen CLIP."""
+    method: str = "mmap"
+    """A registered tuning method."""
+    settings: Any = Field(default_factory=dict, validate_default=True)
+    """The method's own settings that are not searched."""
+    recipe: RecipeField = Recipe()
+    """How a cell is trained."""
+    grouping: GroupingField | None = Field(default=None, validate_default=True)
+    """How tasks are put into groups, for methods that group."""
+    space: Annotated[tuple[SpaceItem, ...], ToTuple] = ()
+    """The search spaces, composed in this order; none: a single configuration."""
+
+    protocol: Literal["search", "paper"] = "search"
+    """``search`` keeps validation images apart; ``paper`` trains on k shots and tests on all the rest."""
+    splits: SplitsField = (Split(shots=6),)
+    """How much is labelled; the objective is the mean over them."""
+    largest_shots: int | None = None
+    """Shots before the validation images begin; null: the most of ``splits``."""
+    seeds: SeedsField = (Seeds.both(1), Seeds.both(2), Seeds.both(3))
+    """Replicates of every configuration and split."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """Of the backbone; prompts and losses are fp32 also under bf16."""
+    fuse: Literal["auto", "on", "off"] = "auto"
+    """Train the seeds of a split as one batch where the method allows it."""
+
+    search: Search = Search()
+    slots: Slots = Slots()
+    finalists: int = Field(default=3, ge=0)
+    """How many of the best by validation are scored on test at the end."""
+    storage: str = Field(default="runs", min_length=1)
+    """Folder, or s3:// and the like, of all records."""
+    tracking: Tracking = Tracking()
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        return get_method(value).name
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _own_settings(cls, value: Any, info: ValidationInfo) -> Any:
+        if "method" not in info.data:
+            return value
+        kind = get_method(info.data["method"]).Settings
+        return value if isinstance(value, kind) else from_plain(kind, value, "settings")
+
+    @field_validator("grouping", mode="after")
+    @classmethod
+    def _grouping_of_method(cls, value: Grouping | None, info: ValidationInfo) -> Grouping | None:
+        method = get_method(info.data.get("method", "mmap"))
+        if value is not None and not method.grouped:
+            raise StudyError(
+                f"method {method.name!r} groups no tasks", where="grouping", fix="remove grouping"
+            )
+        return Grouping() if value is None and method.grouped else value
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        self._check_splits()
+        self._check_seeds()
+        written = [key for space in self.spaces() for key in space.writes()]
+        if self.search.scheduler == "asha" and "recipe.epochs" in written:
+            raise StudyError(
+                "asha compares trials at equal epochs, so recipe.epochs cannot be searched",
+                where="search.scheduler",
+                fix="use scheduler: none, or fix recipe.epochs",
+            )
+        if self.protocol == "paper" and written:
+            raise StudyError(
+                "protocol paper has no validation images to search by",
+                where="protocol",
+                fix="search with protocol: search, then use paper with a fixed configuration (space: [])",
+            )
+        return self
+
+    def _check_splits(self) -> None:
+        if not self.splits:
+            raise StudyError("no split is given", where="splits", fix="write splits: [{shots: 6}]")
+        if len(set(self.splits)) < len(self.splits):
+            raise StudyError("a split is given twice", where="splits", fix="keep each split once")
+        most = max((s.shots for s in self.splits if s.shots is not None), default=None)
+        if self.largest_shots is not None and most is not None and self.largest_shots < most:
+            raise StudyError(
+                f"{self.largest_shots} is less than the {most} shots of splits",
+                where="largest_shots",
+                fix=f"use {most} or more, or null",
+            )
+
+    def _check_seeds(self) -> None:
+        if not self.seeds:
+            raise StudyError("no seed is given", where="seeds", fix="write seeds: [1, 2, 3]")
+        repeated = [s.label for s in self.seeds if self.seeds.count(s) > 1]
+        if repeated:
+            raise StudyError(f"seed {repeated[0]} is given twice", where="seeds", fix="keep each seed once")
+
+    def spaces(self) -> tuple[Space, ...]:
+        """The search spaces with their options."""
+        return tuple(item.build(f"space.{i}") for i, item in enumerate(self.space))
+
+    @property
+    def point(self) -> Point:
+        """The fixed part, from which searched points start."""
+        return Point(method=self.method, settings=self.settings, recipe=self.recipe, grouping=self.grouping)
+
+    @property
+    def shots_before_validation(self) -> int | None:
+        """``largest_shots``, or the most shots of ``splits``; None if all splits are percentages."""
+        if self.largest_shots is not None:
+            return self.largest_shots
+        return max((s.shots for s in self.splits if s.shots is not None), default=None)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Every key with its value, JSON-ready; ``Study.model_validate`` reads it back."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SpaceItem):
+        return {"name": value.name, **_plain(value.model_extra or {})}
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return to_plain(value)

@@ -1,0 +1,161 @@
+"""A study made concrete: checked against backbone, data and machine before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmap_model.architecture import Architecture, read_architecture
+from mmap_model.backbone_spec import fingerprint_of
+from mmap_model.configuration import Grouping
+from mmap_model.data import DatasetSummary, dataset_summary
+from mmap_model.errors import InputError
+from mmap_model.methods import get_method
+from mmap_model.methods.mmap import MmapSettings
+from orchestrator.study.errors import StudyError
+from orchestrator.study.load import build_study, read_source
+from orchestrator.study.machine import SlotLayout, lay_out, this_machine
+from orchestrator.study.model import Study
+from orchestrator.study.source import override
+from search_spaces import SearchSpace, Size
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a driver needs to run a study.
+
+    Attributes:
+        study: the validated study.
+        architecture: of its backbone.
+        data: tasks, class lists and manifest of its dataset.
+        space: its search space, valid by construction.
+        size: how many points that holds.
+        trials: configurations to try, no more than the space holds.
+        first: Optuna parameters of the points to try first, in order.
+        slots: how many workers with what each; None on a cluster, where Ray decides.
+    """
+
+    study: Study
+    architecture: Architecture
+    data: DatasetSummary
+    space: SearchSpace
+    size: Size
+    trials: int
+    first: tuple[dict[str, Any], ...]
+    slots: SlotLayout | None
+
+    @property
+    def cells_per_trial(self) -> int:
+        return len(self.study.splits) * len(self.study.seeds)
+
+    @property
+    def backbone_parameters(self) -> int:
+        """Of the whole CLIP: what shares are relative to."""
+        return self.architecture.parameters
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the backbone's weights (may read them, or load them once per machine)."""
+        return fingerprint_of(self.study.backbone)
+
+    def label_budget(self) -> dict[str, tuple[int, int]]:
+        """Labelled images per class and task that a split uses: (training, validation), by split label.
+
+        Scarce classes have fewer; percentages are taken of each class and are not listed.
+        """
+        most = self.study.shots_before_validation
+        held = min(most, 4) if most is not None and self.study.protocol == "search" else 0
+        return {s.label: (s.shots, held) for s in self.study.splits if s.shots is not None}
+
+
+def plan_study(study: Study) -> StudyPlan:
+    """Check a study against its backbone, its data and this machine.
+
+    Raises:
+        InputError: naming the key, the value and what to change.
+    """
+    architecture = read_architecture(study.backbone.model)
+    data = dataset_summary(study.dataset)
+    _check_images(study, data)
+    tasks = len(data.tasks)
+    _check_grouping(study.grouping, architecture, tasks)
+    space = SearchSpace(
+        study.spaces(),
+        study.point,
+        architecture=architecture,
+        tasks=tasks,
+        max_params=study.search.max_params,
+    )
+    size = space.size()
+    if study.search.sampler == "grid" and size.continuous:
+        next(space.points())
+    bounded = not size.continuous and size.exact
+    return StudyPlan(
+        study=study,
+        architecture=architecture,
+        data=data,
+        space=space,
+        size=size,
+        trials=min(study.search.trials, size.points) if bounded else study.search.trials,
+        first=_first(study, space),
+        slots=None if os.environ.get("RAY_ADDRESS") else lay_out(study.slots, this_machine()),
+    )
+
+
+def load_plan(name_or_path: str, overrides: Iterable[str] = ()) -> StudyPlan:
+    """``load_study`` and ``plan_study``, with every error located in the file."""
+    source = override(read_source(name_or_path), overrides)
+    study = build_study(source)
+    try:
+        return plan_study(study)
+    except InputError as error:
+        raise source.located(error) from None
+
+
+def _first(study: Study, space: SearchSpace) -> tuple[dict[str, Any], ...]:
+    points = [space.preset()] if study.search.preset else []
+    for index, values in enumerate(study.search.enqueue):
+        params = space.params(values, f"search.enqueue.{index}")
+        if params not in points:
+            points.append(params)
+    return tuple(points)
+
+
+def _check_images(study: Study, data: DatasetSummary) -> None:
+    shots = study.shots_before_validation
+    if shots is None:
+        return
+    for task, counts in zip(data.tasks, data.images_per_class, strict=True):
+        if max(counts) <= shots:
+            raise StudyError(
+                f"{shots} shots leave nothing to test in task {task.name!r}: its largest class has "
+                f"{max(counts)} images",
+                where="splits" if study.largest_shots is None else "largest_shots",
+                fix=f"use fewer than {max(counts)} shots",
+            )
+
+
+def _check_grouping(grouping: Grouping | None, architecture: Architecture, tasks: int) -> None:
+    if grouping is None:
+        return
+    if grouping.partition is not None and sum(map(len, grouping.partition)) != tasks:
+        raise StudyError(
+            f"{[list(g) for g in grouping.partition]} does not partition the dataset's {tasks} tasks",
+            where="grouping.partition",
+            fix=f"name every task index from 0 to {tasks - 1} exactly once",
+        )
+    probe = grouping.probe
+    if grouping.mode == "gradient" and not probe.same:
+        shape = MmapSettings(
+            prompt_length=probe.prompt_length,
+            source_rows=probe.source_rows,
+            source_cols=probe.source_cols,
+            scale_init=probe.scale_init,
+        )
+        try:
+            get_method("mmap").check(shape, architecture)
+        except InputError as error:
+            raise type(error)(error.problem, where=f"grouping.probe.{error.where}", fix=error.fix) from None
