@@ -1,8 +1,8 @@
 """Random resized crops of a whole batch at once, as two batched matrix products.
 
 Legend: N images, S side of the stored canvas, size side of the result. Cropping and bicubic resizing are
-linear and separable, so one image's view is ``rows @ image @ columns.T`` with small weight matrices [size, S];
-this is the antialiased bicubic filter of Pillow (a = -0.5), on any device, without a loop over images.
+linear and separable: one image's view is ``rows @ image @ columns.T`` with small weight matrices [size, S].
+This is the antialiased bicubic filter of Pillow (a = -0.5), on any device, without a loop over images.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Few-shot draws: which images of a task train, validate and test.
 
-One permutation per (dataset, task, class, draw seed) orders the images of a class. With k shots, largest k of the
-study K, and r = min(K, 4) images reserved for validation:
+One permutation per (dataset, task, class, draw seed) orders the images of a class. With k shots, the largest
+k of the study K, and r = min(K, 4) images reserved for validation:
 
     [ train: first k | unused: up to K | validation: first min(k, 4) of r | test: the rest ]
 
-so the shots nest (1 ⊂ 3 ⊂ 6 ⊂ 12) and every k is tested on the same images. A class of fewer than K + r + 1 images
-gives, in this order of need: one image to test, one to train, one to validate, then train up to K, then validation
-up to r. A percentage p of a class of n images means k = max(1, round(p·n/100)) for that class.
+so the shots nest (1 ⊂ 3 ⊂ 6 ⊂ 12) and every k is tested on the same images. A class of fewer than K + r + 1
+images gives, in this order of need: one image to test, one to train, one to validate, then train up to K,
+then validation up to r. A percentage p of a class of n images means k = max(1, round(p·n/100)).
 
 The ``paper`` protocol trains on the first k (leaving at least one image) and tests on all the rest.
 """

@@ -28,7 +28,7 @@ EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp
 class FolderDataset(Dataset):
     """Domains and classes are the sorted folder names; ``_`` in a class name reads as a space.
 
-    The manifest hashes relative paths and file sizes, not pixels: hashing millions of images would take hours.
+    The manifest hashes relative paths and file sizes, not pixels: reading millions of images takes hours.
     """
 
     name = "folder"

@@ -1,4 +1,4 @@
-"""Images of several tasks in one Arrow IPC file: written once under a lock, then memory-mapped by every process."""
+"""Images of several tasks in one Arrow IPC file, written once and memory-mapped by every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random streams keyed by names: equal keys give equal numbers whatever was drawn before, in whatever order."""
+"""Random streams keyed by names: equal keys give equal numbers, whatever was drawn before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def stream(*key: str | int) -> np.random.Generator:
-    """A Philox generator keyed by the SHA-256 of ``key``; ``("a", 1)`` and ``("a", "1")`` are different keys."""
+    """A Philox generator keyed by the SHA-256 of ``key``; ``("a", 1)`` and ``("a", "1")`` differ."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class SymbolsDataset(Dataset):
     """Rendered once (some 6 s), then memory-mapped from the cache folder.
 
-    The manifest is the hash of the pixels at hand. A platform whose fonts or floating point render other pixels
-    than the frozen ones gets another manifest and a warning, so its cells never mix with those of others.
+    The manifest is the hash of the pixels at hand. A platform whose fonts or floating point render other
+    pixels than the frozen ones gets another manifest and a warning: its cells never mix with others'.
     """
 
     name = "symbols"
@@ -79,7 +79,7 @@ class SymbolsDataset(Dataset):
 
     @property
     def augmentation(self) -> Augmentation:
-        """Mild crops and no flip: a small crop would remove the glyph, a flip would make another one of it."""
+        """Mild crops and no flip: a small crop would remove the glyph, a flip make another of it."""
         from mmap_model.data.augment import Augmentation
 
         return Augmentation(scale=(0.6, 1.0), ratio=(0.9, 1 / 0.9), flip=False)
@@ -101,7 +101,7 @@ def _render() -> tuple[Mapping[str, TaskImages], dict[str, Any]]:
 
 
 def _renderer_hash() -> str:
-    """Of everything the pixels depend on: the renderer's sources, the glyph list, the font, numpy and Pillow."""
+    """Of what the pixels depend on: the renderer's sources, the glyph list, the font, numpy and Pillow."""
     from mmap_model.symbols.glyphs import font_path
 
     folder = Path(__file__).parents[1] / "symbols"
