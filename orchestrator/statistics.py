@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean over n seeds, sample standard deviation (ddof 1), t-interval; None where n = 1 leaves them open."""
+    """Mean over n seeds, sample standard deviation (ddof 1), t-interval; None where n = 1 leaves it open."""
 
     mean: float
     std: float | None
@@ -44,7 +44,7 @@ def summarize(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
     return Summary(mean, std, n, mean - half, mean + half)
 
 
-def seed_means(values: Mapping[tuple[Hashable, Hashable], float]) -> dict[Hashable, float]:
+def seed_means(values: Mapping[tuple[Any, Any], float]) -> dict[Any, float]:
     """One value per seed: the mean over splits of ``values[(split, seed)]``.
 
     A seed that lacks one of the splits is left out, so that every mean is over the same splits.
@@ -58,28 +58,26 @@ def seed_means(values: Mapping[tuple[Hashable, Hashable], float]) -> dict[Hashab
     }
 
 
-def objective(values: Mapping[tuple[Hashable, Hashable], float | None]) -> float | None:
+def objective(values: Mapping[tuple[Any, Any], float | None]) -> float | None:
     """Mean over splits of the mean over seeds of task means; None if any replicate is missing or failed."""
     present = {key: value for key, value in values.items() if value is not None and math.isfinite(value)}
     if not values or len(present) < len(values):
         return None
-    by_split: dict[Hashable, list[float]] = {}
+    by_split: dict[Any, list[float]] = {}
     for (split, _), value in present.items():
         by_split.setdefault(split, []).append(value)
     return math.fsum(math.fsum(v) / len(v) for v in by_split.values()) / len(by_split)
 
 
 def paired_difference(
-    a: Mapping[Hashable, float], b: Mapping[Hashable, float], confidence: float = CONFIDENCE
+    a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = CONFIDENCE
 ) -> Summary | None:
     """Summary of a − b over the seeds both have; None if they share none."""
     shared = [seed for seed in a if seed in b]
     return summarize([a[seed] - b[seed] for seed in shared], confidence) if shared else None
 
 
-def separable(
-    a: Mapping[Hashable, float], b: Mapping[Hashable, float], confidence: float = CONFIDENCE
-) -> bool:
+def separable(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = CONFIDENCE) -> bool:
     """Whether the paired t-interval of a − b leaves out zero; fewer than two shared seeds: False."""
     difference = paired_difference(a, b, confidence)
     if difference is None or difference.low is None or difference.high is None:

@@ -138,10 +138,10 @@ class Lease:
         """Take the lease and start the heartbeat; the live holder if there is one, None on success."""
         assert not self.fence, "this lease is held already"
         while True:
-            current = read_holding(self._storage, self._folder)
+            fence = current_fence(self._storage, self._folder) + 1
+            current = _read(self._storage, self._folder, fence - 1)
             if current and not current.released and self._is_live(current):
                 return current
-            fence = current_fence(self._storage, self._folder) + 1
             self._acquired_at = now()
             if not self._storage.create(self._path(fence), self._content(fence)):
                 continue
@@ -248,7 +248,10 @@ def current_fence(storage: Storage, folder: str) -> int:
 
 def read_holding(storage: Storage, folder: str) -> Holding | None:
     """The current holding, released or not; None if there never was one or its file is damaged."""
-    fence = current_fence(storage, folder)
+    return _read(storage, folder, current_fence(storage, folder))
+
+
+def _read(storage: Storage, folder: str, fence: int) -> Holding | None:
     data = storage.read(f"{folder}/{fence}.json") if fence else None
     if data is None:
         return None

@@ -1,0 +1,224 @@
+"""Cells trained together: resumed where they were, saved after every epoch, committed once."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmap_model.configuration import Cell
+from orchestrator.engine import Engine, Report, Run
+from orchestrator.ledger import InFlight, Ledger
+from orchestrator.provenance import provenance
+
+History = dict[str, list[dict[str, Any]]]
+
+
+class Superseded(Exception):
+    """Another driver took the study over: what this worker does no longer counts."""
+
+
+class Interruption(Exception):
+    """The driver wants the work stopped; the last saved epoch stays."""
+
+
+class Batch:
+    """The unfinished cells of one (point, split), or one of them where replicates are not fused.
+
+    Args:
+        cells: unfinished, in order.
+        family: all cells of the (point, split), finished ones included: a state of all of them is preferred,
+            because only the same batch goes on bit for bit.
+        engine, ledger: what trains and what records.
+        about: study, trial, invocation: kept with states and records.
+        grouping: by key, how its partition was found; kept with its record.
+        is_valid: False once another driver took over.
+
+    Attributes:
+        history: per key the reports of the epochs behind it, each with its ``epoch``.
+        failed: per key the error of cells that failed here.
+        trained: epochs trained here, not restored.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        family: Sequence[Cell],
+        engine: Engine,
+        ledger: Ledger,
+        *,
+        about: dict[str, Any],
+        grouping: dict[str, dict[str, Any]],
+        is_valid: Callable[[], bool],
+    ) -> None:
+        self.cells = list(cells)
+        self._engine = engine
+        self._ledger = ledger
+        self._about = about
+        self.grouping = grouping
+        self._is_valid = is_valid
+        self._saved = self._find_state(family)
+        self._built = self.cells
+        self._run: Run | None = None
+        self._epochs: Iterator[Report] | None = None
+        self._last = self.cells[0].configuration.recipe.epochs
+        self.history: History = {cell.key: [] for cell in self.cells}
+        self.failed: dict[str, str] = {}
+        self._cancelled: frozenset[str] = frozenset()
+        self.trained = 0
+        self.save_seconds = 0.0
+        if self._saved is not None:
+            self._built = [Cell.from_dict(cell) for cell in self._saved.cells]
+            self.history.update(self._saved.history)
+
+    @property
+    def keys(self) -> list[str]:
+        """Of its unfinished cells."""
+        return [cell.key for cell in self.cells]
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed, restored ones included."""
+        if self._run is not None:
+            return self._run.epoch
+        return self._saved.epoch if self._saved is not None else 0
+
+    @property
+    def active(self) -> list[str]:
+        """Keys still to be finished that neither failed nor were cancelled."""
+        if self._run is None:
+            return [key for key in self.keys if key not in self.failed and key not in self._cancelled]
+        alive = set(self._run.active) - self.failed.keys()
+        return [key for key in self.keys if key in alive]
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to train."""
+        return self.epoch >= self._last or not self.active
+
+    def advance(self, should_stop: Callable[[], bool]) -> None:
+        """Train one epoch and save the state. An error fails this batch's cells, not the caller.
+
+        Raises:
+            Interruption: ``should_stop`` said so; the state of the last whole epoch is kept.
+            Superseded: another driver took over.
+            MemoryError: the device's memory did not hold the batch; no cell counts as failed yet.
+        """
+        try:
+            run = self._start()
+            if self._epochs is None:
+                self._epochs = run.epochs(should_stop)
+            epoch, reports = next(self._epochs)
+        except Exception as error:
+            if self._engine.is_interruption(error):
+                raise Interruption from error
+            if type(error).__name__ == "OutOfMemoryError":
+                raise MemoryError(str(error)) from error
+            self.fail(error)
+            return
+        self.trained += 1
+        for key, report in reports.items():
+            self.history.setdefault(key, []).append({"epoch": epoch, **report})
+        for key, error_text in run.failed.items():
+            if key not in self.failed:
+                self._fail(key, error_text)
+        self._save(run)
+
+    def cancel(self, keys: frozenset[str]) -> None:
+        """Leave cells out from the next epoch on. The saved state of the whole batch stays as it is."""
+        self._cancelled |= keys
+        if self._run is not None:
+            for key in self._cancelled.intersection(self._run.active):
+                self._run.cancel(key)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Commit the cells that reached the last epoch; returns their records. The in-flight state goes.
+
+        Raises:
+            Superseded: another driver took over.
+        """
+        if not self.active:
+            return {}
+        try:
+            run = self._start()
+            results = run.finish()
+        except Exception as error:
+            self.fail(error)
+            return {}
+        self._check()
+        records = {}
+        for cell in self.cells:
+            if cell.key not in results:
+                continue
+            record, files = self._record(cell, results[cell.key])
+            self._ledger.commit(cell.key, record, files)
+            records[cell.key] = record
+        self._ledger.drop_inflight(self.active)
+        self._ledger.drop_inflight([cell.key for cell in self._built])
+        return records
+
+    def _find_state(self, family: Sequence[Cell]) -> InFlight | None:
+        whole = [cell.key for cell in family]
+        if set(self.keys) <= set(whole) and (state := self._ledger.inflight(whole)) is not None:
+            return state
+        return self._ledger.inflight(self.keys) if self.keys != whole else None
+
+    def _start(self) -> Run:
+        if self._run is None:
+            self._run = self._engine.start(self._built)
+            if self._saved is not None:
+                self._run.restore(self._saved.state)
+                self._saved = None
+            self.cancel(self._cancelled)
+        return self._run
+
+    def _save(self, run: Run) -> None:
+        started = time.perf_counter()
+        self._check()
+        if run.active:
+            state = InFlight(
+                cells=tuple(cell.to_dict() for cell in self._built),
+                active=tuple(run.active),
+                epoch=run.epoch,
+                history=self.history,
+                state=run.state(),
+                about=self._about,
+            )
+            self._ledger.save_inflight(state)
+        self.save_seconds += time.perf_counter() - started
+
+    def _record(self, cell: Cell, result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+        from orchestrator.ledger.cells import HISTORY
+        from orchestrator.ledger.documents import encode
+
+        history = self.history[cell.key]
+        metrics = {name: value for name, value in result["metrics"].items() if name != "history"}
+        last = {name: value for name, value in history[-1].items() if name not in ("epoch", "seconds")}
+        record = {
+            "cell": cell.to_dict(),
+            "epochs": history[-1]["epoch"],
+            "metrics": {**last, **metrics},
+            "parameters": result["parameters"],
+            "seconds": result["seconds"],
+            "grouping": self.grouping.get(cell.key),
+            "fused_with": [other.key for other in self._built if other.key != cell.key],
+            "provenance": {**provenance(), **result["versions"], "device": self._engine.device},
+            **self._about,
+        }
+        return record, {**result["files"], HISTORY: encode({"epochs": history})}
+
+    def fail(self, error: Exception) -> None:
+        """Record every cell that is still active as failed with ``error``."""
+        text = "".join(traceback.format_exception(error))
+        for key in self.active:
+            self._fail(key, f"{type(error).__name__}: {error}", text)
+        self._epochs = iter(())
+
+    def _fail(self, key: str, error: str, trace: str = "") -> None:
+        self.failed[key] = error
+        self._ledger.record_failure(key, error, traceback=trace, epoch=self.epoch, **self._about)
+
+    def _check(self) -> None:
+        if not self._is_valid():
+            raise Superseded

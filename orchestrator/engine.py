@@ -1,0 +1,234 @@
+"""What the workbench needs of the science, as an interface, and the real thing behind it.
+
+The interface is small so that ordering, resuming and recording can be tested without training anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, from_plain
+
+if TYPE_CHECKING:
+    from mmap_model.backbone import Backbone
+    from mmap_model.data import Dataset
+    from mmap_model.data.dataset import DatasetSummary
+
+Report = tuple[int, dict[str, dict[str, Any]]]
+"""An epoch's number (1-based) and what it measured, by cell key."""
+
+
+class Run(Protocol):
+    """One batch of cells in training. See ``mmap_model.training.FusedRun``."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def active(self) -> Sequence[str]: ...
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]: ...
+    def state(self) -> bytes: ...
+    def restore(self, state: bytes) -> None: ...
+    def cancel(self, key: str) -> None: ...
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Per key ``{metrics, parameters, seconds, versions, files}``; ``files`` are bytes by name."""
+        ...
+
+
+class Engine(Protocol):
+    """A dataset and a backbone, and what can be done with them."""
+
+    @property
+    def manifest(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tasks(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    def load(self) -> None:
+        """Load backbone and data now rather than at the first need."""
+        ...
+
+    def start(self, cells: Sequence[Cell]) -> Run: ...
+    def is_interruption(self, error: Exception) -> bool:
+        """Whether ``error`` says that ``should_stop`` ended an epoch."""
+        ...
+
+    def fuses(self, point: Point) -> bool:
+        """Whether replicates of the point may be trained as one batch."""
+        ...
+
+    def count(self, configuration: Configuration) -> int:
+        """Exact number of trained parameters of one replicate."""
+        ...
+
+    def probe(self, point: Point) -> Configuration:
+        """What has to be trained to learn the point's grouping."""
+        ...
+
+    def resolve(
+        self, grouping: Grouping, gram: bytes | None, train_seed: int
+    ) -> tuple[Partition, dict[str, Any]]:
+        """The partition, and a JSON-able report of how it was found."""
+        ...
+
+    def score_test(
+        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]]
+    ) -> dict[str, dict[str, Any]]:
+        """Per key ``{metrics, files}`` of saved prompts on the test images."""
+        ...
+
+
+class ModelEngine:
+    """The engine of ``mmap_model``. Creating it loads nothing; keys need neither torch nor images.
+
+    Args:
+        dataset, backbone: ``DatasetSpec`` and ``BackboneSpec`` as dictionaries.
+        device: a torch device.
+        precision: of the backbone's weights: ``fp64`` loads doubles, everything else single precision.
+        threads: of torch on the CPU; None leaves them as they are.
+        cache_dir: where prepared data is kept.
+    """
+
+    def __init__(
+        self,
+        dataset: dict[str, Any],
+        backbone: dict[str, Any],
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        threads: int | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        from mmap_model.backbone_spec import BackboneSpec
+        from mmap_model.data import DatasetSpec
+
+        self._dataset_spec = from_plain(DatasetSpec, dataset, "dataset")
+        self._backbone_spec = from_plain(BackboneSpec, backbone, "backbone")
+        self._precision = precision
+        self._threads = threads
+        self._cache_dir = cache_dir
+        self.device = device
+
+    @cached_property
+    def summary(self) -> DatasetSummary:
+        from mmap_model.data import dataset_summary
+
+        return dataset_summary(self._dataset_spec, self._cache_dir)
+
+    @property
+    def tasks(self) -> int:
+        return len(self.summary.tasks)
+
+    @cached_property
+    def manifest(self) -> str:
+        return self.summary.manifest
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from mmap_model.backbone_spec import fingerprint_of
+
+        return fingerprint_of(self._backbone_spec)
+
+    def load(self) -> None:
+        assert self._backbone.fingerprint == self.fingerprint, "the loaded backbone is another one"
+        assert self._dataset.manifest == self.manifest, "the opened dataset is another one"
+
+    def start(self, cells: Sequence[Cell]) -> Run:
+        from mmap_model.training import FusedRun
+
+        return _ModelRun(FusedRun(list(cells), self._backbone, self._dataset, device=self.device))
+
+    def is_interruption(self, error: Exception) -> bool:
+        from mmap_model.training import Interrupted
+
+        return isinstance(error, Interrupted)
+
+    def fuses(self, point: Point) -> bool:
+        from mmap_model.methods import get_method
+
+        return get_method(point.method).fuses
+
+    def count(self, configuration: Configuration) -> int:
+        from mmap_model.architecture import read_architecture
+        from mmap_model.methods import get_method
+
+        return get_method(configuration.method).count(
+            configuration.settings,
+            read_architecture(self._backbone_spec.model),
+            tasks=self.tasks,
+            groups=len(configuration.partition or ()),
+        )
+
+    def probe(self, point: Point) -> Configuration:
+        from mmap_model.grouping import probe_configuration
+
+        assert point.grouping is not None, "only a grouped point has a probe"
+        return probe_configuration(point.grouping, point, tasks=self.tasks)
+
+    def resolve(
+        self, grouping: Grouping, gram: bytes | None, train_seed: int
+    ) -> tuple[Partition, dict[str, Any]]:
+        from mmap_model.grouping import GramStack, resolve_partition
+
+        grams = None if gram is None else GramStack.from_bytes(gram)
+        resolved = resolve_partition(grouping, grams, tasks=self.tasks, train_seed=train_seed)
+        return resolved.partition, resolved.to_dict()
+
+    def score_test(
+        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]]
+    ) -> dict[str, dict[str, Any]]:
+        from mmap_model.training import score_test
+
+        return dict(score_test(list(cells), files, self._backbone, self._dataset, device=self.device))
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        import torch
+
+        from mmap_model.backbone import load_backbone
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        dtype = torch.float64 if self._precision == "fp64" else torch.float32
+        return load_backbone(self._backbone_spec, device=self.device, dtype=dtype)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        from mmap_model.data import open_dataset
+
+        return open_dataset(self._dataset_spec, self._cache_dir)
+
+
+class _ModelRun:
+    """A ``FusedRun`` behind the plain dictionaries of ``Run``."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.restore: Callable[[bytes], None] = run.restore
+        self.state: Callable[[], bytes] = run.state
+        self.cancel: Callable[[str], None] = run.cancel
+
+    @property
+    def epoch(self) -> int:
+        return int(self._run.epoch)
+
+    @property
+    def active(self) -> Sequence[str]:
+        return tuple(self._run.active)
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        return dict(self._run.failed)
+
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]:
+        for report in self._run.epochs(should_stop=should_stop):
+            yield report.epoch, report.cells
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        return {key: dict(vars(result)) for key, result in self._run.finish().items()}

@@ -1,0 +1,52 @@
+"""What a number came from: versions, commit, threads. Says nothing about the host."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "mmap-orchestrator")
+
+
+def provenance() -> dict[str, Any]:
+    """``{python, versions, commit, threads}`` of this process; ``commit`` only in a checkout."""
+    return {**_fixed(), "threads": os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())}
+
+
+@cache
+def _fixed() -> dict[str, Any]:
+    return {"python": platform.python_version(), "versions": _versions(), "commit": _commit()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The checked-out commit of this software, with ``+`` if tracked files were changed; None outside git."""
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
