@@ -1,7 +1,7 @@
 """Random ingredients of an image: pose, colours, noise fields. Arrays are float32 in 0..1 on a CANVAS² grid.
 
-Images must have the same bytes on every machine, so pixel arithmetic is restricted to + - * / min max and to Pillow's
-integer filters: no exp, pow, matmul or reductions, whose last bit depends on the processor.
+Images must have the same bytes on every machine, so pixel arithmetic is restricted to + - * / min max and to
+Pillow's integer filters: no exp, pow, matmul or reductions, whose last bit depends on the processor.
 """
 
 import math
@@ -19,7 +19,7 @@ IMAGE_SIZE = 32
 
 
 def posed(glyph: Glyph, rng: np.random.Generator) -> Image.Image:
-    """The glyph at a random rotation (±18°), size (64–88 % of the canvas), aspect and shift; "L", CANVAS², 255 = ink."""
+    """The glyph, "L" of CANVAS², 255 = ink, rotated (±18°), scaled (64–88 % of the side), shifted."""
     angle = math.radians(rng.uniform(-18, 18))
     length = rng.uniform(0.64, 0.88) * CANVAS
     scale_x = INK_SIZE / length * rng.uniform(0.93, 1.07)
@@ -63,7 +63,7 @@ def blurred(image: Image.Image, radius: float) -> Image.Image:
 
 
 def noise(rng: np.random.Generator, cells: int, channels: int = 1) -> Floats:
-    """Smooth random field in 0..1 with this many cells along a side, [CANVAS, CANVAS] or [CANVAS, CANVAS, channels]."""
+    """Smooth random field in 0..1 with this many cells along a side, [CANVAS, CANVAS(, channels)]."""
     grid = rng.integers(0, 256, (cells, cells) if channels == 1 else (cells, cells, channels), dtype=np.uint8)
     return coverage(Image.fromarray(grid).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC))
 
@@ -85,7 +85,7 @@ def luminance(rgb: Floats) -> float:
 def colour_pair(
     rng: np.random.Generator, contrast: float, low: float = 0.0, high: float = 1.0
 ) -> tuple[Floats, Floats]:
-    """Ink and ground colours whose luminance differs by at least `contrast` (at most 64 draws; then black and white)."""
+    """Ink and ground colours of at least this luminance difference (black and white after 64 draws)."""
     for _ in range(64):
         ink, ground = colour(rng, low, high), colour(rng, low, high)
         if abs(luminance(ink) - luminance(ground)) >= contrast:
@@ -106,7 +106,8 @@ def stripes(rng: np.random.Generator, period: float, degrees: float) -> Floats:
         math.sin(angle) / period
     )
     phase = phase + np.float32(rng.uniform(0, 1))
-    return np.abs(phase - np.floor(phase) - np.float32(0.5)) * np.float32(2)
+    wave: Floats = np.abs(phase - np.floor(phase) - np.float32(0.5)) * np.float32(2)
+    return wave
 
 
 def to_image(canvas: Floats) -> npt.NDArray[np.uint8]:

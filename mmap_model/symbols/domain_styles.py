@@ -1,4 +1,4 @@
-"""The four benchmark domains. Each takes a posed glyph ("L", CANVAS²) and a generator, and returns [CANVAS, CANVAS, 3] in 0..1."""
+"""The four benchmark domains: a posed glyph ("L", CANVAS²) to a picture [CANVAS, CANVAS, 3] in 0..1."""
 
 import math
 
@@ -22,7 +22,7 @@ from mmap_model.symbols.canvas import (
 
 
 def clipart(ink: Image.Image, rng: np.random.Generator) -> Floats:
-    """Flat saturated fill inside a dark outline on a flat light ground, sometimes on a badge or with a hard shadow."""
+    """Flat saturated fill, dark outline, flat light ground; sometimes a badge or a hard shadow."""
     fill, ground = colour_pair(rng, 0.2, 0.25, 1.0)
     fill = fill.copy()
     fill[rng.integers(3)] = 0.05 + 0.2 * rng.random(dtype=np.float32)
@@ -50,11 +50,12 @@ def painting(ink: Image.Image, rng: np.random.Generator) -> Floats:
     canvas = canvas + (strokes - np.float32(0.5))[..., None] * np.float32(0.2)
     levels = np.float32(rng.integers(5, 9))
     canvas = np.floor(canvas * levels + np.float32(0.5)) / levels
-    return canvas + (stripes(rng, 4, 45) - np.float32(0.5))[..., None] * np.float32(0.06)
+    woven: Floats = canvas + (stripes(rng, 4, 45) - np.float32(0.5))[..., None] * np.float32(0.06)
+    return woven
 
 
 def photo(ink: Image.Image, rng: np.random.Generator) -> Floats:
-    """A lit, textured object before a cluttered ground: relief shading, soft shadow, falling light, blur and sensor noise."""
+    """A lit, textured object on a cluttered ground: relief, soft shadow, blur and sensor noise."""
     object_colour, ground_colour = colour_pair(rng, 0.3, 0.15, 0.85)
     texture = (
         noise(rng, 5) * np.float32(0.5) + noise(rng, 11) * np.float32(0.3) + noise(rng, 24) * np.float32(0.2)
@@ -79,7 +80,8 @@ def photo(ink: Image.Image, rng: np.random.Generator) -> Floats:
     falloff = np.float32(light_x) * axis[None] + np.float32(light_y) * axis[:, None]
     canvas = canvas * (np.float32(1) + np.float32(rng.uniform(0.2, 0.7)) * falloff)[..., None]
     sensor = (grain(rng) + grain(rng) - np.float32(1)) * np.float32(rng.uniform(0.08, 0.22))
-    return canvas + sensor[..., None]
+    noisy: Floats = canvas + sensor[..., None]
+    return noisy
 
 
 def sketch(ink: Image.Image, rng: np.random.Generator) -> Floats:
@@ -95,7 +97,7 @@ def sketch(ink: Image.Image, rng: np.random.Generator) -> Floats:
         (stripes(rng, float(rng.uniform(5, 8)), float(rng.uniform(20, 70))) - np.float32(0.45)) * 4, 0, 1
     )
     hatching = hatch * coverage(ink) * np.float32(rng.uniform(0.3, 0.75))
-    stroke = np.maximum(contour, hatching) * (np.float32(0.55) + np.float32(0.6) * paper_grain)
+    stroke: Floats = np.maximum(contour, hatching) * (np.float32(0.55) + np.float32(0.6) * paper_grain)
     ground = np.float32(1) - np.float32(0.14) * (paper_grain * np.float32(0.5) + grain(rng) * np.float32(0.5))
     return blend(paper * ground[..., None], pencil, np.minimum(stroke, np.float32(1)))
 
@@ -108,7 +110,8 @@ def _badge(rng: np.random.Generator) -> Floats:
         inside = axis[None] * axis[None] + axis[:, None] * axis[:, None] < radius * radius
     else:
         inside = np.maximum(axis[None], axis[:, None]) < radius
-    return inside.astype(np.float32)
+    filled: Floats = inside.astype(np.float32)
+    return filled
 
 
 def _displaced(canvas: Floats, field_x: Floats, field_y: Floats, reach: float) -> Floats:
@@ -116,4 +119,5 @@ def _displaced(canvas: Floats, field_x: Floats, field_y: Floats, reach: float) -
     rows, columns = np.indices((CANVAS, CANVAS), dtype=np.float32)
     y = np.clip(rows + (field_y - np.float32(0.5)) * np.float32(reach) + np.float32(0.5), 0, CANVAS - 1)
     x = np.clip(columns + (field_x - np.float32(0.5)) * np.float32(reach) + np.float32(0.5), 0, CANVAS - 1)
-    return canvas[y.astype(np.intp), x.astype(np.intp)]
+    moved: Floats = canvas[y.astype(np.intp), x.astype(np.intp)]
+    return moved

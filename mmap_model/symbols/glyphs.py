@@ -52,7 +52,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def glyph_image(codepoint: int) -> Image.Image:
-    """The glyph as an "L" image of MASK_SIZE², 255 = ink, its ink centred and INK_SIZE long on the longer side."""
+    """The glyph as an "L" image of MASK_SIZE², 255 = ink, centred, INK_SIZE long on the longer side."""
     character = chr(codepoint)
     left, top, right, bottom = _font().getbbox(character)
     canvas = Image.new("L", (int(right - left) + 8, int(bottom - top) + 8), 0)

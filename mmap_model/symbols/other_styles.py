@@ -1,4 +1,4 @@
-"""Styles outside the benchmark, in which the pretraining also meets the 65 benchmark classes. Same interface as the domains."""
+"""Styles outside the benchmark; pretraining meets the 65 benchmark classes only in these. Same interface."""
 
 import numpy as np
 from PIL import Image
@@ -72,7 +72,10 @@ def mosaic(ink: Image.Image, rng: np.random.Generator) -> Floats:
     tones = np.repeat(np.repeat(rng.random((cells, cells), dtype=np.float32), tile, 0), tile, 1)
     canvas = canvas * (np.float32(0.8) + np.float32(0.35) * tones)[..., None]
     joint = (np.arange(CANVAS) % tile == 0).astype(np.float32)
-    return canvas * (np.float32(1) - np.float32(0.35) * np.maximum(joint[None], joint[:, None]))[..., None]
+    tiled: Floats = (
+        canvas * (np.float32(1) - np.float32(0.35) * np.maximum(joint[None], joint[:, None]))[..., None]
+    )
+    return tiled
 
 
 def embroidery(ink: Image.Image, rng: np.random.Generator) -> Floats:
@@ -106,14 +109,17 @@ def engraving(ink: Image.Image, rng: np.random.Generator) -> Floats:
     edge = np.zeros_like(height)
     edge[1:-1, 1:-1] = height[2:, 2:] - height[:-2, :-2]
     depth = np.float32(rng.uniform(0.15, 0.35)) * coverage(ink)
-    return surface * (np.float32(1) - depth)[..., None] + (edge * np.float32(0.5))[..., None]
+    carved: Floats = surface * (np.float32(1) - depth)[..., None] + (edge * np.float32(0.5))[..., None]
+    return carved
 
 
 def poster(ink: Image.Image, rng: np.random.Generator) -> Floats:
     """Halftone print: dots of one ink over bands of colour."""
     pigment, ground = colour_pair(rng, 0.3, 0.1, 1.0)
-    bands = np.floor(stripes(rng, float(rng.uniform(20, 50)), float(rng.uniform(0, 180))) * 3) / np.float32(3)
+    wave = stripes(rng, float(rng.uniform(20, 50)), float(rng.uniform(0, 180))) * np.float32(3)
+    bands: Floats = np.divide(np.floor(wave), np.float32(3), dtype=np.float32)
     canvas = ground * (np.float32(0.85) + np.float32(0.2) * bands)[..., None]
     degrees = float(rng.uniform(0, 90))
     dots = stripes(rng, 5, degrees) * stripes(rng, 5, degrees + 90)
-    return blend(canvas, pigment, coverage(ink) * np.clip(np.float32(1.4) - np.float32(0.9) * dots, 0, 1))
+    raster: Floats = np.clip(np.float32(1.4) - np.float32(0.9) * dots, 0, 1)
+    return blend(canvas, pigment, coverage(ink) * raster)

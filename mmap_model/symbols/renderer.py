@@ -1,7 +1,7 @@
 """Glyphs to pictures: `render` draws one image, `benchmark_images` the frozen images of one benchmark domain.
 
-An image depends only on (glyph, style, seed): every draw comes from a Philox stream keyed by the three, so call order,
-process and the other classes do not matter.
+An image depends only on (glyph, style, seed): every draw comes from a Philox stream keyed by the three, so
+call order, process and the other classes do not matter.
 """
 
 from collections.abc import Callable, Mapping
