@@ -1,4 +1,4 @@
-"""A frozen CLIP, loaded through open_clip as released. Importing open_clip takes seconds, so it is done on use."""
+"""A frozen CLIP, loaded through open_clip as released (whose import takes seconds: done on first use)."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def load_backbone(
     name = f"{LOCAL_DIR}{model_directory(spec.model)}" if spec.in_directory else spec.model
     if path is not None and _is_torchscript(path):
         clip = open_clip.create_model(name, load_weights=False)
-        state = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+        state = torch.jit.load(path, map_location="cpu").state_dict()
         for key in ("input_resolution", "context_length", "vocab_size"):
             state.pop(key, None)
         _load(lambda: clip.load_state_dict(state), spec)

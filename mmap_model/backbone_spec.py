@@ -141,7 +141,7 @@ def fingerprint(
 
 
 def _weights_in(folder: Path) -> Path:
-    """The file that open_clip takes from a ``local-dir:``: its own names first, safetensors before pickles."""
+    """The file that open_clip takes from a ``local-dir:``: its own names first, then safetensors."""
     found = [p for pattern in ("*.safetensors", "*.bin", "*.pth") for p in sorted(folder.glob(pattern))]
     if not found:
         raise BackboneError(

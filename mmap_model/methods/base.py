@@ -38,7 +38,7 @@ class Method(ABC):
 
     @abstractmethod
     def check(self, settings: Any, architecture: Architecture) -> None:
-        """Raise ShapeError naming the key, the value and the valid ones unless the settings fit the backbone."""
+        """Raise ShapeError naming key, value and valid ones unless the settings fit the backbone."""
 
     @abstractmethod
     def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
@@ -57,7 +57,8 @@ class Method(ABC):
     ) -> TunedModel:
         """The trainable model of R = len(train_seeds) replicates over T = len(classes) tasks.
 
-        Every trained tensor has a leading replicate axis R; slice r is initialised from ``train_seeds[r]`` alone.
+        Every trained tensor has a leading replicate axis R; slice r is initialised from ``train_seeds[r]``
+        alone.
         """
 
 

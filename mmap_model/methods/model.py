@@ -7,9 +7,12 @@ H, W image size. Set s = r * T + t is the pair (replicate r, task t).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from mmap_model.forward.precision import full_precision
 
 
 class TunedModel(nn.Module, ABC):
@@ -18,16 +21,19 @@ class TunedModel(nn.Module, ABC):
     Attributes:
         replicates: R.
         tasks: T.
-        class_mask: bool [T, C], False where a task has fewer classes than C.
     """
 
     replicates: int
     tasks: int
-    class_mask: Tensor
+
+    @property
+    @abstractmethod
+    def class_mask(self) -> Tensor:
+        """bool [T, C], False where a task has fewer classes than C."""
 
     @abstractmethod
     def class_features(self) -> Tensor:
-        """Unit class embeddings, fp32 (or fp64): [R, T, C, E]; rows outside ``class_mask`` are arbitrary, finite."""
+        """Unit class embeddings, fp32 (or fp64): [R, T, C, E]; finite outside ``class_mask`` too."""
 
     @abstractmethod
     def image_features(self, pixels: Tensor) -> Tensor:
@@ -40,5 +46,17 @@ class TunedModel(nn.Module, ABC):
     def logits(self, pixels: Tensor, class_features: Tensor | None = None) -> Tensor:
         """exp(logit_scale)·cosine (eq. 5), [R, T, B, C]; classes outside ``class_mask`` get -inf."""
         classes = self.class_features() if class_features is None else class_features
-        scores = self.logit_scale() * self.image_features(pixels) @ classes.transpose(-1, -2)
+        images = self.image_features(pixels)
+        with full_precision(images):
+            scores = self.logit_scale() * images @ classes.transpose(-1, -2)
         return scores.masked_fill(~self.class_mask[None, :, None, :], -torch.inf)
+
+    def replicate_state(self, replicate: int) -> dict[str, Tensor]:
+        """What replicate ``replicate`` has trained, detached, without the replicate axis: its checkpoint."""
+        return {name: p.detach()[replicate].clone() for name, p in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_replicate_state(self, replicate: int, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what ``replicate_state`` of a model of the same configuration gave."""
+        for name, parameter in self.named_parameters():
+            parameter[replicate] = tensors[name].to(parameter)

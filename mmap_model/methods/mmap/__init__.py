@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MmapSettings:
-    """Shape and initialisation of MmAP; the default is the paper's budget (0.13M at two groups of four tasks).
+    """Shape and initialisation of MmAP; the default is the paper's budget (0.13M, two groups of four tasks).
 
     Attributes:
         prompt_length: b, tokens of one prompt (>= 1); each tower sees 2b, group-shared before task-specific.
         source_rows: m, a divisor of b.
         source_cols: n, a divisor of gcd(d_l, d_v).
         source_init: standard deviation of the source prompts P_s (paper: 0.02).
-        scale_init: standard deviation of the scaling matrices M_l, M_v; None starts them at one when m = b and
-            at N(0, 1) when m < b, where equal scales would tie rows for ever. The paper does not say.
+        scale_init: standard deviation of the scaling matrices M_l, M_v; None starts them at one when m = b
+            and at N(0, 1) when m < b, where equal scales would tie rows for ever. The paper does not say.
         positions: ``original`` keeps the words' positions and gives prompts none; ``assembled`` numbers the
             assembled text, prompts included.
-        modules: ``both`` group-shared and task-specific prompts, or only one of them (ablations of Table 3; the
-            grouping probe is ``group`` with one group). Each tower then sees b tokens instead of 2b.
+        modules: ``both`` group-shared and task-specific prompts, or only one of them (ablations of Table 3;
+            the grouping probe is ``group`` with one group). Each tower then sees b tokens instead of 2b.
     """
 
     prompt_length: int = 14

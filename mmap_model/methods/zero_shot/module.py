@@ -1,0 +1,33 @@
+"""Zero-shot CLIP as a model of R equal replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmap_model.backbone import Backbone
+from mmap_model.methods.prompted import PromptedModel
+
+
+class ZeroShotModel(PromptedModel):
+    """No prompts, nothing trained; class features are computed once (paper, eq. 5)."""
+
+    def __init__(
+        self, backbone: Backbone, *, classes: Sequence[Sequence[str]], template: str, replicates: int
+    ) -> None:
+        super().__init__(backbone, classes=classes, template=template, replicates=replicates)
+        self._features: Tensor | None = None
+
+    def text_prompts(self) -> Sequence[Tensor]:
+        return ()
+
+    def image_prompts(self) -> Sequence[Tensor]:
+        return ()
+
+    @torch.no_grad()
+    def class_features(self) -> Tensor:
+        if self._features is None:
+            self._features = super().class_features()
+        return self._features

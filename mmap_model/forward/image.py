@@ -1,0 +1,54 @@
+"""The image tower with prompt tokens [class, prompts, patches] that enter after ``ln_pre`` (paper, eq. 10).
+
+Legend: S prompt sets, B images of a set, P prompt tokens, D width, E embedding.
+Attention in this tower ignores order, so the prompts' place among the keys is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mmap_model.forward.block import ALL, KEYS, QUERIES, attend, finish, normalise, project, with_shared
+from mmap_model.forward.precision import full_precision
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
+
+def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    """Image embeddings before normalisation, fp32 (or fp64): [S, B, E].
+
+    Args:
+        clip: the frozen model.
+        pixels: normalised, [S, B, 3, H, W].
+        prompts: one [S, P, D] per layer, discarded after it; layers beyond the last entry have none.
+    """
+    sets, images = pixels.shape[:2]
+    x = embed(clip, pixels.flatten(0, 1))
+    blocks = clip.visual.transformer.resblocks
+    for layer, block in enumerate(blocks):
+        h = normalise(block, x)
+        if layer == len(blocks) - 1:
+            x, queries, own = x[:, :1], project(block, h[:, :1], QUERIES), project(block, h, KEYS)
+        else:
+            queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
+        if layer < len(prompts):
+            shared = project(block, normalise(block, prompts[layer].to(x.dtype)), KEYS)
+            own = with_shared(shared, own.unflatten(0, (sets, images)))
+        x = finish(block, x, attend(block, queries, own))
+    with full_precision(x):
+        pooled: Tensor = clip.visual.ln_post(x[:, 0].to(clip.visual.proj.dtype)) @ clip.visual.proj
+    return pooled.view(sets, images, -1)
+
+
+def embed(clip: CLIP, pixels: Tensor) -> Tensor:
+    """Tokens after ``ln_pre``: [N, 1 + patches, D] of pixels [N, 3, H, W]."""
+    visual = clip.visual
+    patches = visual.conv1(pixels.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    x = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+    return visual.ln_pre(x)  # type: ignore[no-any-return]
