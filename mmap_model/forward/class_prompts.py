@@ -146,8 +146,8 @@ def _embed(backbone: Backbone, common: Tensor, rows: Tensor, positions: Tensor, 
     ids = torch.cat([common, rows.flatten(1)], dim=1).to(backbone.device)
     first = torch.arange(1, 1 + common.shape[1]).expand(len(common), -1)
     places = torch.cat([first, positions.flatten(1)], dim=1) + shift
-    return clip.token_embedding(ids) + clip.positional_embedding[places.to(backbone.device)]  # type:
-    ignore[no-any-return]
+    words: Tensor = clip.token_embedding(ids) + clip.positional_embedding[places.to(backbone.device)]
+    return words
 
 
 def _positions(backbone: Backbone, prompt_length: int, shift: int) -> Tensor:

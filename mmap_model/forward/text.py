@@ -60,5 +60,5 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prompts: Sequence[Tensor])
     x = x.unflatten(0, (sets, -1)).flatten(1, 2)
     x = x.gather(1, classes.classes[..., None].expand(-1, -1, d))
     with full_precision(x):
-        return clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection  # type:
-        ignore[no-any-return]
+        pooled: Tensor = clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection
+    return pooled
