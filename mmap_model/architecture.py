@@ -13,6 +13,12 @@ from mmap_model.errors import BackboneError, nearest
 LOCAL_DIR = "local-dir:"
 SYMBOLS = "symbols"
 """Name of the small CLIP that ships with this package."""
+END_OF_TEXT = 49407
+"""The largest token id of CLIP's tokenizer."""
+CUSTOM_ATTENTION = (
+    *("block_type", "qk_norm", "scaled_cosine_attn", "scale_heads"),
+    *("scale_attn_inner", "scale_attn", "scale_fc"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,14 @@ def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
             raise BackboneError(
                 f"{path} does not exist", where=where, fix="give a folder that holds open_clip_config.json"
             )
-        return dict(json.loads(path.read_text())["model_cfg"])
+        try:
+            return dict(json.loads(path.read_text())["model_cfg"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BackboneError(
+                f"{path} is not an open_clip configuration: {error!r}",
+                where=where,
+                fix="give it the keys model_cfg and preprocess_cfg",
+            ) from error
     spec = importlib.util.find_spec("open_clip")
     assert spec is not None and spec.submodule_search_locations, "open_clip_torch is a dependency"
     folder = Path(spec.submodule_search_locations[0]) / "model_configs"
@@ -111,13 +124,13 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
             where=where,
             fix="use an open_clip ViT with a class token and a causal text tower, such as ViT-B-16-quickgelu",
         )
-    width, text_width = int(vision["width"]), int(text["width"])
+    width, text_width = int(vision.get("width", 768)), int(text.get("width", 512))
     return Architecture(
         model=model,
         text=Tower(
             width=text_width,
-            layers=int(text["layers"]),
-            heads=int(text["heads"]),
+            layers=int(text.get("layers", 12)),
+            heads=int(text.get("heads", 8)),
             hidden=int(text_width * float(text.get("mlp_ratio", 4.0))),
         ),
         image=Tower(
@@ -128,17 +141,21 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
         ),
         embed_dim=int(config["embed_dim"]),
         context_length=int(text.get("context_length", 77)),
-        vocab_size=int(text.get("vocab_size", 49408)),
-        image_size=int(vision["image_size"]),
+        vocab_size=int(text.get("vocab_size", END_OF_TEXT + 1)),
+        image_size=int(vision.get("image_size", 224)),
         patch_size=int(vision["patch_size"]),
     )
 
 
 def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any]) -> str | None:
+    if not vision or "embed_dim" not in config:
+        return "its configuration has no vision_cfg or embed_dim"
     if "timm_model_name" in vision:
         return "its image tower comes from timm, not from open_clip's own VisionTransformer"
     if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
         return "its image tower is not a ViT"
+    if not isinstance(vision.get("image_size", 224), int):
+        return "its images are not square"
     if "hf_model_name" in text:
         return "its text tower comes from transformers"
     if config.get("multimodal_cfg"):
@@ -151,10 +168,17 @@ def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any
         return "its image tower normalises or positions tokens in a way that is not CLIP's"
     if text.get("no_causal_mask") or text.get("embed_cls"):
         return "its text tower is bidirectional or appends a class token"
-    if text.get("pool_type", "argmax") not in ("argmax", "eos"):
+    if text.get("hf_tokenizer_name") or text.get("tokenizer_kwargs"):
+        return "its tokenizer is not CLIP's byte-pair encoding"
+    if text.get("vocab_size", END_OF_TEXT + 1) <= END_OF_TEXT:
+        return "its vocabulary is smaller than that of CLIP's tokenizer"
+    pooled_at = text.get("eos_id", 2) if text.get("pool_type") == "eos" else END_OF_TEXT
+    if text.get("pool_type", "argmax") not in ("argmax", "eos") or pooled_at != END_OF_TEXT:
         return "its text tower does not pool at the end-of-text token"
     if text.get("proj_bias") or text.get("proj_type", "linear") != "linear" or text.get("ls_init_value"):
         return "its text tower has layer scale or a projection that is not a plain matrix"
+    if any(tower.get(key) for tower in (vision, text) for key in CUSTOM_ATTENTION):
+        return "its attention is not CLIP's: one of " + ", ".join(CUSTOM_ATTENTION) + " is set"
     if config.get("custom_text") or config.get("init_logit_bias") is not None:
         return "it is a CustomTextCLIP or has a logit bias (SigLIP), which is not CLIP's softmax classifier"
     return None

@@ -1,0 +1,45 @@
+"""Shared fixtures: tiny random CLIPs, built in milliseconds once open_clip is imported."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from mmap_model.backbone import Backbone
+
+UNEQUAL_CLASSES = (
+    ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
+    ("dog", "cat"),
+    ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
+)
+"""Three tasks with class lists of different lengths and names of one to four tokens."""
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Backbone:
+    """Random CLIP: text width 32, image width 48, 3 layers each, 16 patches; float32."""
+    from mmap_model.backbone import random_backbone
+
+    return random_backbone()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone_fp64() -> Backbone:
+    """The same in float64, for comparisons to rounding error."""
+    import torch
+
+    from mmap_model.backbone import random_backbone
+
+    return random_backbone(dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def unequal_classes() -> tuple[tuple[str, ...], ...]:
+    """Class names of three tasks with unequal class lists."""
+    return UNEQUAL_CLASSES

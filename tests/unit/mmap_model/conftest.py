@@ -1,0 +1,74 @@
+"""A plain prompted CLIP to compare with: whole open_clip blocks, one task and class after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmap_model.backbone import Backbone
+
+Reference = Callable[..., Tensor]
+
+
+def plain_images(backbone: Backbone, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    """Unit features [B, E] of pixels [B, 3, H, W] with prompts [P, D] per layer, dropped after it."""
+    visual = backbone.clip.visual
+    x = visual._embeds(pixels)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if layer < len(prompts):
+            prompt = prompts[layer].expand(len(x), -1, -1)
+            x = block(torch.cat([x[:, :1], prompt, x[:, 1:]], dim=1))
+            x = torch.cat([x[:, :1], x[:, 1 + prompt.shape[1] :]], dim=1)
+        else:
+            x = block(x)
+    pooled, _ = visual._pool(x)
+    return F.normalize(pooled @ visual.proj, dim=-1)
+
+
+def plain_texts(
+    backbone: Backbone, texts: Sequence[str], prompts: Sequence[Tensor], assembled: bool
+) -> Tensor:
+    """Unit features [C, E] of texts with prompts [P, D] per layer between SOS and the words."""
+    clip = backbone.clip
+    ids = backbone.tokenize(texts)
+    length = prompts[0].shape[0] if len(prompts) else 0
+    places = torch.arange(ids.shape[1])
+    if assembled:
+        ids = ids[:, : ids.shape[1] - length]
+        places = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(1 + length, 77)])
+    x = clip.token_embedding(ids) + clip.positional_embedding[places]
+    for layer, block in enumerate(clip.transformer.resblocks):
+        if layer < len(prompts):
+            prompt = prompts[layer]
+            if assembled and layer == 0:
+                prompt = prompt + clip.positional_embedding[1 : 1 + length]
+            x = torch.cat([x[:, :1], prompt.expand(len(x), -1, -1), x[:, 1:]], dim=1)
+        mask = torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype).triu(1)
+        x = block(x, attn_mask=mask)
+        if layer < len(prompts):
+            x = torch.cat([x[:, :1], x[:, 1 + length :]], dim=1)
+    x = clip.ln_final(x)[torch.arange(len(x)), ids.argmax(dim=1)]
+    return F.normalize(x @ clip.text_projection, dim=-1)
+
+
+def plain_logits(
+    backbone: Backbone,
+    pixels: Tensor,
+    texts: Sequence[str],
+    text_prompts: Sequence[Tensor] = (),
+    image_prompts: Sequence[Tensor] = (),
+    assembled: bool = False,
+) -> Tensor:
+    """exp(logit_scale)·cosine [B, C] of one prompt set."""
+    images = plain_images(backbone, pixels, image_prompts)
+    classes = plain_texts(backbone, texts, text_prompts, assembled)
+    return backbone.clip.logit_scale.exp() * images @ classes.T
+
+
+@pytest.fixture(scope="session")
+def reference_logits() -> Reference:
+    return plain_logits
