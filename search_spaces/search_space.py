@@ -14,7 +14,7 @@ from mmap_model.configuration import Grouping, Point, Recipe, from_plain
 from mmap_model.errors import InputError, nearest
 from mmap_model.methods import get_method
 from search_spaces.errors import SpaceError
-from search_spaces.groups import group_range
+from search_spaces.groups import check_grouping, group_range
 from search_spaces.space import Draft, Limits, Space
 from search_spaces.suggesters import Given, Recorder, Replay, Suggester, unknown_names, walk
 
@@ -187,6 +187,8 @@ class SearchSpace:
 
     def _check(self) -> None:
         self._check_keys()
+        if self.fixed.grouping is not None:
+            check_grouping(self.fixed.grouping, self.limits.tasks)
         for space, where in zip(self.spaces, self._where, strict=True):
             space.check(self._draft, self.limits, where)
         if not any(key.startswith("settings.") for space in self.spaces for key in space.writes()):
@@ -232,8 +234,6 @@ class SearchSpace:
             self.method.check(point.settings, self.limits.architecture)
         except InputError as error:
             raise type(error)(error.problem, where=f"{where}.{error.where}", fix=error.fix) from error
-        if point.grouping is not None and point.grouping.groups is not None:
-            _check_groups(point.grouping, self.limits.tasks)
         most = self.parameters(point)[1]
         if self.limits.max_params is not None and most > self.limits.max_params:
             raise SpaceError(
@@ -241,16 +241,6 @@ class SearchSpace:
                 where="search.max_params",
                 fix=f"allow {most} or more, or make the prompts smaller",
             )
-
-
-def _check_groups(grouping: Grouping, tasks: int) -> None:
-    least, most = group_range(dataclasses.replace(grouping, groups=None), tasks)
-    if grouping.groups is not None and not least <= grouping.groups <= most and grouping.mode != "fixed":
-        raise SpaceError(
-            f"{grouping.groups} groups of {tasks} tasks cannot be made with {grouping.objective}",
-            where="grouping.groups",
-            fix=f"use {least} to {most}, or null",
-        )
 
 
 def build_search_space(

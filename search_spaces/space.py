@@ -92,6 +92,11 @@ def space_names() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def get_space(name: str) -> type[Space]:
+    """The registered space of that name. Raises SpaceError with the nearest known one."""
+    return _find(name, "space")
+
+
 def build_space(name: str, options: dict[str, Any], where: str = "space") -> Space:
     """The space called ``name`` with its options.
 

@@ -19,7 +19,7 @@ MAY_CHANGE = (
     "search.trials",
     "largest_shots",
 )
-"""Dotted keys outside the identity. Trials may only rise; of ``largest_shots`` it is compared what it comes to;
+"""Dotted keys outside the identity. Trials may only rise; ``largest_shots`` counts by what it comes to;
 the data may move because the manifest in every cell's key says whether they are the same."""
 
 

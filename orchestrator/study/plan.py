@@ -81,7 +81,7 @@ def plan_study(study: Study) -> StudyPlan:
     data = dataset_summary(study.dataset)
     _check_images(study, data)
     tasks = len(data.tasks)
-    _check_grouping(study.grouping, architecture, tasks)
+    _check_probe(study.grouping, architecture)
     space = SearchSpace(
         study.spaces(),
         study.point,
@@ -138,15 +138,9 @@ def _check_images(study: Study, data: DatasetSummary) -> None:
             )
 
 
-def _check_grouping(grouping: Grouping | None, architecture: Architecture, tasks: int) -> None:
+def _check_probe(grouping: Grouping | None, architecture: Architecture) -> None:
     if grouping is None:
         return
-    if grouping.partition is not None and sum(map(len, grouping.partition)) != tasks:
-        raise StudyError(
-            f"{[list(g) for g in grouping.partition]} does not partition the dataset's {tasks} tasks",
-            where="grouping.partition",
-            fix=f"name every task index from 0 to {tasks - 1} exactly once",
-        )
     probe = grouping.probe
     if grouping.mode == "gradient" and not probe.same:
         shape = MmapSettings(

@@ -1,0 +1,61 @@
+"""The JSON schema of study files: completion and checks in editors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from mmap_model.methods import get_method, method_names
+from orchestrator.study.model import Study
+from search_spaces import get_space, space_names
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of a study file; unknown keys are forbidden in it as they are when read."""
+    schema = Study.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    schema["properties"]["method"]["enum"] = list(method_names())
+    settings = [_of(get_method(name).Settings, definitions) for name in method_names()]
+    schema["properties"]["settings"] = {
+        "title": "Settings",
+        "description": "The method's own settings that are not searched.",
+        "anyOf": settings,
+    }
+    seed = {"anyOf": [{"type": "integer", "minimum": 0}, {"$ref": "#/$defs/Seeds"}]}
+    schema["properties"]["seeds"].update(items=seed, default=[1, 2, 3])
+    definitions["SpaceItem"] = {
+        "description": "One search space: its name, or the Python path of your own, and its options.",
+        "anyOf": [
+            {"type": "string"},
+            *(_space(name, definitions) for name in space_names()),
+            {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string", "pattern": ":"}},
+            },
+        ],
+    }
+    for definition in definitions.values():
+        if "properties" in definition and definition.get("title") != "SpaceItem":
+            definition.setdefault("additionalProperties", False)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _of(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
+    definitions.update(schema.pop("$defs", {}))
+    definitions[kind.__name__] = schema
+    return {"$ref": f"#/$defs/{kind.__name__}"}
+
+
+def _space(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    kind = get_space(name)
+    assert dataclasses.is_dataclass(kind), "a registered space is a dataclass"
+    schema = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
+    definitions.update(schema.pop("$defs", {}))
+    schema["properties"] = {"name": {"const": name}, **schema.get("properties", {})}
+    schema["required"] = ["name", *schema.get("required", [])]
+    schema["additionalProperties"] = False
+    return schema

@@ -1,0 +1,14 @@
+"""What a person sees: a sweep's progress and its ranking. Imports rich and nothing heavy."""
+
+from rich.console import Console
+
+from orchestrator.terminal.lines import LineDisplay
+from orchestrator.terminal.live import LiveDisplay
+from orchestrator.terminal.state import Event, SweepState
+
+__all__ = ["Event", "LineDisplay", "LiveDisplay", "SweepState", "open_display"]
+
+
+def open_display(console: Console) -> LiveDisplay | LineDisplay:
+    """The live view on a terminal, plain lines elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else LineDisplay(console)

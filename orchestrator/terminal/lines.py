@@ -1,0 +1,74 @@
+"""A sweep as plain lines, one per event that matters: for logs, pipes and CI."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from orchestrator.terminal.format import accuracy, configuration, duration, integer
+from orchestrator.terminal.live import PHASES
+from orchestrator.terminal.state import ENDED, Event, SweepState
+
+
+class LineDisplay:
+    """Prints ``[elapsed] what happened``; no escape codes, nothing redrawn."""
+
+    def __init__(self, console: Console) -> None:
+        self.state = SweepState()
+        self._console = console
+
+    def apply(self, event: Event) -> None:
+        """Take an event in, and say it if it matters."""
+        text = self._text(event)
+        self.state.apply(event)
+        if text is None and event.get("kind") == "trial":
+            text = self._trial(event)
+        if text is not None:
+            line = f"[{duration(self.state.elapsed):>11}] {text}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def _text(self, event: Event) -> str | None:
+        match event.get("kind"):
+            case "sweep":
+                done = f", {event['done']} done before" if event.get("done") else ""
+                return (
+                    f"study {event['study']}: {event['trials']} trials of {event['cells_per_trial']} cells"
+                    f"{done}; records in {event['storage']}"
+                )
+            case "slot" if event.get("state") in ("restarting", "lost"):
+                return f"slot {event['slot']} {event['state']}: {event.get('what', '')}".rstrip(": ")
+            case "epoch":
+                of = f" of {self.state.epochs}" if self.state.epochs else ""
+                return f"trial {event['trial']}: epoch {event['epoch']}{of}, {accuracy(event.get('mean'))} %"
+            case "cell" if event.get("state") == "failed":
+                return f"trial {event['trial']}: cell {event['key'][:8]} failed: {event.get('error', '')}"
+            case "note":
+                return str(event["text"])
+            case "phase":
+                return PHASES.get(str(event["name"]), str(event["name"]))
+        return None
+
+    def _trial(self, event: Event) -> str | None:
+        trial = self.state.trial(int(event["number"]))
+        if trial.state == "running":
+            shown = configuration(trial.values)
+            size = f", {integer(trial.parameters)} parameters" if trial.parameters is not None else ""
+            return f"trial {trial.number} starts: {shown}{size}"
+        if trial.state in ENDED:
+            result = f" at {accuracy(trial.mean)} %" if trial.mean is not None else ""
+            reason = f": {trial.error}" if trial.error else ""
+            progress = f"{self.state.count(*ENDED)} of {self.state.target}"
+            left = self.state.remaining
+            eta = f", about {duration(left)} left" if left else ""
+            return f"trial {trial.number} {trial.state}{result}{reason} ({progress}{eta})"
+        return None

@@ -1,0 +1,158 @@
+"""The ranking of a study as a table: rendered from what ``orchestrator.ranking.build_results`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.terminal.format import accuracy, configuration, duration, integer, share
+
+Results = Mapping[str, Any]
+SHOWN = 20
+BASELINES = {"zero_shot": "zero-shot", "zero_step": "before the first step"}
+
+
+def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
+    """Trials by validation, baselines below; at most ``limit`` trials."""
+    trials = ranked(results)
+    shown = trials[:limit]
+    varied = _varied(trial.get("config", {}) for trial in trials)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", expand=False)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("configuration", overflow="fold", ratio=1)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("of CLIP", justify="right", no_wrap=True)
+    table.add_column("validation", justify="right", no_wrap=True)
+    table.add_column("test", justify="right", no_wrap=True)
+    table.add_column("device", justify="right", no_wrap=True)
+    for position, trial in enumerate(shown, start=1):
+        tied = position > 1 and trial.get("separable_from_best") is False
+        table.add_row(
+            f"{position}{'≈' if tied else ' '}",
+            str(trial["number"]),
+            configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
+            integer(trial.get("parameters")),
+            share(trial.get("share")),
+            _summary(trial.get("val")),
+            _summary(trial.get("test")),
+            duration(trial.get("device_seconds")),
+            style="bold" if position == 1 else None,
+        )
+    baselines = list(_baselines(results))
+    if baselines and shown:
+        table.add_section()
+    for row in baselines:
+        table.add_row(
+            "–",
+            "",
+            Text(str(row["label"]), "italic"),
+            integer(row.get("parameters", 0)),
+            share(row.get("share", 0.0)),
+            _summary(row.get("val")),
+            _summary(row.get("test")),
+            duration(row.get("device_seconds")),
+        )
+    return table
+
+
+def report(results: Results, *, footer: Sequence[str] = (), limit: int = SHOWN) -> RenderableType:
+    """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
+    parts: list[RenderableType] = [_title(results), ranking(results, limit=limit)]
+    parts += [Text(line, "dim") for line in _legend(results, limit)]
+    parts += [Padding(Text(line), (0, 0)) for line in [*_states(results), *_time(results), *footer]]
+    return Group(*parts)
+
+
+def ranked(results: Results) -> list[Mapping[str, Any]]:
+    """Complete trials, the best validation mean first."""
+    complete = [t for t in results.get("trials", []) if t.get("val") and t.get("state") == "complete"]
+    return sorted(complete, key=lambda t: (-t["val"]["mean"], t["number"]))
+
+
+def _title(results: Results) -> RenderableType:
+    n = max((t["val"].get("n") or 0 for t in ranked(results)), default=0)
+    seeds = f", mean ± standard deviation over {n} seeds" if n > 1 else ""
+    return Text.assemble((f"{_name(results)}", "bold"), f"  accuracy in %{seeds}; ranked by validation")
+
+
+def _legend(results: Results, limit: int) -> list[str]:
+    lines = []
+    trials = ranked(results)
+    if any(t.get("separable_from_best") is False for t in trials[1:]):
+        lines.append("≈ not separable from rank 1: the paired 95 % interval over the seeds contains zero")
+    if len(trials) > limit:
+        lines.append(
+            f"{len(trials) - limit} more complete trials: orchestrator results {_name(results)} --json"
+        )
+    if not trials:
+        lines.append("No trial is complete yet.")
+    if any(t.get("test") for t in trials):
+        looks = len(results.get("looks", []))
+        lines.append(
+            f"The test images were looked at {looks} time{'s' * (looks != 1)}; rank 1 by validation is the winner"
+        )
+    return lines
+
+
+def _states(results: Results) -> list[str]:
+    trials, cells = results.get("trials", []), results.get("cells", {})
+    counts = {
+        s: sum(t.get("state") == s for t in trials) for s in ("complete", "pruned", "failed", "running")
+    }
+    line = "Trials:  " + ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    numbers = [f"{_count(cells.get('finished'))} finished", f"{_count(cells.get('failed'))} failed"]
+    if cells.get("trained_now") is not None:
+        numbers.append(f"{_count(cells['trained_now'])} trained in this run")
+    lines = [line, "Cells:   " + ", ".join(numbers)] if trials else []
+    for trial in trials:
+        if trial.get("state") == "failed":
+            reason = str(trial.get("error") or "see its cells").splitlines()[0]
+            lines.append(f"Failed:  trial {trial['number']}: {reason}")
+    return lines
+
+
+def _time(results: Results) -> list[str]:
+    timing = results.get("timing") or {}
+    parts = [
+        f"{name.replace('_', ' ')} {duration(seconds)}"
+        for name, seconds in timing.items()
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    ]
+    return ["Time:    " + ", ".join(parts)] if parts else []
+
+
+def _baselines(results: Results) -> Iterable[dict[str, Any]]:
+    for row in results.get("baselines", []):
+        name = str(row.get("name", row.get("kind", "baseline")))
+        yield {**row, "label": BASELINES.get(name, name.replace("_", " "))}
+
+
+def _varied(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names whose value differs between trials; all of them if there is one trial."""
+    seen: dict[str, set[str]] = {}
+    count = 0
+    for values in configurations:
+        count += 1
+        for name, value in values.items():
+            seen.setdefault(name, set()).add(repr(value))
+    return [name for name, values in seen.items() if count == 1 or len(values) > 1]
+
+
+def _summary(value: Mapping[str, Any] | None) -> str:
+    return accuracy(value["mean"], value.get("std")) if value and value.get("mean") is not None else "–"
+
+
+def _name(results: Results) -> str:
+    study = results.get("study", "")
+    return str(study.get("name", "")) if isinstance(study, Mapping) else str(study)
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list | tuple | set) else int(value or 0)

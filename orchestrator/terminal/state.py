@@ -1,0 +1,145 @@
+"""A sweep as it stands, folded from the events of its driver. Pure data: no terminal in it.
+
+Events are plain dictionaries; unknown kinds are ignored, so that a driver may say more than is shown.
+
+    kind      keys
+    sweep     study, trials, epochs, cells_per_trial, slots, done (trials finished before), storage, tracking
+    slot      slot, state (starting, idle, busy, restarting, lost, stopped), trial or None, what
+    trial     number, state (running, complete, pruned, failed, cancelled), values, parameters, mean, error
+    epoch     trial, epoch, mean (over the trial's cells)
+    cell      trial, key, state (new, resumed, finished, failed), error
+    note      text: something the user should know
+    phase     name: search, baselines, finalists, stopping, done
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Event = Mapping[str, Any]
+ENDED = ("complete", "pruned", "failed", "cancelled")
+
+
+@dataclass
+class TrialState:
+    """One configuration: where it stands and how well it does."""
+
+    number: int
+    state: str = "running"
+    values: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    epoch: int = 0
+    mean: float | None = None
+    error: str | None = None
+    started: float | None = None
+
+
+@dataclass
+class SlotState:
+    """One resident worker: what it is doing, and for which trial."""
+
+    name: str
+    state: str = "starting"
+    trial: int | None = None
+    what: str = ""
+
+
+class SweepState:
+    """What a display shows.
+
+    Args:
+        clock: seconds, for elapsed times.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.began = clock()
+        self.study = ""
+        self.target = 0
+        self.epochs = 0
+        self.cells_per_trial = 0
+        self.done_before = 0
+        self.storage = ""
+        self.tracking = ""
+        self.phase = "starting"
+        self.trials: dict[int, TrialState] = {}
+        self.slots: dict[str, SlotState] = {}
+        self.notes: list[str] = []
+        self._first_start: float | None = None
+        self._ended_now = 0
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        handler = getattr(self, f"_on_{event.get('kind')}", None)
+        if handler is not None:
+            handler(event)
+
+    @property
+    def elapsed(self) -> float:
+        return self._clock() - self.began
+
+    @property
+    def remaining(self) -> float | None:
+        """Estimated seconds to the last trial, by the pace of those ended in this run; None before any."""
+        if self._first_start is None or not self._ended_now:
+            return None
+        left = max(0, self.target - self.count(*ENDED))
+        return (self._clock() - self._first_start) / self._ended_now * left
+
+    @property
+    def best(self) -> TrialState | None:
+        """The complete trial with the highest mean, the earliest of equals."""
+        complete = [t for t in self.trials.values() if t.state == "complete" and t.mean is not None]
+        return max(complete, key=lambda t: (t.mean, -t.number), default=None)
+
+    def count(self, *states: str) -> int:
+        """Trials in any of these states."""
+        return sum(t.state in states for t in self.trials.values())
+
+    def trial(self, number: int) -> TrialState:
+        return self.trials.setdefault(number, TrialState(number))
+
+    def _on_sweep(self, event: Event) -> None:
+        self.study = str(event.get("study", self.study))
+        self.target = int(event.get("trials", self.target))
+        self.epochs = int(event.get("epochs", self.epochs))
+        self.cells_per_trial = int(event.get("cells_per_trial", self.cells_per_trial))
+        self.done_before = int(event.get("done", self.done_before))
+        self.storage = str(event.get("storage", self.storage))
+        self.tracking = str(event.get("tracking", self.tracking))
+        for name in range(int(event.get("slots", 0))):
+            self.slots.setdefault(str(name), SlotState(str(name)))
+
+    def _on_slot(self, event: Event) -> None:
+        slot = self.slots.setdefault(str(event["slot"]), SlotState(str(event["slot"])))
+        slot.state = str(event.get("state", slot.state))
+        slot.trial = event.get("trial")
+        slot.what = str(event.get("what", ""))
+
+    def _on_trial(self, event: Event) -> None:
+        trial = self.trial(int(event["number"]))
+        before = trial.state if trial.started is not None or trial.state in ENDED else None
+        trial.state = str(event.get("state", trial.state))
+        trial.values = dict(event.get("values") or trial.values)
+        trial.parameters = event.get("parameters", trial.parameters)
+        trial.mean = event.get("mean", trial.mean)
+        trial.error = event.get("error", trial.error)
+        if trial.state == "running" and trial.started is None:
+            trial.started = self._clock()
+            self._first_start = self._first_start or trial.started
+        if trial.state in ENDED and before == "running":
+            self._ended_now += 1
+
+    def _on_epoch(self, event: Event) -> None:
+        trial = self.trial(int(event["trial"]))
+        trial.epoch = int(event["epoch"])
+        trial.mean = event.get("mean", trial.mean)
+
+    def _on_note(self, event: Event) -> None:
+        self.notes.append(str(event["text"]))
+
+    def _on_phase(self, event: Event) -> None:
+        self.phase = str(event["name"])
