@@ -10,6 +10,8 @@ from typing import Any
 from mmap_model.configuration import Cell
 from orchestrator.engine import Engine, Report, Run
 from orchestrator.ledger import InFlight, Ledger
+from orchestrator.ledger.cells import HISTORY
+from orchestrator.ledger.documents import encode, now
 from orchestrator.provenance import provenance
 
 History = dict[str, list[dict[str, Any]]]
@@ -36,9 +38,8 @@ class Batch:
         is_valid: False once another driver took over.
 
     Attributes:
-        history: per key the reports of the epochs behind it, each with its ``epoch``.
+        history: per key the reports of the epochs behind it, each with its ``epoch`` and time (``at``).
         failed: per key the error of cells that failed here.
-        trained: epochs trained here, not restored.
     """
 
     def __init__(
@@ -66,7 +67,6 @@ class Batch:
         self.history: History = {cell.key: [] for cell in self.cells}
         self.failed: dict[str, str] = {}
         self._cancelled: frozenset[str] = frozenset()
-        self.trained = 0
         self.save_seconds = 0.0
         if self._saved is not None:
             self._built = [Cell.from_dict(cell) for cell in self._saved.cells]
@@ -117,9 +117,9 @@ class Batch:
                 raise MemoryError(str(error)) from error
             self.fail(error)
             return
-        self.trained += 1
+        at = now()
         for key, report in reports.items():
-            self.history.setdefault(key, []).append({"epoch": epoch, **report})
+            self.history.setdefault(key, []).append({"epoch": epoch, "at": at, **report})
         for key, error_text in run.failed.items():
             if key not in self.failed:
                 self._fail(key, error_text)
@@ -189,12 +189,9 @@ class Batch:
         self.save_seconds += time.perf_counter() - started
 
     def _record(self, cell: Cell, result: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-        from orchestrator.ledger.cells import HISTORY
-        from orchestrator.ledger.documents import encode
-
         history = self.history[cell.key]
         metrics = {name: value for name, value in result["metrics"].items() if name != "history"}
-        last = {name: value for name, value in history[-1].items() if name not in ("epoch", "seconds")}
+        last = {name: value for name, value in history[-1].items() if name not in ("epoch", "at", "seconds")}
         record = {
             "cell": cell.to_dict(),
             "epochs": history[-1]["epoch"],

@@ -66,7 +66,8 @@ class Workbench:
             emit: takes events, plain dictionaries with ``item_id`` and ``kind``:
 
                 ``cells``: ``cells``, one per cell, splits first: ``{key, split, seed, partition, parameters,
-                grouping, status, epoch}``; ``status`` is ``new``, ``resumed``, ``finished`` or ``failed``.
+                grouping, status, epoch, origin}``; ``status`` is ``new``, ``resumed``, ``finished`` or
+                ``failed``, ``origin`` the ``{study, trial, invocation}`` that finished it.
                 ``probe``, ``probe_finished``: as ``cells`` and ``cell_finished``, of the cells that measure
                 the grouping.
                 ``epoch``: ``epoch``, ``values`` (accuracy per cell), ``mean`` (the objective), ``cells`` (the
@@ -211,10 +212,11 @@ class _Job:
         """Train what is unfinished, all splits in step, and commit it."""
         cells = [cell for family in families for cell in family]
         history: History = {cell.key: [] for cell in cells}
-        finished = set()
+        finished: dict[str, dict[str, Any]] = {}
         for cell in cells:
-            if self._ledger.get(cell.key, verify=True) is not None:
-                finished.add(cell.key)
+            record = self._ledger.get(cell.key, verify=True)
+            if record is not None:
+                finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
             elif not self._item.retry_failed and (failure := self._ledger.failure(cell.key)) is not None:
                 self._failures[cell.key] = failure["error"]
@@ -236,7 +238,7 @@ class _Job:
         for epoch in range(1, max((c.configuration.recipe.epochs for c in cells), default=0) + 1):
             batches = [part for batch in batches for part in self._advance(batch, epoch, emit, progress)]
             progress.report()
-        unfinished = {key for key in history if key not in self._failures} - finished - self._committed
+        unfinished = {key for key in history if key not in self._failures} - finished.keys() - self._committed
         if unfinished:
             raise Interruption
 
@@ -347,7 +349,7 @@ class _Job:
     def _describe(
         self,
         cell: Cell,
-        finished: set[str],
+        finished: dict[str, dict[str, Any]],
         epochs: dict[str, int],
         grouping: dict[str, dict[str, Any]],
     ) -> dict[str, Any]:
@@ -357,6 +359,8 @@ class _Job:
             status, epoch = "finished", cell.configuration.recipe.epochs
         elif cell.key in self._failures:
             status = "failed"
+        record = finished.get(cell.key)
+        origin = None if record is None else {name: record[name] for name in self._about}
         partition = cell.configuration.partition
         return {
             "key": cell.key,
@@ -367,6 +371,7 @@ class _Job:
             "grouping": grouping.get(cell.key),
             "status": status,
             "epoch": epoch,
+            "origin": origin,
         }
 
     def _emit(self, kind: str, **fields: Any) -> None:

@@ -1,0 +1,129 @@
+"""Operations to MLflow calls. Imports mlflow (seconds): only the writer thread imports this module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from orchestrator.tracking.outbox import Operation
+
+METRICS, PARAMS, TAGS, TOTAL = 1000, 100, 100, 1000
+"""What one ``log_batch`` takes."""
+
+PARAM_LENGTH = 6000
+TAG_LENGTH = 5000
+
+PERMANENT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+"""Refusals that a later attempt will meet again."""
+
+RUN_TAG, PARENT_TAG = "mmap.run", "mlflow.parentRunId"
+
+
+class MlflowWriter:
+    """Writes to one experiment, found or created by name. Every call may be repeated.
+
+    Args:
+        uri: tracking URI.
+        experiment: its name.
+        tags: of the experiment.
+    """
+
+    def __init__(self, uri: str, experiment: str, tags: dict[str, str]) -> None:
+        self._client = MlflowClient(tracking_uri=uri)
+        self._runs: dict[str, str] = {}
+        found = self._client.get_experiment_by_name(experiment)
+        self._is_new = found is None
+        if found is None:
+            self._experiment = self._client.create_experiment(experiment, tags=tags)
+        else:
+            self._experiment = found.experiment_id
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(self._experiment)
+
+    def write(self, operations: Sequence[Operation]) -> Iterator[tuple[Operation, str]]:
+        """Apply operations, those of a run together; yields those refused for good, with the reason."""
+        for run, group in _by_run(operations).items():
+            try:
+                self._write_run(run, group)
+            except MlflowException as error:
+                if error.error_code not in PERMANENT:
+                    raise
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._runs.pop(run, None):
+                    self._is_new = False
+                yield from self._write_singly(run, group)
+
+    def _write_singly(self, run: str, group: Sequence[Operation]) -> Iterator[tuple[Operation, str]]:
+        for operation in group:
+            try:
+                self._write_run(run, [operation])
+            except MlflowException as error:
+                if error.error_code not in PERMANENT:
+                    raise
+                yield operation, str(error)
+
+    def _write_run(self, run: str, group: Sequence[Operation]) -> None:
+        begin = next((o for o in reversed(group) if o["op"] == "start"), None)
+        run_id = self._find(run)
+        tags = {key: value for o in group for key, value in o.get("tags", {}).items()}
+        if run_id is None:
+            run_id = self._create(run, begin)
+        elif begin is not None:
+            tags = {"mlflow.runName": begin["name"], **tags}
+        last = next((o for o in reversed(group) if o["op"] in ("start", "end")), None)
+        if begin is not None and last is begin:
+            self._client.update_run(run_id, status="RUNNING")
+        self._log(
+            run_id,
+            [
+                Metric(key, value, time, step)
+                for o in group
+                for key, value, step, time in o.get("metrics", ())
+            ],
+            [Param(key, v[:PARAM_LENGTH]) for o in group for key, v in o.get("params", {}).items()],
+            [RunTag(key, value[:TAG_LENGTH]) for key, value in tags.items()],
+        )
+        if last is not None and last["op"] == "end":
+            self._client.set_terminated(run_id, status=last["status"], end_time=last["time"])
+
+    def _find(self, run: str) -> str | None:
+        if run not in self._runs and not self._is_new:
+            found = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
+            if found:
+                self._runs[run] = found[0].info.run_id
+        return self._runs.get(run)
+
+    def _create(self, run: str, begin: Operation | None) -> str:
+        tags: dict[str, str] = {RUN_TAG: run}
+        if begin is not None and begin["parent"] is not None:
+            tags[PARENT_TAG] = self._find(begin["parent"]) or self._create(begin["parent"], None)
+        created = self._client.create_run(
+            self._experiment,
+            start_time=None if begin is None else begin["time"],
+            tags=tags,
+            run_name=run if begin is None else begin["name"],
+        )
+        self._runs[run] = created.info.run_id
+        return str(created.info.run_id)
+
+    def _log(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
+        while metrics or params or tags:
+            some_params, some_tags = params[:PARAMS], tags[:TAGS]
+            some_metrics = metrics[: min(METRICS, TOTAL - len(some_params) - len(some_tags))]
+            self._client.log_batch(run_id, some_metrics, some_params, some_tags, synchronous=True)
+            metrics = metrics[len(some_metrics) :]
+            params, tags = params[PARAMS:], tags[TAGS:]
+
+
+def _by_run(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
+    groups: dict[str, list[Operation]] = {}
+    for operation in operations:
+        groups.setdefault(operation["run"], []).append(operation)
+    return groups
