@@ -10,7 +10,7 @@ from typing import Any
 
 from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_spec import fingerprint_of
-from mmap_model.configuration import Grouping
+from mmap_model.configuration import Grouping, Point, to_plain
 from mmap_model.data import DatasetSummary, dataset_summary
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
@@ -20,6 +20,7 @@ from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
 from orchestrator.study.model import Study
 from orchestrator.study.source import override
+from orchestrator.work import WorkItem
 from search_spaces import SearchSpace, Size
 
 
@@ -60,6 +61,26 @@ class StudyPlan:
     def fingerprint(self) -> str:
         """Of the backbone's weights (may read them, or load them once per machine)."""
         return fingerprint_of(self.study.backbone)
+
+    def work_item(self, point: Point, **fields: Any) -> WorkItem:
+        """The work of one point on this study's splits and seeds; ``fields`` are further ones of WorkItem.
+
+        Everything that decides the cells' keys is set here, so that all commands speak of the same cells.
+        """
+        study = self.study
+        given = {
+            "study": study.name,
+            "splits": study.splits,
+            "seeds": study.seeds,
+            "protocol": study.protocol,
+            "largest_shots": study.shots_before_validation,
+            "precision": study.precision,
+            "dataset": to_plain(study.dataset),
+            "backbone": to_plain(study.backbone),
+            "storage": study.storage,
+            "fuse": study.fuse,
+        }
+        return WorkItem.of(point, **{**given, **fields})
 
     def label_budget(self) -> dict[str, tuple[int, int]]:
         """Labelled images per class and task that a split uses: (training, validation), by split label.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+NBSP = "\N{NO-BREAK SPACE}"
+"""Keeps the parts of one thing on one line."""
+
 SYMBOLS = {
     "prompt_length": "b",
     "source_rows": "m",
@@ -38,15 +41,15 @@ def configuration(values: Mapping[str, Any]) -> str:
         elif name == "groups" and value is None:
             parts.append("G auto")
         elif name == "scale_init" and value is None:
-            parts.append("σ default")
+            parts.append("σ auto")
         else:
             parts.append(f"{SYMBOLS.get(name, name)} {_value(value)}")
-    return " · ".join(parts) or "as fixed"
+    return " · ".join(part.replace(" ", NBSP) for part in parts) or "as fixed"
 
 
 def integer(number: int | None) -> str:
     """``129 744``."""
-    return "–" if number is None else f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
+    return "–" if number is None else f"{number:,}".replace(",", NBSP)
 
 
 def share(fraction: float | None) -> str:
@@ -55,7 +58,7 @@ def share(fraction: float | None) -> str:
         return "–"
     percent = 100 * fraction
     digits = 0 if percent >= 10 or percent == 0 else 2 if percent >= 0.1 else 3
-    return f"{percent:.{digits}f}\N{NO-BREAK SPACE}%"
+    return f"{percent:.{digits}f}{NBSP}%"
 
 
 def accuracy(mean: float | None, std: float | None = None, n: int | None = None) -> str:

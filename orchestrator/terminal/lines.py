@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.console import Console
 
-from orchestrator.terminal.format import accuracy, configuration, duration, integer
+from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer
 from orchestrator.terminal.live import PHASES
 from orchestrator.terminal.state import ENDED, Event, SweepState
 
@@ -26,7 +26,7 @@ class LineDisplay:
         if text is None and event.get("kind") == "trial":
             text = self._trial(event)
         if text is not None:
-            line = f"[{duration(self.state.elapsed):>11}] {text}"
+            line = f"[{duration(self.state.elapsed):>11}] {text}".replace(NBSP, " ")
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.terminal.format import accuracy, configuration, duration, integer, share
+from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer, share
 
 Results = Mapping[str, Any]
 SHOWN = 20
@@ -23,12 +23,11 @@ def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
     trials = ranked(results)
     shown = trials[:limit]
     varied = _varied(trial.get("config", {}) for trial in trials)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", expand=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("configuration", overflow="fold", ratio=1)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("of CLIP", justify="right", no_wrap=True)
+    table.add_column("configuration", min_width=24)
+    table.add_column("parameters, of CLIP", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
     table.add_column("device", justify="right", no_wrap=True)
@@ -38,11 +37,10 @@ def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
             f"{position}{'≈' if tied else ' '}",
             str(trial["number"]),
             configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
-            integer(trial.get("parameters")),
-            share(trial.get("share")),
+            _parameters(trial),
             _summary(trial.get("val")),
             _summary(trial.get("test")),
-            duration(trial.get("device_seconds")),
+            _seconds(trial.get("device_seconds")),
             style="bold" if position == 1 else None,
         )
     baselines = list(_baselines(results))
@@ -53,11 +51,10 @@ def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
             "–",
             "",
             Text(str(row["label"]), "italic"),
-            integer(row.get("parameters", 0)),
-            share(row.get("share", 0.0)),
+            _parameters(row),
             _summary(row.get("val")),
             _summary(row.get("test")),
-            duration(row.get("device_seconds")),
+            _seconds(row.get("device_seconds")),
         )
     return table
 
@@ -147,6 +144,16 @@ def _varied(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _summary(value: Mapping[str, Any] | None) -> str:
     return accuracy(value["mean"], value.get("std")) if value and value.get("mean") is not None else "–"
+
+
+def _parameters(row: Mapping[str, Any]) -> str:
+    if row.get("share") is None:
+        return integer(row.get("parameters"))
+    return f"{integer(row.get('parameters'))}, {share(row['share'])}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f} s".replace(",", NBSP)
 
 
 def _name(results: Results) -> str:
