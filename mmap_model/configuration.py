@@ -228,11 +228,12 @@ class Seeds:
 class Cell:
     """One (configuration, split, seed) on one dataset and backbone.
 
-    ``kind`` is ``train`` or ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps).
+    ``kind`` is ``train``, ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps) or ``untrained``
+    (the freshly initialised model, before any step: the zero-step row).
     ``dataset`` is the manifest hash, ``backbone`` the fingerprint.
     """
 
-    kind: Literal["train", "probe"] = "train"
+    kind: Literal["train", "probe", "untrained"] = "train"
     configuration: Configuration
     split: Split
     seeds: Seeds

@@ -63,6 +63,7 @@ class Batch:
         self._built = self.cells
         self._run: Run | None = None
         self._epochs: Iterator[Report] | None = None
+        self._untrained = self.cells[0].kind == "untrained"
         self._last = self.cells[0].configuration.recipe.epochs
         self.history: History = {cell.key: [] for cell in self.cells}
         self.failed: dict[str, str] = {}
@@ -95,10 +96,12 @@ class Batch:
     @property
     def done(self) -> bool:
         """Nothing is left to train."""
+        if self._untrained:
+            return self._run is not None
         return self.epoch >= self._last or not self.active
 
     def advance(self, should_stop: Callable[[], bool]) -> None:
-        """Train one epoch and save the state. An error fails this batch's cells, not the caller.
+        """Train one epoch (an untrained cell: measure it) and save the state. An error fails the cells only.
 
         Raises:
             Interruption: ``should_stop`` said so; the state of the last whole epoch is kept.
@@ -107,9 +110,7 @@ class Batch:
         """
         try:
             run = self._start()
-            if self._epochs is None:
-                self._epochs = run.epochs(should_stop)
-            epoch, reports = next(self._epochs)
+            epoch, reports = self._next(run, should_stop)
         except Exception as error:
             if self._engine.is_interruption(error):
                 raise Interruption from error
@@ -173,10 +174,17 @@ class Batch:
             self.cancel(self._cancelled)
         return self._run
 
+    def _next(self, run: Run, should_stop: Callable[[], bool]) -> Report:
+        if self._untrained:
+            return run.initial()
+        if self._epochs is None:
+            self._epochs = run.epochs(should_stop)
+        return next(self._epochs)
+
     def _save(self, run: Run) -> None:
         started = time.perf_counter()
         self._check()
-        if run.active:
+        if run.active and not self._untrained:
             state = InFlight(
                 cells=tuple(cell.to_dict() for cell in self._built),
                 active=tuple(run.active),

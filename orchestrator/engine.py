@@ -31,6 +31,10 @@ class Run(Protocol):
     @property
     def failed(self) -> Mapping[str, str]: ...
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]: ...
+    def initial(self) -> Report:
+        """What the model measures before its first step, as epoch 0."""
+        ...
+
     def state(self) -> bytes: ...
     def restore(self, state: bytes) -> None: ...
     def cancel(self, key: str) -> None: ...
@@ -229,6 +233,10 @@ class _ModelRun:
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]:
         for report in self._run.epochs(should_stop=should_stop):
             yield report.epoch, report.cells
+
+    def initial(self) -> Report:
+        report = self._run.evaluate_initial()
+        return report.epoch, report.cells
 
     def finish(self) -> dict[str, dict[str, Any]]:
         return {key: dict(vars(result)) for key, result in self._run.finish().items()}

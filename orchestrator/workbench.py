@@ -193,6 +193,7 @@ class _Job:
 
     def _cell(self, configuration: Configuration, split: Split, seeds: Seeds) -> Cell:
         return Cell(
+            kind="untrained" if self._item.untrained else "train",
             configuration=configuration,
             split=split,
             seeds=seeds,
@@ -356,7 +357,7 @@ class _Job:
         epoch = epochs.get(cell.key, 0)
         status = "resumed" if epoch else "new"
         if cell.key in finished:
-            status, epoch = "finished", cell.configuration.recipe.epochs
+            status, epoch = "finished", finished[cell.key]["epochs"]
         elif cell.key in self._failures:
             status = "failed"
         record = finished.get(cell.key)
@@ -390,7 +391,7 @@ class _Progress:
     def __init__(self, cells: Sequence[Cell], history: History, emit: Callable[..., None]) -> None:
         self._cells, self._emit = cells, emit
         self._reports: dict[str, dict[int, Event]] = {}
-        self._told = 0
+        self._told = -1
         for key, reports in history.items():
             self._add(key, reports)
 

@@ -4,8 +4,9 @@
     {"op": "log", "run", "metrics": [[name, value, step, time]], "tags"}
     {"op": "end", "run", "status", "time"}
 
-``run`` names a run within the experiment: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``. Times
-are milliseconds since 1970. A metric carries the time it was measured at, so telling it again changes nothing.
+``run`` names a run within the experiment: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``.
+Times are milliseconds since 1970. A metric carries the time of its measurement: telling it again changes
+nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,189 @@
+"""What a study found, from its records alone: readable on any machine, without torch, Ray or MLflow.
+
+A row's numbers come from the records of its cells. A complete trial of which a cell can no longer be read has
+no mean: a missing replicate never raises one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmap_model.errors import InputError
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.statistics import (
+    delta_m,
+    objective,
+    paired_difference,
+    seed_means,
+    separable,
+    summarize,
+    worst_task_gain,
+)
+
+Records = Mapping[str, Mapping[str, Any]]
+
+REFERENCE = "zero_shot"
+"""The row that gains are measured against."""
+
+
+def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
+    """The result object of a study, JSON-able; ``orchestrator results --json`` prints it.
+
+    ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
+    complete ones by validation mean, then the others by number), ``baselines``, ``cells`` ``{finished,
+    failed, trained_now}``, ``timing`` of the last invocation, ``looks``, ``extended_after_look``,
+    ``damaged``. A trial is ``{number, state, config, point, parameters, share, val, test, per_split, tasks,
+    cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error}``; ``val``,
+    ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
+    ``separable_from_best`` is None for the best itself and for trials without a mean.
+
+    Raises:
+        InputError: the storage holds no such study.
+    """
+    if not store.exists():
+        known = ", ".join(store.storage.names("studies")) or "none"
+        raise InputError(
+            f"there is no study {store.name!r} in {store.storage.root}",
+            where="study",
+            fix=f"check --storage and the name; studies there: {known}",
+        )
+    trials, baselines, looks = store.load_trials(), store.load_baselines(), store.load_looks()
+    by_name = {name: TrialRecord.from_dict({"number": -1, **row}) for name, row in baselines.items()}
+    keys = [key for trial in [*trials, *by_name.values()] for key in trial.keys]
+    records = ledger.get_many(keys)
+    tests = ledger.tests(key for look in looks for key in look["keys"])
+    reference = _Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
+    rows = [_Row(trial, records, tests) for trial in trials]
+    rows.sort(key=lambda row: row.rank)
+    best = rows[0] if rows and rows[0].seeds else None
+    failures = ledger.failures(key for key in keys if key not in records)
+    invocations = store.load_invocations()
+    last = invocations[-1] if invocations else Invocation()
+    return {
+        "study": store.name,
+        "storage": store.storage.root,
+        "winner": None if best is None else best.trial.number,
+        "trials": [row.to_dict(best, reference) for row in rows],
+        "baselines": [
+            {"name": name, **_Row(trial, records, tests).to_dict(best, None)}
+            for name, trial in sorted(by_name.items(), reverse=True)
+        ],
+        "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
+        "timing": last.timing,
+        "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
+        "looks": looks,
+        "extended_after_look": _extended(trials, looks),
+        "damaged": [*store.damaged, *ledger.damaged],
+    }
+
+
+class _Row:
+    """A trial or reference row and the numbers of its cells."""
+
+    def __init__(self, trial: TrialRecord, records: Records, tests: Records) -> None:
+        self.trial = trial
+        cells = trial.cells
+        values = {(c["split"], c["seed"]): _accuracy(records.get(c["key"])) for c in cells}
+        ended = trial.state == "complete" and all(key in records for key in trial.keys)
+        measured = ended and objective(values) is not None
+        self.values = {pair: v for pair, v in values.items() if v is not None} if measured else {}
+        self.seeds = seed_means(self.values)
+        scores = {(c["split"], c["seed"]): _accuracy(tests.get(c["key"])) for c in cells}
+        tested = {pair: v for pair, v in scores.items() if v is not None}
+        self.test_seeds = seed_means(tested) if ended and len(tested) == len(cells) else {}
+        self.tasks = _by_task(cells, records) if ended else {}
+
+    @property
+    def rank(self) -> tuple[bool, float, int, int]:
+        """Sorts the best first: complete, highest mean, fewest parameters, earliest."""
+        mean = summarize(list(self.seeds.values())).mean if self.seeds else 0.0
+        return not self.seeds, -mean, self.trial.parameters or 0, self.trial.number
+
+    def to_dict(self, best: _Row | None, reference: _Row | None) -> dict[str, Any]:
+        trial = self.trial
+        compared = best is not None and best is not self and bool(self.seeds)
+        assert best is not None or not compared, "a row is compared with the best"
+        difference = paired_difference(self.seeds, best.seeds) if compared and best else None
+        return {
+            "number": trial.number,
+            "state": trial.state,
+            "config": flat_config(trial.point),
+            "point": trial.point,
+            "parameters": trial.parameters,
+            "share": trial.share,
+            "val": _summary(self.seeds),
+            "test": _summary(self.test_seeds),
+            "per_split": self._per_split(),
+            "tasks": {task: _summary(seeds) for task, seeds in self.tasks.items()},
+            "cells": trial.keys,
+            "separable_from_best": separable(self.seeds, best.seeds) if compared and best else None,
+            "difference_from_best": None if difference is None else difference.to_dict(),
+            "gain": self._gain(reference) if reference else None,
+            "device_seconds": trial.device_seconds,
+            "last_epoch": trial.epochs[-1] if trial.epochs else None,
+            "error": trial.error,
+        }
+
+    def _per_split(self) -> dict[str, Any]:
+        splits = dict.fromkeys(split for split, _ in self.values)
+        return {
+            split: _summary({s: v for (p, s), v in self.values.items() if p == split}) for split in splits
+        }
+
+    def _gain(self, reference: _Row) -> dict[str, Any] | None:
+        """Paired gain over the reference, Δm in per cent, and the task that gains least; descriptive."""
+        difference = paired_difference(self.seeds, reference.seeds)
+        if difference is None or self.tasks.keys() != reference.tasks.keys():
+            return None
+        mine = {task: summarize(list(seeds.values())).mean for task, seeds in self.tasks.items()}
+        theirs = {task: summarize(list(seeds.values())).mean for task, seeds in reference.tasks.items()}
+        task, gain = worst_task_gain(mine, theirs)
+        relative = delta_m(mine, theirs) if all(value > 0 for value in theirs.values()) else None
+        return {
+            "over": REFERENCE,
+            **difference.to_dict(),
+            "delta_m": relative,
+            "worst_task": task,
+            "worst_task_gain": gain,
+        }
+
+
+def flat_config(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's settings under their own names: ``{method, prompt_length, lr, …}``; ``probe.`` stays."""
+    flat: dict[str, Any] = {"method": point.get("method")}
+    for part in ("settings", "grouping", "recipe"):
+        for name, value in (point.get(part) or {}).items():
+            if not isinstance(value, Mapping):
+                flat[name] = value
+    probe = (point.get("grouping") or {}).get("probe") or {}
+    for name, value in probe.items():
+        if isinstance(value, Mapping):
+            flat.update({f"probe.{name}.{inner}": v for inner, v in value.items()})
+        else:
+            flat[f"probe.{name}"] = value
+    return flat
+
+
+def _by_task(cells: Sequence[Mapping[str, Any]], records: Records) -> dict[str, dict[Any, float]]:
+    """Per task, one value per seed: the mean over splits."""
+    values: dict[str, dict[tuple[Any, Any], float]] = {}
+    for cell in cells:
+        for task, numbers in (records[cell["key"]]["metrics"].get("tasks") or {}).items():
+            values.setdefault(task, {})[cell["split"], cell["seed"]] = float(numbers["accuracy"])
+    return {task: seed_means(pairs) for task, pairs in values.items()}
+
+
+def _accuracy(record: Mapping[str, Any] | None) -> float | None:
+    value = None if record is None else record["metrics"].get("accuracy")
+    return None if value is None else float(value)
+
+
+def _summary(seeds: Mapping[Any, float]) -> dict[str, Any] | None:
+    return summarize(list(seeds.values())).to_dict() if seeds else None
+
+
+def _extended(trials: Sequence[TrialRecord], looks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether trials were added after the test images had been looked at."""
+    first = min((look["time"] for look in looks), default=None)
+    return first is not None and any(trial.created_at > first for trial in trials)
