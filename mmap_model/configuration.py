@@ -228,8 +228,8 @@ class Seeds:
 class Cell:
     """One (configuration, split, seed) on one dataset and backbone.
 
-    ``kind`` is ``train``, ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps) or ``untrained``
-    (the freshly initialised model, before any step: the zero-step row).
+    ``kind`` is ``train``, ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps) or
+    ``untrained`` (the freshly initialised model, before any step: the zero-step row).
     ``dataset`` is the manifest hash, ``backbone`` the fingerprint.
     """
 
