@@ -64,6 +64,19 @@ class Mmap(Method):
                 where="source_cols",
                 fix=_choices(common),
             )
+        if settings.source_init < 0:
+            raise ShapeError(
+                f"{settings.source_init} is not a standard deviation",
+                where="source_init",
+                fix="use 0 or more",
+            )
+        scale = settings.scale_init
+        if scale is not None and (scale < 0 or scale == settings.source_init == 0):
+            raise ShapeError(
+                f"scale_init={scale} with source_init={settings.source_init} gives no gradient a direction",
+                where="scale_init",
+                fix="use null or a positive standard deviation",
+            )
 
     def count(self, settings: MmapSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·(modules)·(m·n + (b/m)·(d_l/n + d_v/n)): source and scales per layer and module (eq. 6-7)."""
