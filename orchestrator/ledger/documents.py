@@ -78,8 +78,8 @@ def finite(value: Any) -> Any:
 
 
 def now() -> str:
-    """The time as UTC ISO 8601 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    """The time as UTC ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _canonical(document: dict[str, Any]) -> bytes:

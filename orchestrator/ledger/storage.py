@@ -208,6 +208,7 @@ class ArrowStorage(Storage):
                 where="storage",
                 fix="use a local path, or s3://bucket/path, gs://…, abfs://…, hdfs://…",
             ) from error
+        self._types, self._selector = fs.FileType, fs.FileSelector
         self._base = base.rstrip("/")
         self._rename = self._fs.type_name in ("hdfs", "local")
         self.root = uri.rstrip("/")
@@ -237,22 +238,19 @@ class ArrowStorage(Storage):
         return True
 
     def delete(self, path: str) -> None:
-        from pyarrow import fs
-
         info = self._fs.get_file_info(self._at(path))
-        if info.type == fs.FileType.Directory:
+        if info.type == self._types.Directory:
             self._fs.delete_dir(info.path)
-        elif info.type != fs.FileType.NotFound:
+        elif info.type != self._types.NotFound:
             self._fs.delete_file(info.path)
 
     def move(self, path: str, target: str) -> None:
-        files = list(self.files(path))
-        for name in files:
-            data = self.read(f"{path}/{name}")
+        is_folder = self._fs.get_file_info(self._at(path)).type == self._types.Directory
+        pairs = [(f"{path}/{name}", f"{target}/{name}") for name in self.files(path)] if is_folder else []
+        for old, new in pairs or [(path, target)]:
+            data = self.read(old)
             if data is not None:
-                self.write(f"{target}/{name}", data)
-        if not files and (data := self.read(path)) is not None:
-            self.write(target, data)
+                self.write(new, data)
         self.delete(path)
 
     def names(self, folder: str) -> list[str]:
@@ -267,9 +265,7 @@ class ArrowStorage(Storage):
                 yield name
 
     def _list(self, folder: str, *, recursive: bool) -> list[Any]:
-        from pyarrow import fs
-
-        selector = fs.FileSelector(self._at(folder), allow_not_found=True, recursive=recursive)
+        selector = self._selector(self._at(folder), allow_not_found=True, recursive=recursive)
         return list(self._fs.get_file_info(selector))
 
     def _put(self, target: str, data: bytes) -> None:

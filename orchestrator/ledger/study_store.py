@@ -181,7 +181,7 @@ class StudyStore:
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
         stamp = now()
-        name = f"{re.sub(r'[^0-9]', '', stamp)}-{secrets.token_hex(3)}"
+        name = f"{re.sub(r'[^0-9]', '', stamp.split('+')[0])}-{secrets.token_hex(3)}"
         document = {"time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
         self._write(f"looks/{name}.json", document)
 

@@ -1,0 +1,272 @@
+"""Records of cells and studies, on a local folder and on an object store."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmap_model.errors import InputError
+from orchestrator.ledger import (
+    CorruptError,
+    InFlight,
+    Invocation,
+    Ledger,
+    StorageError,
+    StudyStore,
+    TrialRecord,
+    check_writable,
+    open_storage,
+)
+from orchestrator.ledger.cells import RECORD, TEST
+from orchestrator.ledger.documents import decode, decode_state, encode, encode_state
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@pytest.fixture(params=["local", "object store"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "runs")
+    return f"fsspec+memory://{secrets.token_hex(4)}/runs"
+
+
+def state_of(keys: list[str], epoch: int = 2) -> InFlight:
+    history = {key: [{"epoch": e + 1, "accuracy": 0.5} for e in range(epoch)] for key in keys}
+    cells = tuple({"key": key} for key in keys)
+    return InFlight(cells, tuple(keys), epoch, history, b"\x00state\xff", {"study": "s"})
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=8).filter(lambda k: k != "sha256"), json_values, max_size=4))
+def test_documents_survive_writing(document: dict[str, Any]) -> None:
+    assert decode(encode(document)) == document
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=64), st.data())
+def test_truncation_of_a_state_never_goes_unnoticed(payload: bytes, data: st.DataObject) -> None:
+    whole = encode_state({"epoch": 3}, payload)
+    assert decode_state(whole) == ({"epoch": 3}, payload)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(CorruptError):
+        decode_state(whole[:cut])
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_truncation_of_a_record_never_goes_unnoticed(data: st.DataObject) -> None:
+    whole = encode({"metrics": {"accuracy": 0.5}})
+    with pytest.raises(CorruptError):
+        decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+def test_numbers_that_json_lacks_become_null() -> None:
+    assert decode(encode({"loss": float("nan"), "pair": (1, float("inf"))})) == {
+        "loss": None,
+        "pair": [1, None],
+    }
+
+
+def test_a_committed_cell_is_found_with_its_files(root: str) -> None:
+    ledger = Ledger(root)
+    assert ledger.get(KEY) is None
+    assert ledger.commit(KEY, {"metrics": {"accuracy": 0.5}}, {"predictions.parquet": b"data"})
+    again = Ledger(root)
+    record = again.get(KEY, verify=True)
+    assert record is not None and record["metrics"] == {"accuracy": 0.5}
+    assert again.read_file(KEY, "predictions.parquet") == b"data"
+    assert again.finished() == {KEY}
+    assert again.get_many([KEY, "other"]).keys() == {KEY}
+
+
+def test_a_cell_is_committed_once(root: str) -> None:
+    ledger = Ledger(root)
+    assert ledger.commit(KEY, {"metrics": {"accuracy": 0.5}}, {"f": b"first"})
+    assert not ledger.commit(KEY, {"metrics": {"accuracy": 0.9}}, {"f": b"second"})
+    assert ledger.read_file(KEY, "f") == b"first"
+
+
+def test_files_without_a_record_are_no_finished_cell(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.storage.write(f"cells/{KEY}/predictions.parquet", b"data")
+    assert ledger.get(KEY) is None
+    assert ledger.finished() == set()
+    with pytest.raises(CorruptError, match="no committed file"):
+        ledger.read_file(KEY, "predictions.parquet")
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"metrics": {"accu', b"\x00" * 40, b'{"metrics": {}}'])
+def test_a_damaged_record_counts_as_absent_and_is_moved_aside(root: str, damage: bytes) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"metrics": {}}, {"f": b"data"})
+    ledger.storage.write(f"cells/{KEY}/{RECORD}", damage)
+    assert ledger.get(KEY) is None
+    assert len(ledger.damaged) == 1 and "quarantine" in ledger.damaged[0]
+    assert ledger.storage.names("quarantine")
+    assert ledger.finished() == set()
+    assert ledger.commit(KEY, {"metrics": {}}, {"f": b"data"}), "it can be trained again"
+
+
+@pytest.mark.parametrize("data", [None, b"dat", b"changed"])
+def test_verification_notices_a_missing_or_changed_file(root: str, data: bytes | None) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"metrics": {}}, {"f": b"data"})
+    path = f"cells/{KEY}/f"
+    ledger.storage.delete(path) if data is None else ledger.storage.write(path, data)
+    assert ledger.get(KEY) is not None
+    with pytest.raises(CorruptError):
+        ledger.read_file(KEY, "f")
+    assert ledger.get(KEY, verify=True) is None
+    assert ledger.get(KEY) is None
+
+
+def test_a_failure_is_kept_until_the_cell_finishes(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.record_failure(KEY, "the loss was not finite", traceback="Traceback …", study="demo")
+    failure = ledger.failure(KEY)
+    assert failure is not None and failure["error"] == "the loss was not finite"
+    assert (ledger.failed(), ledger.finished()) == ({KEY}, set())
+    ledger.commit(KEY, {"metrics": {}}, {})
+    assert (ledger.failed(), ledger.finished()) == (set(), {KEY})
+
+
+def test_in_flight_states_are_found_by_their_cells_in_order(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.save_inflight(state_of(["a", "b"], epoch=1))
+    ledger.save_inflight(state_of(["a", "b"], epoch=2))
+    found = Ledger(root).inflight(["a", "b"])
+    assert found == state_of(["a", "b"], epoch=2)
+    assert ledger.inflight(["b", "a"]) is None
+    assert len(ledger.inflight_batches()) == 1
+    ledger.drop_inflight(["a", "b"])
+    assert ledger.inflight(["a", "b"]) is None
+
+
+def test_a_damaged_in_flight_state_counts_as_absent(root: str) -> None:
+    ledger = Ledger(root)
+    batch = ledger.save_inflight(state_of(["a"]))
+    data = ledger.storage.read(f"inflight/{batch}")
+    assert data is not None
+    ledger.storage.write(f"inflight/{batch}", data[:-3])
+    assert ledger.inflight(["a"]) is None
+    assert ledger.damaged and ledger.inflight_batches() == []
+
+
+def test_test_numbers_stay_out_of_the_record(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"metrics": {"accuracy": 0.5}}, {})
+    ledger.commit_test(KEY, {"metrics": {"accuracy": 0.4}}, {"test_predictions.parquet": b"t"})
+    assert "0.4" not in json.dumps(ledger.get(KEY))
+    test = ledger.test(KEY)
+    assert test is not None and test["metrics"] == {"accuracy": 0.4}
+    assert ledger.read_file(KEY, "test_predictions.parquet", of=TEST) == b"t"
+    assert ledger.tests([KEY, "other"]).keys() == {KEY}
+
+
+def test_listing_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+    for number in range(5):
+        ledger.commit(f"{number:032x}", {"metrics": {}}, {"f": b""})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a listing looked at a file")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    assert len(ledger.finished()) == 5
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom orchestrator.ledger import open_storage\ns = open_storage(sys.argv[1])\n"
+        "i = 0\nwhile True:\n    s.write('d/f', bytes([i % 256]) * 200_000)\n    i += 1\n"
+        "    if i == 3: print('go', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, env=dict(os.environ)
+    )
+    assert process.stdout is not None and process.stdout.readline()
+    process.kill()
+    process.wait()
+    data = open_storage(tmp_path).read("d/f")
+    assert data is not None and len(data) == 200_000 and len(set(data)) == 1
+    assert open_storage(tmp_path).names("d") == ["f"]
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path, taken: str) -> None:
+    check_writable(tmp_path / "new" / "runs")
+    blocked = tmp_path / "blocked"
+    if taken == "file":
+        blocked.write_text("a file")
+        where = blocked / "runs"
+    else:
+        where = Path("/proc/nowhere")
+    with pytest.raises(StorageError, match=r"storage: cannot write to") as caught:
+        check_writable(where)
+    assert caught.value.fix is not None and "storage=" in caught.value.fix
+
+
+def test_an_unknown_scheme_is_an_input_error() -> None:
+    with pytest.raises(StorageError, match="s3://bucket"):
+        open_storage("ftp-ish://bucket/runs")
+
+
+def test_trials_come_back_by_number(root: str) -> None:
+    store = StudyStore(root, "demo")
+    for number in (10, 9, 0):
+        store.save_trial(TrialRecord(number=number, params={"lr": 0.1 * number}, epochs=[{"epoch": 1}]))
+    store.save_trial(TrialRecord(number=9, state="complete", value=0.5))
+    trials = StudyStore(root, "demo").load_trials()
+    assert [t.number for t in trials] == [0, 9, 10]
+    assert (trials[1].state, trials[1].value) == ("complete", 0.5)
+    assert store.trial_numbers() == [0, 9, 10]
+
+
+def test_a_damaged_trial_is_left_out_and_reported(root: str) -> None:
+    store = StudyStore(root, "demo")
+    store.save_trial(TrialRecord(number=0))
+    store.save_trial(TrialRecord(number=1))
+    store.storage.write("studies/demo/trials/0.json", b'{"number"')
+    assert [t.number for t in store.load_trials()] == [1]
+    assert "trials/0.json" in store.damaged[0]
+
+
+def test_study_file_looks_baselines_and_invocations(root: str) -> None:
+    store = StudyStore(root, "demo")
+    assert not store.exists() and store.load_looks() == []
+    store.save_study({"name": "demo", "seeds": [1, 2]})
+    store.record_look(reason="end of sweep", keys=[KEY])
+    store.record_look(reason="confirm", keys=[])
+    store.save_baseline("zero_shot", {"cells": []})
+    store.save_baseline("zero_step", {"cells": []})
+    first = Invocation(id="20260101000000-0001", trained=[KEY], timing={"training": 1.5})
+    store.save_invocation(Invocation(id="20260101000001-0000"))
+    store.save_invocation(first)
+    assert store.load_study() == {"name": "demo", "seeds": [1, 2]}
+    assert [look["reason"] for look in store.load_looks()] == ["end of sweep", "confirm"]
+    assert set(store.load_baselines()) == {"zero_shot", "zero_step"}
+    assert [i.id for i in store.load_invocations()] == ["20260101000000-0001", "20260101000001-0000"]
+    assert store.load_invocations()[0] == first
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot name a study"):
+        StudyStore(tmp_path, name)
