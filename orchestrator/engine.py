@@ -82,9 +82,12 @@ class Engine(Protocol):
         ...
 
     def score_test(
-        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]]
+        self,
+        cells: Sequence[Cell],
+        files: Mapping[str, Mapping[str, bytes]],
+        check: Callable[[], None],
     ) -> dict[str, dict[str, Any]]:
-        """Per key ``{metrics, files}`` of saved prompts on the test images."""
+        """Per key ``{metrics, files}`` of saved prompts on the test images; ``check`` may raise to stop."""
         ...
 
 
@@ -185,11 +188,14 @@ class ModelEngine:
         return resolved.partition, resolved.to_dict()
 
     def score_test(
-        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]]
+        self,
+        cells: Sequence[Cell],
+        files: Mapping[str, Mapping[str, bytes]],
+        check: Callable[[], None],
     ) -> dict[str, dict[str, Any]]:
         from mmap_model.training import score_test
 
-        return dict(score_test(list(cells), files, self._backbone, self._dataset, device=self.device))
+        return score_test(list(cells), files, self._backbone, self._dataset, device=self.device, check=check)
 
     @cached_property
     def _backbone(self) -> Backbone:

@@ -1,0 +1,516 @@
+"""Order, resuming, failures and records of work items, with an engine that only pretends to train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmap_model.configuration import (
+    Cell,
+    Configuration,
+    Grouping,
+    Partition,
+    Point,
+    Recipe,
+    Seeds,
+    Split,
+    canonical_partition,
+)
+from mmap_model.methods.mmap import MmapSettings
+from mmap_model.methods.zero_shot import ZeroShotSettings
+from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.work import Control, Event, WorkItem
+from orchestrator.workbench import Workbench
+
+EPOCHS = 3
+
+
+class Stopped(Exception):
+    """What the pretended training raises when it is told to stop."""
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+class OutOfMemoryError(Exception):
+    """Named as torch names it."""
+
+
+def accuracy(key: str, epoch: int) -> float:
+    return int(hashlib.sha256(f"{key}{epoch}".encode()).hexdigest()[:6], 16) / 16**6
+
+
+class PretendedRun:
+    """Its state is the text of everything that was trained, so that a lost or repeated epoch shows."""
+
+    def __init__(self, cells: Sequence[Cell], engine: PretendedEngine) -> None:
+        self._engine = engine
+        self._cells = {cell.key: cell for cell in cells}
+        self._recipe = cells[0].configuration.recipe
+        self.epoch = 0
+        self.trace: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.cancelled: set[str] = set()
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        return tuple(key for key in self._cells if key not in self.failed and key not in self.cancelled)
+
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
+        while self.epoch < self._recipe.epochs and self.active:
+            epoch = self.epoch + 1
+            self._engine.before_epoch(self, epoch)
+            if should_stop():
+                raise Stopped
+            for key in self.active:
+                if (epoch, self._cells[key].seeds.train) in self._engine.diverging:
+                    self.failed[key] = f"training diverged in epoch {epoch}"
+            if not self.active:
+                return
+            self.epoch = epoch
+            self.trace.append(f"{epoch}:{','.join(self.active)}")
+            self._engine.epochs_run += len(self.active)
+            yield epoch, {key: self._report(key, epoch) for key in self.active}
+
+    def initial(self) -> tuple[int, dict[str, dict[str, Any]]]:
+        return 0, {key: self._report(key, 0) for key in self.active}
+
+    def state(self) -> bytes:
+        return json.dumps([self.epoch, self.trace, self.failed, list(self._cells)]).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.epoch, self.trace, self.failed, cells = json.loads(state)
+        assert cells == list(self._cells), "the state is of another batch"
+
+    def cancel(self, key: str) -> None:
+        self.cancelled.add(key)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        self._engine.before_finish()
+        return {
+            key: {
+                "metrics": {"accuracy": accuracy(key, self.epoch)},
+                "parameters": 10,
+                "seconds": {"train": 1.0},
+                "versions": {"torch": "0"},
+                "files": {
+                    "prompts.safetensors": "\n".join(self.trace).encode(),
+                    **({"gram.safetensors": b"gram"} if self._cells[key].kind == "probe" else {}),
+                },
+            }
+            for key in self.active
+        }
+
+    def _report(self, key: str, epoch: int) -> dict[str, Any]:
+        value = accuracy(key, epoch)
+        return {"accuracy": value, "lr": 0.1, "tasks": {"clipart": {"accuracy": value}}, "seconds": {}}
+
+
+class PretendedEngine:
+    """Trains nothing, counts everything."""
+
+    manifest, fingerprint, device, tasks = "d" * 32, "b" * 32, "cpu", 4
+
+    def __init__(self) -> None:
+        self.epochs_run = 0
+        self.widths: list[int] = []
+        self.kinds: list[str] = []
+        self.scored: list[str] = []
+        self.diverging: set[tuple[int, int]] = set()
+        self.capacity = 100
+        self.before_epoch: Callable[[PretendedRun, int], None] = lambda run, epoch: None
+        self.before_finish: Callable[[], None] = lambda: None
+
+    def load(self) -> None: ...
+
+    def start(self, cells: Sequence[Cell]) -> PretendedRun:
+        if len(cells) > self.capacity:
+            raise OutOfMemoryError("the device is full")
+        self.widths.append(len(cells))
+        self.kinds.append(cells[0].kind)
+        return PretendedRun(cells, self)
+
+    def is_interruption(self, error: Exception) -> bool:
+        return isinstance(error, Stopped)
+
+    def fuses(self, point: Point) -> bool:
+        return point.method != "full"
+
+    def count(self, configuration: Configuration) -> int:
+        return 10 * len(configuration.partition or ())
+
+    def probe(self, point: Point) -> Configuration:
+        return Configuration(method="mmap", settings=MmapSettings(), partition=((0, 1, 2, 3),))
+
+    def resolve(
+        self, grouping: Grouping, gram: bytes | None, train_seed: int
+    ) -> tuple[Partition, dict[str, Any]]:
+        assert (gram is not None) == (grouping.mode == "gradient")
+        other = 1 + train_seed % 3
+        rest = sorted({1, 2, 3} - {other})
+        return canonical_partition([[0, other], rest]), {"margin": 0.5}
+
+    def score_test(
+        self,
+        cells: Sequence[Cell],
+        files: Mapping[str, Mapping[str, bytes]],
+        check: Callable[[], None],
+    ) -> dict[str, dict[str, Any]]:
+        assert len({cell.split.label for cell in cells}) == 1, "one split at a time"
+        assert all("prompts.safetensors" in files[cell.key] for cell in cells)
+        self.scored += [cell.key for cell in cells]
+        return {
+            cell.key: {
+                "metrics": {"accuracy": accuracy(cell.key, -1)},
+                "files": {"test_predictions.parquet": b"t"},
+            }
+            for cell in cells
+        }
+
+
+class Scene:
+    """A storage folder and the means to run items on it, each in a fresh process as it were."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.engine = PretendedEngine()
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.root)
+
+    def item(self, **changes: Any) -> WorkItem:
+        point = Point(
+            method="mmap",
+            settings=MmapSettings(prompt_length=4, source_rows=2, source_cols=16),
+            recipe=Recipe(epochs=EPOCHS),
+            grouping=Grouping(mode="random"),
+        )
+        fields: dict[str, Any] = {
+            "item_id": "i",
+            "study": "demo",
+            "trial": 0,
+            "splits": (Split(shots=3), Split(shots=6)),
+            "seeds": (Seeds.both(1), Seeds.both(2), Seeds.both(3)),
+            "dataset": {},
+            "backbone": {},
+            "storage": self.root,
+        }
+        return WorkItem.of(**{"point": point, **fields, **changes})
+
+    def run(self, control: Callable[[], Control] = Control, **changes: Any) -> list[Event]:
+        events: list[Event] = []
+        bench = Workbench({}, {}, self.root, engine=self.engine)
+        bench.run(self.item(**changes), events.append, control)
+        assert all(event["item_id"] == "i" for event in events)
+        return events
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def of_kind(events: Sequence[Event], kind: str) -> list[Event]:
+    return [event for event in events if event["kind"] == kind]
+
+
+def keys_of(events: Sequence[Event]) -> list[str]:
+    return [cell["key"] for cell in of_kind(events, "cells")[0]["cells"]]
+
+
+def test_items_survive_json(scene: Scene) -> None:
+    item = scene.item(cells=("a",), fence=3)
+    assert WorkItem.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+
+
+def test_a_trial_trains_its_cells_in_step_and_records_them(scene: Scene) -> None:
+    events = scene.run()
+    cells = of_kind(events, "cells")[0]["cells"]
+    assert [(c["split"], c["seed"]) for c in cells] == [
+        (split, seed) for split in ("3-shot", "6-shot") for seed in ("1", "2", "3")
+    ]
+    assert {c["status"] for c in cells} == {"new"} and {c["parameters"] for c in cells} == {20}
+    epochs = of_kind(events, "epoch")
+    assert [e["epoch"] for e in epochs] == [1, 2, 3]
+    for event in epochs:
+        expected = [accuracy(c["key"], event["epoch"]) for c in cells]
+        assert event["values"] == expected
+        assert event["mean"] == pytest.approx(sum(expected) / 6)
+    assert scene.engine.widths == [3, 3], "the seeds of a split are one batch"
+    assert events[-1]["kind"] == "done" and events[-1]["state"] == "complete"
+    assert scene.ledger.finished() == set(keys_of(events))
+    assert scene.ledger.inflight_batches() == []
+    record = scene.ledger.get(cells[0]["key"], verify=True)
+    assert record is not None
+    assert Cell.from_dict(record["cell"]).key == cells[0]["key"]
+    assert record["grouping"] == {"margin": 0.5} and record["trial"] == 0 and record["epochs"] == EPOCHS
+    assert record["metrics"]["tasks"]["clipart"]["accuracy"] == accuracy(cells[0]["key"], 3)
+    assert [h["epoch"] for h in scene.ledger.history(cells[0]["key"])] == [1, 2, 3]
+
+
+def test_all_cells_are_committed_before_the_last_epoch_is_told(scene: Scene) -> None:
+    events = scene.run()
+    kinds = [event["kind"] for event in events]
+    assert kinds.count("cell_finished") == 6
+    assert max(i for i, k in enumerate(kinds) if k == "cell_finished") < max(
+        i for i, k in enumerate(kinds) if k == "epoch"
+    )
+
+
+def test_finished_cells_are_not_trained_again_but_told(scene: Scene) -> None:
+    first = scene.run()
+    scene.engine.epochs_run = 0
+    events = scene.run(trial=5)
+    assert scene.engine.epochs_run == 0
+    assert {c["status"] for c in of_kind(events, "cells")[0]["cells"]} == {"finished"}
+    assert of_kind(events, "cells")[0]["cells"][0]["origin"]["trial"] == 0
+    assert of_kind(events, "cell_finished") == []
+    assert [e["mean"] for e in of_kind(events, "epoch")] == [e["mean"] for e in of_kind(first, "epoch")]
+    assert events[-1]["state"] == "complete"
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("split", [0, 1])
+def test_after_a_kill_at_most_one_epoch_of_a_cell_is_repeated(scene: Scene, epoch: int, split: int) -> None:
+    calls = []
+
+    def kill(run: PretendedRun, at: int) -> None:
+        calls.append(at)
+        if len(calls) == 2 * (epoch - 1) + split + 1:
+            raise Killed
+
+    scene.engine.before_epoch = kill
+    with pytest.raises(Killed):
+        scene.run()
+    scene.engine.before_epoch = lambda run, at: None
+    events = scene.run()
+    assert scene.engine.epochs_run == 6 * EPOCHS, "no whole epoch was lost or trained twice"
+    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2, 3], (
+        "epochs before the kill are told again"
+    )
+    whole = "\n".join(f"{e}:{','.join(keys_of(events)[:3])}" for e in (1, 2, 3))
+    assert scene.ledger.read_file(keys_of(events)[0], "prompts.safetensors").decode() == whole
+    resumed = [c["status"] for c in of_kind(events, "cells")[0]["cells"]]
+    first = "finished" if (epoch, split) == (3, 1) else "resumed" if epoch > 1 or split else "new"
+    assert resumed == [first] * 3 + ["resumed" if epoch > 1 else "new"] * 3
+
+
+def test_a_kill_between_the_commits_of_a_batch_trains_nothing_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = Ledger.commit, []
+
+    def commit(self: Ledger, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+        count.append(key)
+        if len(count) == 2:
+            raise Killed
+        return real(self, key, record, files)
+
+    monkeypatch.setattr(Ledger, "commit", commit)
+    with pytest.raises(Killed):
+        scene.run(splits=(Split(shots=3),))
+    monkeypatch.setattr(Ledger, "commit", real)
+    events = scene.run(splits=(Split(shots=3),))
+    assert scene.engine.epochs_run == 3 * EPOCHS
+    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["finished", "resumed", "resumed"]
+    assert len(scene.ledger.finished()) == 3 and scene.ledger.inflight_batches() == []
+
+
+def test_cells_that_others_finished_are_left_out_of_the_batch(scene: Scene) -> None:
+    scene.run(seeds=(Seeds.both(2),))
+    scene.engine.widths.clear()
+    events = scene.run()
+    assert scene.engine.widths == [2, 2]
+    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["new", "finished", "new"] * 2
+
+
+def test_a_diverging_cell_fails_alone_and_its_trial_has_no_further_mean(scene: Scene) -> None:
+    scene.engine.diverging = {(2, 3)}
+    events = scene.run()
+    failed = of_kind(events, "cell_failed")
+    assert len(failed) == 2 and all("diverged in epoch 2" in e["error"] for e in failed)
+    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1]
+    assert events[-1]["state"] == "failed" and "diverged" in events[-1]["error"]
+    assert len(scene.ledger.finished()) == 4 and scene.ledger.failed() == {e["key"] for e in failed}
+    assert scene.ledger.inflight_batches() == []
+
+
+def test_failed_cells_are_trained_again_only_on_request(scene: Scene) -> None:
+    scene.engine.diverging = {(2, 3)}
+    scene.run()
+    scene.engine.diverging, scene.engine.epochs_run = set(), 0
+    again = scene.run()
+    assert scene.engine.epochs_run == 0
+    assert again[-1]["state"] == "failed" and len(of_kind(again, "cell_failed")) == 2
+    retried = scene.run(retry_failed=True)
+    assert retried[-1]["state"] == "complete" and scene.engine.epochs_run == 2 * EPOCHS
+    assert scene.ledger.failed() == set()
+
+
+def test_a_batch_with_a_failed_cell_resumes_after_a_kill(scene: Scene) -> None:
+    scene.engine.diverging = {(1, 3)}
+
+    def kill(run: PretendedRun, epoch: int) -> None:
+        if epoch == 3:
+            raise Killed
+
+    scene.engine.before_epoch = kill
+    with pytest.raises(Killed):
+        scene.run(splits=(Split(shots=3),))
+    scene.engine.before_epoch = lambda run, epoch: None
+    events = scene.run(splits=(Split(shots=3),))
+    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["resumed", "resumed", "failed"]
+    assert scene.engine.epochs_run == 2 * EPOCHS
+    assert len(scene.ledger.finished()) == 2
+
+
+def test_an_exception_is_kept_with_its_traceback_and_spares_other_splits(scene: Scene) -> None:
+    def fail(run: PretendedRun, epoch: int) -> None:
+        if epoch == 2 and next(iter(run._cells.values())).split.shots == 3:
+            raise RuntimeError("the device went away")
+
+    scene.engine.before_epoch = fail
+    events = scene.run()
+    assert events[-1]["state"] == "failed" and "device went away" in events[-1]["error"]
+    assert len(scene.ledger.finished()) == 3
+    failure = scene.ledger.failure(keys_of(events)[0])
+    assert failure is not None and "before_epoch" in failure["traceback"] and failure["epoch"] == 1
+
+
+def test_cancelling_keeps_the_last_whole_epoch_for_another_study(scene: Scene) -> None:
+    seen: list[int] = []
+    scene.engine.before_epoch = lambda run, epoch: seen.append(epoch)
+    events = scene.run(lambda: Control(cancel=3 in seen))
+    assert events[-1]["state"] == "cancelled" and of_kind(events, "cell_finished") == []
+    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2]
+    other = scene.run(study="other", trial=7)
+    assert {c["epoch"] for c in of_kind(other, "cells")[0]["cells"]} == {2}
+    assert scene.engine.epochs_run == 6 * EPOCHS and other[-1]["state"] == "complete"
+
+
+def test_single_cells_can_be_left_out(scene: Scene) -> None:
+    plan = scene.run(lambda: Control(cancel=True))
+    unwanted = keys_of(plan)[1]
+    events = scene.run(lambda: Control(cancelled_keys=frozenset({unwanted})))
+    assert scene.ledger.finished() == set(keys_of(plan)) - {unwanted}
+    assert events[-1]["state"] == "cancelled"
+    assert scene.run()[-1]["state"] == "complete"
+
+
+def test_a_worker_of_a_superseded_driver_writes_nothing(scene: Scene) -> None:
+    store = StudyStore(scene.root, "demo")
+    with store.driver_lease() as old:
+        fence = old.take()
+    with store.driver_lease() as new:
+        new.take()
+        events = scene.run(fence=fence)
+        assert events[-1]["state"] == "cancelled" and "took the study over" in events[-1]["error"]
+        assert scene.ledger.finished() == set() and scene.ledger.inflight_batches() == []
+        assert scene.run(fence=new.fence)[-1]["state"] == "complete"
+
+
+def test_unfused_cells_are_batches_of_their_own(scene: Scene) -> None:
+    scene.run(fuse="off")
+    assert scene.engine.widths == [1] * 6
+
+
+def test_a_batch_too_wide_for_the_device_is_halved(scene: Scene) -> None:
+    scene.engine.capacity = 2
+    events = scene.run()
+    assert events[-1]["state"] == "complete" and scene.engine.widths == [2, 1, 2, 1]
+    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2, 3]
+
+
+def test_a_batch_too_wide_with_fusing_forced_fails_with_the_reason(scene: Scene) -> None:
+    scene.engine.capacity = 2
+    events = scene.run(fuse="on")
+    assert events[-1]["state"] == "failed" and "device is full" in events[-1]["error"]
+
+
+def test_the_probe_is_trained_once_and_shared(scene: Scene) -> None:
+    point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
+    events = scene.run(point=point)
+    assert scene.engine.kinds == ["probe", "probe", "train", "train"]
+    assert [len(e["cells"]) for e in of_kind(events, "probe")] == [3, 3]
+    assert len(of_kind(events, "probe_finished")) == 6 and len(of_kind(events, "cell_finished")) == 6
+    assert {tuple(map(tuple, c["partition"])) for c in of_kind(events, "cells")[0]["cells"]} == {
+        ((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)),
+    }  # fmt: skip
+    scene.engine.kinds.clear()
+    scene.run(point=replace(point, recipe=Recipe(epochs=2)))
+    assert scene.engine.kinds == ["train", "train"]
+
+
+def test_a_probe_in_work_elsewhere_is_waited_for(scene: Scene) -> None:
+    point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
+    inside: list[list[Event]] = []
+
+    def second_worker(run: PretendedRun, epoch: int) -> None:
+        if epoch == 1 and not inside:
+            inside.append([])
+            polls = iter(range(3))
+            inside[0] = scene.run(lambda: Control(cancel=next(polls, None) is None), point=point, trial=1)
+
+    scene.engine.before_epoch = second_worker
+    assert scene.run(point=point)[-1]["state"] == "complete"
+    assert inside[0][-1]["state"] == "cancelled" and of_kind(inside[0], "probe") == []
+    assert scene.engine.kinds == ["probe", "probe", "train", "train"]
+
+
+def test_a_failing_probe_fails_the_trial_with_its_reason(scene: Scene) -> None:
+    point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
+    scene.engine.diverging = {(1, 2)}
+    events = scene.run(point=point)
+    assert events[-1]["state"] == "failed" and "probe of 3-shot failed" in events[-1]["error"]
+
+
+def test_test_images_are_scored_once_and_every_look_is_recorded(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run()))
+    assert scene.engine.scored == []
+    events = scene.run(purpose="confirm", cells=keys, reason="end of sweep")
+    assert sorted(scene.engine.scored) == sorted(keys) and len(of_kind(events, "test")) == 6
+    again = scene.run(purpose="confirm", cells=keys)
+    assert len(scene.engine.scored) == 6 and len(of_kind(again, "test")) == 6
+    looks = StudyStore(scene.root, "demo").load_looks()
+    assert [(look["reason"], sorted(look["keys"])) for look in looks] == [("end of sweep", sorted(keys))]
+
+
+def test_unfinished_cells_cannot_be_scored(scene: Scene) -> None:
+    events = scene.run(purpose="confirm", cells=("f" * 32,))
+    assert events[-1]["state"] == "failed" and "not finished" in events[-1]["error"]
+    assert StudyStore(scene.root, "demo").load_looks() == []
+
+
+def test_reference_rows(scene: Scene) -> None:
+    zero_shot = scene.run(
+        purpose="baseline",
+        test=True,
+        trial=None,
+        point=Point(method="zero_shot", settings=ZeroShotSettings()),
+    )
+    assert zero_shot[-1]["state"] == "complete" and len(of_kind(zero_shot, "test")) == 6
+    trained = scene.run()
+    zero_step = scene.run(purpose="baseline", untrained=True, trial=None)
+    assert zero_step[-1]["state"] == "complete"
+    assert set(keys_of(zero_step)).isdisjoint(keys_of(trained))
+    assert [e["epoch"] for e in of_kind(zero_step, "epoch")] == [0]
+    record = scene.ledger.get(keys_of(zero_step)[0])
+    assert record is not None and record["epochs"] == 0
+    assert scene.run(purpose="baseline", untrained=True)[-1]["state"] == "complete"
+
+
+def test_a_damaged_record_is_trained_again(scene: Scene) -> None:
+    first = scene.run(splits=(Split(shots=3),))
+    key = keys_of(first)[1]
+    scene.ledger.storage.write(f"cells/{key}/prompts.safetensors", b"")
+    events = scene.run(splits=(Split(shots=3),))
+    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["finished", "new", "finished"]
+    assert events[-1]["state"] == "complete"
