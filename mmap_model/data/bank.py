@@ -1,0 +1,78 @@
+"""Images of several tasks by row number: kept in memory where they fit, read when asked where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Indices = npt.NDArray[np.int64]
+Fetch = Callable[[int, Indices], tuple[Tensor, Tensor]]
+"""(task number, indices) to images uint8 [n, 3, S, S] and extents int64 [n, 2]."""
+
+MEMORY_LIMIT = 2 << 30
+"""Bytes of images that one bank keeps."""
+
+
+class ImageBank:
+    """The union of some draws' images, task after task, without repetition.
+
+    Args:
+        fetch: reads images of one task.
+        wanted: by replicate and task, the indices that will be asked for.
+        device: where rows are delivered; banks in memory live there.
+        limit: bytes above which nothing is kept.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        wanted: Sequence[Sequence[Indices]],
+        *,
+        device: torch.device | str,
+        limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self._fetch = fetch
+        self._device = torch.device(device)
+        self._members = [np.unique(np.concatenate(draws)) for draws in zip(*wanted, strict=True)]
+        self._starts = np.cumsum([0, *(len(m) for m in self._members)])
+        self._kept: tuple[Tensor, Tensor] | None = None
+        if 0 < self._size() <= limit:
+            parts = [fetch(t, m) for t, m in enumerate(self._members) if len(m)]
+            images, extents = (torch.cat(column).to(self._device) for column in zip(*parts, strict=True))
+            self._kept = images, extents
+
+    @property
+    def in_memory(self) -> bool:
+        return self._kept is not None
+
+    def rows(self, task: int, indices: Indices) -> Indices:
+        """Row numbers of images of a task."""
+        rows: Indices = self._starts[task] + np.searchsorted(self._members[task], indices)
+        return rows
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 [n, 3, S, S] and extents [n, 2] of rows [n], on the device."""
+        if self._kept is not None:
+            images, extents = self._kept
+            rows = rows.to(self._device)
+            return images[rows], extents[rows]
+        numbers = rows.cpu().numpy()
+        task_of = np.searchsorted(self._starts, numbers, side="right") - 1
+        read, order = [], []
+        for task in np.unique(task_of).tolist():
+            mine = np.flatnonzero(task_of == task)
+            read.append(self._fetch(task, self._members[task][numbers[mine] - self._starts[task]]))
+            order.append(mine)
+        back = torch.from_numpy(np.argsort(np.concatenate(order)))
+        images, extents = (torch.cat(column)[back] for column in zip(*read, strict=True))
+        return images.to(self._device, non_blocking=True), extents.to(self._device)
+
+    def _size(self) -> int:
+        for task, members in enumerate(self._members):
+            if len(members):
+                return int(self._fetch(task, members[:1])[0].numel() * self._starts[-1])
+        return 0

@@ -1,0 +1,124 @@
+"""The training batches of R replicates and T tasks, epoch by epoch.
+
+Legend: R replicates, T tasks, B images per task and step.
+
+An epoch is as long as the largest task: its images // B steps, at least one; what is left over is dropped.
+Smaller tasks start over, reshuffled, until the epoch ends. Order and augmentation are keyed by (task, train
+seed, epoch, pass through the task, image): they do not depend on what else is trained in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmap_model.backbone import Backbone
+from mmap_model.configuration import Recipe
+from mmap_model.data.augment import crop_resize
+from mmap_model.data.bank import ImageBank, Indices
+from mmap_model.data.dataset import Dataset
+from mmap_model.data.draws import Draw
+from mmap_model.data.streams import permutation, stream
+
+
+class TrainingBatches:
+    """Augmented pixels and labels, step by step.
+
+    Args:
+        dataset: where the images are.
+        draws: by replicate and task.
+        train_seeds: by replicate.
+        recipe: batch size, and whether to augment.
+        backbone: gives the size, device and precision of the pixels.
+
+    Attributes:
+        steps: of one epoch.
+        batch_size: B; ``recipe.batch_size``, or all images of the largest task if they are fewer.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        draws: Sequence[Sequence[Draw]],
+        train_seeds: Sequence[int],
+        recipe: Recipe,
+        backbone: Backbone,
+    ) -> None:
+        largest = max(len(d.train) for replicate in draws for d in replicate)
+        assert largest > 0, "a draw has at least one training image"
+        self.batch_size = min(recipe.batch_size, largest)
+        self.steps = largest // self.batch_size
+        self._names = [task.name for task in dataset.tasks]
+        self._seeds = train_seeds
+        self._augmentation = dataset.augmentation if recipe.augment else None
+        self._size, self._device, self._dtype = backbone.image_size, backbone.device, backbone.dtype
+
+        def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
+            name = self._names[task]
+            if recipe.augment:
+                return dataset.training_images(name, indices, self._size)
+            return dataset.images(name, indices, self._size), torch.full((len(indices), 2), self._size)
+
+        wanted = [[d.train for d in replicate] for replicate in draws]
+        self._bank = ImageBank(fetch, wanted, device=self._device)
+        self._rows = [[self._bank.rows(t, d.train) for t, d in enumerate(replicate)] for replicate in draws]
+        labels = [dataset.labels(name) for name in self._names]
+        self._labels = [[labels[t][d.train] for t, d in enumerate(replicate)] for replicate in draws]
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pixels [R, T, B, 3, H, W] in [0, 255] and labels [R, T, B] of every step."""
+        shape = (len(self._rows), len(self._names), self.steps * self.batch_size)
+        rows, labels = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        noise = np.empty((*shape, self._augmentation.noise)) if self._augmentation else None
+        for r, seed in enumerate(self._seeds):
+            for t, name in enumerate(self._names):
+                order, drawn = self._stream_of(name, len(self._rows[r][t]), seed, epoch)
+                rows[r, t], labels[r, t] = self._rows[r][t][order], self._labels[r][t][order]
+                if noise is not None and drawn is not None:
+                    noise[r, t] = drawn
+        all_labels = torch.from_numpy(labels).to(self._device)
+        all_noise = None if noise is None else torch.from_numpy(noise).to(self._device, self._dtype)
+        parts = [slice(s * self.batch_size, (s + 1) * self.batch_size) for s in range(self.steps)]
+        taken = self._take(torch.from_numpy(rows), parts)
+        for part, (images, extents) in zip(parts, taken, strict=True):
+            pixels = self._view(images, extents, None if all_noise is None else all_noise[:, :, part])
+            yield pixels.view(*shape[:2], self.batch_size, *pixels.shape[1:]), all_labels[:, :, part]
+
+    def _stream_of(
+        self, task: str, count: int, seed: int, epoch: int
+    ) -> tuple[Indices, npt.NDArray[np.float64] | None]:
+        """Positions among the task's images for a whole epoch, and the noise of their augmentation."""
+        wanted = self.steps * self.batch_size
+        order, drawn = [], []
+        for number in range(-(-wanted // count)):
+            places = permutation(count, "order", task, seed, epoch, number)
+            order.append(places)
+            if self._augmentation:
+                shape = (count, self._augmentation.noise)
+                drawn.append(stream("augment", task, seed, epoch, number).random(shape)[places])
+        noise = np.concatenate(drawn)[:wanted] if drawn else None
+        return np.concatenate(order)[:wanted], noise
+
+    def _take(self, rows: Tensor, parts: Sequence[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._bank.in_memory:
+            rows = rows.to(self._device)
+            yield from (self._bank.take(rows[:, :, part].flatten()) for part in parts)
+            return
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = reader.submit(self._bank.take, rows[:, :, parts[0]].flatten())
+            for part in [*parts[1:], None]:
+                ready = ahead
+                if part is not None:
+                    ahead = reader.submit(self._bank.take, rows[:, :, part].flatten())
+                yield ready.result()
+
+    def _view(self, images: Tensor, extents: Tensor, noise: Tensor | None) -> Tensor:
+        if self._augmentation is None or noise is None:
+            return images.to(self._dtype)
+        boxes, mirrored = self._augmentation.crops(noise.flatten(0, 2), extents)
+        return crop_resize(images, extents, boxes, mirrored, self._size, self._dtype)

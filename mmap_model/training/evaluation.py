@@ -1,0 +1,118 @@
+"""Scoring images of several tasks and replicates at once.
+
+Legend: R replicates, T tasks, B images per task and replicate of one batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmap_model.backbone import Backbone
+from mmap_model.data.bank import ImageBank, Indices
+from mmap_model.data.dataset import Dataset
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods.model import TunedModel
+from mmap_model.training.metrics import TOP, Predictions
+
+IMAGES_PER_BATCH = 256
+"""Of all replicates and tasks together."""
+
+
+class Evaluation:
+    """The images of some draws' parts, ready to be scored again every epoch.
+
+    Args:
+        dataset: whose evaluation views are scored.
+        indices: by replicate and task, the images; tasks and replicates may differ in size.
+        backbone: gives the size and device of the images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[Sequence[Indices]],
+        backbone: Backbone,
+    ) -> None:
+        names = [task.name for task in dataset.tasks]
+        self.indices = indices
+        self._labels = [
+            [dataset.labels(name)[own] for name, own in zip(names, replicate, strict=True)]
+            for replicate in indices
+        ]
+
+        def fetch(task: int, own: Indices) -> tuple[Tensor, Tensor]:
+            return dataset.images(names[task], own, size), torch.full((len(own), 2), size)
+
+        size, self._device = backbone.image_size, backbone.device
+        self._bank = ImageBank(fetch, indices, device=self._device)
+
+    @torch.no_grad()
+    def run(
+        self,
+        model: TunedModel,
+        prepare: Callable[[Tensor], Tensor],
+        check: Callable[[], None] = lambda: None,
+    ) -> list[list[Predictions]]:
+        """Predictions by replicate and task.
+
+        Args:
+            model: R replicates of T tasks.
+            prepare: uint8 images to normalised pixels.
+            check: called before every batch; may raise to end the evaluation.
+        """
+        classes = model.class_features()
+        found: list[tuple[Tensor, ...]] = []
+        for images, labels in self._batches(check):
+            logits = model.logits(prepare(images), classes)
+            with full_precision(logits):
+                found.append(_read(logits, labels))
+        top, probabilities, nll = (
+            torch.cat(column, dim=2).cpu().numpy() for column in zip(*found, strict=True)
+        )
+        return [
+            [
+                Predictions(
+                    truth,
+                    top[r, t, : len(truth)].astype(np.int64),
+                    probabilities[r, t, : len(truth)].astype(np.float64),
+                    nll[r, t, : len(truth)].astype(np.float64),
+                )
+                for t, truth in enumerate(replicate)
+            ]
+            for r, replicate in enumerate(self._labels)
+        ]
+
+    def _batches(self, check: Callable[[], None]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images [R, T, B, 3, H, W] and labels [R, T, B]; short tasks repeat their images."""
+        replicates, tasks = len(self.indices), len(self.indices[0])
+        most = max(len(own) for replicate in self.indices for own in replicate)
+        rows, labels = np.empty((2, replicates, tasks, most), np.int64)
+        for r, replicate in enumerate(self.indices):
+            for t, own in enumerate(replicate):
+                filled = np.resize(np.arange(len(own)), most) if len(own) else np.zeros(most, np.int64)
+                assert len(own), "every task has images to score"
+                rows[r, t] = self._bank.rows(t, own)[filled]
+                labels[r, t] = self._labels[r][t][filled]
+        step = max(1, IMAGES_PER_BATCH // (replicates * tasks))
+        all_rows, all_labels = (
+            torch.from_numpy(rows).to(self._device),
+            torch.from_numpy(labels).to(self._device),
+        )
+        for start in range(0, most, step):
+            check()
+            part = slice(start, start + step)
+            images, _ = self._bank.take(all_rows[:, :, part].flatten())
+            yield images.view(replicates, tasks, -1, *images.shape[1:]), all_labels[:, :, part]
+
+
+def _read(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Best classes, their probabilities, and the NLL of the truth, of logits [R, T, B, C]."""
+    log_probabilities = F.log_softmax(logits, dim=-1)
+    best = log_probabilities.topk(min(TOP, logits.shape[-1]), dim=-1)
+    nll = -log_probabilities.gather(-1, labels[..., None]).squeeze(-1)
+    return best.indices, best.values.exp(), nll

@@ -1,0 +1,116 @@
+"""The cells of one batch: what they share, and what happens to each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmap_model.configuration import Cell, Seeds
+from mmap_model.data.dataset import Dataset
+from mmap_model.data.draws import Draw, draw
+from mmap_model.errors import DatasetError
+
+PHASES = ("train", "evaluate", "data")
+
+
+@dataclass
+class Replicate:
+    """One cell in a running batch.
+
+    Attributes:
+        draws: its images, by task.
+        history: its epoch reports so far.
+        seconds: its share of the batch's time, by phase.
+        error: why it failed, or None.
+    """
+
+    cell: Cell
+    key: str
+    draws: list[Draw]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    error: str | None = None
+    cancelled: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Neither failed nor cancelled."""
+        return self.error is None and not self.cancelled
+
+    def record(self) -> dict[str, Any]:
+        """What continuing needs, JSON-ready."""
+        return {name: getattr(self, name) for name in ("key", "history", "seconds", "error", "cancelled")}
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Take over what `record` gave."""
+        assert record["key"] == self.key, "the state is of another batch"
+        for name in ("history", "seconds", "error", "cancelled"):
+            setattr(self, name, record[name])
+
+
+def make_replicates(cells: Sequence[Cell], dataset: Dataset) -> list[Replicate]:
+    """Replicates of cells that differ in seeds and partition only.
+
+    Raises:
+        DatasetError: a task has no validation image under the ``search`` protocol.
+    """
+    assert cells, "a batch has at least one cell"
+    assert len({_shared(cell) for cell in cells}) == 1, "fused cells differ in seeds and partition only"
+    keys = [cell.key for cell in cells]
+    assert len(set(keys)) == len(keys), "a cell occurs once in a batch"
+    return [Replicate(cell, key, draw_tasks(cell, dataset)) for cell, key in zip(cells, keys, strict=True)]
+
+
+def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:
+    """The images of a cell, by task."""
+    draws = [
+        draw(
+            dataset.labels(task.name),
+            dataset=dataset.name,
+            task=task.name,
+            classes=task.classes,
+            split=cell.split,
+            draw_seed=cell.seeds.draw,
+            protocol=cell.protocol,
+            largest_shots=cell.largest_shots,
+        )
+        for task in dataset.tasks
+    ]
+    for task, drawn in zip(dataset.tasks, draws, strict=True):
+        if not len(drawn.train) or (cell.protocol == "search" and not len(drawn.validation)):
+            raise DatasetError(
+                f"task {task.name!r} has too few images to train on and to validate with",
+                where="dataset",
+                fix="give some class of it three images or more",
+            )
+    return draws
+
+
+def _shared(cell: Cell) -> Cell:
+    seedless = replace(cell, seeds=Seeds.both(0))
+    return replace(seedless, configuration=replace(cell.configuration, partition=None))
+
+
+class Stopwatch:
+    """Wall-clock seconds by phase, since the last `take`."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """What follows belongs to the next `lap`."""
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since `start` or the last lap as ``phase``."""
+        now = time.perf_counter()
+        self._seconds[phase] += now - self._last
+        self._last = now
+
+    def take(self) -> dict[str, float]:
+        """Seconds so far; starts again from zero."""
+        taken, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
+        return taken

@@ -1,0 +1,307 @@
+"""Training cells that differ in seed and partition only, as one batch.
+
+Legend: R replicates (one per cell), T tasks, B images per task and step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmap_model.backbone import Backbone
+from mmap_model.configuration import Cell
+from mmap_model.data.dataset import Dataset
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods import get_method
+from mmap_model.training.batches import TrainingBatches
+from mmap_model.training.evaluation import Evaluation
+from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
+from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.pixels import Normalisation
+from mmap_model.training.probe import ProbeRecorder
+from mmap_model.training.replicate import Stopwatch, make_replicates
+from mmap_model.training.results import CellResult, cell_result
+from mmap_model.training.state import pack, unpack
+
+POLL_STEPS = 4
+"""Steps between two looks at ``should_stop`` and at what has become of the losses."""
+
+METRICS = ("accuracy", "nll", "ece", "macro_f1", "train_loss")
+
+
+class Interrupted(Exception):
+    """``should_stop`` said so within an epoch; the state of the epoch before is the last whole one."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch of all cells still active.
+
+    Attributes:
+        epoch: 1-based; 0 for a freshly initialised model.
+        cells: by cell key, JSON-ready: ``accuracy``, ``nll``, ``ece``, ``macro_f1`` (means over tasks on the
+            validation images; None under the ``paper`` protocol, which has none), ``train_loss`` (mean over
+            tasks and steps, nats; None where nothing was trained), ``lr``, ``tasks`` (the same numbers by
+            task), ``seconds`` (this cell's share of the batch's time, by phase).
+    """
+
+    epoch: int
+    cells: dict[str, dict[str, Any]]
+
+
+class FusedRun:
+    """R cells in training as one batch, with the numbers that each would have alone.
+
+    Args:
+        cells: all ``train`` or all ``probe``; equal but for seeds and partition. One cell is a batch of one.
+        backbone: in double precision for ``fp64`` cells, in single precision otherwise.
+        dataset: whose manifest the cells name.
+        device: where to compute; the backbone is moved there.
+
+    Attributes:
+        epoch: completed epochs.
+
+    Raises:
+        DatasetError: a task is too small for the split.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        backbone: Backbone,
+        dataset: Dataset,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.epoch = 0
+        self._replicates = make_replicates(cells, dataset)
+        self._cell, self._dataset, self._backbone = cells[0], dataset, backbone.to(device)
+        self._recipe = cells[0].configuration.recipe
+        self._method = get_method(cells[0].configuration.method)
+        assert len(cells) == 1 or self._method.fuses, f"{self._method.name} trains one cell at a time"
+        assert (backbone.dtype == torch.float64) == (cells[0].precision == "fp64"), (
+            "backbone of this precision"
+        )
+        self._model = self._method.build(
+            cells[0].configuration.settings,
+            backbone,
+            classes=[task.classes for task in dataset.tasks],
+            template=self._recipe.template,
+            partitions=[cell.configuration.partition for cell in cells],
+            train_seeds=[cell.seeds.train for cell in cells],
+        )
+        trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        self._sgd = ReplicateSgd(trained, self._recipe, tasks=len(dataset.tasks)) if trained else None
+        self._normalise = Normalisation(backbone)
+        self._batches: TrainingBatches | None = None
+        self._evaluation: Evaluation | None = None
+        self._predictions: list[list[Predictions]] | None = None
+        self._probe = ProbeRecorder(cells[0].snapshot_every or 1) if cells[0].kind == "probe" else None
+        self._first_bad_step = torch.full((len(cells),), -1, device=backbone.device)
+        self._watch = Stopwatch()
+        self._between_epochs = True
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Keys of the cells that are neither failed nor cancelled."""
+        return tuple(r.key for r in self._replicates if r.active)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """What went wrong, by key."""
+        return {r.key: r.error for r in self._replicates if r.error is not None}
+
+    def cancel(self, key: str) -> None:
+        """Drop a cell from here on; the others go on unchanged. Unknown keys are ignored."""
+        for replicate in self._replicates:
+            if replicate.key == key:
+                replicate.cancelled = True
+
+    def epochs(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[EpochReport]:
+        """Train the epochs that are left, yielding after each; ends with an empty report if no cell is left.
+
+        A method that trains nothing has one report, as of the last epoch.
+
+        Raises:
+            Interrupted: ``should_stop``, polled every few steps, returned True.
+        """
+        while self.epoch < self._recipe.epochs and self.active:
+            self._between_epochs = False
+            epoch, rate, losses = self._recipe.epochs, 0.0, None
+            if self._sgd is not None:
+                epoch = self.epoch + 1
+                rate = self._sgd.start_epoch(epoch)
+                losses = self._train(self._sgd, epoch, should_stop)
+                self._drop_diverged(self._sgd, epoch)
+            if not self.active:
+                yield EpochReport(epoch, {})
+                return
+            self._predictions = self._evaluate(should_stop)
+            report = self._report(epoch, rate, losses)
+            for replicate in self._replicates:
+                if replicate.active:
+                    replicate.history.append({"epoch": epoch, **report.cells[replicate.key]})
+            self.epoch, self._between_epochs = epoch, True
+            yield report
+
+    def evaluate_initial(self) -> EpochReport:
+        """The model as it is before any training, on the validation images: the zero-step row."""
+        assert self.epoch == 0, "training has begun"
+        self._predictions = self._evaluate(lambda: False)
+        return self._report(0, 0.0, None)
+
+    def state(self) -> bytes:
+        """Everything that going on bit for bit needs. Only between epochs, not after `Interrupted`."""
+        assert self._between_epochs, "an interrupted epoch leaves no whole state"
+        tensors = self._sgd.state() if self._sgd is not None else {}
+        if self._probe is not None:
+            tensors |= self._probe.state()
+        return pack({"epoch": self.epoch, "replicates": [r.record() for r in self._replicates]}, tensors)
+
+    def restore(self, data: bytes) -> None:
+        """Go on from what `state` of a run of the same cells gave."""
+        document, tensors = unpack(data)
+        self.epoch = document["epoch"]
+        for replicate, record in zip(self._replicates, document["replicates"], strict=True):
+            replicate.restore(record)
+        if self._sgd is not None:
+            self._sgd.restore(tensors)
+        if self._probe is not None:
+            self._probe.restore(tensors)
+        self._predictions, self._between_epochs = None, True
+
+    def finish(self) -> dict[str, CellResult]:
+        """Results of the active cells, by key, from the model as it is now."""
+        assert self._between_epochs, "an interrupted epoch has no result"
+        if self._predictions is None and self.active:
+            self._predictions = self._evaluate(lambda: False)
+        return {
+            replicate.key: cell_result(
+                replicate,
+                number,
+                fused=len(self._replicates),
+                model=self._model,
+                backbone=self._backbone,
+                dataset=self._dataset,
+                predictions=self._predictions[number] if self._predictions else None,
+                grams=self._probe.stack(number) if self._probe else None,
+            )
+            for number, replicate in enumerate(self._replicates)
+            if replicate.active
+        }
+
+    def _train(self, sgd: ReplicateSgd, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
+        """One epoch; returns the mean training losses [R, T]."""
+        self._watch.start()
+        batches = self._training_batches()
+        total = torch.zeros((), device=self._backbone.device)
+        self._model.train()
+        for step, (pixels, labels) in enumerate(batches.epoch(epoch)):
+            self._watch.lap("data")
+            if step % POLL_STEPS == 0:
+                if should_stop():
+                    raise Interrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
+                self._drop_diverged(sgd, epoch)
+                if not self.active:
+                    break
+            losses = self._losses(pixels, labels)
+            total = total + losses.detach()
+            self._step(sgd, losses, (epoch - 1) * batches.steps + step + 1)
+            self._watch.lap("train")
+        return total / batches.steps
+
+    def _losses(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy [R, T] of pixels [R, T, B, 3, H, W] and labels [R, T, B]."""
+        with self._autocast():
+            logits = self._model.logits(self._normalise(pixels))
+        with full_precision(logits):
+            each = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none")
+        return each.view(labels.shape).mean(-1)
+
+    def _step(self, sgd: ReplicateSgd, losses: Tensor, number: int) -> None:
+        """Step ``number``, 1-based over all epochs."""
+        bad = ~torch.isfinite(losses.detach()).all(1)
+        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
+        if len(self.active) < len(self._replicates):
+            losses = torch.where(self._active_mask()[:, None], losses, 0.0)
+        probe = self._probe
+        warm_up = self._recipe.warmup_epochs * self._training_batches().steps
+        if probe is not None and probe.due(number, warm=number > warm_up):
+            sgd.step(losses, lambda summed: probe.backward(number, self._model, summed))
+        else:
+            sgd.step(losses)
+
+    def _drop_diverged(self, sgd: ReplicateSgd, epoch: int) -> None:
+        """Mark replicates whose losses or parameters are no longer finite; set all idle ones to zero."""
+        steps, finite = self._first_bad_step.tolist(), sgd.finite().tolist()
+        for replicate, step, sound in zip(self._replicates, steps, finite, strict=True):
+            if replicate.active and (step >= 0 or not sound):
+                what = f"its loss was not finite at step {step}" if step >= 0 else "its parameters overflowed"
+                replicate.error = (
+                    f"training diverged in epoch {epoch}: {what}; lower recipe.lr or set clip_norm"
+                )
+        if len(self.active) < len(self._replicates):
+            sgd.silence(~self._active_mask())
+
+    def _active_mask(self) -> Tensor:
+        return torch.tensor([r.active for r in self._replicates], device=self._backbone.device)
+
+    def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
+        """Validation predictions by replicate and task; None where the protocol has no validation images."""
+        if self._cell.protocol == "paper":
+            return None
+        self._watch.start()
+        if self._evaluation is None:
+            indices = [[d.validation for d in replicate.draws] for replicate in self._replicates]
+            self._evaluation = Evaluation(self._dataset, indices, self._backbone)
+
+        def check() -> None:
+            if should_stop():
+                raise Interrupted("while evaluating")
+
+        self._model.eval()
+        with self._autocast():
+            found = self._evaluation.run(self._model, self._normalise, check)
+        self._watch.lap("evaluate")
+        return found
+
+    def _report(self, epoch: int, rate: float, losses: Tensor | None) -> EpochReport:
+        train_losses = None if losses is None else losses.tolist()
+        spent = {phase: s / len(self._replicates) for phase, s in self._watch.take().items()}
+        cells = {}
+        for number, replicate in enumerate(self._replicates):
+            if not replicate.active:
+                continue
+            tasks: dict[str, dict[str, Any]] = {}
+            for t, task in enumerate(self._dataset.tasks):
+                tasks[task.name] = summarise(self._predictions[number][t]) if self._predictions else {}
+                if train_losses is not None:
+                    tasks[task.name]["train_loss"] = train_losses[number][t]
+            for phase, seconds in spent.items():
+                replicate.seconds[phase] += seconds
+            means = mean_over_tasks(tasks.values())
+            cells[replicate.key] = {
+                **dict.fromkeys(METRICS), **means, "lr": rate, "tasks": tasks, "seconds": dict(spent)
+            }  # fmt: skip
+        return EpochReport(epoch, cells)
+
+    def _training_batches(self) -> TrainingBatches:
+        if self._batches is None:
+            self._batches = TrainingBatches(
+                self._dataset,
+                [replicate.draws for replicate in self._replicates],
+                [replicate.cell.seeds.train for replicate in self._replicates],
+                self._recipe,
+                self._backbone,
+            )
+        return self._batches
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._backbone.device.type, torch.bfloat16, enabled=self._cell.precision == "bf16"
+        )

@@ -1,0 +1,141 @@
+"""Draws nest over shots, keep test images, ignore the order of tasks and classes, and never overlap."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmap_model.configuration import Split
+from mmap_model.data.draws import draw
+from mmap_model.errors import DatasetError
+
+counts = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+seeds = st.integers(0, 5)
+
+
+def labels_of(sizes, order_seed=None):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return labels if order_seed is None else np.random.default_rng(order_seed).permutation(labels)
+
+
+def drawn(labels, shots, seed=1, *, names=None, task="sketch", **options):
+    names = names or [f"class {c}" for c in range(labels.max() + 1)]
+    split = options.pop("split", None) or Split(shots=shots)
+    return draw(labels, dataset="d", task=task, classes=names, split=split, draw_seed=seed, **options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts, st.lists(st.integers(1, 12), min_size=2, max_size=4, unique=True), seeds, st.integers(0, 3))
+def test_shots_nest_and_test_images_stay(sizes, shots, seed, order_seed):
+    labels = labels_of(sizes, order_seed)
+    draws = [drawn(labels, k, seed, largest_shots=max(shots)) for k in sorted(shots)]
+    for smaller, larger in pairwise(draws):
+        assert set(smaller.train) <= set(larger.train)
+        assert set(smaller.validation) <= set(larger.validation)
+        assert np.array_equal(smaller.test, larger.test)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts, st.integers(1, 12), st.none() | st.integers(12, 16), seeds, st.sampled_from(["search", "paper"])
+)
+def test_parts_are_disjoint_and_leave_a_test_image_per_class(sizes, shots, largest, seed, protocol):
+    labels = labels_of(sizes, 0)
+    found = drawn(labels, shots, seed, largest_shots=largest, protocol=protocol)
+    together = np.concatenate([found.train, found.validation, found.test])
+    assert len(set(together.tolist())) == len(together)
+    assert set(labels[found.test]) == set(range(len(sizes)))
+    for label, size in enumerate(sizes):
+        train, validation, test = (
+            int((labels[p] == label).sum()) for p in (found.train, found.validation, found.test)
+        )
+        if protocol == "paper":
+            assert (train, validation, test) == (min(shots, size - 1), 0, size - min(shots, size - 1))
+            continue
+        top = max(shots, largest or 0)
+        if size >= top + min(top, 4) + 1:
+            assert (train, validation) == (shots, min(shots, 4))
+            assert test == size - top - min(top, 4)
+        else:
+            assert (train >= 1) == (size >= 2)
+            assert (validation >= 1) == (size >= 3)
+            assert train <= shots and validation <= min(shots, 4)
+
+
+def test_embedded_benchmark_sizes():
+    labels = labels_of([30] * 65)
+    for shots, validation in [(1, 1), (3, 3), (6, 4), (12, 4)]:
+        found = drawn(labels, shots, largest_shots=12)
+        assert (len(found.train), len(found.validation)) == (65 * shots, 65 * validation)
+        assert len(found.test) == 65 * 14
+        assert found.labelled == 65 * (shots + validation)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(6, 20), min_size=2, max_size=5), seeds, st.randoms())
+def test_a_class_is_drawn_alike_whatever_its_place_in_the_list(sizes, seed, random):
+    order = list(range(len(sizes)))
+    random.shuffle(order)
+    names = [f"class {c}" for c in order]
+    labels = labels_of(sizes)
+    renamed = np.array([order.index(c) for c in labels])
+    assert np.array_equal(drawn(labels, 3, seed).train, drawn(renamed, 3, seed, names=names).train)
+
+
+def test_a_class_is_drawn_alike_whatever_the_other_classes():
+    alone = drawn(labels_of([10]), 3)
+    beside = drawn(labels_of([10, 25]), 3)
+    assert np.array_equal(alone.train, beside.train[:3])
+
+
+def test_tasks_seeds_and_datasets_draw_independently():
+    labels = labels_of([50] * 20)
+    draws = {
+        "other task": drawn(labels, 6, task="photo").train,
+        "other seed": drawn(labels, 6, seed=2).train,
+        "same": drawn(labels, 6).train,
+        "other dataset": draw(
+            labels,
+            dataset="e",
+            task="sketch",
+            classes=[f"class {c}" for c in range(20)],
+            split=Split(shots=6),
+            draw_seed=1,
+        ).train,
+    }
+    assert len({d.tobytes() for d in draws.values()}) == 4
+    overlap = len(set(draws["same"]) & set(draws["other task"]))
+    assert overlap == pytest.approx(120 * 6 / 50, abs=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(4, 60), min_size=1, max_size=6), st.floats(1, 50))
+def test_percentages_are_taken_of_every_class(sizes, percent):
+    labels = labels_of(sizes)
+    found = drawn(labels, None, split=Split(percent=percent), protocol="paper")
+    for label, size in enumerate(sizes):
+        share = (labels[found.train] == label).sum()
+        assert share == max(1, int(np.floor(size * percent / 100 + 0.5)))
+
+
+def test_draws_are_frozen():
+    """The first images drawn may never change: every recorded cell depends on them."""
+    found = drawn(labels_of([30, 30]), 3, seed=1, largest_shots=12)
+    assert found.train.tolist() == FROZEN_TRAIN
+    assert found.validation.tolist() == FROZEN_VALIDATION
+
+
+FROZEN_TRAIN = [8, 18, 23, 31, 38, 41]
+FROZEN_VALIDATION = [4, 27, 29, 37, 40, 50]
+
+
+def test_largest_shots_below_the_split_is_refused():
+    with pytest.raises(DatasetError, match="largest_shots=3"):
+        drawn(labels_of([30]), 6, largest_shots=3)
+
+
+def test_a_class_without_images_is_refused():
+    with pytest.raises(DatasetError, match="'class 1'"):
+        drawn(np.array([0, 0, 2, 2]), 1, names=["class 0", "class 1", "class 2"])
