@@ -107,6 +107,25 @@ def fingerprint_of(spec: BackboneSpec) -> str:
     return _remembered(name, lambda: _loaded_fingerprint(spec))
 
 
+def counted_parameters(spec: BackboneSpec) -> int:
+    """``Backbone.counted_parameters`` without torch: the whole CLIP but for all-zero rows of the vocabulary.
+
+    Only a model in its own folder can have such rows: a reduced one that brings its vocabulary along.
+    """
+    architecture = parse_architecture(spec.model, model_config(spec.model))
+    path = spec.weights_file if spec.in_directory else None
+    if path is None or path.suffix != ".safetensors":
+        return architecture.parameters
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        name = "token_embedding.weight"
+        if name not in file.keys():  # noqa: SIM118
+            return architecture.parameters
+        unused = int((file.get_tensor(name) == 0).all(axis=1).sum())
+    return architecture.parameters - unused * architecture.text.width
+
+
 def fingerprint(
     architecture: Architecture,
     config: Mapping[str, Any],

@@ -1,1 +1,63 @@
-def main() -> None: ...
+"""The ``orchestrator`` command.
+
+Exit codes: 0 done, 1 failure or failed cells, 2 bad input, 130 interrupted (Ctrl-C), 143 SIGTERM.
+Each command is a module that imports what it needs when it runs: help and params answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer._click.exceptions import ClickException, UsageError
+
+from mmap_model.errors import InputError
+from orchestrator.cli import cancel, confirm, params, plan, results, run, schema, status, sweep, ui
+from orchestrator.cli.console import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    WRONG_INPUT,
+    Terminated,
+    show_error,
+)
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Search, train and rank multi-modal alignment prompts for CLIP on several related tasks.",
+    epilog="Start with:  orchestrator sweep demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for module in (plan, params, sweep, run, status, results, confirm, cancel, ui, schema):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Entry point: runs the command line and exits."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    try:
+        code = app(list(arguments), prog_name="orchestrator", standalone_mode=False)
+    except InputError as error:
+        show_error(error.problem, where=error.where, fix=error.fix)
+        return WRONG_INPUT
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "orchestrator"
+        show_error(error.format_message(), where=command, fix=f"see {command} --help")
+        return WRONG_INPUT
+    except ClickException as error:
+        show_error(error.format_message())
+        return FAILED
+    except Terminated:
+        return TERMINATED
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from mmap_model.architecture import Architecture, read_architecture
-from mmap_model.backbone_spec import fingerprint_of
+from mmap_model.backbone_spec import counted_parameters, fingerprint_of
 from mmap_model.configuration import Grouping, Point, to_plain
 from mmap_model.data import DatasetSummary, dataset_summary
 from mmap_model.errors import InputError
@@ -52,10 +52,10 @@ class StudyPlan:
     def cells_per_trial(self) -> int:
         return len(self.study.splits) * len(self.study.seeds)
 
-    @property
+    @cached_property
     def backbone_parameters(self) -> int:
-        """Of the whole CLIP: what shares are relative to."""
-        return self.architecture.parameters
+        """Of the whole CLIP, unused vocabulary left out: what shares are relative to."""
+        return counted_parameters(self.study.backbone)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -26,7 +26,7 @@ SPEAKING = ("similarity", "objective", "space", "schedule", "mode")
 
 
 def configuration(values: Mapping[str, Any]) -> str:
-    """``b4 m2 n16 · lr 0.023 · σ 0.02 · cosine`` of resolved parameter names and values."""
+    """``b4 m2 n16, lr 0.023, σ 0.02, cosine`` of resolved parameter names and values."""
     shape = [
         f"{SYMBOLS[name]}{values[name]}"
         for name in ("prompt_length", "source_rows", "source_cols")
@@ -44,7 +44,7 @@ def configuration(values: Mapping[str, Any]) -> str:
             parts.append("σ auto")
         else:
             parts.append(f"{SYMBOLS.get(name, name)} {_value(value)}")
-    return " · ".join(part.replace(" ", NBSP) for part in parts) or "as fixed"
+    return ", ".join(part.replace(" ", NBSP) for part in parts) or "as fixed"
 
 
 def integer(number: int | None) -> str:

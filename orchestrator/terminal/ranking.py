@@ -15,34 +15,39 @@ from orchestrator.terminal.format import NBSP, accuracy, configuration, duration
 
 Results = Mapping[str, Any]
 SHOWN = 20
+WIDE = 96
+"""Columns below which device time is left out."""
+ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
 BASELINES = {"zero_shot": "zero-shot", "zero_step": "before the first step"}
 
 
-def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
-    """Trials by validation, baselines below; at most ``limit`` trials."""
+def ranking(results: Results, *, width: int = WIDE, limit: int = SHOWN) -> RenderableType:
+    """Trials by validation, baselines below; at most ``limit`` trials, in at most ``width`` columns."""
+    wide = width >= WIDE
     trials = ranked(results)
     shown = trials[:limit]
     varied = _varied(trial.get("config", {}) for trial in trials)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0), header_style="bold")
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("configuration", min_width=24)
-    table.add_column("parameters, of CLIP", justify="right", no_wrap=True)
+    table.add_column("size (of CLIP)", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
-    table.add_column("device", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("device", justify="right", no_wrap=True)
     for position, trial in enumerate(shown, start=1):
         tied = position > 1 and trial.get("separable_from_best") is False
-        table.add_row(
+        cells = (
             f"{position}{'≈' if tied else ' '}",
             str(trial["number"]),
             configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
             _parameters(trial),
             _summary(trial.get("val")),
             _summary(trial.get("test")),
-            _seconds(trial.get("device_seconds")),
-            style="bold" if position == 1 else None,
+            *([_seconds(trial.get("device_seconds"))] if wide else []),
         )
+        table.add_row(*cells, style="bold" if position == 1 else None)
     baselines = list(_baselines(results))
     if baselines and shown:
         table.add_section()
@@ -54,23 +59,24 @@ def ranking(results: Results, *, limit: int = SHOWN) -> RenderableType:
             _parameters(row),
             _summary(row.get("val")),
             _summary(row.get("test")),
-            _seconds(row.get("device_seconds")),
+            *([_seconds(row.get("device_seconds"))] if wide else []),
         )
     return table
 
 
-def report(results: Results, *, footer: Sequence[str] = (), limit: int = SHOWN) -> RenderableType:
+def report(
+    results: Results, *, footer: Sequence[str] = (), width: int = WIDE, limit: int = SHOWN
+) -> RenderableType:
     """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
-    parts: list[RenderableType] = [_title(results), ranking(results, limit=limit)]
+    parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
     parts += [Text(line, "dim") for line in _legend(results, limit)]
     parts += [Padding(Text(line), (0, 0)) for line in [*_states(results), *_time(results), *footer]]
     return Group(*parts)
 
 
 def ranked(results: Results) -> list[Mapping[str, Any]]:
-    """Complete trials, the best validation mean first."""
-    complete = [t for t in results.get("trials", []) if t.get("val") and t.get("state") == "complete"]
-    return sorted(complete, key=lambda t: (-t["val"]["mean"], t["number"]))
+    """Complete trials, best first as ``build_results`` orders them."""
+    return [t for t in results["trials"] if t["state"] == "complete" and t["val"]]
 
 
 def _title(results: Results) -> RenderableType:
@@ -93,7 +99,11 @@ def _legend(results: Results, limit: int) -> list[str]:
     if any(t.get("test") for t in trials):
         looks = len(results.get("looks", []))
         lines.append(
-            f"The test images were looked at {looks} time{'s' * (looks != 1)}; rank 1 by validation is the winner"
+            f"Looks at the test images: {looks}. The winner is rank 1 by validation, whatever test says"
+        )
+    if results.get("extended_after_look"):
+        lines.append(
+            "Trials were added after a look at the test images: read the test column with that in mind"
         )
     return lines
 
@@ -132,14 +142,13 @@ def _baselines(results: Results) -> Iterable[dict[str, Any]]:
 
 
 def _varied(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names whose value differs between trials; all of them if there is one trial."""
+    """Names whose value differs between trials; of a single trial the ones that matter most."""
     seen: dict[str, set[str]] = {}
-    count = 0
     for values in configurations:
-        count += 1
         for name, value in values.items():
             seen.setdefault(name, set()).add(repr(value))
-    return [name for name, values in seen.items() if count == 1 or len(values) > 1]
+    varied = [name for name, values in seen.items() if len(values) > 1]
+    return varied or [name for name in seen if name in ESSENTIAL]
 
 
 def _summary(value: Mapping[str, Any] | None) -> str:
@@ -149,7 +158,7 @@ def _summary(value: Mapping[str, Any] | None) -> str:
 def _parameters(row: Mapping[str, Any]) -> str:
     if row.get("share") is None:
         return integer(row.get("parameters"))
-    return f"{integer(row.get('parameters'))}, {share(row['share'])}"
+    return f"{integer(row.get('parameters'))} ({share(row['share'])})"
 
 
 def _seconds(value: float | None) -> str:

@@ -1,0 +1,46 @@
+"""What commands share: consoles, exit codes, errors on one screen, machine-readable output."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; the command has put its work in order and exits with ``TERMINATED``."""
+
+
+def out() -> Console:
+    """Standard output, for results; 100 columns wide where it is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 100
+    return console
+
+
+def err() -> Console:
+    """Standard error, for errors and progress."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_error(problem: str, *, where: str | None = None, fix: str | None = None) -> None:
+    """Say what is wrong, where, and what to change."""
+    parts: list[Any] = [Text(problem)]
+    if where:
+        parts.insert(0, Text(where, style="bold"))
+    if fix:
+        parts.append(Padding(Text.assemble(("Fix: ", "bold green"), fix), (1, 0, 0, 0)))
+    err().print(Panel(Group(*parts), title="Error", title_align="left", border_style="red"))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

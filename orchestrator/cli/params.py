@@ -1,0 +1,132 @@
+"""``orchestrator params``: the exact number of trained parameters, before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "params",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog="A method's settings are options too: --prompt-length 14 --source-rows 14 --source-cols 128",
+    )(params)
+
+
+def params(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="open_clip model name, local-dir:DIR, or symbols.")] = "symbols",
+    method: Annotated[str, typer.Option(help="Tuning method.")] = "mmap",
+    tasks: Annotated[int, typer.Option(min=1, help="Number of tasks.")] = 4,
+    groups: Annotated[
+        int | None, typer.Option(min=1, help="Number of groups; half the tasks if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exact trained parameters of a configuration, without loading a model."""
+    from mmap_model.architecture import LOCAL_DIR, SYMBOLS, read_architecture
+    from mmap_model.backbone_spec import BackboneSpec, counted_parameters
+    from mmap_model.configuration import to_plain
+    from mmap_model.errors import ConfigurationError, InputError
+    from mmap_model.methods import get_method
+    from orchestrator.cli.console import print_json
+
+    kind = get_method(method, where="--method")
+    architecture = read_architecture(model, where="--model")
+    number = groups if groups is not None else max(1, tasks // 2)
+    if number > tasks:
+        raise ConfigurationError(
+            f"{number} groups cannot be made of {tasks} tasks", where="--groups", fix=f"use 1 to {tasks}"
+        )
+    settings = _settings(kind.Settings, context.args)
+    try:
+        kind.check(settings, architecture)
+    except InputError as error:
+        raise type(error)(error.problem, where=_option(error.where or ""), fix=error.fix) from None
+    whole = architecture.parameters
+    if model == SYMBOLS or model.startswith(LOCAL_DIR):
+        whole = counted_parameters(BackboneSpec(model))
+    count = kind.count(settings, architecture, tasks=tasks, groups=number)
+    found = {
+        "model": model,
+        "method": method,
+        "settings": to_plain(settings),
+        "tasks": tasks,
+        "groups": number if kind.grouped else None,
+        "parameters": count,
+        "backbone_parameters": whole,
+        "share": count / whole,
+        "by_groups": {
+            str(g): kind.count(settings, architecture, tasks=tasks, groups=g) for g in range(1, tasks + 1)
+        }
+        if kind.grouped
+        else {},
+    }
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _settings(kind: type, arguments: list[str]) -> Any:
+    """The method's settings from ``--name value`` or ``--name=value`` pairs, values in YAML."""
+    import yaml
+
+    from mmap_model.configuration import from_plain
+    from mmap_model.errors import ConfigurationError, nearest
+
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        option, equals, raw = rest.pop(0).partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--") or name not in known:
+            raise ConfigurationError(
+                f"unknown option {option!r}", where="params", fix=nearest(option, map(_option, known))
+            )
+        if not equals:
+            if not rest:
+                raise ConfigurationError("it has no value", where=option, fix=f"write {option} VALUE")
+            raw = rest.pop(0)
+        values[name] = yaml.safe_load(raw)
+        try:
+            from_plain(kind, {name: values[name]}, "")
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problem, where=option, fix=error.fix) from None
+    return from_plain(kind, values, "settings")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from orchestrator.cli.console import out
+
+    console = out()
+    settings = "  ".join(f"{k}={v}" for k, v in found["settings"].items() if v is not None)
+    console.print(f"[bold]{found['method']}[/] on {found['model']}, {found['tasks']} tasks")
+    if settings:
+        console.print(settings, style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("groups", justify="right")
+    table.add_column("trained parameters", justify="right")
+    table.add_column("of the backbone", justify="right")
+    rows = {int(g): n for g, n in found["by_groups"].items()} or {0: found["parameters"]}
+    for groups, count in rows.items():
+        chosen = groups == found["groups"] or not groups
+        table.add_row(
+            str(groups or "–"),
+            f"{count:,}".replace(",", " "),
+            f"{100 * count / found['backbone_parameters']:.3f} %",
+            style="bold" if chosen else "dim",
+        )
+    console.print(table)

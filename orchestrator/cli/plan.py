@@ -1,0 +1,110 @@
+"""``orchestrator plan``: what a study would do, before anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson, Overrides, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.study import StudyPlan
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("plan")(plan)
+
+
+def plan(study: StudyName, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a study and show its space, exact parameter counts, cells and expected time."""
+    from orchestrator.cli.console import print_json
+    from orchestrator.study import load_plan
+
+    found = describe(load_plan(study, overrides or ()))
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def describe(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as a JSON-able dictionary."""
+    from orchestrator.study.estimate import estimate
+
+    least, most = plan.space.parameter_range()
+    study = plan.study
+    cells = plan.trials * plan.cells_per_trial
+    return {
+        "study": study.name,
+        "dataset": study.dataset.name,
+        "tasks": [task.name for task in plan.data.tasks],
+        "classes": [len(task.classes) for task in plan.data.tasks],
+        "backbone": study.backbone.model,
+        "backbone_parameters": plan.backbone_parameters,
+        "method": study.method,
+        "space": {
+            "points": plan.size.points,
+            "exact": plan.size.exact,
+            "continuous": list(plan.size.continuous),
+        },
+        "parameters": {"least": least, "most": most, "max_params": study.search.max_params},
+        "first": [plan.space.values(params) for params in plan.first],
+        "trials": plan.trials,
+        "splits": [split.label for split in study.splits],
+        "seeds": [seeds.label for seeds in study.seeds],
+        "cells": cells,
+        "epochs": study.recipe.epochs,
+        "slots": None if plan.slots is None else vars(plan.slots),
+        "labels": {split: {"train": k, "validation": v} for split, (k, v) in plan.label_budget().items()},
+        "device_hours": estimate(plan, cells),
+        "storage": study.storage,
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from orchestrator.cli.console import out
+    from orchestrator.terminal.format import configuration, duration, integer, share
+
+    space, sizes = found["space"], found["parameters"]
+    points = integer(space["points"]) + ("" if space["exact"] else " or more")
+    continuous = f" × continuous {', '.join(space['continuous'])}" if space["continuous"] else ""
+    whole = found["backbone_parameters"]
+    labels = "; ".join(
+        f"{split}: {n['train']} training + {n['validation']} validation"
+        for split, n in found["labels"].items()
+    )
+    hours = found["device_hours"]
+    slots = found["slots"]
+    rows = {
+        "data": f"{found['dataset']}: {len(found['tasks'])} tasks ({', '.join(found['tasks'])})",
+        "backbone": f"{found['backbone']}, {integer(whole)} parameters",
+        "method": found["method"],
+        "space": f"{points} valid points{continuous}",
+        "parameters": f"{integer(sizes['least'])} to {integer(sizes['most'])} trained "
+        f"({share(sizes['least'] / whole)} to {share(sizes['most'] / whole)} of the backbone)",
+        "budget": f"at most {integer(sizes['max_params'])}"
+        if sizes["max_params"]
+        else "none (search.max_params)",
+        "first": "; ".join(configuration(values) for values in found["first"]) or "as the sampler likes",
+        "cells": f"{found['trials']} trials × {len(found['splits'])} splits ({', '.join(found['splits'])}) "
+        f"× {len(found['seeds'])} seeds = {integer(found['cells'])}, {found['epochs']} epochs each",
+        "labels": labels + " images per class and task" if labels else "a percentage of each class",
+        "slots": "as the cluster has them"
+        if slots is None
+        else f"{slots['count']}, each with {slots['cpus']:g} cores, {slots['gpus']:g} GPUs",
+        "device time": f"about {duration(3600 * hours)} (measured on cells like these in {found['storage']})"
+        if hours is not None
+        else f"unknown: no cell like these is finished in {found['storage']} yet",
+    }
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in rows.items():
+        table.add_row(name, text)
+    console = out()
+    console.print(f"[bold]{found['study']}[/]  is valid; nothing has started")
+    console.print(table)
+    console.print(f"Start it with:  orchestrator sweep {found['study']}")

@@ -1,0 +1,81 @@
+"""``orchestrator results``: the ranking of a study, from its records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson, Storage, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.cli.stored import Stored
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("results")(results)
+
+
+def results(
+    study: StudyName,
+    storage: Storage = None,
+    limit: Annotated[int, typer.Option(min=1, help="Trials shown.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The ranking of a study; works while it runs and from another machine."""
+    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.stored import find_stored
+    from orchestrator.ranking import build_results
+
+    stored = find_stored(study, storage)
+    found = build_results(stored.store, stored.ledger)
+    if as_json:
+        print_json(found)
+    else:
+        console = out()
+        console.print(render(found, stored, study, width=console.width, limit=limit))
+
+
+def render(found: dict[str, Any], stored: Stored, study: str, *, width: int, limit: int = 20) -> Any:
+    """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
+    from orchestrator.terminal.ranking import report
+
+    return report(found, width=width, limit=limit, footer=_footer(found, stored, study))
+
+
+def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
+    settings = stored.study
+    most = settings.shots_before_validation
+    lines = [*_groups(found, stored)]
+    if most is not None:
+        held = f" + up to {min(most, 4)} validation" if settings.protocol == "search" else ""
+        shots = ", ".join(str(s.shots) for s in settings.splits if s.shots is not None)
+        lines.append(f"Labels:  {shots} training{held} images per class and task")
+    lines.append(f"Records: {found['storage']}/studies/{stored.store.name}")
+    lines.append(f"Runs:    {settings.tracking.resolved_uri}; open them with: orchestrator ui {study}")
+    more = max(settings.search.trials + 1, 2 * settings.search.trials)
+    lines.append(f"Go on:   orchestrator sweep {study} search.trials={more}")
+    if found["winner"] is not None:
+        lines.append(f"Confirm: orchestrator confirm {study} --seeds 4,5,6")
+    return lines
+
+
+def _groups(found: dict[str, Any], stored: Stored) -> list[str]:
+    """The winner's partitions by seed, and what may not be called discovered about them."""
+    from orchestrator.terminal.format import partition
+
+    trial = stored.store.load_trial(found["winner"]) if found["winner"] is not None else None
+    if trial is None or not any(cell.get("partition") for cell in trial.cells):
+        return []
+    tasks = list(next((row["tasks"] for row in found["trials"] if row["number"] == trial.number), {}))
+    counted: dict[str, list[str]] = {}
+    for cell in trial.cells:
+        groups = cell.get("partition") or []
+        named = tasks if tasks and max(map(max, groups), default=0) < len(tasks) else None
+        counted.setdefault(partition(groups, named), []).append(str(cell["seed"]))
+    lines = [
+        f"Groups:  {groups}  (seed{'s' * (len(seeds) > 1)} {', '.join(dict.fromkeys(seeds))})"
+        for groups, seeds in counted.items()
+    ]
+    notes = [note for cell in trial.cells for note in (cell.get("grouping") or {}).get("notes", [])]
+    return lines + [f"         {note}" for note in dict.fromkeys(notes)]

@@ -1,0 +1,167 @@
+"""``orchestrator run``: one configuration in this process, without Ray, to look closely at it."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson, Overrides, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.study import StudyPlan
+    from orchestrator.work import WorkItem
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(
+    study: StudyName,
+    overrides: Overrides = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A searched parameter, e.g. prompt_length=4."),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="Train this finished or failed cell again, apart from the records.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    as_json: AsJson = False,
+) -> int:
+    """Train one configuration in this process, without Ray.
+
+    It is the study's first point, changed by --set; finished cells are not trained again. With --cell KEY
+    that cell is trained anew in a scratch folder and compared with its record.
+    """
+    from mmap_model.errors import ConfigurationError
+    from orchestrator.study import load_plan
+
+    plan = load_plan(study, overrides or ())
+    if cell is not None:
+        if values:
+            raise ConfigurationError("--cell and --set exclude each other", where="--set", fix="drop one")
+        return _again(plan, cell, device, as_json)
+    params = (
+        plan.space.params(_parse(values or []), "--set") if values else (*plan.first, plan.space.preset())[0]
+    )
+    item = plan.work_item(plan.space.replay(params), item_id="run")
+    finished, state = _work(plan, item, device, quiet=as_json, shown=plan.space.values(params))
+    return _report(finished, state, as_json)
+
+
+def _again(plan: StudyPlan, prefix: str, device: str, as_json: bool) -> int:
+    """Train one recorded cell in a scratch ledger; reports whether the numbers are the same."""
+    from orchestrator.cli.cells import find_cell
+
+    found = find_cell(plan, prefix)
+    with tempfile.TemporaryDirectory(prefix="mmap-cell-") as scratch:
+        item = plan.work_item(
+            found.point,
+            item_id=found.key,
+            splits=(found.split,),
+            seeds=(found.seeds,),
+            purpose="search",
+            storage=scratch,
+            fuse="off",
+        )
+        finished, state = _work(plan, item, device, quiet=as_json, shown={"cell": found.key[:12]})
+    if found.record is not None and found.key in finished:
+        before = found.record["metrics"].get("accuracy")
+        finished[found.key]["recorded_accuracy"] = before
+        finished[found.key]["same_as_recorded"] = before == finished[found.key]["metrics"].get("accuracy")
+    return _report(finished, state, as_json)
+
+
+def _work(
+    plan: StudyPlan, item: WorkItem, device: str, *, quiet: bool, shown: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Do the item; finished cells by key, and the last event."""
+    from orchestrator.cli.console import err
+    from orchestrator.terminal.format import accuracy, configuration, integer
+    from orchestrator.work import Event
+    from orchestrator.workbench import Workbench
+
+    console = err()
+    finished: dict[str, dict[str, Any]] = {}
+    last: dict[str, Any] = {}
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, soft_wrap=True)
+
+    def emit(event: Event) -> None:
+        match event["kind"]:
+            case "cells":
+                for cell in event["cells"]:
+                    size = integer(cell["parameters"])
+                    where = f"{cell['split']}, seed {cell['seed']}"
+                    say(f"cell {cell['key'][:12]}  {where}, {size} parameters: {cell['status']}")
+                    if cell["status"] == "finished":
+                        finished[cell["key"]] = {"metrics": _recorded(item, cell["key"])}
+            case "epoch":
+                values = ", ".join(accuracy(v) for v in event["values"])
+                say(f"epoch {event['epoch']}: {accuracy(event['mean'])} % (cells: {values})")
+            case "cell_finished":
+                kept = ("metrics", "parameters", "seconds")
+                finished[event["key"]] = {name: event[name] for name in kept}
+            case "cell_failed":
+                say(f"cell {event['key'][:12]} failed: {event['error']}")
+            case "done":
+                last.update(event)
+
+    say(configuration(shown) if "cell" not in shown else f"training cell {shown['cell']} again")
+    threads = plan.slots.threads * plan.slots.count if plan.slots is not None else None
+    bench = Workbench(
+        item.dataset,
+        item.backbone,
+        item.storage,
+        device=device,
+        precision=item.precision,
+        threads=threads,
+    )
+    bench.run(item, emit)
+    return finished, last
+
+
+def _recorded(item: WorkItem, key: str) -> dict[str, Any]:
+    from orchestrator.ledger import Ledger
+
+    record = Ledger(item.storage).get(key)
+    return {} if record is None else dict(record["metrics"])
+
+
+def _report(finished: dict[str, dict[str, Any]], last: dict[str, Any], as_json: bool) -> int:
+    from orchestrator.cli.console import DONE, FAILED, out, print_json
+    from orchestrator.terminal.format import accuracy
+
+    if as_json:
+        print_json({"state": last.get("state"), "error": last.get("error"), "cells": finished})
+    else:
+        for key, cell in finished.items():
+            line = f"{key[:12]}  validation {accuracy(cell['metrics'].get('accuracy'))} %"
+            if "same_as_recorded" in cell:
+                same = "as recorded" if cell["same_as_recorded"] else "recorded: "
+                line += f", {same}" + (
+                    "" if cell["same_as_recorded"] else accuracy(cell["recorded_accuracy"])
+                )
+            out().print(line, markup=False)
+    return DONE if last.get("state") == "complete" else FAILED
+
+
+def _parse(values: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from mmap_model.errors import ConfigurationError
+
+    found = {}
+    for text in values:
+        name, equals, raw = text.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(
+                f"{text!r} is no value", where="--set", fix="write --set prompt_length=4"
+            )
+        found[name] = yaml.safe_load(raw)
+    return found

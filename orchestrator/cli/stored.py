@@ -1,0 +1,50 @@
+"""Finding the records of a study from its name or file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmap_model.errors import nearest
+from orchestrator.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyStore
+    from orchestrator.study import Study
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A study with its records. ``study`` is the stored one."""
+
+    study: Study
+    store: StudyStore
+    ledger: Ledger
+
+
+def find_stored(name_or_path: str, storage: str | None) -> Stored:
+    """The records of a packaged study, of a study file, or of any study by the name it is stored under.
+
+    Raises:
+        StudyError: nothing of that name was ever run there.
+    """
+    from orchestrator.ledger import Ledger, StudyStore
+    from orchestrator.study import load_study, packaged_studies, study_from_plain
+
+    name, root = name_or_path, storage or "runs"
+    if name_or_path in packaged_studies() or Path(name_or_path).suffix in (".yaml", ".yml"):
+        study = load_study(name_or_path)
+        name, root = study.name, storage or study.storage
+    store = StudyStore(root, name)
+    plain = store.load_study()
+    if plain is None:
+        known = store.storage.names("studies")
+        hint = nearest(name, known) if known else "it holds no study yet"
+        raise StudyError(
+            f"study {name!r} was never run in {store.storage.root}",
+            where="STUDY",
+            fix=f"{hint}; run it with: orchestrator sweep {name_or_path}, or give --storage",
+        )
+    stored = study_from_plain(plain, f"studies/{name}/study.json")
+    return Stored(stored, store, Ledger(store.storage))

@@ -1,0 +1,34 @@
+"""``orchestrator ui``: a study's runs in the MLflow web page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import Overrides, StudyName
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("ui")(ui)
+
+
+def ui(
+    study: StudyName,
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> int:
+    """Open the MLflow page on a study's runs (Ctrl-C ends it)."""
+    from orchestrator.cli.console import err, out
+    from orchestrator.study import load_study
+
+    uri = load_study(study, overrides or ()).tracking.resolved_uri
+    if uri.startswith(("http://", "https://")):
+        out().print(f"The runs of {study} are at {uri}")
+        return 0
+    err().print(f"Runs of {study} in {uri}: http://{host}:{port}")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    return subprocess.call([*command, "--host", host, "--port", str(port)])

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmap_model.configuration import Seeds, Split
+from mmap_model.errors import InputError
+from orchestrator.study import (
+    Study,
+    StudyError,
+    check_rerun,
+    differences,
+    load_plan,
+    load_study,
+    packaged_studies,
+    plan_study,
+    study_from_plain,
+)
+from orchestrator.study.machine import Machine, lay_out
+from orchestrator.study.model import Slots
+from orchestrator.study.schema import study_schema
+from search_spaces import space_names
+
+MINIMAL = """\
+name: tiny
+space:
+  - name: mmap_shape
+    prompt_length: [2, 6]
+  - name: learning_rate
+search:
+  trials: 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def refused(file: Path, *overrides: str) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load_plan(str(file), overrides)
+    return caught.value
+
+
+def test_every_packaged_study_is_valid() -> None:
+    assert "demo" in packaged_studies()
+    for name in packaged_studies():
+        study = load_study(name)
+        assert study.name == name
+        assert "measured" in study.description.lower()
+
+
+def test_demo_fits_its_backbone_data_and_machine() -> None:
+    plan = plan_study(load_study("demo", ["slots.count=1"]))
+    assert plan.architecture.model == "symbols"
+    assert len(plan.data.tasks) == 4
+    assert all(plan.space.replay(params) for params in plan.first)
+    assert plan.cells_per_trial == 3
+
+
+def test_defaults_are_the_papers_three_seeds_and_the_search_protocol(file: Path) -> None:
+    study = load_study(str(file))
+    assert study.seeds == (Seeds.both(1), Seeds.both(2), Seeds.both(3))
+    assert study.protocol == "search"
+    assert study.finalists == 3
+    assert study.grouping is not None and study.grouping.objective == "tag_mean"
+
+
+def test_resolved_form_reads_back_equal(file: Path) -> None:
+    study = load_study(str(file), ["seeds=[1, {draw: 1, train: 2}]", "splits=[{shots: 3}, {percent: 10}]"])
+    plain = json.loads(json.dumps(study.to_plain()))
+    assert study_from_plain(plain, "study.json") == study
+    assert study.splits == (Split(shots=3), Split(percent=10.0))
+    assert study.seeds[1] == Seeds(draw=1, train=2)
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "words"),
+    [
+        # unknown names and keys, with the nearest known one
+        ("serch={trials: 3}", "serch", ["unknown key", "'search'"]),
+        ("search.trails=3", "search.trails", ["unknown key", "'trials'"]),
+        ("recipe.learning_rate=3", "recipe.learning_rate", ["unknown key", "known: augment"]),
+        ("recipe.epoch=3", "recipe.epoch", ["unknown key", "'epochs'"]),
+        ("grouping.probe.recipe.epoch=3", "grouping.probe.recipe.epoch", ["'epochs'"]),
+        ("dataset.name=symbol", "dataset.name", ["'symbol'", "'symbols'"]),
+        ("dataset.tasks=[clipart, foto]", "dataset.tasks", ["'foto'", "'photo'"]),
+        ("backbone={model: ViT-B-17, pretrained: openai}", "backbone.model", ["'ViT-B-17'", "ViT-B-16"]),
+        ("method=mmmap", "method", ["'mmmap'", "'mmap'"]),
+        ("settings.prompt_len=4", "settings.prompt_len", ["unknown key", "'prompt_length'"]),
+        ("space.0.name=mmap_shap", "space.0.name", ["'mmap_shap'", "'mmap_shape'"]),
+        ("space.0.rows=[4]", "space.0.rows", ["unknown key", "source_rows"]),
+        # values of the wrong type or range
+        ("search.trials=many", "search.trials", ["'many'", "whole number"]),
+        ("search.trials=0", "search.trials", ["0", "at least 1"]),
+        ("search.sampler=cmaes", "search.sampler", ["'cmaes'", "'tpe', 'random' or 'grid'"]),
+        ("recipe.batch_size=0", "recipe.batch_size", ["0", "1 or more"]),
+        ("recipe.augment=maybe", "recipe.augment", ["'maybe'", "bool"]),
+        ("precision=fp16", "precision", ["'fp16'", "'fp32', 'bf16' or 'fp64'"]),
+        ("name=my study", "name", ["'my study'", "letters"]),
+        ("finalists=-1", "finalists", ["-1", "at least 0"]),
+        ("slots.count=x", "slots.count", ["'x'", "'auto'", "whole number"]),
+        ("space=mmap_shape", "space", ["'mmap_shape'", "list"]),
+        # splits and seeds
+        ("splits=[{shot: 3}]", "splits.0.shot", ["unknown key", "'shots'"]),
+        ("splits=[{shots: 0}]", "splits.0.shots", ["0", "1 or more"]),
+        ("splits=[{shots: 3, percent: 10}]", "splits.0", ["shots or percent"]),
+        ("splits=[{shots: 3}, {shots: 3}]", "splits", ["twice"]),
+        ("splits=[]", "splits", ["no split"]),
+        ("splits=[{shots: 40}]", "splits", ["40 shots", "30 images"]),
+        ("largest_shots=3", "largest_shots", ["3", "6 shots", "6 or more"]),
+        ("seeds=[1, 1]", "seeds", ["seed 1", "twice"]),
+        ("seeds=[one]", "seeds.0", ["'one'", "{draw: 1, train: 2}"]),
+        ("seeds=[-1]", "seeds.0", ["-1", "0 or more"]),
+        ("seeds=[]", "seeds", ["no seed"]),
+        # rules that join keys
+        ("recipe.lr=0.1", "recipe.lr", ["fixed value", "space.1 (learning_rate)"]),
+        ("recipe.epochs=1", "recipe.warmup_epochs", ["1", "recipe.epochs=1"]),
+        ("recipe.warmup_epochs=7", "recipe.warmup_epochs", ["7", "0 to 4", "recipe.epochs=5"]),
+        ("grouping.snapshot_every=5", "grouping.snapshot_every", ["5", "probe.snapshot_every=2"]),
+        ("grouping.groups=3", "grouping.groups", ["4 tasks", "3 groups", "1 to 2"]),
+        ("grouping={mode: fixed, partition: [[0, 1], [2]]}", "grouping.partition", ["4 tasks", "0 to 3"]),
+        ("grouping.probe.source_cols=64", "grouping.probe.source_cols", ["64", "32", "96", "128"]),
+        ("search.per_split=true", "search.per_split", ["one study per split"]),
+        ("protocol=paper", "protocol", ["no validation images", "space: []"]),
+        (
+            "search={scheduler: asha}\x00space.1={name: choice, key: recipe.epochs, choices: [3, 5]}",
+            "search.scheduler",
+            ["recipe.epochs", "scheduler: none"],
+        ),
+        ("search.sampler=grid", "search.sampler", ["lr is continuous", "choices"]),
+        ("search.max_params=10", "search.max_params", ["10", "1056"]),
+        (
+            "search.enqueue=[{prompt_length: 6, source_rows: 4}]",
+            "search.enqueue.0.source_rows",
+            ["4", "b=6", "1, 2, 3, 6"],
+        ),
+        ("search.enqueue=[{prompt_length: 4}]", "search.enqueue.0.prompt_length", ["4", "2, 6"]),
+        (
+            "space=[]\x00settings={prompt_length: 6, source_rows: 4, source_cols: 32}",
+            "settings.source_rows",
+            ["4", "6", "1, 2, 3, 6"],
+        ),
+        ("space=[]", "settings.source_cols", ["128", "32"]),
+        (
+            "method=zero_shot\x00space=[]\x00grouping={mode: single}",
+            "grouping",
+            ["'zero_shot'", "remove grouping"],
+        ),
+        ("method=zero_shot", "space.0", ["'settings.prompt_length'", "'zero_shot'"]),
+    ],
+)
+def test_bad_input_names_file_key_value_and_fix(
+    file: Path, override: str, where: str, words: list[str]
+) -> None:
+    error = refused(file, *override.split("\x00"))
+    assert error.where is not None
+    assert error.where.endswith(f": {where}"), error.where
+    assert "tiny.yaml" in error.where or "override" in error.where
+    assert all(word in f"{error.problem}\n{error.fix}" for word in words), str(error)
+    assert error.fix
+
+
+def test_errors_in_the_file_name_their_line(file: Path) -> None:
+    file.write_text(MINIMAL.replace("prompt_length: [2, 6]", "prompt_length: [2, x]"))
+    assert refused(file).where == "tiny.yaml:4: space.0.prompt_length"
+
+
+def test_missing_name(file: Path) -> None:
+    file.write_text(MINIMAL.replace("name: tiny\n", ""))
+    error = refused(file)
+    assert (error.problem, error.fix) == ("missing key", "add name: …")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("dmo", ["'dmo'", "'demo'"]), ("nowhere/x.yaml", ["nowhere/x.yaml", "does not exist"])],
+)
+def test_unknown_studies(name: str, words: list[str]) -> None:
+    with pytest.raises(StudyError) as caught:
+        load_study(name)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("slots", "machine", "expected"),
+    [
+        (Slots(), Machine(cores=4, gpus=0), (4, 0)),
+        (Slots(), Machine(cores=8, gpus=2), (2, 1)),
+        (Slots(gpus=0.5), Machine(cores=8, gpus=2), (4, 0.5)),
+        (Slots(gpus=0), Machine(cores=8, gpus=2), (8, 0)),
+        (Slots(count=1, cpus=2), Machine(cores=2, gpus=0), (1, 0)),
+    ],
+)
+def test_slots_are_laid_out(slots: Slots, machine: Machine, expected: tuple[int, float]) -> None:
+    layout = lay_out(slots, machine)
+    assert (layout.count, layout.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("slots", "machine", "where", "words"),
+    [
+        (Slots(count=9), Machine(cores=4, gpus=0), "slots.count", ["9", "4 cores", "4 or fewer"]),
+        (Slots(count=3), Machine(cores=16, gpus=2), "slots.count", ["3", "2 GPUs", "2 or fewer"]),
+        (Slots(gpus=1), Machine(cores=4, gpus=0), "slots.gpus", ["1", "0", "auto or 0"]),
+        (Slots(cpus=8), Machine(cores=4, gpus=0), "slots.cpus", ["8", "4"]),
+    ],
+)
+def test_more_slots_than_the_machine_has(
+    slots: Slots, machine: Machine, where: str, words: list[str]
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        lay_out(slots, machine)
+    assert caught.value.where == where
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "search.trials=9",
+        "slots.count=1",
+        "finalists=0",
+        "storage=elsewhere",
+        "tracking.uri=http://x",
+        "description=other",
+        "largest_shots=6",
+    ],
+)
+def test_a_rerun_may_change_how_far_and_where(file: Path, override: str) -> None:
+    check_rerun(load_study(str(file)), load_study(str(file), [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("space.0.prompt_length=[2]", "space"),
+        ("seeds=[1, 2]", "seeds"),
+        ("splits=[{shots: 3}]", "splits"),
+        ("recipe.epochs=6", "recipe.epochs"),
+        ("dataset.tasks=[clipart, photo]", "dataset.tasks"),
+        ("precision=bf16", "precision"),
+        ("search.sampler=random", "search.sampler"),
+        ("search.max_params=9000", "search.max_params"),
+        ("largest_shots=12", "largest_shots"),
+    ],
+)
+def test_a_rerun_may_not_change_what_is_trained(file: Path, override: str, key: str) -> None:
+    stored, new = load_study(str(file)), load_study(str(file), [override])
+    assert key in [k for k, _, _ in differences(stored, new)]
+    with pytest.raises(StudyError) as caught:
+        check_rerun(stored, new)
+    assert caught.value.where == key
+    assert "name=tiny-2" in str(caught.value)
+
+
+def test_a_rerun_may_not_ask_for_fewer_trials(file: Path) -> None:
+    with pytest.raises(StudyError, match="4 trials.*3"):
+        check_rerun(load_study(str(file)), load_study(str(file), ["search.trials=3"]))
+
+
+def test_work_items_of_a_plan_carry_what_decides_the_keys(file: Path) -> None:
+    plan = load_plan(str(file), ["splits=[{shots: 1}, {shots: 3}]", "seeds=[5]"])
+    point = plan.space.replay(plan.first[0])
+    item = plan.work_item(point, item_id="a", trial=2, fence=7)
+    assert item.splits == ({"shots": 1, "percent": None}, {"shots": 3, "percent": None})
+    assert (item.seeds, item.largest_shots, item.trial, item.fence) == (({"draw": 5, "train": 5},), 3, 2, 7)
+    assert plan.label_budget() == {"1-shot": (1, 3), "3-shot": (3, 3)}
+
+
+def test_grid_goes_through_every_point_once(file: Path) -> None:
+    plan = load_plan(str(file), ["space.1.choices=[0.01, 0.1]", "search={sampler: grid, trials: 999}"])
+    assert plan.trials == plan.size.points == len(list(plan.space.points())) == (2 + 4) * 6 * 2
+
+
+def test_schema_knows_every_key_and_space() -> None:
+    import jsonschema
+    import yaml
+
+    schema = study_schema()
+    assert set(schema["properties"]) == set(Study.model_fields)
+    text = json.dumps(schema)
+    assert all(f'"const": "{name}"' in text for name in space_names())
+    validate = jsonschema.Draft202012Validator(schema)
+    assert not list(validate.iter_errors(yaml.safe_load(MINIMAL)))
+    assert list(validate.iter_errors({"name": "x", "serch": {}}))
+    assert list(validate.iter_errors({"name": "x", "space": [{"name": "mmap_shape", "rows": [4]}]}))
+
+
+def test_planning_imports_neither_torch_nor_ray(file: Path) -> None:
+    code = (
+        "import sys; from orchestrator.study import load_plan; load_plan(sys.argv[1]);"
+        "bad = {'torch', 'ray', 'mlflow', 'open_clip'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)
