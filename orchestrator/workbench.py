@@ -157,25 +157,25 @@ class _Job:
         grouping = self._point.grouping
         if grouping is None or grouping.mode != "gradient" or self._engine.tasks == 1:
             return [None] * len(self._seeds)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), dict(self._seconds)
         cells = self._probe_cells(split)
         keys = [cell.key for cell in cells]
-        while len(self._ledger.get_many(keys)) < len(keys):
+        while any(self._ledger.get(key, verify=True) is None for key in keys):
             claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
             if claim.try_acquire() is None:
                 with claim:
                     self._train([cells], self._emit_probe)
             else:
-                waited = time.perf_counter()
                 time.sleep(POLL)
-                if self._control().cancel:
-                    raise Interruption
-                self._seconds["wait"] += time.perf_counter() - waited
+                self._check()
+                before["wait"] += POLL
             failed = [key for key in keys if key in self._failures]
             if failed:
                 raise CellFailed(f"the probe of {split.label} failed: {self._failures[failed[0]]}")
         grams: list[bytes | None] = [self._ledger.read_file(key, GRAM) for key in keys]
-        self._seconds["probe"] += time.perf_counter() - started
+        elsewhere = before["wait"] - self._seconds["wait"]
+        before["probe"] += time.perf_counter() - started - elsewhere
+        self._seconds = before
         return grams
 
     def _probe_cells(self, split: Split) -> list[Cell]:
@@ -335,17 +335,20 @@ class _Job:
             configuration = {**cell["configuration"], "partition": None}
             families.setdefault(repr((configuration, cell["split"], cell["precision"])), []).append(key)
         for family in families.values():
-            if self._control().cancel:
-                raise Interruption
             files = {
                 key: {name: self._ledger.read_file(key, name) for name in records[key]["files"]}
                 for key in family
             }
-            scores = self._engine.score_test([Cell.from_dict(records[key]["cell"]) for key in family], files)
+            cells = [Cell.from_dict(records[key]["cell"]) for key in family]
+            scores = self._engine.score_test(cells, files, self._check)
             for key, score in scores.items():
                 self._ledger.commit_test(key, {"metrics": score["metrics"], **self._about}, score["files"])
                 self._emit("test", key=key, metrics=score["metrics"])
         self._seconds["test"] += time.perf_counter() - started
+
+    def _check(self) -> None:
+        if self._control().cancel:
+            raise Interruption
 
     def _describe(
         self,
