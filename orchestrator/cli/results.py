@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.terminal.format import partition
 
 if TYPE_CHECKING:
     from orchestrator.cli.stored import Stored
@@ -61,21 +62,28 @@ def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
 
 
 def _groups(found: dict[str, Any], stored: Stored) -> list[str]:
-    """The winner's partitions by seed, and what may not be called discovered about them."""
-    from orchestrator.terminal.format import partition
-
+    """The winner's partitions, how sure they are, and what may not be called discovered about them."""
     trial = stored.store.load_trial(found["winner"]) if found["winner"] is not None else None
-    if trial is None or not any(cell.get("partition") for cell in trial.cells):
+    if trial is None:
         return []
-    tasks = list(next((row["tasks"] for row in found["trials"] if row["number"] == trial.number), {}))
-    counted: dict[str, list[str]] = {}
-    for cell in trial.cells:
-        groups = cell.get("partition") or []
-        named = tasks if tasks and max(map(max, groups), default=0) < len(tasks) else None
-        counted.setdefault(partition(groups, named), []).append(str(cell["seed"]))
-    lines = [
-        f"Groups:  {groups}  (seed{'s' * (len(seeds) > 1)} {', '.join(dict.fromkeys(seeds))})"
-        for groups, seeds in counted.items()
+    tasks = [task for row in found["trials"] if row["number"] == trial.number for task in row["tasks"]]
+    lines: dict[str, list[str]] = {}
+    notes: dict[str, None] = {}
+    for record in stored.ledger.get_many(trial.keys).values():
+        cell, grouping = record["cell"], record["grouping"] or {}
+        if not cell["configuration"]["partition"]:
+            continue
+        shown = partition(cell["configuration"]["partition"], tasks)
+        lines.setdefault(shown, []).append(_sureness(cell, grouping))
+        notes.update(dict.fromkeys(grouping.get("notes", [])))
+    return [
+        *(f"Groups:  {shown}  ({'; '.join(sure)})" for shown, sure in lines.items()),
+        *(f"         {note}" for note in notes),
     ]
-    notes = [note for cell in trial.cells for note in (cell.get("grouping") or {}).get("notes", [])]
-    return lines + [f"         {note}" for note in dict.fromkeys(notes)]
+
+
+def _sureness(cell: dict[str, Any], grouping: dict[str, Any]) -> str:
+    """``seed 2: 87 % of snapshots agree``."""
+    seed = f"seed {cell['seeds']['train']}"
+    agreement = grouping.get("agreement")
+    return seed if agreement is None else f"{seed}: {100 * agreement:.0f} % of snapshots agree"

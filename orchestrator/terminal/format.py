@@ -89,8 +89,8 @@ def partition(groups: Any, tasks: list[str] | None = None) -> str:
     """``clipart+photo | painting+sketch`` of task indices."""
     if not groups:
         return "–"
-    name = (lambda t: tasks[t]) if tasks else (lambda t: str(t))
-    return " | ".join("+".join(name(t) for t in group) for group in groups)
+    names = tasks or [str(t) for t in range(sum(map(len, groups)))]
+    return " | ".join("+".join(names[t] for t in group) for group in groups)
 
 
 def _value(value: Any) -> str:

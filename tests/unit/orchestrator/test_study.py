@@ -262,7 +262,7 @@ def test_a_rerun_may_not_change_what_is_trained(file: Path, override: str, key: 
 
 
 def test_a_rerun_may_not_ask_for_fewer_trials(file: Path) -> None:
-    with pytest.raises(StudyError, match="4 trials.*3"):
+    with pytest.raises(StudyError, match=r"4 trials.*3"):
         check_rerun(load_study(str(file)), load_study(str(file), ["search.trials=3"]))
 
 

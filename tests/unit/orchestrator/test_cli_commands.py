@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmap_model.configuration import to_plain
+from orchestrator.cli.main import execute
+from orchestrator.ledger import StudyStore, TrialRecord
+from orchestrator.study import load_plan
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        "name: tiny\nspace:\n  - name: scale_init\n  - name: learning_rate\nsettings: {source_cols: 32}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def stored(file: Path) -> StudyStore:
+    """A study with a complete and a running trial, and no cell records."""
+    plan = load_plan(str(file))
+    store = StudyStore(plan.study.storage, "tiny")
+    store.save_study(plan.study.to_plain())
+    point = plan.space.replay(plan.first[0])
+    epochs = [{"epoch": 2, "mean": 0.25, "values": [0.25]}]
+    common = {"params": dict(plan.first[0]), "point": point.to_dict()}
+    store.save_trial(TrialRecord(number=0, state="complete", value=0.4, device_seconds=30.0, **common))
+    store.save_trial(TrialRecord(number=1, state="running", epochs=epochs, **common))
+    return store
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return tuple(" ".join(t.replace("│", " ").split()) for t in (captured.out, captured.err))  # type: ignore[return-value]
+
+
+def test_plan_tells_space_counts_and_cells(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", str(file), "seeds=[1, 2]", "search.trials=5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["space"] == {"points": 2, "exact": True, "continuous": ["lr"]}
+    assert found["parameters"] == {"least": 10_920, "most": 10_920, "max_params": None}
+    assert found["cells"] == 5 * 1 * 2
+    assert found["device_hours"] is None
+    assert found["labels"] == {"6-shot": {"train": 6, "validation": 4}}
+
+
+def test_plan_says_that_nothing_has_started(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", str(file)]) == 0
+    out, _ = shown(capsys)
+    assert "nothing has started" in out and "10 920" in out and "unknown: no cell like these" in out
+    assert not (file.parent / "runs").exists()
+
+
+def test_bad_study_exits_with_2(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", str(file), "search.trails=3"]) == 2
+    _, err = shown(capsys)
+    assert "search.trails" in err and "'trials'" in err
+
+
+def test_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["swep", "demo"]) == 2
+    assert "sweep" in shown(capsys)[1]
+
+
+def test_status_tells_how_far_it_is(
+    stored: StudyStore, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["status", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trials"] == {"asked": 20, "complete": 1, "pruned": 0, "failed": 0, "running": 1}
+    assert found["running"] == [{"number": 1, "epoch": 2, "epochs": 5, "mean": 0.25}]
+    assert found["best"] == {"number": 0, "mean": 0.4}
+    assert found["driver"] is None
+    assert execute(["status", "tiny", "--storage", "runs"]) == 0
+    assert "trial 1: epoch 2 of 5, 25.0 %" in shown(capsys)[0]
+
+
+def test_status_names_a_live_driver(stored: StudyStore, capsys: pytest.CaptureFixture[str]) -> None:
+    lease = stored.driver_lease()
+    lease.take()
+    try:
+        assert execute(["status", "tiny", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["driver"]["pid"] > 0
+    finally:
+        lease.release()
+
+
+def test_results_of_a_study_without_finished_cells(
+    stored: StudyStore, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["results", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["winner"] is None
+    assert execute(["results", str(file)]) == 0
+    assert "No trial is complete yet." in shown(capsys)[0]
+
+
+@pytest.mark.parametrize("command", ["status", "results"])
+def test_a_study_that_was_never_run(command: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([command, str(file)]) == 2
+    _, err = shown(capsys)
+    assert "'tiny' was never run" in err and "orchestrator sweep" in err
+    assert execute([command, "tinny", "--storage", "runs"]) == 2
+
+
+def test_run_refuses_a_cell_that_nobody_knows(
+    stored: StudyStore, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", str(file), "--cell", "0123"]) == 2
+    _, err = shown(capsys)
+    assert "--cell" in err and "no cell begins with '0123'" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("scale_init", ["--set", "'scale_init'"]),
+        ("scale_init=7", ["scale_init", "7", "null, 0.02"]),
+        ("b=4", ["'b'"]),
+    ],
+)
+def test_run_refuses_values_outside_the_space(
+    value: str, words: list[str], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", str(file), "--set", value]) == 2
+    _, err = shown(capsys)
+    assert all(word in err for word in words)
+
+
+def test_ui_of_a_server_says_where_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["ui", str(file), "tracking.uri=http://mlflow.example:5000"]) == 0
+    assert "http://mlflow.example:5000" in capsys.readouterr().out
+
+
+def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["schema"]) == 0
+    assert "space" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.study.load_plan", interrupt)
+    assert execute(["plan", str(file)]) == 130
+
+
+def test_points_are_json(file: Path) -> None:
+    plan = load_plan(str(file))
+    assert json.dumps(to_plain(plan.work_item(plan.space.replay(plan.first[0]), item_id="x")))

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.cli.main import execute
+
+PAPER = [
+    *("params", "--model", "ViT-B-16-quickgelu", "--method", "mmap", "--tasks", "4", "--groups", "2"),
+    *("--prompt-length", "14", "--source-rows", "14", "--source-cols", "128", "--json"),
+]
+
+
+def test_the_papers_count_is_printed_without_importing_torch() -> None:
+    code = (
+        "import sys; from orchestrator.cli.main import execute; assert execute(sys.argv[1:]) == 0;"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'open_clip'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *PAPER], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found["parameters"] == 129_744
+    assert found["backbone_parameters"] == 149_620_737
+    assert found["by_groups"] == {"1": 108_120, "2": 129_744, "3": 151_368, "4": 172_992}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prompt-length", "6", "--source-rows", "4"], ["--source-rows", "4", "6", "1, 2, 3, 6"]),
+        (["--source-cols=5"], ["--source-cols", "5", "32"]),
+        (["--prompt-length", "four"], ["--prompt-length", "'four'", "int"]),
+        (["--prompt-lenght", "4"], ["--prompt-lenght", "--prompt-length"]),
+        (["--prompt-length"], ["--prompt-length", "no value"]),
+        (["--source-cols", "32", "--groups", "5"], ["--groups", "5 groups", "1 to 4"]),
+        (["--method", "mmmap"], ["--method", "'mmmap'", "'mmap'"]),
+        (["--model", "ViT-B-17"], ["--model", "'ViT-B-17'", "ViT-B-16"]),
+        (["--tasks", "none"], ["--tasks", "valid integer"]),
+    ],
+)
+def test_bad_options_exit_with_2_and_one_panel(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["params", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    shown = " ".join(captured.err.replace("│", " ").split())
+    assert all(word in shown for word in words), shown
+    assert "Traceback" not in shown
+
+
+def test_the_table_marks_the_number_of_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["params", "--source-cols", "32"]) == 0
+    out = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    assert "10 920" in out and "groups" in out
+
+
+def test_a_method_that_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["params", "--method", "zero_shot", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["parameters"], found["groups"]) == (0, None)
