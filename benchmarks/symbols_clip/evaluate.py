@@ -45,22 +45,23 @@ def rounded(result: dict[str, float]) -> dict[str, float]:
 
 def insertion_costs(model: CLIP, test: scores.Data, zero_shot: float) -> dict[str, dict[str, float]]:
     """Points of the task average lost by 8 fresh random MmAP prompts per layer, over 10 initialisations."""
-    costs = {}
+    plain = scores.image_features(model, test)
+    lost: dict[str, list[float]] = {}
     for name, size in (("entries_0.02", 1.0), ("entries_0.0004", 0.02)):
-        for where in ("text", "image", "both"):
-            lost = []
-            for seed in SEEDS:
-                texts, images = scores.kronecker_prompts(seed, size)
-                found = scores.accuracies(
-                    model,
-                    LOOKUP,
-                    test,
-                    text_inserted=texts if where != "image" else None,
-                    image_inserted=images if where != "text" else None,
-                )
-                lost.append(zero_shot - found["mean"])
-            costs[f"{name}_{where}"] = {"mean": round(statistics.mean(lost), 1), "worst": round(max(lost), 1)}
-    return costs
+        for seed in SEEDS:
+            texts, images = scores.kronecker_prompts(seed, size)
+            prompted = scores.image_features(model, test, images)
+            for where, features, inserted in (
+                ("text", plain, texts),
+                ("image", prompted, None),
+                ("both", prompted, texts),
+            ):
+                found = scores.accuracies(model, LOOKUP, test, features, inserted=inserted)
+                lost.setdefault(f"{name}_{where}", []).append(zero_shot - found["mean"])
+    return {
+        key: {"mean": round(statistics.mean(values), 1), "worst": round(max(values), 1)}
+        for key, values in lost.items()
+    }
 
 
 def shuffled(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -96,13 +97,12 @@ def tuned(
                 optimiser.step()
                 schedule.step()
         with torch.no_grad():
-            found = scores.accuracies(
-                model,
-                LOOKUP,
-                {domain: test[domain]},
-                text_inserted=[torch.kron(scale, source) for scale in text_scales],
-                image_inserted=[torch.kron(scale, source) for scale in image_scales],
+            only = {domain: test[domain]}
+            features = scores.image_features(
+                model, only, [torch.kron(scale, source) for scale in image_scales]
             )
+            inserted = [torch.kron(scale, source) for scale in text_scales]
+            found = scores.accuracies(model, LOOKUP, only, features, inserted=inserted)
         result[domain] = found[domain]
     return {**result, "mean": sum(result.values()) / len(result)}
 
@@ -143,7 +143,7 @@ def fine_tuned(
             loss.backward()
             optimiser.step()
             schedule.step()
-    return scores.accuracies(model, LOOKUP, test)
+    return scores.accuracies(model, LOOKUP, test, scores.image_features(model, test))
 
 
 def main() -> None:
@@ -158,8 +158,9 @@ def main() -> None:
     started = time.monotonic()
     model = shipped()
     train, test = scores.load()
-    zero_shot = scores.accuracies(model, LOOKUP, test)
-    own_words = scores.accuracies(model, LOOKUP, test, scores.OWN_WORDS.__getitem__)
+    features = scores.image_features(model, test)
+    zero_shot = scores.accuracies(model, LOOKUP, test, features)
+    own_words = scores.accuracies(model, LOOKUP, test, features, scores.OWN_WORDS)
     results: dict[str, object] = {
         "weights_sha256": weights_sha256(),
         "benchmark_sha256": benchmark_sha256(),

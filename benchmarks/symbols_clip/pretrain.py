@@ -33,7 +33,7 @@ from mmap_model.symbols.weights import CLIP_DIR, benchmark_sha256, weights_sha25
 
 MAX_LENGTHS, LENGTH_SHARES = (14, 18, 24, 32), (0.4, 0.3, 0.2, 0.1)
 BENCHMARK_SHARE, DOMAIN_SHARE = 0.2, 0.65
-KEPT_PATCHES = 40
+KEPT_PATCHES = 32
 LAYERS = 4
 INSERTED_COUNTS = (4, 8)
 EASE, EARLY_STYLE_FREE, FILLER = 0.25, 0.7, 0.7
@@ -144,14 +144,17 @@ def optimiser_for(model: CLIP, lr: float) -> torch.optim.AdamW:
 
 
 def report(model: CLIP, lookup: dict[int, int], test: scores.Data) -> dict[str, object]:
-    """Intermediate scores: zero-shot, own words, and one random insertion of 8 tokens."""
+    """Scores on a quarter of the test images: zero-shot, own words, one insertion of 8 tokens."""
     texts, images = scores.kronecker_prompts(0, 1.0)
+    test = {domain: (pixels[::4], labels[::4]) for domain, (pixels, labels) in test.items()}
     model.eval()
+    features = scores.image_features(model, test)
+    prompted = scores.image_features(model, test, images)
     record: dict[str, object] = {
-        "zero_shot": scores.accuracies(model, lookup, test),
-        "own_words": scores.accuracies(model, lookup, test, scores.OWN_WORDS.__getitem__),
-        "inserted_text": scores.accuracies(model, lookup, test, text_inserted=texts)["mean"],
-        "inserted_image": scores.accuracies(model, lookup, test, image_inserted=images)["mean"],
+        "zero_shot": scores.accuracies(model, lookup, test, features),
+        "own_words": scores.accuracies(model, lookup, test, features, scores.OWN_WORDS),
+        "inserted_text": scores.accuracies(model, lookup, test, features, inserted=texts)["mean"],
+        "inserted_image": scores.accuracies(model, lookup, test, prompted)["mean"],
         "scale": model.logit_scale.exp().item(),
     }
     model.train()
@@ -199,14 +202,27 @@ def run(args: argparse.Namespace, bank: image_bank.Bank, rank: int) -> None:
     torch.manual_seed(args.seed * 100 + rank)
     rng = np.random.default_rng((args.seed, 2))
     started = last_saved = last_report = time.monotonic()
-    step, losses = 0, []
+    step, losses, seconds_before, first = 0, [], 0.0, 0
+    if args.resume:
+        saved = torch.load(out / "checkpoint.pt", weights_only=True)
+        model.load_state_dict(saved["model"])
+        if "optimiser" in saved:
+            optimiser.load_state_dict(saved["optimiser"])
+        step, seconds_before = saved["step"], saved["seconds"]
+        first = 0 if "optimiser" in saved else step
+        batches.rng = np.random.default_rng((args.seed, 1, rank, step))
+        rng = np.random.default_rng((args.seed, 2, step))
     last = False
     while not last:
-        progress = step / args.steps if args.steps else (time.monotonic() - started) / (60 * args.minutes)
+        progress = (
+            step / args.steps
+            if args.steps
+            else (seconds_before + time.monotonic() - started) / (60 * args.minutes)
+        )
         rate = torch.tensor(min(1.0, progress))
         distributed.broadcast(rate, 0)
         progress = rate.item()
-        warm = min(1, (step + 1) / 200)
+        warm = min(1, (step - first + 1) / 200)
         for group in optimiser.param_groups:
             group["lr"] = (
                 args.lr * group["factor"] * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
@@ -233,20 +249,20 @@ def run(args: argparse.Namespace, bank: image_bank.Bank, rank: int) -> None:
         if rank > 0:
             continue
         now = time.monotonic()
+        seconds = round(seconds_before + now - started)
         if step % 100 == 0:
             print(
                 f"step {step} loss {np.mean(losses[-100:]):.3f}",
-                f"scale {model.logit_scale.exp().item():.1f} {now - started:.0f} s",
+                f"scale {model.logit_scale.exp().item():.1f} {seconds} s",
                 flush=True,
             )
         if now - last_saved > 60 or last:
             last_saved = now
-            torch.save(
-                {"model": model.state_dict(), "vocabulary": batches.vocabulary, "step": step}, out / "new.pt"
-            )
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+            torch.save({**state, "seconds": seconds, "vocabulary": batches.vocabulary}, out / "new.pt")
             (out / "new.pt").replace(out / "checkpoint.pt")
         if now - last_report > args.report_seconds or last:
-            record = {"step": step, "seconds": round(now - started), **report(model, batches.lookup, test)}
+            record = {"step": step, "seconds": seconds, **report(model, batches.lookup, test)}
             with (out / "log.jsonl").open("a") as file:
                 file.write(json.dumps(record) + "\n")
             print(json.dumps(record), flush=True)
@@ -269,6 +285,9 @@ def main() -> None:
     parser.add_argument(
         "--export", metavar="DIR", help="write the shipped file from DIR/checkpoint.pt and stop"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUT/checkpoint.pt on the same schedule"
+    )
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int, default=256)
@@ -278,7 +297,7 @@ def main() -> None:
     parser.add_argument("--per-domain", type=int, default=60, help="images per class")
     parser.add_argument("--per-style", type=int, default=8)
     parser.add_argument("--per-benchmark-style", type=int, default=60)
-    parser.add_argument("--report-seconds", type=float, default=180)
+    parser.add_argument("--report-seconds", type=float, default=240)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

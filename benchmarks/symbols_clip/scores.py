@@ -1,7 +1,5 @@
 """Zero-shot accuracy on the benchmark's stand-in test images (the last 14 of 30 per class and domain)."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from captions import _encode, _tokenizer
@@ -54,20 +52,29 @@ Inserted = list[Tensor] | None
 
 
 @torch.no_grad()
+def image_features(model: CLIP, data: Data, inserted: Inserted = None) -> dict[str, Tensor]:
+    """Unit features of every image, per domain [B, E]."""
+    return {
+        domain: torch.cat([encode_images(model, chunk, inserted) for chunk in pixels.split(130)])
+        for domain, (pixels, _) in data.items()
+    }
+
+
+@torch.no_grad()
 def accuracies(
     model: CLIP,
     lookup: dict[int, int],
     data: Data,
-    template: Callable[[str], str] = lambda domain: TEMPLATE,
-    text_inserted: Inserted = None,
-    image_inserted: Inserted = None,
+    features: dict[str, Tensor],
+    templates: dict[str, str] | None = None,
+    inserted: Inserted = None,
 ) -> dict[str, float]:
-    """Percent correct per domain, and "mean" over domains."""
+    """Percent correct per domain, and "mean" over domains; `templates` per domain, else TEMPLATE."""
     result = {}
-    for domain, (pixels, labels) in data.items():
-        texts = encode_texts(model, *prompts(template(domain), lookup), text_inserted)
-        features = torch.cat([encode_images(model, chunk, image_inserted) for chunk in pixels.split(512)])
-        result[domain] = float((features @ texts.T).argmax(1).eq(labels).float().mean() * 100)
+    for domain, (_, labels) in data.items():
+        template = templates[domain] if templates else TEMPLATE
+        texts = encode_texts(model, *prompts(template, lookup), inserted)
+        result[domain] = float((features[domain] @ texts.T).argmax(1).eq(labels).float().mean() * 100)
     return {**result, "mean": sum(result.values()) / len(result)}
 
 
