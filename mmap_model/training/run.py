@@ -177,7 +177,7 @@ class FusedRun:
 
     def finish(self) -> dict[str, CellResult]:
         """Results of the active cells, by key, from the model as it is now."""
-        assert self._between_epochs, "an interrupted epoch has no result"
+        assert self._between_epochs or not self.active, "an interrupted epoch has no result"
         if self._predictions is None and self.active:
             self._predictions = self._evaluate(lambda: False)
         return {

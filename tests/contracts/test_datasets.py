@@ -1,0 +1,87 @@
+"""What every dataset must do. A new one adds a row to `SPECS`."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmap_model.data import DatasetSpec, dataset_names, open_dataset
+
+
+@pytest.fixture(scope="module")
+def image_tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for domain, classes in (("art", ("mug", "desk_lamp")), ("photo", ("mug", "desk_lamp", "tv"))):
+        for name in classes:
+            for n in range(4):
+                path = root / domain / name / f"{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (20 + n, 30, 3), np.uint8)).save(path)
+    return root
+
+
+SPECS = {
+    "symbols": lambda tree: DatasetSpec(),
+    "folder": lambda tree: DatasetSpec(name="folder", root=str(tree)),
+}
+
+
+def test_every_registered_dataset_is_checked():
+    assert set(SPECS) == set(dataset_names())
+
+
+@pytest.fixture(scope="module", params=sorted(SPECS))
+def spec(request, image_tree):
+    return SPECS[request.param](image_tree)
+
+
+@pytest.fixture(scope="module")
+def dataset(spec):
+    return open_dataset(spec)
+
+
+def test_opening_twice_gives_the_same_data(spec, dataset):
+    again = open_dataset(spec)
+    assert again.manifest == dataset.manifest and len(dataset.manifest) == 32
+    assert again.summary == dataset.summary
+    for task in dataset.tasks:
+        assert list(again.sample_ids(task.name)) == list(dataset.sample_ids(task.name))
+
+
+def test_labels_and_sample_ids_fit_the_class_lists(dataset):
+    for task, counts in zip(dataset.tasks, dataset.summary.images_per_class, strict=True):
+        labels, ids = dataset.labels(task.name), dataset.sample_ids(task.name)
+        assert labels.dtype == np.int64 and set(labels.tolist()) == set(range(len(task.classes)))
+        assert len(ids) == len(labels) == len(set(ids)) == sum(counts)
+        assert len(set(task.classes)) == len(task.classes) and all("_" not in c for c in task.classes)
+
+
+def test_images_do_not_depend_on_the_order_they_are_asked_in(dataset):
+    for task in dataset.tasks:
+        pixels = dataset.images(task.name, np.array([3, 0, 3]), 16)
+        assert pixels.dtype == torch.uint8 and pixels.shape == (3, 3, 16, 16)
+        assert torch.equal(pixels[0], pixels[2])
+        assert torch.equal(dataset.images(task.name, np.array([0]), 16)[0], pixels[1])
+
+
+def test_default_image_size(dataset):
+    side = dataset.image_size
+    assert dataset.images(dataset.tasks[0].name, np.array([1])).shape == (1, 3, side, side)
+
+
+def test_training_images_share_one_canvas(dataset):
+    task = dataset.tasks[0].name
+    first, extents = dataset.training_images(task, np.array([0, 2]), 16)
+    second, _ = dataset.training_images(task, np.array([1]), 16)
+    assert first.dtype == torch.uint8 and first.shape[1:] == second.shape[1:]
+    assert first.shape[2] == first.shape[3] and extents.shape == (2, 2)
+    assert (extents >= 1).all() and (extents <= first.shape[-1]).all()
+
+
+def test_augmentation_keeps_crops_inside(dataset):
+    noise = torch.rand(64, dataset.augmentation.noise, generator=torch.Generator().manual_seed(0))
+    extents = torch.tensor([[20, 30]]).expand(64, 2)
+    boxes, _ = dataset.augmentation.crops(noise, extents)
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] > 0).all()
+    assert (boxes[:, 0] + boxes[:, 2] <= 20 + 1e-4).all() and (boxes[:, 1] + boxes[:, 3] <= 30 + 1e-4).all()

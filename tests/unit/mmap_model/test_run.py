@@ -1,0 +1,272 @@
+"""A fused batch trains every cell as if alone, resumes bit for bit, and keeps failures to themselves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+
+from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.errors import DatasetError
+from mmap_model.methods.mmap import MmapSettings
+from mmap_model.methods.zero_shot import ZeroShotSettings
+from mmap_model.training import FusedRun, Interrupted, score_test
+from mmap_model.training.predictions import read_predictions
+from mmap_model.training.replicate import draw_tasks
+from mmap_model.training.state import pack, unpack
+
+RECIPE = Recipe(epochs=3, batch_size=4, lr=0.02, clip_norm=1.0)
+SETTINGS = MmapSettings(prompt_length=2, source_rows=1, source_cols=8)
+PAIRS, TRIPLE, SINGLES = ((0, 1), (2,)), ((0, 1, 2),), ((0,), (1,), (2,))
+
+
+@pytest.fixture(scope="module")
+def dataset(pattern_dataset):
+    classes = {"mug": 10, "fan": 10, "desk lamp": 10}
+    return pattern_dataset(
+        {
+            "art": ("warm", classes),
+            "photo": ("cold", classes),
+            "sketch": ("cold", {"fan": 10, "sea turtle": 10}),
+        }
+    )
+
+
+def cell(seed=1, partition=PAIRS, recipe=RECIPE, **options):
+    options = {"split": Split(shots=3), "dataset": "0" * 32, "backbone": "b"} | options
+    configuration = Configuration(method="mmap", settings=SETTINGS, recipe=recipe, partition=partition)
+    return Cell(configuration=configuration, seeds=Seeds.both(seed), **options)
+
+
+def trained(cells, backbone, dataset):
+    run = FusedRun(cells, backbone, dataset)
+    reports = list(run.epochs())
+    return run, reports
+
+
+def without_seconds(cells):
+    return {key: {k: v for k, v in c.items() if k != "seconds"} for key, c in cells.items()}
+
+
+def test_fused_replicates_equal_separate_runs(tiny_backbone_fp64, dataset):
+    cells = [
+        cell(seed, partition, precision="fp64") for seed, partition in [(1, PAIRS), (2, TRIPLE), (3, SINGLES)]
+    ]
+    fused_run, fused = trained(cells, tiny_backbone_fp64, dataset)
+    results = fused_run.finish()
+    for one in cells:
+        run, alone = trained([one], tiny_backbone_fp64, dataset)
+        for ours, theirs in zip(alone, fused, strict=True):
+            for task, row in ours.cells[one.key]["tasks"].items():
+                assert row == pytest.approx(theirs.cells[one.key]["tasks"][task], abs=1e-9)
+        result = run.finish()[one.key]
+        separate = load(result.files["prompts.safetensors"])
+        together = load(results[one.key].files["prompts.safetensors"])
+        assert separate.keys() == together.keys()
+        for name, tensor in separate.items():
+            assert torch.allclose(tensor, together[name], rtol=0, atol=1e-9)
+        assert result.parameters == results[one.key].parameters
+    assert len({r.parameters for r in results.values()}) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_resumed_equals_uninterrupted_bit_for_bit(tiny_backbone, dataset, count):
+    cells = [cell(seed) for seed in range(1, count + 1)]
+    whole, reports = trained(cells, tiny_backbone, dataset)
+    first = FusedRun(cells, tiny_backbone, dataset)
+    next(first.epochs())
+    resumed = FusedRun(cells, tiny_backbone, dataset)
+    resumed.restore(first.state())
+    assert resumed.epoch == 1
+    rest = list(resumed.epochs())
+    for ours, theirs in zip(rest, reports[1:], strict=True):
+        assert ours.epoch == theirs.epoch
+        assert without_seconds(ours.cells) == without_seconds(theirs.cells)
+    ours, theirs = resumed.finish(), whole.finish()
+    for key in theirs:
+        assert ours[key].files == theirs[key].files
+        assert [h["epoch"] for h in ours[key].metrics["history"]] == [1, 2, 3]
+
+
+def test_a_finished_run_can_be_restored_and_finished_again(tiny_backbone, dataset):
+    run, _ = trained([cell()], tiny_backbone, dataset)
+    again = FusedRun([cell()], tiny_backbone, dataset)
+    again.restore(run.state())
+    assert list(again.epochs()) == []
+    assert again.finish()[cell().key].files == run.finish()[cell().key].files
+    assert again.state() != b"" and again.epoch == 3
+
+
+def poison(run, replicate, value=float("nan")):
+    with torch.no_grad():
+        next(iter(run._model.parameters()))[replicate] = value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_diverged_replicate_leaves_the_others_untouched(tiny_backbone, dataset, value):
+    cells = [cell(1), cell(2), cell(3)]
+    sound, reports = trained(cells, tiny_backbone, dataset)
+    run = FusedRun(cells, tiny_backbone, dataset)
+    poison(run, 1, value)
+    ended = list(run.epochs())
+    assert list(run.failed) == [cells[1].key]
+    assert "diverged in epoch 1" in run.failed[cells[1].key]
+    assert run.active == (cells[0].key, cells[2].key)
+    assert all(cells[1].key not in report.cells for report in ended)
+    ours, theirs = run.finish(), sound.finish()
+    assert set(ours) == set(run.active)
+    for key in run.active:
+        assert ours[key].files["prompts.safetensors"] == theirs[key].files["prompts.safetensors"]
+        assert without_seconds(ended[-1].cells)[key] == without_seconds(reports[-1].cells)[key]
+    restored = FusedRun(cells, tiny_backbone, dataset)
+    restored.restore(run.state())
+    assert restored.failed == run.failed
+
+
+def test_a_run_ends_when_every_replicate_has_failed(tiny_backbone, dataset):
+    run = FusedRun([cell(1), cell(2)], tiny_backbone, dataset)
+    poison(run, 0)
+    poison(run, 1)
+    reports = list(run.epochs())
+    assert [report.cells for report in reports] == [{}]
+    assert len(run.failed) == 2 and run.active == () and run.finish() == {}
+
+
+def test_a_cancelled_cell_is_left_out_and_the_others_go_on(tiny_backbone, dataset):
+    cells = [cell(1), cell(2)]
+    whole, _ = trained(cells, tiny_backbone, dataset)
+    run = FusedRun(cells, tiny_backbone, dataset)
+    for report in run.epochs():
+        if report.epoch == 1:
+            run.cancel(cells[0].key)
+        else:
+            assert list(report.cells) == [cells[1].key]
+    assert not run.failed
+    key = cells[1].key
+    assert run.finish()[key].files == whole.finish()[key].files
+
+
+def test_should_stop_interrupts_within_an_epoch(tiny_backbone, dataset):
+    run = FusedRun([cell()], tiny_backbone, dataset)
+    answers = iter([False, False, False, True])
+    epochs = run.epochs(should_stop=lambda: next(answers))
+    with pytest.raises(Interrupted):
+        list(epochs)
+    with pytest.raises(AssertionError, match="no whole state"):
+        run.state()
+
+
+def test_backbone_is_never_changed(tiny_backbone, dataset):
+    before = {name: p.clone() for name, p in tiny_backbone.clip.named_parameters()}
+    trained([cell()], tiny_backbone, dataset)
+    for name, parameter in tiny_backbone.clip.named_parameters():
+        assert torch.equal(parameter, before[name]) and parameter.grad is None
+
+
+def test_training_lowers_the_loss(tiny_backbone, dataset):
+    recipe = Recipe(epochs=8, batch_size=4, lr=0.2, augment=False)
+    _, reports = trained([cell(recipe=recipe)], tiny_backbone, dataset)
+    (losses,) = zip(*[[c["train_loss"] for c in r.cells.values()] for r in reports], strict=True)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_reports_are_json_and_means_of_their_tasks(tiny_backbone, dataset):
+    run, reports = trained([cell()], tiny_backbone, dataset)
+    for report in reports:
+        (values,) = report.cells.values()
+        assert json.loads(json.dumps(values, allow_nan=False)) == values
+        for name in ("accuracy", "nll", "ece", "macro_f1", "train_loss"):
+            assert values[name] == pytest.approx(np.mean([t[name] for t in values["tasks"].values()]))
+    assert [r.cells[cell().key]["lr"] for r in reports] == pytest.approx([1e-5, 0.02, 0.015])
+    result = run.finish()[cell().key]
+    json.dumps(result.metrics, allow_nan=False)
+    assert result.metrics["accuracy"] == values["accuracy"]
+    assert result.metrics["labels"]["sketch"] == {"train": 6, "validation": 6}
+    assert set(result.metrics["tasks"]["art"]) >= {"per_class", "nll"}
+    assert result.seconds["train"] > 0 and result.versions["fused"] == 1
+
+
+def test_paper_protocol_has_no_validation(tiny_backbone, dataset):
+    one = cell(protocol="paper")
+    run, reports = trained([one], tiny_backbone, dataset)
+    values = reports[-1].cells[one.key]
+    assert values["accuracy"] is None and values["train_loss"] > 0
+    assert "predictions.parquet" not in run.finish()[one.key].files
+
+
+def test_too_small_tasks_are_refused(tiny_backbone, pattern_dataset):
+    tiny = pattern_dataset({"art": ("warm", {"mug": 2, "fan": 2})})
+    with pytest.raises(DatasetError, match="'art' has too few images"):
+        FusedRun([cell(partition=((0,),))], tiny_backbone, tiny)
+
+
+def test_search_never_reads_test_images_and_scoring_reads_only_them(tiny_backbone, dataset):
+    one = cell(split=Split(shots=1), largest_shots=3)
+    for asked in dataset.asked.values():
+        asked.clear()
+    run, _ = trained([one], tiny_backbone, dataset)
+    files = run.finish()[one.key].files
+    draws = dict(zip(dataset.asked, draw_tasks(one, dataset), strict=True))
+    for task, drawn in draws.items():
+        assert dataset.asked[task] == {*drawn.train.tolist(), *drawn.validation.tolist()}
+        dataset.asked[task].clear()
+    scored = score_test([one], {one.key: files}, tiny_backbone, dataset)[one.key]
+    for task, drawn in draws.items():
+        assert dataset.asked[task] == set(drawn.test.tolist())
+        samples, _ = read_predictions(scored["files"]["test_predictions.parquet"])[task]
+        assert samples == [f"{task}/{n}" for n in drawn.test]
+        assert scored["metrics"]["images"][task] == len(drawn.test)
+
+
+def test_saved_prompts_score_as_the_model_did(tiny_backbone, dataset, monkeypatch):
+    one = cell()
+    run, reports = trained([one], tiny_backbone, dataset)
+    swapped = [replace(d, test=d.validation) for d in draw_tasks(one, dataset)]
+    monkeypatch.setattr("mmap_model.training.scoring.draw_tasks", lambda cell, dataset: swapped)
+    scored = score_test([one], {one.key: run.finish()[one.key].files}, tiny_backbone, dataset)
+    for name in ("accuracy", "nll", "ece", "macro_f1"):
+        assert scored[one.key]["metrics"][name] == pytest.approx(reports[-1].cells[one.key][name], abs=1e-5)
+
+
+def test_zero_shot_has_one_report_as_of_the_last_epoch(tiny_backbone, dataset):
+    configuration = Configuration(method="zero_shot", settings=ZeroShotSettings(), recipe=RECIPE)
+    cells = [replace(cell(seed), configuration=configuration) for seed in (1, 2)]
+    run, reports = trained(cells, tiny_backbone, dataset)
+    assert [r.epoch for r in reports] == [3] and run.epoch == 3
+    results = run.finish()
+    for one in cells:
+        assert reports[0].cells[one.key]["lr"] == 0 and reports[0].cells[one.key]["train_loss"] is None
+        assert results[one.key].parameters == 0
+    again = FusedRun(cells, tiny_backbone, dataset)
+    again.restore(run.state())
+    assert {k: r.files for k, r in again.finish().items()} == {k: r.files for k, r in results.items()}
+    assert score_test(cells, {k: r.files for k, r in results.items()}, tiny_backbone, dataset)
+
+
+def test_initial_evaluation_is_the_untrained_model(tiny_backbone, dataset):
+    run = FusedRun([cell(1), cell(2)], tiny_backbone, dataset)
+    initial = run.evaluate_initial()
+    assert initial.epoch == 0 and run.epoch == 0
+    still = Recipe(epochs=1, batch_size=4, lr=1e-30, warmup_epochs=0, weight_decay=0.0)
+    _, reports = trained([cell(1, recipe=still)], tiny_backbone, dataset)
+    expected = reports[0].cells[cell(1, recipe=still).key]
+    assert initial.cells[cell(1).key]["nll"] == pytest.approx(expected["nll"], abs=1e-6)
+    assert len(list(run.epochs())) == 3
+
+
+def test_mixed_precision_stays_close_to_single(tiny_backbone, dataset):
+    _, single = trained([cell()], tiny_backbone, dataset)
+    _, mixed = trained([cell(precision="bf16")], tiny_backbone, dataset)
+    a, b = (r[-1].cells[k]["nll"] for r, k in ((single, cell().key), (mixed, cell(precision="bf16").key)))
+    assert a != b and a == pytest.approx(b, rel=0.05)
+
+
+def test_state_is_deterministic_and_readable():
+    document = {"epoch": 2, "history": [0.1, 1e-300], "name": "é"}
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}
+    data = pack(document, tensors)
+    assert data == pack(dict(reversed(document.items())), tensors)
+    found, loaded = unpack(data)
+    assert found == document and all(torch.equal(loaded[k], v) for k, v in tensors.items())
