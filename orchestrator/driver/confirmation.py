@@ -1,0 +1,102 @@
+"""The end of a study: the best by validation are scored on the test images, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mmap_model.configuration import Point
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.statistics import seed_means, summarize
+from orchestrator.study import StudyPlan
+from orchestrator.tracking.tracker import NoTracker, Tracker
+from orchestrator.work import Event, WorkItem
+
+Row = tuple[int | str, TrialRecord]
+"""A trial's number or a reference row's name, and its record."""
+
+
+def finalists(trials: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The best complete trials by validation: highest mean, then fewest parameters, then the earliest."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    complete.sort(key=lambda t: (t.value is None, -(t.value or 0.0), t.parameters or 0, t.number))
+    return complete[:count]
+
+
+def unscored(plan: StudyPlan, store: StudyStore, ledger: Ledger, trials: Iterable[TrialRecord]) -> list[Row]:
+    """Finalists, and then the reference rows, of which a cell has not been scored on the test images."""
+    chosen: list[Row] = [(trial.number, trial) for trial in finalists(trials, plan.study.finalists)]
+    if not chosen:
+        return []
+    rows = store.load_baselines()
+    chosen += [(name, TrialRecord.from_dict({"number": -1, **row})) for name, row in rows.items()]
+    scored = ledger.tests(key for _, record in chosen for key in record.keys)
+    return [row for row in chosen if any(key not in scored for key in row[1].keys)]
+
+
+class Confirmation:
+    """Scores rows on the test images, one work item each.
+
+    Args:
+        plan: the study.
+        rows: what to score.
+        ledger: where the scores are read back from.
+        tracker: told of them.
+        invocation: of this driver.
+        reason: recorded with each look at the test images.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        rows: Iterable[Row],
+        ledger: Ledger,
+        tracker: Tracker | NoTracker,
+        invocation: Invocation,
+        reason: str,
+    ) -> None:
+        self._plan, self._ledger, self._tracker = plan, ledger, tracker
+        self._invocation, self._reason = invocation, reason
+        self._rows = {f"confirm-{name}": (name, record) for name, record in rows}
+        self.errors: dict[int | str, str] = {}
+
+    def items(self) -> list[WorkItem]:
+        return [
+            self._plan.work_item(
+                Point.from_dict(record.point),
+                item_id=item_id,
+                purpose="confirm",
+                trial=name if isinstance(name, int) else None,
+                cells=tuple(record.keys),
+                reason=self._reason,
+                fence=self._invocation.fence,
+                invocation=self._invocation.id,
+            )
+            for item_id, (name, record) in self._rows.items()
+        ]
+
+    @property
+    def live(self) -> int:
+        """Rows that are not scored yet."""
+        return len(self._rows)
+
+    def take(self, event: Event) -> None:
+        """Take one event of an item in; those of other items are ignored."""
+        item_id = event.get("item_id", "")
+        if item_id not in self._rows:
+            return
+        name, record = self._rows[item_id]
+        if event["kind"] == "test":
+            self._tracker.event(name, event)
+        elif event["kind"] == "done":
+            if event["state"] == "complete":
+                self._tell_mean(name, record)
+            else:
+                self.errors[name] = event["error"] or event["state"]
+            del self._rows[item_id]
+
+    def _tell_mean(self, name: int | str, record: TrialRecord) -> None:
+        scores = self._ledger.tests(record.keys)
+        values = {
+            (cell["split"], cell["seed"]): scores[cell["key"]]["metrics"]["accuracy"] for cell in record.cells
+        }
+        self._tracker.trial_tested(name, summarize(list(seed_means(values).values())))

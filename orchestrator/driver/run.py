@@ -1,0 +1,256 @@
+"""Running a study. What there is to do is read from its records; if nothing is, Ray stays untouched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mmap_model.errors import InputError
+from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.todo import Todo, find_todo
+from orchestrator.driver.trials import Progress
+from orchestrator.interrupt import Interrupt
+from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.documents import now
+from orchestrator.provenance import provenance
+from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.tracking.tracker import NoTracker, Tracker
+
+WORKBENCH = "orchestrator.workbench:Workbench"
+
+END_OF_SWEEP = "end of the sweep: the best by validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an invocation ended.
+
+    Attributes:
+        state: ``complete``; ``interrupted`` by the user; ``failed``: it could not go on.
+        error: why it failed.
+        failed: numbers of trials that failed in it.
+        lost: numbers of trials whose workers kept dying; they run again with the next invocation.
+        trained: cells finished by it.
+        exit_code: by the signal that interrupted it.
+        note: what the user should know in the end.
+    """
+
+    state: Literal["complete", "interrupted", "failed"] = "complete"
+    error: str | None = None
+    failed: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+    trained: int = 0
+    exit_code: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a study is run, apart from what it is.
+
+    Attributes:
+        command: recorded with the invocation.
+        tracked: tell MLflow.
+        interrupt: ends the run in order; by default Ctrl-C and SIGTERM.
+        workbench: ``module:attribute`` of what workers run.
+    """
+
+    command: str = ""
+    tracked: bool = True
+    interrupt: Interrupt | None = None
+    workbench: str = WORKBENCH
+
+
+def run_study(
+    plan: StudyPlan,
+    progress: Progress = lambda event: None,
+    *,
+    retry_failed: bool = False,
+    options: Options | None = None,
+) -> Outcome:
+    """Run a study to the end of its budget, from wherever its records are.
+
+    Args:
+        plan: the study, checked.
+        progress: shown to the user, see ``orchestrator.terminal``.
+        retry_failed: train failed cells again; lost ones always are.
+        options: how it is run.
+
+    Raises:
+        InputError: the records are of another study of this name, or another driver runs it.
+    """
+    store = StudyStore(plan.study.storage, plan.study.name)
+    stored = store.load_study()
+    if stored is not None:
+        check_rerun(study_from_plain(stored, f"stored study {store.name}"), plan.study)
+
+    def todo(ledger: Ledger) -> Todo:
+        store.save_study(plan.study.to_plain())
+        return find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
+
+    return _drive(plan, store, todo, progress, options or Options())
+
+
+def confirm_study(
+    plan: StudyPlan,
+    progress: Progress = lambda event: None,
+    *,
+    numbers: Sequence[int] = (),
+    reason: str = "asked for by confirm",
+    options: Options | None = None,
+) -> Outcome:
+    """Score trials of a study on the test images, nothing else; what was scored is not looked at again.
+
+    Args:
+        plan: the study.
+        progress: shown to the user.
+        numbers: of complete trials; none: the finalists and the reference rows.
+        reason: recorded with the look.
+        options: how it is run.
+
+    Raises:
+        InputError: no such study or trial, or a trial that is not complete.
+    """
+    store = StudyStore(plan.study.storage, plan.study.name)
+    if not store.exists():
+        raise InputError(
+            f"there is no study {store.name!r} in {store.storage.root}",
+            where="STUDY",
+            fix="run its sweep first",
+        )
+
+    def todo(ledger: Ledger) -> Todo:
+        if not numbers:
+            rows = unscored(plan, store, ledger, store.load_trials())
+        else:
+            rows = [(number, _complete(store, number)) for number in numbers]
+            scored = ledger.tests(key for _, record in rows for key in record.keys)
+            rows = [row for row in rows if any(key not in scored for key in row[1].keys)]
+        return Todo(search=False, confirm=tuple(rows), reason=reason)
+
+    return _drive(plan, store, todo, progress, options or Options())
+
+
+def _drive(
+    plan: StudyPlan,
+    store: StudyStore,
+    find: Callable[[Ledger], Todo],
+    progress: Progress,
+    options: Options,
+) -> Outcome:
+    invocation = Invocation(command=options.command, provenance=provenance())
+    ledger = Ledger(store.storage)
+    interrupt = options.interrupt or Interrupt()
+    with store.driver_lease(invocation=invocation.id) as lease, interrupt:
+        assert isinstance(lease, DriverLease)
+        invocation.fence = lease.take()
+        todo = find(ledger)
+        store.save_invocation(invocation)
+        progress(_header(plan, store, todo.records))
+        outcome = Outcome()
+        if todo.anything:
+            outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
+        invocation.outcome, invocation.ended_at = outcome.state, now()
+        store.save_invocation(invocation)
+        progress({"kind": "phase", "name": "done"})
+        return outcome
+
+
+def _work(
+    plan: StudyPlan,
+    todo: Todo,
+    store: StudyStore,
+    ledger: Ledger,
+    progress: Progress,
+    invocation: Invocation,
+    lease: DriverLease,
+    interrupt: Interrupt,
+    options: Options,
+) -> Outcome:
+    from orchestrator.driver.session import Session, SessionFailed, Stopped
+
+    state = local_state(store)
+    state.mkdir(parents=True, exist_ok=True)
+    tracker = _tracker(plan, store, ledger, state) if options.tracked else NoTracker()
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=state))
+    session = Session(
+        plan,
+        todo,
+        store,
+        ledger,
+        tracker,
+        progress,
+        invocation,
+        lease,
+        interrupt,
+        folder=folder,
+        workbench=options.workbench,
+    )
+    outcome = Outcome()
+    try:
+        session.run()
+    except Stopped:
+        outcome = Outcome(state="interrupted", exit_code=interrupt.exit_code)
+    except SessionFailed as failure:
+        outcome = Outcome(state="failed", error=str(failure))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        note = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
+    return replace(
+        outcome,
+        failed=tuple(session.trials.failed),
+        lost=tuple(session.trials.lost),
+        trained=len(invocation.trained),
+        note=note,
+    )
+
+
+def local_state(store: StudyStore) -> Path:
+    """Folder of a study on this machine, for what is no part of its records: news for MLflow, Ray's files."""
+    if store.storage.exclusive:
+        return Path(store.storage.locate(f"studies/{store.name}/local"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = hashlib.sha256(store.storage.root.encode()).hexdigest()[:12]
+    return cache / "mmap-orchestrator" / f"{store.name}-{place}"
+
+
+def _header(plan: StudyPlan, store: StudyStore, records: Sequence[TrialRecord]) -> dict[str, object]:
+    study = plan.study
+    return {
+        "kind": "sweep",
+        "study": study.name,
+        "trials": plan.trials,
+        "epochs": study.recipe.epochs,
+        "cells_per_trial": plan.cells_per_trial,
+        "slots": plan.slots.count if plan.slots else 0,
+        "done": sum(record.state != "running" for record in records),
+        "storage": store.storage.root,
+        "tracking": study.tracking.resolved_uri,
+    }
+
+
+def _tracker(plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path) -> Tracker:
+    return Tracker(
+        plan.study.tracking.resolved_uri,
+        store.name,
+        state / "outbox",
+        tags={"dataset": plan.study.dataset.name, "backbone": plan.study.backbone.model},
+        locate=ledger.locate,
+    )
+
+
+def _complete(store: StudyStore, number: int) -> TrialRecord:
+    record = store.load_trial(number)
+    if record is None or record.state != "complete":
+        raise InputError(
+            f"trial {number} is {record.state if record else 'unknown'}",
+            where="--trial",
+            fix="give numbers of complete trials; orchestrator results lists them",
+        )
+    return record

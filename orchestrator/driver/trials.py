@@ -1,0 +1,385 @@
+"""The trials of a study while it runs: which comes next, what is recorded of each, who is told. No Ray in it.
+
+Two threads call it: Tune's loop asks for trials and says how they ended, the reader of the pool's events
+passes on what workers tell. What a trial came to is decided by the work alone, here, in ``take``; the
+searcher only learns from it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mmap_model.configuration import Point, content_key, to_plain
+from orchestrator.ledger import Invocation, StudyStore, TrialRecord
+from orchestrator.ledger.documents import now
+from orchestrator.study import StudyPlan
+from orchestrator.tracking.tracker import NoTracker, Tracker
+from orchestrator.work import Event, WorkItem
+
+if TYPE_CHECKING:
+    from orchestrator.search.proposals import Proposals
+
+Progress = Callable[[Event], None]
+"""Takes the events that ``orchestrator.terminal`` shows."""
+
+
+class Queue(Protocol):
+    """The pool, as far as trials use it."""
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None: ...
+    def cancel(self, item_id: str) -> None: ...
+    def forget(self, item_id: str) -> None: ...
+
+
+class Trials:
+    """Trials in order, their records, and the news of them.
+
+    Args:
+        plan: the study.
+        proposals: where new configurations come from.
+        store: takes the records.
+        queue: the pool.
+        tracker: of the study.
+        progress: shows events to the user.
+        invocation: of this driver; ``fence`` and ``id`` go with everything written.
+        slots: trials that may be in work at the same time.
+        retry_failed: train failed cells again.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        proposals: Proposals,
+        store: StudyStore,
+        queue: Queue,
+        tracker: Tracker | NoTracker,
+        progress: Progress,
+        invocation: Invocation,
+        *,
+        slots: Callable[[], int],
+        retry_failed: bool = False,
+    ) -> None:
+        self._plan, self._proposals, self._store, self._queue = plan, proposals, store, queue
+        self._tracker, self._progress, self._invocation = tracker, progress, invocation
+        self._slots = slots
+        self._retry_failed = retry_failed
+        self._lock = threading.RLock()
+        self._again: deque[TrialRecord] = deque()
+        self._next = 0
+        self._launched: deque[dict[str, Any]] = deque()
+        self._live: dict[str, TrialRecord] = {}
+        self._stopped_by: dict[str, str] = {}
+        self._dirty: set[str] = set()
+        self._half_over: set[str] = set()
+        self._exhausted = False
+        self._stopping = False
+        self.failed: list[int] = []
+        self.lost: list[int] = []
+
+    def recall(self, records: Iterable[TrialRecord], again: Collection[int]) -> None:
+        """Take the records of earlier invocations in, in order; those numbered in ``again`` run again."""
+        for record in records:
+            if record.number in again:
+                if record.state == "failed":
+                    record.epochs = []
+                record.state = "running"
+                self._again.append(record)
+            self._proposals.replay(
+                record.number,
+                record.state,
+                record.params,
+                record.distributions,
+                record.point,
+                epochs_of(record),
+            )
+            self._next = max(self._next, record.number + 1)
+
+    # What the searcher asks: orchestrator.search.tune_searcher.TrialSource
+
+    @property
+    def exhausted(self) -> bool:
+        """No further trial will come: the budget is spent, the space is empty, or the driver stops."""
+        with self._lock:
+            if self._stopping:
+                return True
+            return not self._launched and not self._again and self._spent
+
+    @property
+    def _spent(self) -> bool:
+        return self._exhausted or self._next >= self._plan.trials
+
+    def room(self, live: int) -> bool:
+        """Whether another trial may run beside ``live`` ones: one per slot."""
+        return live < self._slots()
+
+    def launch(self) -> dict[str, Any] | None:
+        """Queue the next trial's work; what its thin trial needs to follow it, or None if none is left."""
+        with self._lock:
+            if self._launched:
+                return self._launched.popleft()
+            return None if self._stopping else self._launch()
+
+    def launch_ahead(self, count: int) -> None:
+        """Queue the work of the first trials now; ``launch`` hands them out later.
+
+        So the first cells train while Tune still starts.
+        """
+        with self._lock:
+            while len(self._launched) < count and (config := self._launch()) is not None:
+                self._launched.append(config)
+
+    def ended(self, number: int, state: str, epochs: dict[int, float]) -> None:
+        """The thin trial ended. The searcher learns from it unless the next invocation goes on with it."""
+        with self._lock:
+            if not self._stopping and state not in ("lost", "stopped"):
+                self._proposals.tell(number, state, epochs)
+            self._release(trial_item(number))
+
+    # Stopping
+
+    def stop_early(self, item_id: str, reason: str = "pruned") -> None:
+        """Cancel a trial's work: ``pruned`` by the scheduler, or ``cancelled`` by the user."""
+        with self._lock:
+            if self._stopping or item_id not in self._live:
+                return
+            self._stopped_by.setdefault(item_id, reason)
+        self._queue.cancel(item_id)
+
+    def cancel(self, number: int) -> bool:
+        """Cancel a trial for the user; False if it does not run."""
+        if trial_item(number) not in self._live:
+            return False
+        self.stop_early(trial_item(number), "cancelled")
+        return True
+
+    def stop(self) -> None:
+        """The driver stops: from here on nothing counts as pruned, running trials stay to be continued."""
+        with self._lock:
+            self._stopping = True
+
+    @property
+    def live(self) -> int:
+        """Trials whose work is not over."""
+        return len(self._live)
+
+    def close(self) -> None:
+        """Record and tell that what still runs was interrupted."""
+        with self._lock:
+            self.flush()
+            for record in self._live.values():
+                self._store.save_trial(record)
+                self._tracker.trial_ended(record.number, "interrupted", device_seconds=record.device_seconds)
+            self._live.clear()
+
+    # What the workers tell
+
+    def take(self, event: Event) -> None:
+        """Take one event of an item in; events of items that are no trials are ignored."""
+        with self._lock:
+            item_id = event.get("item_id", "")
+            record = self._live.get(item_id)
+            if record is None:
+                return
+            handler = {
+                "leased": self._on_leased,
+                "cells": self._on_cells,
+                "epoch": self._on_epoch,
+                "cell_finished": self._on_cell_finished,
+                "cell_failed": self._on_cell_failed,
+                "stopped": self._on_stopped,
+                "done": self._on_done,
+            }.get(event["kind"])
+            if handler is not None:
+                handler(record, event)
+            if event["kind"] not in ("done", "leased"):
+                self._tracker.event(record.number, event)
+
+    def flush(self) -> None:
+        """Write the records that changed since the last call. Called when a batch of events was taken."""
+        with self._lock:
+            for item_id in self._dirty:
+                if item_id in self._live:
+                    self._store.save_trial(self._live[item_id])
+            self._dirty.clear()
+
+    def _launch(self) -> dict[str, Any] | None:
+        if self._again:
+            record = self._again.popleft()
+            record.error = record.ended_at = record.value = None
+        elif self._spent:
+            return None
+        else:
+            proposal = self._proposals.propose(self._next)
+            if proposal is None:
+                self._exhausted = True
+                self._progress(
+                    {
+                        "kind": "note",
+                        "text": f"The space holds no more than {self._next} different configurations.",
+                    }
+                )
+                return None
+            self._next += 1
+            record = TrialRecord(
+                number=proposal.number,
+                params=proposal.params,
+                distributions=proposal.distributions,
+                point=proposal.point.to_dict(),
+            )
+        record.attempts += 1
+        record.started_at = record.started_at or now()
+        record.fence, record.invocation = self._invocation.fence, self._invocation.id
+        self._store.save_trial(record)
+        point = Point.from_dict(record.point)
+        item_id = trial_item(record.number)
+        self._live[item_id] = record
+        self._tracker.trial_started(record.number, record.point)
+        self._show(record)
+        item = self._plan.work_item(
+            point,
+            item_id=item_id,
+            trial=record.number,
+            fence=self._invocation.fence,
+            invocation=self._invocation.id,
+            retry_failed=self._retry_failed,
+        )
+        needs = [probe.item_id] if (probe := probe_item(item, point)) is not None else []
+        if probe is not None:
+            self._queue.submit(probe)
+        self._queue.submit(item, needs)
+        return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
+
+    def _on_leased(self, record: TrialRecord, event: Event) -> None:
+        self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", "trial": record.number})
+
+    def _on_cells(self, record: TrialRecord, event: Event) -> None:
+        names = ("key", "split", "seed", "partition", "parameters")
+        record.cells = [{name: cell[name] for name in names} for cell in event["cells"]]
+        record.parameters = max((cell["parameters"] for cell in record.cells), default=None)
+        if record.parameters is not None:
+            record.share = record.parameters / self._plan.backbone_parameters
+        known = {*self._invocation.reused, *self._invocation.trained}
+        self._invocation.reused += [
+            c["key"] for c in event["cells"] if c["status"] == "finished" and c["key"] not in known
+        ]
+        self._dirty.add(event["item_id"])
+        self._show(record)
+        for cell in event["cells"]:
+            told = {"kind": "cell", "trial": record.number, "key": cell["key"], "state": cell["status"]}
+            self._progress(told)
+
+    def _on_epoch(self, record: TrialRecord, event: Event) -> None:
+        if record.epochs and event["epoch"] <= record.epochs[-1]["epoch"]:
+            return  # told again after a resume
+        record.epochs.append({name: event[name] for name in ("epoch", "mean", "values")})
+        self._dirty.add(event["item_id"])
+        told = {"kind": "epoch", "trial": record.number, "epoch": event["epoch"], "mean": event["mean"]}
+        self._progress(told)
+
+    def _on_cell_finished(self, record: TrialRecord, event: Event) -> None:
+        self._invocation.trained.append(event["key"])
+        self._progress({"kind": "cell", "trial": record.number, "key": event["key"], "state": "finished"})
+
+    def _on_cell_failed(self, record: TrialRecord, event: Event) -> None:
+        self._progress(
+            {
+                "kind": "cell",
+                "trial": record.number,
+                "key": event["key"],
+                "state": "failed",
+                "error": event["error"],
+            }
+        )
+
+    def _on_stopped(self, record: TrialRecord, event: Event) -> None:
+        record.device_seconds += event["seconds"].get("total", 0.0)
+        self._dirty.add(event["item_id"])
+
+    def _on_done(self, record: TrialRecord, event: Event) -> None:
+        item_id = event["item_id"]
+        state, error = event["state"], event["error"]
+        record.device_seconds += event["seconds"].get("total", 0.0)
+        record.ended_at = now()
+        shown = state
+        if state == "complete":
+            record.state, record.value = "complete", record.epochs[-1]["mean"] if record.epochs else None
+            if self._plan.study.protocol == "search" and not _is_number(record.value):
+                record.state = shown = "failed"
+                error = "its objective is not a number"
+                self.failed.append(record.number)
+        elif state == "cancelled" and item_id in self._stopped_by:
+            record.state, shown = "pruned", self._stopped_by[item_id]
+            record.attributes["stopped_by"] = {"pruned": "scheduler", "cancelled": "user"}[shown]
+        elif state == "failed":
+            record.state = "failed"
+            self.failed.append(record.number)
+        else:  # lost, or taken from us: it stays to be taken up again
+            self.lost.append(record.number)
+        record.error = error
+        self._store.save_trial(record)
+        self._tracker.trial_ended(
+            record.number,
+            "interrupted" if record.state == "running" else shown,
+            device_seconds=record.device_seconds,
+            parameters=record.parameters,
+            share=record.share,
+            error=error,
+        )
+        self._show(record, shown if record.state != "running" else "failed")
+        del self._live[item_id]
+        self._stopped_by.pop(item_id, None)
+        self._dirty.discard(item_id)
+        self._release(item_id)
+
+    def _release(self, item_id: str) -> None:
+        """Let the pool forget an item once both its work and its thin trial are over."""
+        if item_id in self._half_over:
+            self._half_over.remove(item_id)
+            self._queue.forget(item_id)
+        else:
+            self._half_over.add(item_id)
+
+    def _show(self, record: TrialRecord, state: str | None = None) -> None:
+        event: Event = {
+            "kind": "trial",
+            "number": record.number,
+            "state": state or record.state,
+            "values": self._plan.space.values(record.params),
+            "parameters": record.parameters,
+            "error": record.error,
+        }
+        if record.epochs:
+            event["mean"] = record.epochs[-1]["mean"]
+        self._progress(event)
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def trial_item(number: int) -> str:
+    """Id of the work item of a trial."""
+    return f"trial-{number}"
+
+
+def probe_item(item: WorkItem, point: Point) -> WorkItem | None:
+    """The work that must be done before ``item``: the probe of its grouping; None if it needs none.
+
+    Equal probes have equal ids, so that the pool does them once.
+    """
+    grouping = point.grouping
+    if grouping is None or grouping.mode != "gradient":
+        return None
+    shape = {"method": point.method, "settings": to_plain(point.settings), "recipe": to_plain(point.recipe)}
+    probe = to_plain(grouping.probe)
+    identity = {"probe": probe, "of": shape if grouping.probe.same else None}
+    return item.with_(item_id=f"probe-{content_key(identity)}", purpose="probe", trial=None)
+
+
+def epochs_of(record: TrialRecord) -> dict[int, float]:
+    """The objective of a recorded trial by epoch; an objective that was not a number is left out as NaN."""
+    return {e["epoch"]: math.nan if e["mean"] is None else e["mean"] for e in record.epochs}

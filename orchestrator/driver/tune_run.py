@@ -1,0 +1,88 @@
+"""The search as one Ray Tune experiment of thin trials."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.schedulers import TrialScheduler
+
+from orchestrator.driver.thin_trial import thin_trial
+from orchestrator.search.tune_searcher import TrialSource, TuneSearcher
+from orchestrator.slots.cluster import TRIAL_CPUS
+
+ACTOR_DEATHS = 3
+"""Deaths of a thin trial's actor that a trial survives; its work goes on in its slot meanwhile."""
+
+logger = logging.getLogger(__name__)
+
+
+def run_tune(
+    source: TrialSource,
+    scheduler: TrialScheduler,
+    pool: Any,
+    *,
+    folder: Path,
+    should_stop: Callable[[], bool],
+    stop_early: Callable[[str], None],
+) -> None:
+    """Run trials until the source is exhausted or ``should_stop``.
+
+    Args:
+        source: hands out trials.
+        scheduler: stops weak ones.
+        pool: the pool actor that the trials follow.
+        folder: where Tune may write; nothing of it is read again.
+        should_stop: asked several times a second.
+        stop_early: ends the work of an item whose trial was stopped.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    tune.Tuner(
+        tune.with_resources(thin_trial(pool), {"cpu": TRIAL_CPUS}),
+        tune_config=tune.TuneConfig(
+            search_alg=TuneSearcher(source), scheduler=scheduler, num_samples=-1, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(folder),
+            stop=StopAll(should_stop),
+            callbacks=[CancelWork(stop_early)],
+            failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
+            verbose=0,
+        ),
+    ).fit()
+
+
+class StopAll(Stopper):  # type: ignore[misc]
+    """Ends the experiment when asked to, never a single trial."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._should_stop()
+
+
+class CancelWork(Callback):  # type: ignore[misc]
+    """Ends the work of trials that Tune stops: their functions cannot, they are blocked in their report.
+
+    A trial that ends in error has lost its actor too often; its work goes on and is recorded. An exception in
+    a Tune callback ends the experiment, so none leaves here.
+    """
+
+    def __init__(self, stop_early: Callable[[str], None]) -> None:
+        self._stop_early = stop_early
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        try:
+            if (trial.last_result or {}).get("state", "running") == "running":
+                self._stop_early(trial.config["item"])
+        except Exception:
+            logger.exception("The work of a stopped trial could not be cancelled")

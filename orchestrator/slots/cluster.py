@@ -1,0 +1,67 @@
+"""Starting Ray: a local one on this machine, or joining the cluster that ``RAY_ADDRESS`` names."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from dataclasses import dataclass
+
+TRIAL_CPUS = 0.1
+"""What a thin trial takes: it waits for events and passes them on."""
+
+OBJECT_STORE = 256 * 2**20
+"""Bytes of a local object store. Nothing large passes through it."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Resources of the whole Ray cluster."""
+
+    cpus: float
+    gpus: float
+
+    def slots(self, cpus: float, gpus: float) -> int:
+        """How many slots of that size it can carry beside their trials."""
+        by_cpus = int((self.cpus + 1e-9) / (cpus + TRIAL_CPUS))
+        return max(1, by_cpus if not gpus else min(by_cpus, int(self.gpus / gpus + 1e-9)))
+
+
+def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
+    """Start or join a Ray, quietly.
+
+    Args:
+        slots, cpus, gpus: what has to fit on a local Ray: slots, and the cores and GPUs of each.
+
+    Returns:
+        True if this call started it, so that the caller shuts it down; False if Ray was up in this process.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return False
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            # Logical cores: what the slots ask for, and their trials beside them.
+            num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
+            # Counted by Ray, unless nobody will ask: looking for GPUs takes time.
+            num_gpus=None if gpus else 0,
+            object_store_memory=OBJECT_STORE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    return True
+
+
+def capacity() -> Capacity:
+    """Of the Ray that this process is connected to."""
+    import ray
+
+    resources = ray.cluster_resources()
+    return Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))

@@ -1,0 +1,75 @@
+"""Environment variables that Ray reads, set in one place before ``ray`` is imported anywhere.
+
+Ray reads most of them once, at import or when a process starts, so a late assignment is silently ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping, MutableMapping
+
+DRIVER: Mapping[str, str] = {
+    # Without this every Ray worker of a driver started by `uv run` is started through `uv run` too.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Seconds between a Train controller's looks at its worker: bounds how fast a death or an end is noticed.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    # One worker per run, restarted when it dies: nobody has to be warned of a preemption.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    # Workers and trials stay where they were started: relative paths of a study mean the same everywhere.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A trial function that outlives this at a reset makes Tune drop the trial behind the searcher's back.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    # Signals are ours; state is in the study's records, Tune's own is never read again.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # The end of a failed or cancelled trial is reported without a metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "GRPC_VERBOSITY": "ERROR",
+}
+
+TRIAL_ACTOR: Mapping[str, str] = {
+    name: DRIVER[name]
+    for name in ("TUNE_FUNCTION_THREAD_TIMEOUT_S", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")
+}
+"""Of the driver's settings, those that the processes of thin trials must see as well."""
+
+
+def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set what is not set yet. Call before the first ``import ray``; harmless when called again.
+
+    A local Ray gets token authentication with a token of its own, handed down to its processes through the
+    environment. With ``RAY_ADDRESS`` the cluster's mode and token are used as the environment has them.
+    """
+    if environment is os.environ and "ray" not in sys.modules:
+        assert "ray.tune" not in sys.modules
+    for name, value in DRIVER.items():
+        environment.setdefault(name, value)
+    if "RAY_ADDRESS" not in environment:
+        environment.setdefault("RAY_AUTH_MODE", "token")
+        if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
+            environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def worker_variables(threads: int) -> dict[str, str]:
+    """Environment of a slot's worker: its threads, counted by us and not left to each library."""
+    count = str(threads)
+    return {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

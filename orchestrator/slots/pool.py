@@ -1,0 +1,339 @@
+"""Who works on what: a queue of work items, leases on them, and what the workers tell. No Ray in it.
+
+Three parties talk to the pool: the driver submits and cancels items and reads all events; a thin Tune trial
+follows the epochs of its item; a slot's worker takes a lease, reports, and hears what to stop. The pool runs
+as an actor (``pool_actor``); here it is a plain object with a clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.work import Event
+
+EndState = Literal["complete", "cancelled", "failed", "lost"]
+
+PATIENCE = 60.0
+"""Seconds of silence after which a worker counts as dead. Deaths are mostly noticed by Train, at once."""
+
+DEATHS = 3
+"""Deaths of workers on one item, and of one slot without a finished cell, that end the item or the slot."""
+
+
+@dataclass
+class _Item:
+    item: dict[str, Any]
+    needs: tuple[str, ...]
+    worker: str | None = None
+    lease: int = 0
+    deaths: int = 0
+    epochs: list[tuple[int, float]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+    cancel: bool = False
+    cancelled_keys: frozenset[str] = frozenset()
+
+    @property
+    def last_epoch(self) -> int:
+        return self.epochs[-1][0] if self.epochs else 0
+
+
+@dataclass
+class _Slot:
+    worker: str | None = None
+    seen: float = 0.0
+    item: str | None = None
+    deaths: int = 0
+    error: str = ""
+    stopped: bool = False
+
+
+class Pool:
+    """Items, leases, slots and events of one study.
+
+    Args:
+        clock: seconds, monotonic.
+        patience: silence after which a worker is taken for dead.
+        deaths: how many deaths an item, or a slot that finished no cell in between, survives.
+        notify: called with the topic that changed: ``queue``, ``driver``, ``item:<id>`` or ``worker:<id>``.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
+        deaths: int = DEATHS,
+        notify: Callable[[str], None] = lambda topic: None,
+    ) -> None:
+        self._clock = clock
+        self._patience = patience
+        self._deaths = deaths
+        self._notify = notify
+        self._items: dict[str, _Item] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._queue: deque[str] = deque()
+        self._slots: dict[str, _Slot] = {}
+        self._events: deque[tuple[int, Event]] = deque()
+        self._sequence = 0
+        self._leases = 0
+        self._stopping = False
+
+    # The driver
+
+    def submit(self, item: dict[str, Any], needs: Sequence[str] = (), *, first: bool = False) -> bool:
+        """Queue an item; ``needs`` are ids of submitted items that must complete before it starts.
+
+        Returns:
+            False, changing nothing, if an item of that id is known: two trials may ask for the same probe.
+        """
+        item_id = item["item_id"]
+        if item_id in self._items or item_id in self._ended:
+            return False
+        unknown = [n for n in needs if n not in self._items and n not in self._ended]
+        assert not unknown, f"{item_id} needs {unknown[0]}, which nobody submitted"
+        self._items[item_id] = _Item(item, tuple(needs))
+        (self._queue.appendleft if first else self._queue.append)(item_id)
+        self._settle_needs()
+        self._notify("queue")
+        return True
+
+    def cancel(self, item_id: str, keys: Iterable[str] | None = None) -> None:
+        """Stop an item, or leave out some of its cells. Unknown or ended items are left alone."""
+        entry = self._items.get(item_id)
+        if entry is None or entry.end is not None:
+            return
+        if keys is not None:
+            entry.cancelled_keys |= frozenset(keys)
+        elif entry.worker is None:
+            self._end(item_id, "cancelled")
+        else:
+            entry.cancel = True
+        if entry.worker is not None:
+            self._notify(f"worker:{entry.worker}")
+
+    def forget(self, item_id: str) -> None:
+        """Drop what is kept for followers of an ended item; it still satisfies those that need it."""
+        entry = self._items.get(item_id)
+        if entry is not None and entry.end is not None:
+            self._ended[item_id] = {"state": entry.end["state"], "error": entry.end.get("error")}
+            del self._items[item_id]
+
+    def stop(self) -> None:
+        """Stop all work and let every worker go. Nothing counts as cancelled: items are simply not done."""
+        self._stopping = True
+        for slot in self._slots.values():
+            if slot.worker is not None:
+                self._notify(f"worker:{slot.worker}")
+        for item_id in self._items:
+            self._notify(f"item:{item_id}")
+        self._notify("queue")
+        self._notify("driver")
+
+    def events(self, after: int) -> list[tuple[int, Event]]:
+        """Numbered events later than ``after``, which the reader thereby has: earlier ones are dropped."""
+        while self._events and self._events[0][0] <= after:
+            self._events.popleft()
+        return list(self._events)
+
+    def follow(self, item_id: str, after: int) -> dict[str, Any]:
+        """What a trial wants to know of its item.
+
+        Args:
+            item_id: the item.
+            after: last epoch known.
+
+        Returns:
+            ``{epochs: [(epoch, mean), …], end: {state, error} or None}``, in order. While the pool stops, an
+            unfinished item reads as ended ``stopped``.
+        """
+        entry = self._items.get(item_id)
+        if entry is None:
+            return {"epochs": [], "end": self._ended.get(item_id, {"state": "lost", "error": "unknown item"})}
+        end = entry.end or ({"state": "stopped", "error": None} if self._stopping else None)
+        return {"epochs": [e for e in entry.epochs if e[0] > after], "end": end}
+
+    # Workers
+
+    def hello(self, slot: str, worker: str) -> bool:
+        """A worker process of ``slot`` is up; False tells it to end.
+
+        A predecessor that is not known to be dead must be: a slot has one worker.
+        """
+        record = self._slots.setdefault(slot, _Slot())
+        if record.worker not in (None, worker):
+            self.died(slot, "its worker was replaced")
+        if record.stopped or self._stopping:
+            return False
+        record.worker, record.seen = worker, self._clock()
+        self._tell({"kind": "slot", "slot": slot, "state": "up"})
+        return True
+
+    def acquire(self, slot: str, worker: str) -> dict[str, Any] | None:
+        """The next item for a worker: ``{lease, item}``; ``{stop: True}``; None if there is nothing yet."""
+        self.expire()
+        record = self._slots.get(slot)
+        if self._stopping or record is None or record.stopped or record.worker != worker:
+            return {"stop": True}
+        record.seen = self._clock()
+        assert record.item is None, f"{slot} asks for work while it holds {record.item}"
+        for item_id in self._queue:
+            entry = self._items[item_id]
+            if all(self._state(n) == "complete" for n in entry.needs):
+                self._queue.remove(item_id)
+                self._leases += 1
+                entry.worker, entry.lease, record.item = worker, self._leases, item_id
+                self._tell({"kind": "leased", "item_id": item_id, "slot": slot, "deaths": entry.deaths})
+                return {"lease": self._leases, "item": entry.item}
+        return None
+
+    def report(self, slot: str, worker: str, lease: int, events: Sequence[Event]) -> bool:
+        """Take events of a lease; False if the lease is no longer this worker's: they are ignored."""
+        record = self._slots.get(slot)
+        if record is None or record.worker != worker or record.item is None:
+            return False
+        record.seen = self._clock()
+        item_id = record.item
+        entry = self._items[item_id]
+        if entry.lease != lease:
+            return False
+        for event in events:
+            self._take(item_id, entry, record, event)
+        return True
+
+    def wish(self, slot: str, worker: str, lease: int) -> dict[str, Any]:
+        """What is wanted of a lease: ``{cancel, cancelled_keys, valid}``. Also a sign of life."""
+        record = self._slots.get(slot)
+        entry = self._items.get(record.item) if record is not None and record.item else None
+        if record is None or record.worker != worker or entry is None or entry.lease != lease:
+            return {"cancel": True, "cancelled_keys": [], "valid": False}
+        record.seen = self._clock()
+        return {
+            "cancel": entry.cancel or self._stopping,
+            "cancelled_keys": sorted(entry.cancelled_keys),
+            "valid": True,
+        }
+
+    def bye(self, slot: str, worker: str, error: str | None = None, *, final: bool = False) -> None:
+        """A worker ends. With ``error`` it fails; ``final`` says that another attempt would fail as well."""
+        record = self._slots.get(slot)
+        if record is None or record.worker != worker:
+            return
+        if error is not None:
+            record.error = error
+        if final:
+            self._stop_slot(slot, record)
+        elif error is None:
+            self._release(record)
+            record.worker = None
+            self._tell({"kind": "slot", "slot": slot, "state": "down"})
+
+    def placed(self, slot: str, placement_group: str) -> None:
+        """Tell the driver which placement group holds the slot's worker."""
+        self._tell({"kind": "slot", "slot": slot, "state": "placed", "placement_group": placement_group})
+
+    def died(self, slot: str, error: str) -> bool:
+        """The worker of ``slot`` is dead: its item is queued again. False if the slot has died too often."""
+        record = self._slots.setdefault(slot, _Slot())
+        if record.stopped:
+            return False
+        self._release(record)
+        record.worker = None
+        record.deaths += 1
+        record.error = record.error or error
+        if record.deaths >= self._deaths:
+            self._stop_slot(slot, record)
+            return False
+        self._tell({"kind": "slot", "slot": slot, "state": "down", "error": record.error})
+        return True
+
+    def expire(self) -> None:
+        """Take workers that have been silent for too long for dead."""
+        limit = self._clock() - self._patience
+        for slot, record in self._slots.items():
+            if record.worker is not None and record.item is not None and record.seen < limit:
+                self.died(slot, f"its worker was silent for {self._patience:g} s")
+
+    # Inside
+
+    def _take(self, item_id: str, entry: _Item, record: _Slot, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "epoch":
+            if event["epoch"] <= entry.last_epoch:
+                return
+            entry.epochs.append((event["epoch"], event["mean"]))
+        elif kind in ("cell_finished", "probe_finished"):
+            record.deaths, record.error = 0, ""
+        elif kind == "done":
+            record.item, entry.worker = None, None
+            if self._stopping and event["state"] == "cancelled":
+                self._tell({"kind": "stopped", "item_id": item_id, "seconds": event.get("seconds", {})})
+                return
+            self._end(item_id, event["state"], event.get("error"), event.get("seconds"))
+            return
+        self._tell(event)
+        self._notify(f"item:{item_id}")
+
+    def _end(
+        self, item_id: str, state: EndState, error: str | None = None, seconds: dict[str, float] | None = None
+    ) -> None:
+        entry = self._items[item_id]
+        entry.end, entry.worker, entry.lease = {"state": state, "error": error}, None, 0
+        if item_id in self._queue:
+            self._queue.remove(item_id)
+        self._tell(
+            {"kind": "done", "item_id": item_id, "state": state, "error": error, "seconds": seconds or {}}
+        )
+        self._notify(f"item:{item_id}")
+        self._notify("queue")
+        self._settle_needs()
+
+    def _settle_needs(self) -> None:
+        """End queued items that need something which did not complete."""
+        for item_id in list(self._queue):
+            entry = self._items.get(item_id)
+            if entry is None or entry.end is not None:
+                continue
+            for need in entry.needs:
+                state = self._state(need)
+                if state not in (None, "complete"):
+                    self._end(item_id, state, self._error(need) or f"what it needs was {state}: {need}")
+                    break
+
+    def _state(self, item_id: str) -> EndState | None:
+        end = self._items[item_id].end if item_id in self._items else self._ended[item_id]
+        return end["state"] if end else None
+
+    def _error(self, item_id: str) -> str | None:
+        end = self._items[item_id].end if item_id in self._items else self._ended[item_id]
+        return end["error"] if end else None
+
+    def _release(self, record: _Slot) -> None:
+        """Queue the item of a worker that is gone again, in front, unless it has killed too many."""
+        item_id, record.item = record.item, None
+        if item_id is None:
+            return
+        entry = self._items[item_id]
+        entry.worker, entry.lease = None, 0
+        entry.deaths += 1
+        if entry.cancel:
+            self._end(item_id, "cancelled")
+        elif entry.deaths >= self._deaths:
+            self._end(item_id, "lost", f"{entry.deaths} workers died while they worked on it")
+        else:
+            self._queue.appendleft(item_id)
+            self._tell({"kind": "requeued", "item_id": item_id, "deaths": entry.deaths})
+            self._notify("queue")
+
+    def _stop_slot(self, slot: str, record: _Slot) -> None:
+        self._release(record)
+        record.worker, record.stopped = None, True
+        self._tell({"kind": "slot", "slot": slot, "state": "stopped", "error": record.error})
+
+    def _tell(self, event: Event) -> None:
+        self._sequence += 1
+        self._events.append((self._sequence, event))
+        self._notify("driver")

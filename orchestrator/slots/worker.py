@@ -1,0 +1,155 @@
+"""What runs inside a resident Ray Train worker: take a lease, do the item, tell the pool, take the next.
+
+The loop knows Ray only through ``Connection``, so it can be tested with a pool in the same process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import queue
+import secrets
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mmap_model.errors import InputError
+from orchestrator.work import Control, Event, WorkItem
+
+ACQUIRE_S = 10.0
+"""Seconds that a worker without work waits for an answer before it asks again: its sign of life."""
+
+logger = logging.getLogger(__name__)
+
+
+class Bench(Protocol):
+    """What does the work: ``orchestrator.workbench.Workbench`` or a stand-in."""
+
+    def load(self) -> None: ...
+    def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None: ...
+
+
+class Connection(Protocol):
+    """Calls on the pool, answered before they return."""
+
+    def __call__(self, method: str, *arguments: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotSettings:
+    """What a worker needs to know.
+
+    Attributes:
+        slot: name of the slot.
+        workbench: ``module:attribute`` of the factory of the bench.
+        arguments: keyword arguments of that factory.
+        threads: of torch on the CPU.
+    """
+
+    slot: str
+    workbench: str
+    arguments: dict[str, Any]
+    threads: int
+
+
+def serve(settings: SlotSettings, pool: Connection) -> None:
+    """Work until the pool says stop.
+
+    Raises:
+        Exception: the bench could not be made, or work broke outside of what an item may do. Train then
+            starts the worker again. Input errors are not raised: another attempt would fail alike, so the
+            slot ends.
+    """
+    worker = secrets.token_hex(8)
+    if not pool("hello", settings.slot, worker):
+        return
+    try:
+        bench = _make(settings)
+        while True:
+            answer = pool("acquire", settings.slot, worker, ACQUIRE_S)
+            if answer is None:
+                continue
+            if "stop" in answer:
+                break
+            with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
+                bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
+    except InputError as error:
+        pool("bye", settings.slot, worker, str(error), True)
+    except Exception:
+        pool("bye", settings.slot, worker, traceback.format_exc(limit=-8), False)
+        raise
+    else:
+        pool("bye", settings.slot, worker)
+
+
+class Lease:
+    """One item in work: sends its events in order and hears what is wanted of it, both in the background.
+
+    Training is never held up: ``emit`` only queues, ``control`` reads what was last heard. Leaving the
+    context waits until every event has arrived.
+    """
+
+    def __init__(self, pool: Connection, slot: str, worker: str, number: int) -> None:
+        self._pool, self._slot, self._worker, self._number = pool, slot, worker, number
+        self._outgoing: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._control = Control()
+        self._over = threading.Event()
+        self._sender = threading.Thread(target=self._send, name="lease-events", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name="lease-wishes", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._sender.start()
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._outgoing.put(None)
+        self._sender.join()
+
+    def emit(self, event: Event) -> None:
+        self._outgoing.put(event)
+
+    def control(self) -> Control:
+        return self._control
+
+    def _send(self) -> None:
+        ended = False
+        while not ended:
+            events = [self._outgoing.get()]
+            while not self._outgoing.empty():
+                events.append(self._outgoing.get())
+            ended = events[-1] is None
+            told = [event for event in events if event is not None]
+            try:
+                if told and not self._pool("report", self._slot, self._worker, self._number, told):
+                    self._control = Control(cancel=True)
+            except Exception as error:
+                logger.warning("The pool is gone, the item is given up: %s", error)
+                self._control = Control(cancel=True)
+
+    def _listen(self) -> None:
+        known: dict[str, Any] = {"cancel": False, "cancelled_keys": [], "valid": True}
+        while not self._over.is_set():
+            try:
+                known = self._pool("wish", self._slot, self._worker, self._number, known, ACQUIRE_S)
+            except Exception:
+                known = {"cancel": True, "cancelled_keys": [], "valid": False}
+            if not self._over.is_set():
+                self._control = Control(
+                    cancel=known["cancel"], cancelled_keys=frozenset(known["cancelled_keys"])
+                )
+            if not known["valid"]:
+                return
+
+
+def _make(settings: SlotSettings) -> Bench:
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    module, _, attribute = settings.workbench.partition(":")
+    bench: Bench = getattr(importlib.import_module(module), attribute)(**settings.arguments)
+    bench.load()
+    return bench
