@@ -1,5 +1,8 @@
 """From probes to partitions: what is averaged, how agreement is measured, and that known groups are found."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,13 +115,12 @@ def test_probe_is_shared_by_trials_unless_it_takes_their_shape():
 
 
 def test_report_is_json():
-    import json
-
     json.dumps(resolve(grouping(), planted([2, 4])).to_dict(), allow_nan=False)
 
 
 CLASSES = ("mug", "fan", "desk lamp", "sea turtle")
-RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05, warmup_epochs=1)
+RECIPE = Recipe(epochs=6, batch_size=24, lr=0.05, warmup_epochs=1, augment=False)
+"""Every step sees all images: on a random CLIP, small augmented batches drown what sets domains apart."""
 SETTINGS = MmapSettings(prompt_length=2, source_rows=2, source_cols=8, modules="group")
 
 
@@ -130,7 +132,7 @@ def halves(pattern_dataset):
     return pattern_dataset({task: (domain, classes) for task, domain in domains.items()})
 
 
-def probe_cells(seeds=(1, 2), kind="probe"):
+def probe_cells(seeds=(1, 2, 3), kind="probe"):
     configuration = Configuration(method="mmap", settings=SETTINGS, recipe=RECIPE, partition=((0, 1, 2, 3),))
     return [
         Cell(
@@ -160,14 +162,14 @@ def test_two_halves_of_two_domains_are_recovered_as_pairs(probed, similarity, sp
     for result in probed.finish().values():
         grams = GramStack.from_bytes(result.files["gram.safetensors"])
         found = resolve(grouping(similarity=similarity, space=space), grams)
-        assert found.partition == PAIRS
-        assert found.margin > 0
+        assert found.partition == PAIRS and found.margin > 0
+        assert found.agreement == found.bootstrap == 1.0
 
 
 def test_snapshots_begin_after_the_warm_up(probed):
     for result in probed.finish().values():
         grams = GramStack.from_bytes(result.files["gram.safetensors"])
-        assert grams.steps.tolist() == [4, 6, 8]
+        assert grams.steps.tolist() == [2, 4, 6]
         for stack in grams.spaces.values():
             assert stack.shape == (3, 4, 4) and stack.dtype == np.float64
             assert np.allclose(stack, stack.transpose(0, 2, 1))
@@ -176,8 +178,6 @@ def test_snapshots_begin_after_the_warm_up(probed):
 
 
 def test_measuring_does_not_change_the_training(tiny_backbone_fp64, halves):
-    from dataclasses import replace
-
     probes, plain = ([replace(c, precision="fp64") for c in probe_cells((1,), k)] for k in ("probe", "train"))
     losses = []
     for cells in (probes, plain):

@@ -1,0 +1,88 @@
+"""Step → loss of short trainings as text: a change of the code proves itself by leaving them as they are.
+
+After a change that is meant to alter training (then `RECIPE_VERSION` rises too), write them anew with
+
+    MMAP_WRITE_GOLDEN=1 uv run pytest tests/golden
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.methods.mmap import MmapSettings
+from mmap_model.training import FusedRun
+
+LOSSES = Path(__file__).parent / "losses"
+
+CASES = {
+    "mmap": (
+        "train",
+        MmapSettings(prompt_length=4, source_rows=2, source_cols=8),
+        Recipe(epochs=3, batch_size=4, lr=0.05),
+        [((0, 1), (2,)), ((0,), (1,), (2,))],
+    ),
+    "mmap_clipped_mean": (
+        "train",
+        MmapSettings(prompt_length=2, source_rows=2, source_cols=16, scale_init=0.02, modules="task"),
+        Recipe(epochs=3, batch_size=4, lr=0.5, clip_norm=0.05, loss_reduction="mean", augment=False),
+        [((0, 1, 2),), ((0, 1, 2),)],
+    ),
+    "probe": (
+        "probe",
+        MmapSettings(prompt_length=4, source_rows=4, source_cols=8, modules="group", positions="assembled"),
+        Recipe(epochs=3, batch_size=4, lr=0.05),
+        [((0, 1, 2),), ((0, 1, 2),)],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(pattern_dataset):
+    classes = {"mug": 10, "fan": 10, "desk lamp": 10, "sea turtle": 10}
+    return pattern_dataset(
+        {"art": ("warm", classes), "photo": ("cold", classes), "sketch": ("grey", {"fan": 10, "tv": 10})}
+    )
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_losses_are_as_recorded(case, tiny_backbone_fp64, dataset, monkeypatch):
+    kind, settings, recipe, partitions = CASES[case]
+    cells = [
+        Cell(
+            kind=kind,
+            configuration=Configuration(method="mmap", settings=settings, recipe=recipe, partition=partition),
+            split=Split(shots=3),
+            seeds=Seeds.both(seed),
+            precision="fp64",
+            dataset="0" * 32,
+            backbone="b",
+            snapshot_every=2 if kind == "probe" else None,
+        )
+        for seed, partition in enumerate(partitions, 1)
+    ]
+    seen = []
+    measure = FusedRun._losses
+
+    def recording(self, pixels, labels):
+        losses = measure(self, pixels, labels)
+        seen.append(losses.detach().flatten().tolist())
+        return losses
+
+    monkeypatch.setattr(FusedRun, "_losses", recording)
+    list(FusedRun(cells, tiny_backbone_fp64, dataset).epochs())
+    path = LOSSES / f"{case}.txt"
+    if os.environ.get("MMAP_WRITE_GOLDEN"):
+        path.write_text(written(seen))
+    recorded = np.loadtxt(path, ndmin=2)
+    assert recorded[:, 0].tolist() == list(range(1, len(seen) + 1))
+    np.testing.assert_allclose(recorded[:, 1:], np.array(seen), rtol=1e-6)
+
+
+def written(losses):
+    columns = [f"seed{r}.{task}" for r in (1, 2) for task in ("art", "photo", "sketch")]
+    lines = [" ".join(["# step", *columns])]
+    lines += [" ".join([str(step), *(f"{v:.10f}" for v in row)]) for step, row in enumerate(losses, 1)]
+    return "\n".join(lines) + "\n"
