@@ -1,5 +1,124 @@
+"""``orchestrator confirm``: the finalists on the test images, and on further seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from orchestrator.cli.options import AsJson, Storage, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.cli.stored import Stored
+    from orchestrator.study import StudyPlan
 
 
 def add_to(app: typer.Typer) -> None:
-    pass
+    app.command("confirm")(confirm)
+
+
+def confirm(
+    study: StudyName,
+    trial: Annotated[
+        list[int] | None, typer.Option(min=0, help="Complete trials to score, instead of the finalists.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Train on these further seeds too, e.g. 4,5,6.")] = None,
+    reason: Annotated[str, typer.Option(help="Recorded with the look.")] = "asked for by confirm",
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> int:
+    """Score the best by validation (or given trials) on the test images; every look is recorded.
+
+    With --seeds they are also trained on further seeds, as a study of their own, and ranked on those alone.
+    """
+    from orchestrator.cli.stored import find_stored
+    from orchestrator.cli.sweep import command_line, drive
+    from orchestrator.driver import confirm_study, run_study
+    from orchestrator.driver.run import Options
+    from orchestrator.study import plan_study
+
+    stored = find_stored(study, storage)
+    root = stored.store.storage.root
+    plan = plan_study(stored.study.model_copy(update={"storage": root}))
+    options = Options(command=command_line())
+    numbers = tuple(trial or ())
+    if seeds is None:
+        return drive(
+            plan,
+            study,
+            lambda progress: confirm_study(plan, progress, numbers=numbers, reason=reason, options=options),
+            as_json=as_json,
+        )
+    further = _with_seeds(stored, plan, numbers, seeds)
+    return drive(
+        further,
+        further.study.name,
+        lambda progress: run_study(further, progress, options=options),
+        as_json=as_json,
+    )
+
+
+def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text: str) -> StudyPlan:
+    """The plan of a study that holds only the chosen trials, on other seeds."""
+    import dataclasses
+
+    from orchestrator.driver.confirmation import finalists
+    from orchestrator.study.errors import StudyError
+
+    seeds = _parse(text)
+    own = [s.label for s in seeds if s in plan.study.seeds]
+    if own:
+        raise StudyError(
+            f"seed {own[0]} is one of the study's own", where="--seeds", fix="give seeds that it has not used"
+        )
+    records = {record.number: record for record in stored.store.load_trials()}
+    chosen = [records[n] for n in numbers if n in records and records[n].state == "complete"]
+    if len(chosen) < len(numbers):
+        missing = next(n for n in numbers if n not in records or records[n].state != "complete")
+        raise StudyError(
+            f"trial {missing} is not complete",
+            where="--trial",
+            fix="orchestrator results lists complete ones",
+        )
+    chosen = chosen or finalists(records.values(), plan.study.finalists)
+    if not chosen:
+        raise StudyError(
+            f"study {plan.study.name!r} has no complete trial", where="STUDY", fix="run its sweep first"
+        )
+    picked = "" if not numbers else "-trials-" + "-".join(map(str, numbers))
+    name = f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}"
+    points = tuple(plan.space.values(record.params) for record in chosen)
+    search = {
+        "trials": len(chosen),
+        "preset": False,
+        "enqueue": points,
+        "scheduler": "none",
+        "sampler": "random",
+    }
+    study = plan.study.model_copy(
+        update={
+            "name": name,
+            "seeds": seeds,
+            "finalists": len(chosen),
+            "search": plan.study.search.model_copy(update=search),
+        }
+    )
+    return dataclasses.replace(
+        plan, study=study, trials=len(chosen), first=tuple(dict(record.params) for record in chosen)
+    )
+
+
+def _parse(text: str) -> tuple[Any, ...]:
+    from orchestrator.study.errors import StudyError
+    from orchestrator.study.fields import parse_seed
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    wrong = [part for part in parts if not part.isdecimal()]
+    if wrong or not parts:
+        raise StudyError(
+            f"{(wrong or [text])[0]!r} is no seed", where="--seeds", fix="write numbers: --seeds 4,5,6"
+        )
+    seeds = tuple(parse_seed(int(part), "--seeds") for part in parts)
+    if len(set(seeds)) < len(seeds):
+        raise StudyError(f"{text!r} names a seed twice", where="--seeds", fix="name each once")
+    return seeds

@@ -18,9 +18,7 @@ from orchestrator.cli.console import (
     DONE,
     FAILED,
     INTERRUPTED,
-    TERMINATED,
     WRONG_INPUT,
-    Terminated,
     show_error,
 )
 
@@ -56,8 +54,6 @@ def execute(arguments: Sequence[str]) -> int:
     except ClickException as error:
         show_error(error.format_message())
         return FAILED
-    except Terminated:
-        return TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else DONE

@@ -1,5 +1,81 @@
+"""``orchestrator sweep``: run a study to its end, from wherever it stands, and print its ranking."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from orchestrator.cli.options import AsJson, Overrides, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.driver import Outcome
+    from orchestrator.study import StudyPlan
 
 
 def add_to(app: typer.Typer) -> None:
-    pass
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    study: StudyName,
+    overrides: Overrides = None,
+    retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a study and print its ranking. The same command continues one that was stopped."""
+    from orchestrator.driver import run_study
+    from orchestrator.driver.run import Options
+    from orchestrator.study import load_plan
+
+    plan = load_plan(study, overrides or ())
+    options = Options(command=command_line())
+    return drive(
+        plan,
+        study,
+        lambda progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
+        as_json=as_json,
+    )
+
+
+def drive(
+    plan: StudyPlan, name: str, run: Callable[[Callable[[Any], None]], Outcome], *, as_json: bool
+) -> int:
+    """Check what is written to, run under a display, print the ranking; returns the exit code."""
+    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
+    from orchestrator.cli.results import render
+    from orchestrator.cli.stored import find_stored
+    from orchestrator.ledger import check_writable
+    from orchestrator.ranking import build_results
+    from orchestrator.terminal import open_display
+    from orchestrator.tracking.check import check_tracking
+
+    check_writable(plan.study.storage)
+    check_tracking(plan.study.tracking.resolved_uri)
+    with open_display(err()) as display:
+        outcome = run(display.apply)
+    stored = find_stored(plan.study.name, plan.study.storage)
+    found = build_results(stored.store, stored.ledger)
+    if as_json:
+        print_json(found)
+    else:
+        console = out()
+        console.print(render(found, stored, name, width=console.width))
+    if outcome.note:
+        err().print(outcome.note, markup=False)
+    if outcome.state == "interrupted":
+        err().print("Stopped; everything finished is kept. The same command continues.")
+        return outcome.exit_code or INTERRUPTED
+    if outcome.state == "failed":
+        show_error(outcome.error or "the study could not go on", fix="the same command continues it")
+        return FAILED
+    failed = any(trial["state"] == "failed" for trial in found["trials"])
+    return FAILED if failed or outcome.lost else DONE
+
+
+def command_line() -> str:
+    """What the user typed, for the records."""
+    return shlex.join(["orchestrator", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -18,14 +19,18 @@ class LineDisplay:
     def __init__(self, console: Console) -> None:
         self.state = SweepState()
         self._console = console
+        self._lock = threading.Lock()
+        self._announced: set[int] = set()
 
     def apply(self, event: Event) -> None:
         """Take an event in, and say it if it matters."""
-        text = self._text(event)
-        self.state.apply(event)
-        if text is None and event.get("kind") == "trial":
-            text = self._trial(event)
-        if text is not None:
+        with self._lock:
+            text = self._text(event)
+            self.state.apply(event)
+            if event.get("kind") == "trial":
+                text = self._trial(event)
+            if text is None:
+                return
             line = f"[{duration(self.state.elapsed):>11}] {text}".replace(NBSP, " ")
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -39,13 +44,13 @@ class LineDisplay:
 
     def _text(self, event: Event) -> str | None:
         match event.get("kind"):
-            case "sweep":
+            case "sweep" if "study" in event:
                 done = f", {event['done']} done before" if event.get("done") else ""
                 return (
                     f"study {event['study']}: {event['trials']} trials of {event['cells_per_trial']} cells"
                     f"{done}; records in {event['storage']}"
                 )
-            case "slot" if event.get("state") in ("restarting", "lost"):
+            case "slot" if event.get("state") in ("restarting", "stopped"):
                 return f"slot {event['slot']} {event['state']}: {event.get('what', '')}".rstrip(": ")
             case "epoch":
                 of = f" of {self.state.epochs}" if self.state.epochs else ""
@@ -61,9 +66,11 @@ class LineDisplay:
     def _trial(self, event: Event) -> str | None:
         trial = self.state.trial(int(event["number"]))
         if trial.state == "running":
+            if trial.parameters is None or trial.number in self._announced:
+                return None  # queued, or said before
+            self._announced.add(trial.number)
             shown = configuration(trial.values)
-            size = f", {integer(trial.parameters)} parameters" if trial.parameters is not None else ""
-            return f"trial {trial.number} starts: {shown}{size}"
+            return f"trial {trial.number} starts: {shown}, {integer(trial.parameters)} parameters"
         if trial.state in ENDED:
             result = f" at {accuracy(trial.mean)} %" if trial.mean is not None else ""
             reason = f": {trial.error}" if trial.error else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,11 @@ PHASES = {
     "stopping": "stopping: saving what is in flight",
     "done": "done",
 }
+WORK = {
+    "probe": "measuring task affinity",
+    "baseline": "reference row",
+    "confirm": "scoring on the test images",
+}
 
 
 class LiveDisplay:
@@ -30,18 +36,20 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self.state = SweepState()
-        self._live = Live(
-            console=console,
-            get_renderable=lambda: view(self.state),
-            refresh_per_second=4,
-            transient=True,
-        )
+        # Events come from the driver's threads, redraws from rich's.
+        self._lock = threading.Lock()
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
 
     def apply(self, event: Event) -> None:
         """Take an event in; the next redraw shows it."""
-        self.state.apply(event)
+        with self._lock:
+            self.state.apply(event)
         if event.get("kind") == "note":
             self._live.console.print(Text(f"• {event['text']}", style="yellow"))
+
+    def _view(self) -> RenderableType:
+        with self._lock:
+            return view(self.state)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -104,9 +112,9 @@ def _slots(state: SweepState) -> RenderableType:
 
 
 def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, ...]:
-    style = {"lost": "red", "restarting": "yellow", "busy": "green"}.get(slot.state, "dim")
+    style = {"stopped": "red", "restarting": "yellow", "busy": "green"}.get(slot.state, "dim")
     if slot.trial is None:
-        return Text(slot.what or slot.state, style), "", "", ""
+        return Text(WORK.get(slot.what, slot.what) or slot.state, style), "", "", ""
     trial = state.trial(slot.trial)
     epochs = f"{'●' * trial.epoch}{'○' * max(0, state.epochs - trial.epoch)}"
     if state.epochs > 10:

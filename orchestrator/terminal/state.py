@@ -4,7 +4,7 @@ Events are plain dictionaries; unknown kinds are ignored, so that a driver may s
 
     kind      keys
     sweep     study, trials, epochs, cells_per_trial, slots, done (trials finished before), storage, tracking
-    slot      slot, state (starting, idle, busy, restarting, lost, stopped), trial or None, what
+    slot      slot, state (starting, idle, busy, restarting, stopped), trial or None, what
     trial     number, state (running, complete, pruned, failed, cancelled), values, parameters, mean, error
     epoch     trial, epoch, mean (over the trial's cells)
     cell      trial, key, state (new, resumed, finished, failed), error
@@ -110,33 +110,44 @@ class SweepState:
         self.done_before = int(event.get("done", self.done_before))
         self.storage = str(event.get("storage", self.storage))
         self.tracking = str(event.get("tracking", self.tracking))
-        for name in range(int(event.get("slots", 0))):
-            self.slots.setdefault(str(name), SlotState(str(name)))
+        for number in range(int(event.get("slots", 0))):
+            self._slot(number)
 
     def _on_slot(self, event: Event) -> None:
-        slot = self.slots.setdefault(str(event["slot"]), SlotState(str(event["slot"])))
+        slot = self._slot(event["slot"])
         slot.state = str(event.get("state", slot.state))
         slot.trial = event.get("trial")
         slot.what = str(event.get("what", ""))
+        if slot.trial is not None:
+            self._start(self.trial(slot.trial))
 
     def _on_trial(self, event: Event) -> None:
         trial = self.trial(int(event["number"]))
-        before = trial.state if trial.started is not None or trial.state in ENDED else None
+        was_running = trial.started is not None and trial.state == "running"
         trial.state = str(event.get("state", trial.state))
         trial.values = dict(event.get("values") or trial.values)
         trial.parameters = event.get("parameters", trial.parameters)
         trial.mean = event.get("mean", trial.mean)
         trial.error = event.get("error", trial.error)
-        if trial.state == "running" and trial.started is None:
-            trial.started = self._clock()
-            self._first_start = self._first_start or trial.started
-        if trial.state in ENDED and before == "running":
+        if trial.state in ENDED and was_running:
             self._ended_now += 1
 
     def _on_epoch(self, event: Event) -> None:
         trial = self.trial(int(event["trial"]))
+        self._start(trial)
         trial.epoch = int(event["epoch"])
         trial.mean = event.get("mean", trial.mean)
+
+    def _start(self, trial: TrialState) -> None:
+        """Work on a trial begins: when it gets a slot, not when it is queued."""
+        if trial.started is None:
+            trial.started = self._clock()
+            self._first_start = trial.started if self._first_start is None else self._first_start
+
+    def _slot(self, name: Any) -> SlotState:
+        """A slot by number or by a name that ends in its number (``gpu-3``)."""
+        number = str(name).rpartition("-")[2]
+        return self.slots.setdefault(number, SlotState(number))
 
     def _on_note(self, event: Event) -> None:
         self.notes.append(str(event["text"]))

@@ -23,11 +23,13 @@ EVENTS: list[dict[str, Any]] = [
         "storage": "runs",
     },
     {"kind": "phase", "name": "search"},
+    {"kind": "trial", "number": 0, "state": "running", "values": VALUES},
     {"kind": "trial", "number": 0, "state": "running", "values": VALUES, "parameters": 12_345},
     {"kind": "slot", "slot": "0", "state": "busy", "trial": 0},
     {"kind": "epoch", "trial": 0, "epoch": 5, "mean": 0.5},
     {"kind": "trial", "number": 0, "state": "complete", "mean": 0.5},
     {"kind": "trial", "number": 1, "state": "running", "values": {**VALUES, "prompt_length": 2}},
+    {"kind": "sweep", "slots": 2},
     {"kind": "slot", "slot": "0", "state": "busy", "trial": 1},
     {"kind": "slot", "slot": "1", "state": "restarting", "what": "its worker died"},
     {"kind": "epoch", "trial": 1, "epoch": 3, "mean": 0.7},
@@ -78,6 +80,7 @@ def test_time_left_follows_the_pace_of_this_run() -> None:
     assert state.remaining is None
     for number in (1, 2):
         state.apply({"kind": "trial", "number": number, "state": "running"})
+        state.apply({"kind": "slot", "slot": f"-{number}", "state": "busy", "trial": number})
     seconds[0] = 20.0
     for number in (1, 2):
         state.apply({"kind": "trial", "number": number, "state": "complete"})
@@ -92,6 +95,7 @@ def test_lines_say_every_event_that_matters_without_escape_codes() -> None:
             display.apply(event)
     output = target.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b" not in output
+    assert output.count("trial 0 starts") == 1
     for part in (
         "study demo: 8 trials of 3 cells",
         "trial 0 starts: b4 m2 n32, σ auto, lr 0.023, 12 345 parameters",
