@@ -12,7 +12,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.driver.thin_trial import thin_trial
-from orchestrator.search.tune_searcher import TrialSource, TuneSearcher
+from orchestrator.search.tune_searcher import TrialSource, TuneSearcher, Unsaved
 from orchestrator.slots.cluster import TRIAL_CPUS
 
 ACTOR_DEATHS = 3
@@ -57,7 +57,7 @@ def run_tune(
     ).fit()
 
 
-class StopAll(Stopper):  # type: ignore[misc]
+class StopAll(Unsaved, Stopper):  # type: ignore[misc]
     """Ends the experiment when asked to, never a single trial."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
@@ -70,7 +70,7 @@ class StopAll(Stopper):  # type: ignore[misc]
         return self._should_stop()
 
 
-class CancelWork(Callback):  # type: ignore[misc]
+class CancelWork(Unsaved, Callback):  # type: ignore[misc]
     """Ends the work of trials that Tune stops: their functions cannot, they are blocked in their report.
 
     A trial that ends in error has lost its actor too often; its work goes on and is recorded. An exception in

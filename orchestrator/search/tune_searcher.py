@@ -33,7 +33,14 @@ class TrialSource(Protocol):
         ...
 
 
-class TuneSearcher(Searcher):  # type: ignore[misc]
+class Unsaved:
+    """Tune pickles what it is given, to restore it some day. A study is resumed from its records instead."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TuneSearcher(Unsaved, Searcher):  # type: ignore[misc]
     """Asks the source for trials and tells it how they ended.
 
     When a scheduler stops a trial Tune does not pass its last result on, reaching the last epoch is such a

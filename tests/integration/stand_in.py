@@ -1,0 +1,139 @@
+"""A workbench whose engine only pretends to train: everything else, records and resuming above all, is real.
+
+Workers import it as ``stand_in:make``. What it does is steered by environment variables, because it runs in other
+processes: ``STAND_IN_EPOCH_S`` seconds per epoch, ``STAND_IN_LOG`` a file that gets a line per epoch and cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, canonical_partition
+from orchestrator.workbench import Workbench
+
+
+class Interrupted(Exception):
+    """What pretended training raises when it is told to stop."""
+
+
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+    """The factory that slots are told of."""
+    return Workbench(dataset, backbone, storage, engine=Engine(), **options)
+
+
+def accuracy(key: str, epoch: int) -> float:
+    return int(hashlib.sha256(f"{key}{epoch}".encode()).hexdigest()[:6], 16) / 16**6
+
+
+class Engine:
+    """Trains nothing, slowly if wanted."""
+
+    manifest, fingerprint, device, tasks = "d" * 32, "b" * 32, "cpu", 4
+
+    def load(self) -> None: ...
+
+    def start(self, cells: Sequence[Cell]) -> Run:
+        return Run(cells)
+
+    def is_interruption(self, error: Exception) -> bool:
+        return isinstance(error, Interrupted)
+
+    def fuses(self, point: Point) -> bool:
+        return True
+
+    def count(self, configuration: Configuration) -> int:
+        return 10 * len(configuration.partition or ())
+
+    def probe(self, point: Point) -> Configuration:
+        assert point.grouping is not None
+        return Configuration(
+            method="mmap",
+            settings=point.settings,
+            recipe=point.grouping.probe.recipe,
+            partition=((0, 1, 2, 3),),
+        )
+
+    def resolve(
+        self, grouping: Grouping, gram: bytes | None, train_seed: int
+    ) -> tuple[Partition, dict[str, Any]]:
+        return canonical_partition([[0, 1], [2, 3]]), {"margin": 0.5}
+
+    def score_test(
+        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]], *check: Callable[[], None]
+    ) -> dict[str, dict[str, Any]]:
+        return {
+            cell.key: {"metrics": {"accuracy": accuracy(cell.key, 99), "tasks": {}}, "files": {}} for cell in cells
+        }
+
+
+class Run:
+    """One batch in pretended training; its state is the number of epochs behind it."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._cells = {cell.key: cell for cell in cells}
+        self._epochs = cells[0].configuration.recipe.epochs
+        self._cancelled: set[str] = set()
+        self.epoch = 0
+        self.failed: dict[str, str] = {}
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        return tuple(key for key in self._cells if key not in self._cancelled and key not in self.failed)
+
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
+        while self.epoch < self._epochs and self.active:
+            until = time.monotonic() + float(os.environ.get("STAND_IN_EPOCH_S", "0.02"))
+            while time.monotonic() < until:
+                if should_stop():
+                    raise Interrupted
+                time.sleep(0.01)
+            self.epoch += 1
+            self._log()
+            yield self.epoch, {key: self._report(key, self.epoch) for key in self.active}
+
+    def initial(self) -> tuple[int, dict[str, dict[str, Any]]]:
+        return 0, {key: self._report(key, 0) for key in self.active}
+
+    def state(self) -> bytes:
+        return str(self.epoch).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.epoch = int(state)
+
+    def cancel(self, key: str) -> None:
+        self._cancelled.add(key)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        return {
+            key: {
+                "metrics": {"accuracy": accuracy(key, self.epoch)},
+                "parameters": 10,
+                "seconds": {"train": 0.1},
+                "versions": {},
+                "files": {
+                    "prompts.safetensors": b"prompts",
+                    **({"gram.safetensors": b"gram"} if self._cells[key].kind == "probe" else {}),
+                },
+            }
+            for key in self.active
+        }
+
+    def _report(self, key: str, epoch: int) -> dict[str, Any]:
+        return {
+            "accuracy": accuracy(key, epoch),
+            "tasks": {"clipart": {"accuracy": accuracy(key, epoch)}},
+            "seconds": {"train": 0.1, "evaluate": 0.05},
+            "lr": 0.1,
+        }
+
+    def _log(self) -> None:
+        log = os.environ.get("STAND_IN_LOG")
+        if log:
+            lines = [f"{self._cells[key].kind} {key} {self.epoch} {os.getpid()}\n" for key in self.active]
+            with Path(log).open("a") as file:
+                file.write("".join(lines))
