@@ -208,8 +208,8 @@ class Tracker:
             self._outbox.append(op.log(op.cell_run(trial, key), op.epoch_metrics(report)))
         at = max(op.milliseconds(report["at"]) for report in reports.values())
         cells = [cell for cell in self._cells.get(trial, []) if cell["key"] in reports]
-        if cells:
-            values = [reports[cell["key"]]["accuracy"] for cell in cells]
+        values = [reports[cell["key"]]["accuracy"] for cell in cells]
+        if cells and None not in values:
             metrics = op.mean_metrics(cells, values, event["epoch"], at)
             self._outbox.append(op.log(op.trial_run(trial), metrics))
 

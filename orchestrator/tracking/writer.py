@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.outbox import Operation
+
+for _name in ("mlflow", "alembic", "urllib3"):  # creating tables or a server away is no news for a terminal
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 METRICS, PARAMS, TAGS, TOTAL = 1000, 100, 100, 1000
 """What one ``log_batch`` takes."""

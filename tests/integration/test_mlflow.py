@@ -1,0 +1,207 @@
+"""The tracker against real MLflow: a sqlite store, and a server that is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.statistics import summarize
+from orchestrator.tracking import Tracker, check_tracking
+
+TASKS = ("clipart", "sketch")
+
+
+def point(trial: int) -> dict[str, Any]:
+    return {
+        "method": "mmap",
+        "settings": {"prompt_length": 4, "source_rows": 2, "source_cols": 16},
+        "recipe": {"lr": 0.001 * (trial + 1), "epochs": 2, "template": "a photo of a {}."},
+    }
+
+
+def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) -> None:
+    """A whole trial of two seeds, as a driver tells it."""
+    keys = [f"{trial:02d}{seed}" for seed in (1, 2)]
+    cells = [
+        {
+            "key": key,
+            "split": "3-shot",
+            "seed": key[-1],
+            "partition": [[0], [1]],
+            "parameters": 1104,
+            "status": status,
+            "epoch": 0,
+            "origin": {"study": "first", "trial": trial, "invocation": "i"} if status == "finished" else None,
+        }
+        for key in keys
+    ]
+    tracker.trial_started(trial, point(trial), parameters=1104, share=0.001)
+    tracker.event(trial, {"kind": "cells", "cells": cells})
+    for epoch in range(1, epochs + 1):
+        reports = {
+            key: {
+                "epoch": epoch,
+                "at": f"2026-11-21T12:00:{epoch:02d}.000000+00:00",
+                "accuracy": 0.1 * epoch + 0.01 * int(key[-1]),
+                "train_loss": 2.0 / epoch,
+                "lr": 0.1,
+                "tasks": {task: {"accuracy": 0.1 * epoch} for task in TASKS},
+                "seconds": {"train": 1.0},
+            }
+            for key in keys
+        }
+        values = [report["accuracy"] for report in reports.values()]
+        tracker.event(trial, {"kind": "epoch", "epoch": epoch, "values": values, "cells": reports})
+    if status == "new":
+        for key in keys:
+            tracker.event(
+                trial, {"kind": "cell_finished", "key": key, "metrics": {}, "seconds": {"train": 2.0}}
+            )
+    tracker.trial_ended(trial, "complete", device_seconds=4.0)
+
+
+def runs_of(uri: str, study: str) -> dict[str, Any]:
+    """All runs of an experiment by their tag; fails on duplicates."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    runs = {run.data.tags["mmap.run"]: run for run in found}
+    assert len(runs) == len(found), "a run was created twice"
+    return runs
+
+
+def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    check_tracking(uri)
+    first = Tracker(
+        uri, "first", tmp_path / "outbox", tags={"backbone": "b" * 32}, locate=lambda key: f"/c/{key}"
+    )
+    tell(first, 0)
+    tell(first, 1)
+    first.trial_tested(0, summarize([0.3, 0.4]))
+    first.trial_started("zero_shot", {"method": "zero_shot"})
+    assert first.close(120) is None
+
+    again = Tracker(uri, "first", tmp_path / "elsewhere")
+    tell(again, 0, status="finished")
+    tell(again, 2)
+    assert again.close(120) is None
+
+    runs = runs_of(uri, "first")
+    assert {run for run in runs if "cell" not in run} == {
+        "trial/0",
+        "trial/1",
+        "trial/2",
+        "baseline/zero_shot",
+    }
+    trial, cell = runs["trial/0"], runs["trial/0/cell/001"]
+    assert trial.info.run_name == "trial 0 · b=4 m=2 n=16 · G=2 · lr 0.001"
+    assert trial.info.status == cell.info.status == "FINISHED"
+    assert trial.data.params["recipe.lr"] == "0.001"
+    metrics = trial.data.metrics
+    assert metrics["val_accuracy_mean"] == pytest.approx(0.215) and metrics["val_accuracy_n"] == 2
+    assert metrics["val_accuracy_std"] == pytest.approx(0.00707, rel=1e-2)
+    assert metrics["test_accuracy_mean"] == pytest.approx(0.35)
+    assert (metrics["parameters"], metrics["parameter_share"], metrics["device_seconds"]) == (
+        1104,
+        0.001,
+        4.0,
+    )
+    assert cell.data.tags["mlflow.parentRunId"] == trial.info.run_id
+    assert cell.info.run_name == "seed 1 · 3-shot" and cell.data.tags["ledger"] == "/c/001"
+    assert "reused_from" not in cell.data.tags
+    client = MlflowClient(uri)
+    for run, name in ((trial, "val_accuracy_mean"), (cell, "val_accuracy/sketch")):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == [1, 2], "the curve was told twice"
+
+    other = Tracker(uri, "second", tmp_path / "outbox2")
+    tell(other, 0, status="finished")
+    assert other.close(120) is None
+    assert runs_of(uri, "second")["trial/0/cell/001"].data.tags["reused_from"] == "study first, trial 0"
+
+
+class Server:
+    """A real MLflow server: the application that ``mlflow server`` starts, without its slow launcher."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            *(sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app"),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+        ]
+        environment = {
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self._folder}/server.db",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._folder / "artifacts"),
+        }
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return
+            except (OSError, urllib.error.URLError):
+                assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
+                time.sleep(0.2)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+def test_a_server_killed_in_the_middle_loses_nothing(server: Server, tmp_path: Path) -> None:
+    server.start()
+    check_tracking(server.uri)
+    tracker = Tracker(server.uri, "demo", tmp_path / "outbox")
+    tell(tracker, 0)
+    assert tracker.flush(120)
+    server.kill()
+    began = time.perf_counter()
+    for trial in range(1, 4):
+        tell(tracker, trial)
+    assert time.perf_counter() - began < 5, "telling waited for the server"
+    assert not tracker.flush(0.5)
+    server.start()
+    assert tracker.close(120) is None
+    runs = runs_of(server.uri, "demo")
+    assert {run for run in runs if "cell" not in run} == {f"trial/{n}" for n in range(4)}
+    assert len(runs) == 12
+    assert all(run.info.status == "FINISHED" for run in runs.values())
+    assert all(runs[f"trial/{n}"].data.metrics["val_accuracy_mean"] == pytest.approx(0.215) for n in range(4))

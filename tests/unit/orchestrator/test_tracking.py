@@ -1,0 +1,324 @@
+"""What is told to MLflow, and that nothing told is lost: with a pretended server and real kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.statistics import summarize
+from orchestrator.tracking import Tracker, TrackingError, check_tracking, default_uri
+from orchestrator.tracking import operations as op
+from orchestrator.tracking.outbox import Operation, Outbox
+
+POINT = {
+    "method": "mmap",
+    "settings": {"prompt_length": 4, "source_rows": 2, "source_cols": 16, "scale_init": None},
+    "recipe": {"lr": 0.0035, "epochs": 2},
+    "grouping": {"mode": "gradient", "probe": {"prompt_length": 4}},
+}
+AT = "2026-11-21T12:00:00.000000+00:00"
+
+
+class Server:
+    """Keeps runs as MLflow would; fails on request."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.down = False
+        self.refused = ""
+        self.attempts = threading.Semaphore(0)
+
+    def write(self, operations: Sequence[Operation]) -> Iterator[tuple[Operation, str]]:
+        self.attempts.release()
+        if self.down:
+            raise ConnectionError("nobody listens")
+        for operation in operations:
+            if self.refused and operation["run"] == self.refused:
+                yield operation, "INVALID_PARAMETER_VALUE"
+            else:
+                self.operations.append(operation)
+
+    def of(self, run: str, kind: str) -> list[Operation]:
+        return [o for o in self.operations if o["run"] == run and o["op"] == kind]
+
+    def metrics(self, run: str) -> dict[str, list[tuple[int, float]]]:
+        found: dict[str, list[tuple[int, float]]] = {}
+        for operation in self.of(run, "log"):
+            for name, value, step, _ in operation["metrics"]:
+                found.setdefault(name, []).append((step, value))
+        return found
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def tracker(server: Server, tmp_path: Path) -> Iterator[Tracker]:
+    tracker = Tracker(
+        "pretended", "demo", tmp_path / "outbox", connect=lambda: server, locate=lambda k: f"/c/{k}"
+    )
+    yield tracker
+    server.down = False
+    tracker.close(5)
+
+
+def cells(**changes: Any) -> dict[str, Any]:
+    rows = [
+        {
+            "key": f"k{seed}",
+            "split": "3-shot",
+            "seed": str(seed),
+            "partition": [[0, 1], [2, 3]],
+            "parameters": 99,
+            "status": "new",
+            "epoch": 0,
+            "origin": None,
+            **changes,
+        }
+        for seed in (1, 2)
+    ]
+    return {"kind": "cells", "cells": rows}
+
+
+def epoch(number: int, *values: float) -> dict[str, Any]:
+    reports = {
+        f"k{seed}": {"epoch": number, "at": AT, "accuracy": value, "train_loss": 1.0, "lr": 0.1, "nll": None,
+                     "tasks": {"Real World": {"accuracy": value}}, "seconds": {"train": 0.5}}
+        for seed, value in enumerate(values, start=1)
+    }  # fmt: skip
+    return {"kind": "epoch", "epoch": number, "values": list(values), "mean": 0.0, "cells": reports}
+
+
+def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: Server) -> None:
+    tracker.trial_started(3, POINT, parameters=99, share=0.001)
+    tracker.event(3, cells())
+    tracker.event(3, epoch(1, 0.4, 0.6))
+    tracker.event(3, {"kind": "cell_finished", "key": "k1", "metrics": {}, "seconds": {"train": 2.0}})
+    tracker.trial_ended(3, "complete", device_seconds=4.5)
+    assert tracker.flush(5)
+    begin = server.of("trial/3", "start")[0]
+    assert (
+        begin["params"]["settings.prompt_length"] == "4"
+        and begin["params"]["grouping.probe.prompt_length"] == "4"
+    )
+    assert begin["tags"]["study"] == "demo" and begin["tags"]["trial"] == "3"
+    child = server.of("trial/3/cell/k2", "start")[0]
+    assert (child["parent"], child["name"]) == ("trial/3", "seed 2 · 3-shot")
+    assert child["tags"]["ledger"] == "/c/k2" and child["tags"]["cell"] == "k2"
+    assert "reused_from" not in child["tags"]
+    means = server.metrics("trial/3")
+    assert means["val_accuracy_mean"] == [(1, 0.5)] and means["val_accuracy_n"] == [(1, 2.0)]
+    assert means["val_accuracy_std"][0][1] == pytest.approx(0.1414, rel=1e-3)
+    assert means["parameters"][0] == (0, 99.0) and means["device_seconds"] == [(0, 4.5)]
+    curves = server.metrics("trial/3/cell/k2")
+    assert curves["val_accuracy"] == curves["val_accuracy/Real World"] == [(1, 0.6)]
+    assert curves["train_loss"] == [(1, 1.0)] and "val_nll" not in curves
+    assert [o["status"] for o in server.of("trial/3", "end")] == ["FINISHED"]
+    assert [o["status"] for o in server.of("trial/3/cell/k1", "end")] == ["FINISHED"]
+
+
+def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Server) -> None:
+    origin = {"study": "earlier", "trial": 7, "invocation": "x"}
+    tracker.event(0, cells(status="finished", origin=origin))
+    tracker.event(0, epoch(1, 0.4, 0.6))
+    tracker.event(1, cells(status="finished", origin={**origin, "study": "demo", "trial": 1}))
+    assert tracker.flush(5)
+    reused = server.of("trial/0/cell/k1", "start")[0]
+    assert reused["tags"]["reused_from"] == "study earlier, trial 7"
+    assert server.of("trial/0/cell/k1", "end") and server.metrics("trial/0/cell/k1")["val_accuracy"]
+    assert "reused_from" not in server.of("trial/1/cell/k1", "start")[0]["tags"], "its own cell, seen again"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("pruned", "KILLED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
+)
+def test_how_a_trial_ended(tracker: Tracker, server: Server, state: str, status: str) -> None:
+    tracker.event(0, cells())
+    tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "diverged"})
+    tracker.trial_ended(0, state, error="diverged")
+    assert tracker.flush(5)
+    assert [o["status"] for o in server.of("trial/0", "end")] == [status]
+    assert [o["status"] for o in server.of("trial/0/cell/k1", "end")] == ["FAILED"]
+    assert [o["status"] for o in server.of("trial/0/cell/k2", "end")] == [status]
+
+
+def test_test_numbers_of_finalists(tracker: Tracker, server: Server) -> None:
+    tracker.event(
+        0, {"kind": "test", "key": "k1", "metrics": {"accuracy": 0.3, "tasks": {"a": {"accuracy": 0.3}}}}
+    )
+    tracker.trial_tested(0, summarize([0.3, 0.5]))
+    assert tracker.flush(5)
+    assert server.metrics("trial/0/cell/k1") == {"test_accuracy": [(0, 0.3)], "test_accuracy/a": [(0, 0.3)]}
+    assert server.metrics("trial/0")["test_accuracy_mean"] == [(0, 0.4)]
+
+
+def test_a_dead_server_loses_nothing_and_holds_up_nothing(tracker: Tracker, server: Server) -> None:
+    server.down = True
+    tracker.trial_started(0, POINT)
+    server.attempts.acquire(timeout=10)
+    tracker.event(0, cells())
+    assert not tracker.flush(0.05)
+    server.down = False
+    assert tracker.flush(30)
+    assert len(server.operations) == 7
+
+
+def test_closing_while_the_server_is_dead_says_where_the_news_are(server: Server, tmp_path: Path) -> None:
+    server.down = True
+    first = Tracker("http://dead", "demo", tmp_path, connect=lambda: server)
+    first.trial_started(0, POINT)
+    message = first.close(0.2)
+    assert message is not None and str(tmp_path) in message and "nobody listens" in message
+    server.down = False
+    assert Tracker("http://alive", "demo", tmp_path, connect=lambda: server).close(10) is None
+    assert [o["run"] for o in server.operations] == ["trial/0"]
+
+
+def test_what_is_refused_is_put_aside_and_the_rest_goes_on(tmp_path: Path, server: Server) -> None:
+    server.refused = "trial/0"
+    tracker = Tracker("pretended", "demo", tmp_path, connect=lambda: server)
+    tracker.trial_started(0, POINT)
+    tracker.trial_started(1, POINT)
+    assert tracker.close(10) is None
+    assert [o["run"] for o in server.operations] == ["trial/1"]
+    rejected = json.loads((tmp_path / "rejected.jsonl").read_text())
+    assert rejected["reason"] == "INVALID_PARAMETER_VALUE" and rejected["operation"]["run"] == "trial/0"
+
+
+def test_many_threads_tell_without_tearing(tracker: Tracker, server: Server) -> None:
+    def tell(trial: int) -> None:
+        for number in range(20):
+            tracker.event(trial, {"kind": "test", "key": f"k{number}", "metrics": {"accuracy": 0.5}})
+
+    threads = [threading.Thread(target=tell, args=(trial,)) for trial in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tracker.flush(10)
+    assert len(server.operations) == 160
+
+
+def test_the_outbox_survives_a_kill(tmp_path: Path, server: Server) -> None:
+    program = (
+        "import sys, time\nfrom orchestrator.tracking import Tracker\n"
+        "def never():\n    raise ConnectionError('nobody listens')\n"
+        "t = Tracker('x', 'demo', sys.argv[1], connect=never)\n"
+        "for i in range(50):\n    t.trial_started(i, {'method': 'mmap'})\n"
+        "print('told', flush=True)\nwhile True:\n    t.trial_started(99, {'method': 'x' * 3000})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"told\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with max(tmp_path.glob("0*.jsonl")).open("ab") as stream:
+        stream.write(b'{"op": "start", "run": "trial/torn')
+    assert Tracker("x", "demo", tmp_path, connect=lambda: server).close(30) is None
+    runs = [o["run"] for o in server.operations]
+    assert runs[:50] == [f"trial/{i}" for i in range(50)] and set(runs[50:]) <= {"trial/99"}
+    assert not (tmp_path / "rejected.jsonl").exists()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.one_of(st.integers(0, 10**6), st.just("acknowledge"), st.just("reopen")), max_size=30),
+    st.integers(1, 60),
+)
+def test_an_outbox_delivers_everything_in_order(
+    tmp_path_factory: pytest.TempPathFactory, actions: list[int | str], segment: int
+) -> None:
+    folder = tmp_path_factory.mktemp("outbox")
+    outbox = Outbox(folder, segment_bytes=segment)
+    told, delivered = [], []
+    for action in [*actions, *["acknowledge"] * 40]:
+        if action == "acknowledge":
+            news, position = outbox.read(limit=3)
+            delivered += [o["n"] for o in news]
+            outbox.acknowledge(position)
+        elif action == "reopen":
+            outbox.close()
+            outbox = Outbox(folder, segment_bytes=segment)
+        else:
+            outbox.append({"n": action})
+            told.append(action)
+    assert delivered == told and outbox.pending_bytes == 0
+    assert len(list(folder.glob("*.jsonl"))) <= 1, "delivered segments are removed"
+    outbox.close()
+
+
+def test_unacknowledged_news_are_delivered_again(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.append({"n": 1})
+    assert outbox.read()[0] == [{"n": 1}]
+    outbox.close()
+    again = Outbox(tmp_path)
+    assert again.read()[0] == [{"n": 1}] and again.appended.is_set()
+    again.close()
+
+
+def test_run_names() -> None:
+    partitions = [[[0, 1], [2, 3]], [[0, 2], [1, 3]]]
+    assert op.trial_name(3, POINT, partitions) == "trial 3 · b=4 m=2 n=16 · G=2 · lr 0.0035"
+    assert op.trial_name("zero_shot", {"method": "zero_shot", "settings": {}}) == "zero-shot"
+    assert op.trial_name(0, {"method": "coop", "recipe": {"lr": 0.002}}) == "trial 0 · coop · lr 0.002"
+    assert op.metric_name("val_accuracy/10%") == "val_accuracy/10pct"
+
+
+def test_a_mean_per_split_where_there_are_several() -> None:
+    rows = [{"split": s, "seed": x} for s in ("3-shot", "6-shot") for x in ("1", "2")]
+    metrics = {name: value for name, value, _, _ in op.mean_metrics(rows, [0.2, 0.4, 0.6, 0.8], 1, 0)}
+    assert metrics["val_accuracy_mean"] == pytest.approx(0.5) and metrics["val_accuracy_n"] == 2
+    assert metrics["val_accuracy_mean/6-shot"] == pytest.approx(0.7)
+
+
+def test_a_usable_sqlite_file_passes_and_is_not_left_behind(tmp_path: Path) -> None:
+    check_tracking(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert not (tmp_path / "new/mlflow.db").exists()
+    sqlite3.connect(tmp_path / "old.db").execute("CREATE TABLE t (x)").connection.commit()
+    check_tracking(f"sqlite:///{tmp_path}/old.db")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///{tmp}/text.db",
+        "sqlite:////proc/nowhere/mlflow.db",
+        "sqlite:///",
+        "file:///{tmp}/mlruns",
+        "mlruns",
+        "http://127.0.0.1:9",
+    ],
+)
+def test_an_unusable_tracking_uri_is_an_input_error(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "text.db").write_text(
+        "this is no database, only text that is long enough to be looked at" * 20
+    )
+    with pytest.raises(TrackingError, match=r"tracking\.uri") as caught:
+        check_tracking(uri.format(tmp=tmp_path), timeout=1)
+    assert caught.value.fix
+
+
+def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri() == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert default_uri() == "http://tracking:5000"
+
+
+def test_telling_does_not_import_mlflow() -> None:
+    program = "import sys, orchestrator.tracking, orchestrator.ranking; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"mlflow", "torch", "ray", "scipy"} & set(done.stdout.split())
