@@ -67,7 +67,8 @@ class Engine:
         self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]], *check: Callable[[], None]
     ) -> dict[str, dict[str, Any]]:
         return {
-            cell.key: {"metrics": {"accuracy": accuracy(cell.key, 99), "tasks": {}}, "files": {}} for cell in cells
+            cell.key: {"metrics": {"accuracy": accuracy(cell.key, 99), "tasks": {}}, "files": {}}
+            for cell in cells
         }
 
 

@@ -1,0 +1,52 @@
+"""Signals: the first asks, the second ends; libraries' handlers are taken over and given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from orchestrator.interrupt import Interrupt
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals, code: int) -> None:
+    quits: list[int] = []
+    with Interrupt(quit=quits.append) as interrupt:
+        os.kill(os.getpid(), number)
+        assert interrupt.requested.wait(5) and not quits
+        assert interrupt.exit_code == code
+        os.kill(os.getpid(), number)
+        assert quits == [code]
+
+
+def test_a_process_that_does_not_get_done_ends_at_the_deadline() -> None:
+    ended = threading.Event()
+    with Interrupt(deadline=0.01, quit=lambda code: ended.set()):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.wait(5)
+
+
+def test_handlers_are_given_back() -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupt.install()
+        assert signal.getsignal(signal.SIGTERM) == interrupt._on_signal
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_outside_the_main_thread_it_can_only_be_requested() -> None:
+    found: list[bool] = []
+
+    def use() -> None:
+        with Interrupt() as interrupt:
+            interrupt.request()
+            found.append(interrupt.requested.is_set() and interrupt.exit_code is None)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert found == [True]

@@ -1,0 +1,317 @@
+"""Leases, deaths, dependencies and cancellation in the pool, with a clock of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from orchestrator.slots.pool import Pool
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pool(clock: Clock) -> Pool:
+    return Pool(clock=clock, patience=60.0, deaths=3)
+
+
+def item(name: str) -> dict[str, Any]:
+    return {"item_id": name}
+
+
+def done(name: str, state: str = "complete", error: str | None = None) -> dict[str, Any]:
+    return {"kind": "done", "item_id": name, "state": state, "error": error, "seconds": {"total": 1.0}}
+
+
+def epoch(name: str, number: int, mean: float = 0.5) -> dict[str, Any]:
+    return {"kind": "epoch", "item_id": name, "epoch": number, "mean": mean}
+
+
+def kinds(pool: Pool, after: int = 0) -> list[str]:
+    return [event["kind"] for _, event in pool.events(after)]
+
+
+def take(pool: Pool, slot: str = "0", worker: str = "w") -> dict[str, Any]:
+    lease = pool.acquire(slot, worker)
+    assert lease is not None and "stop" not in lease
+    return lease
+
+
+def work(pool: Pool, name: str, slot: str = "0", worker: str = "w", state: str = "complete") -> None:
+    lease = take(pool, slot, worker)
+    assert lease["item"]["item_id"] == name
+    assert pool.report(slot, worker, lease["lease"], [done(name, state)])
+
+
+def test_items_are_handed_out_once_and_in_order(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.hello("1", "v")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    assert take(pool)["item"] == item("a")
+    assert take(pool, "1", "v")["item"] == item("b")
+
+
+def test_an_item_that_is_known_is_not_queued_again(pool: Pool) -> None:
+    pool.hello("0", "w")
+    assert pool.submit(item("probe"))
+    assert not pool.submit(item("probe"))
+    work(pool, "probe")
+    assert not pool.submit(item("probe"))
+    assert pool.acquire("0", "w") is None
+
+
+def test_an_item_waits_for_what_it_needs(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.hello("1", "v")
+    pool.submit(item("probe"))
+    pool.submit(item("a"), ["probe"])
+    pool.submit(item("b"), ["probe"])
+    pool.submit(item("free"))
+    lease = take(pool)
+    assert lease["item"] == item("probe")
+    assert take(pool, "1", "v")["item"] == item("free")
+    pool.report("0", "w", lease["lease"], [done("probe")])
+    pool.forget("probe")
+    assert take(pool)["item"] == item("a")
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_needs_an_item_that_did_not_complete_ends_like_it(pool: Pool, state: str) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("probe"))
+    pool.submit(item("a"), ["probe"])
+    lease = take(pool)
+    pool.report("0", "w", lease["lease"], [done("probe", state, "it broke")])
+    assert pool.follow("a", 0)["end"] == {"state": state, "error": "it broke"}
+    pool.submit(item("later"), ["probe"])
+    assert pool.follow("later", 0)["end"]["state"] == state
+
+
+def test_followers_get_each_epoch_once_and_only_those_that_advance(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    pool.report("0", "w", lease, [epoch("a", 1, 0.1), epoch("a", 2, 0.2), epoch("a", 2, 0.9)])
+    assert pool.follow("a", 0) == {"epochs": [(1, 0.1), (2, 0.2)], "end": None}
+    pool.report("0", "w", lease, [epoch("a", 1, 0.1), epoch("a", 3, 0.3)])
+    assert pool.follow("a", 2) == {"epochs": [(3, 0.3)], "end": None}
+    pool.report("0", "w", lease, [done("a")])
+    assert pool.follow("a", 3)["end"] == {"state": "complete", "error": None}
+
+
+def test_a_dead_workers_item_is_queued_in_front_and_its_late_words_are_ignored(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    lease = take(pool)["lease"]
+    pool.died("0", "killed")
+    assert not pool.report("0", "w", lease, [done("a")])
+    assert not pool.wish("0", "w", lease)["valid"]
+    pool.hello("0", "w2")
+    assert take(pool, "0", "w2")["item"] == item("a")
+    assert pool.follow("a", 0)["end"] is None
+
+
+def test_a_new_worker_of_a_slot_means_that_the_former_one_is_dead(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    take(pool)
+    pool.hello("0", "w2")
+    assert take(pool, "0", "w2")["item"] == item("a")
+
+
+def test_a_silent_worker_counts_as_dead(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.hello("1", "v")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    clock.now = 59.0
+    assert pool.wish("0", "w", lease)["valid"]
+    clock.now = 118.0
+    assert pool.acquire("1", "v") is None
+    clock.now = 120.0
+    assert take(pool, "1", "v")["item"] == item("a")
+
+
+def test_an_item_that_kills_its_workers_is_lost(pool: Pool) -> None:
+    pool.submit(item("poison"))
+    for attempt in range(3):
+        pool.hello(str(attempt), "w")
+        take(pool, str(attempt), "w")
+        pool.died(str(attempt), "killed")
+    end = pool.follow("poison", 0)["end"]
+    assert end["state"] == "lost" and "3 workers died" in end["error"]
+
+
+def test_a_slot_that_dies_three_times_without_a_cell_stops_with_its_error(pool: Pool) -> None:
+    for attempt in range(3):
+        assert pool.hello("0", f"w{attempt}")
+        survives = pool.died("0", "out of memory")
+    assert not survives
+    assert not pool.hello("0", "w3")
+    last = pool.events(0)[-1][1]
+    assert (last["kind"], last["state"], last["error"]) == ("slot", "stopped", "out of memory")
+
+
+def test_a_finished_cell_forgives_a_slot_its_deaths(pool: Pool) -> None:
+    for attempt in range(5):
+        pool.hello("0", f"w{attempt}")
+        pool.submit(item(f"i{attempt}"))
+        lease = take(pool, "0", f"w{attempt}")
+        finished = {"kind": "cell_finished", "item_id": lease["item"]["item_id"], "key": "k"}
+        pool.report("0", f"w{attempt}", lease["lease"], [finished])
+        assert pool.died("0", "killed")
+
+
+def test_an_input_error_stops_the_slot_at_once(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.bye("0", "w", "no such dataset", final=True)
+    assert pool.events(0)[-1][1]["error"] == "no such dataset"
+    assert pool.acquire("0", "w") == {"stop": True}
+
+
+def test_cancelling_reaches_the_worker_or_ends_what_is_still_queued(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    lease = take(pool)["lease"]
+    pool.cancel("a")
+    pool.cancel("b")
+    assert pool.wish("0", "w", lease)["cancel"]
+    assert pool.follow("b", 0)["end"]["state"] == "cancelled"
+    pool.report("0", "w", lease, [done("a", "cancelled")])
+    assert pool.acquire("0", "w") is None
+
+
+def test_single_cells_can_be_cancelled(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    pool.cancel("a", ["k2", "k1"])
+    assert pool.wish("0", "w", lease) == {"cancel": False, "cancelled_keys": ["k1", "k2"], "valid": True}
+
+
+def test_stopping_cancels_the_work_but_nothing_counts_as_cancelled(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    lease = take(pool)["lease"]
+    pool.stop()
+    assert pool.wish("0", "w", lease)["cancel"]
+    pool.report("0", "w", lease, [done("a", "cancelled")])
+    assert pool.acquire("0", "w") == {"stop": True}
+    assert "done" not in kinds(pool)
+    assert pool.follow("a", 0)["end"]["state"] == "stopped"
+    assert not pool.hello("1", "v")
+
+
+def test_an_item_that_completes_while_the_pool_stops_is_complete(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    pool.stop()
+    pool.report("0", "w", lease, [done("a")])
+    assert pool.follow("a", 0)["end"]["state"] == "complete"
+
+
+def test_events_are_dropped_once_they_are_read(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    take(pool)
+    first = pool.events(0)
+    assert pool.events(0) == first, "a reader that was interrupted reads again"
+    assert pool.events(first[-1][0]) == []
+
+
+def test_every_change_is_notified(clock: Clock) -> None:
+    topics: list[str] = []
+    pool = Pool(clock=clock, notify=topics.append)
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    assert "queue" in topics
+    lease = take(pool)["lease"]
+    topics.clear()
+    pool.cancel("a")
+    assert topics == ["worker:w"]
+    pool.report("0", "w", lease, [done("a", "cancelled")])
+    assert {"item:a", "driver", "queue"} <= set(topics)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever the order of submissions, leases, deaths and ends: nothing is lost, nothing runs twice at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = Pool(clock=lambda: 0.0, deaths=1000)
+        self.workers: dict[str, str] = {}
+        self.leases: dict[str, dict[str, Any]] = {}
+        self.submitted: set[str] = set()
+        self.ended: set[str] = set()
+        self.serial = 0
+
+    @rule(slot=st.sampled_from("012"))
+    def worker_comes_up(self, slot: str) -> None:
+        self.serial += 1
+        self.workers[slot] = f"w{self.serial}"
+        self.leases.pop(slot, None)
+        assert self.pool.hello(slot, self.workers[slot])
+
+    @rule(name=st.sampled_from("abcdef"))
+    def submit(self, name: str) -> None:
+        assert self.pool.submit(item(name)) == (name not in self.submitted)
+        self.submitted.add(name)
+
+    @precondition(lambda self: set(self.workers) - set(self.leases))
+    @rule(data=st.data())
+    def acquire(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(set(self.workers) - set(self.leases))))
+        lease = self.pool.acquire(slot, self.workers[slot])
+        running = {held["item"]["item_id"] for held in self.leases.values()}
+        waiting = self.submitted - self.ended - running
+        assert (lease is None) == (not waiting)
+        if lease is not None:
+            assert lease["item"]["item_id"] in waiting
+            self.leases[slot] = lease
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.leases)))
+        lease = self.leases.pop(slot)
+        name = lease["item"]["item_id"]
+        assert self.pool.report(slot, self.workers[slot], lease["lease"], [done(name)])
+        self.ended.add(name)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.workers)))
+        worker, lease = self.workers.pop(slot), self.leases.pop(slot, None)
+        self.pool.died(slot, "killed")
+        if lease is not None:
+            assert not self.pool.report(slot, worker, lease["lease"], [done(lease["item"]["item_id"])])
+
+    @invariant()
+    def ends_are_those_reported(self) -> None:
+        for name in self.submitted:
+            assert (self.pool.follow(name, 0)["end"] is not None) == (name in self.ended)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,177 @@
+"""What is proposed: the given points first, nothing twice, and the same again after any interruption."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+import pytest
+
+from mmap_model.configuration import Point, Recipe
+from mmap_model.methods.mmap import MmapSettings
+from orchestrator.search.proposals import Proposal, Proposals
+
+
+def point(lr: float, length: int = 4) -> Point:
+    return Point(method="mmap", settings=MmapSettings(prompt_length=length), recipe=Recipe(lr=lr))
+
+
+def suggest(trial: Any) -> Point:
+    return point(
+        trial.suggest_float("lr", 1e-3, 1e-1, log=True), trial.suggest_categorical("prompt_length", [2, 4])
+    )
+
+
+def suggest_few(trial: Any) -> Point:
+    return point(0.01, trial.suggest_categorical("prompt_length", [2, 4, 8]))
+
+
+def score(proposal: Proposal) -> float:
+    return -abs(math.log(proposal.point.recipe.lr / 0.02))
+
+
+def tell(proposals: Proposals, proposal: Proposal) -> dict[int, float]:
+    epochs = {1: score(proposal) - 1, 2: score(proposal)}
+    proposals.tell(proposal.number, "complete", epochs)
+    return epochs
+
+
+def sequence(proposals: Proposals, count: int) -> Iterator[tuple[Proposal, dict[int, float]]]:
+    for number in range(count):
+        proposal = proposals.propose(number)
+        assert proposal is not None
+        yield proposal, tell(proposals, proposal)
+
+
+def test_the_first_points_are_those_given() -> None:
+    proposals = Proposals(suggest, first=[{"lr": 0.0035, "prompt_length": 4}, {"lr": 0.05}])
+    first, second = proposals.propose(0), proposals.propose(1)
+    assert first is not None and first.params == {"lr": 0.0035, "prompt_length": 4}
+    assert second is not None and second.params["lr"] == 0.05
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_rebuilt_from_its_records_goes_on_as_if_it_had_not_stopped(sampler: Any) -> None:
+    whole = [p.params for p, _ in sequence(Proposals(suggest, sampler=sampler, seed=7), 16)]
+    first = Proposals(suggest, sampler=sampler, seed=7)
+    records = list(sequence(first, 12))
+    rebuilt = Proposals(suggest, sampler=sampler, seed=7)
+    for proposal, epochs in records:
+        rebuilt.replay(
+            proposal.number,
+            "complete",
+            proposal.params,
+            proposal.distributions,
+            proposal.point.to_dict(),
+            epochs,
+        )
+    again = []
+    for number in range(12, 16):
+        proposal = rebuilt.propose(number)
+        assert proposal is not None
+        again.append(proposal.params)
+        tell(rebuilt, proposal)
+    assert [p.params for p, _ in records] + again == whole
+
+
+def test_running_trials_are_seen_alike_whether_proposed_or_recalled() -> None:
+    def parallel(interrupted: bool) -> list[dict[str, Any]]:
+        proposals = Proposals(suggest, seed=3)
+        found = []
+        told: list[tuple[Proposal, dict[int, float]]] = list(sequence(proposals, 11))
+        running = [proposals.propose(number) for number in (11, 12)]
+        if interrupted:
+            proposals = Proposals(suggest, seed=3)
+            for proposal, epochs in [*told, *((p, {}) for p in running if p)]:
+                state = "complete" if epochs else "running"
+                proposals.replay(
+                    proposal.number,
+                    state,
+                    proposal.params,
+                    proposal.distributions,
+                    proposal.point.to_dict(),
+                    epochs,
+                )
+        for proposal in running:
+            assert proposal is not None
+            tell(proposals, proposal)
+        for number in (13, 14):
+            proposal = proposals.propose(number)
+            assert proposal is not None
+            found.append(proposal.params)
+        return found
+
+    assert parallel(True) == parallel(False)
+
+
+def test_no_point_is_proposed_twice_and_an_empty_space_says_so() -> None:
+    proposals = Proposals(suggest_few)
+    found = [proposals.propose(number) for number in range(4)]
+    assert sorted(p.point.settings.prompt_length for p in found if p) == [2, 4, 8]
+    assert found[3] is None
+
+
+def test_recorded_points_are_not_proposed_again_even_if_they_failed() -> None:
+    proposals = Proposals(suggest_few)
+    proposals.replay(0, "failed", {}, {}, point(0.01, 2).to_dict(), {})
+    lengths = {p.point.settings.prompt_length for n in (1, 2) if (p := proposals.propose(n))}
+    assert lengths == {4, 8}
+
+
+def test_a_grid_is_gone_through_after_the_first_points() -> None:
+    def grid() -> Iterator[dict[str, Any]]:
+        yield from ({"prompt_length": length} for length in (2, 4, 8))
+
+    proposals = Proposals(suggest_few, sampler="grid", first=[{"prompt_length": 4}], grid=grid)
+    lengths = [p.point.settings.prompt_length for n in range(3) if (p := proposals.propose(n))]
+    assert lengths == [4, 2, 8]
+    assert proposals.propose(3) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "epochs", "outcome"),
+    [
+        ("complete", {1: 0.1, 2: 0.2}, optuna.trial.TrialState.COMPLETE),
+        ("pruned", {1: 0.1}, optuna.trial.TrialState.PRUNED),
+        ("complete", {1: math.nan}, optuna.trial.TrialState.FAIL),
+        ("failed", {1: 0.1}, optuna.trial.TrialState.FAIL),
+        ("pruned", {}, optuna.trial.TrialState.FAIL),
+    ],
+)
+def test_ends_are_told_to_optuna_as_what_they_are(state: str, epochs: dict[int, float], outcome: Any) -> None:
+    proposals = Proposals(suggest)
+    proposals.propose(0)
+    proposals.tell(0, state, epochs)
+    (trial,) = proposals._trials()
+    assert trial.state is outcome
+    if outcome is optuna.trial.TrialState.COMPLETE:
+        assert trial.value == 0.2 and trial.intermediate_values == epochs
+
+
+def test_the_sampler_sees_a_bounded_number_of_trials_and_keeps_the_best() -> None:
+    proposals = Proposals(suggest, sampler="random", best=5, latest=10)
+    values = []
+    for number in range(400):
+        proposal = proposals.propose(number)
+        assert proposal is not None
+        tell(proposals, proposal)
+        values.append(score(proposal))
+    kept = [t.value for t in proposals._trials()]
+    assert len(kept) <= 5 + 10 + 100
+    assert set(sorted(values[:250])[-5:]) <= set(kept), "the best of the early ones are still there"
+    assert values[-10:] == kept[-10:]
+
+
+def test_trials_that_run_while_old_ones_are_dropped_can_still_be_told() -> None:
+    proposals = Proposals(suggest, sampler="random", best=2, latest=3)
+    running = [proposals.propose(number) for number in range(2)]
+    for number in range(2, 200):
+        proposal = proposals.propose(number)
+        assert proposal is not None
+        tell(proposals, proposal)
+    for proposal in running:
+        assert proposal is not None
+        tell(proposals, proposal)
+    assert [t.value for t in proposals._trials() if t.params == running[0].params] == [score(running[0])]

@@ -1,0 +1,163 @@
+"""The loop of a slot's worker against a pool in the same process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mmap_model.errors import InputError
+from orchestrator.slots import worker as worker_module
+from orchestrator.slots.pool import Pool
+from orchestrator.slots.worker import SlotSettings, serve
+from orchestrator.work import Control, Event, WorkItem
+
+SETTINGS = SlotSettings(slot="0", workbench="bench_under_test:make", arguments={}, threads=1)
+
+
+def work_item(name: str) -> dict[str, Any]:
+    return WorkItem(
+        item_id=name, study="s", point={}, splits=(), seeds=(), dataset={}, backbone={}, storage=""
+    ).to_dict()
+
+
+class Bench:
+    """Runs what the test gives it."""
+
+    def __init__(self, run: Callable[..., None]) -> None:
+        self._run = run
+
+    def load(self) -> None: ...
+
+    def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        self._run(item, emit, control)
+
+
+class Connection:
+    """A pool behind a lock; long polls become short sleeps. Stops the pool once all items have ended."""
+
+    def __init__(self, *items: str) -> None:
+        self.pool = Pool()
+        self.told: list[Event] = []
+        self._open = set(items)
+        self._lock = threading.Lock()
+        for name in items:
+            self.pool.submit(work_item(name))
+
+    def __call__(self, method: str, *arguments: Any) -> Any:
+        with self._lock:
+            if method == "acquire":
+                answer = self.pool.acquire(*arguments[:2])
+            elif method == "wish":
+                answer = self.pool.wish(*arguments[:3])
+            else:
+                call = dict(final=arguments[3]) if method == "bye" and len(arguments) > 3 else {}
+                answer = getattr(self.pool, method)(*arguments[: 3 if call else None], **call)
+            for _, event in self.pool.events(len(self.told)):
+                self.told.append(event)
+                if event["kind"] == "done":
+                    self._open.discard(event["item_id"])
+            if not self._open:
+                self.pool.stop()
+        if method == "wish":
+            time.sleep(0.005)
+        return answer
+
+    def kinds(self, item: str) -> list[str]:
+        return [event["kind"] for event in self.told if event.get("item_id") == item]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., None]], None]]:
+    def install(run: Callable[..., None]) -> None:
+        module = types.ModuleType("bench_under_test")
+        module.make = lambda: Bench(run)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "bench_under_test", module)
+
+    yield install
+
+
+def finish(item: WorkItem, emit: Callable[[Event], None], state: str = "complete") -> None:
+    emit({"kind": "done", "item_id": item.item_id, "state": state, "error": None, "seconds": {}})
+
+
+def test_items_are_done_one_after_the_other_with_their_events_in_order(bench: Any) -> None:
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        for epoch in (1, 2, 3):
+            emit({"kind": "epoch", "item_id": item.item_id, "epoch": epoch, "mean": 0.1})
+        finish(item, emit)
+
+    bench(run)
+    pool = Connection("a", "b")
+    serve(SETTINGS, pool)
+    assert pool.kinds("a") == pool.kinds("b") == ["leased", "epoch", "epoch", "epoch", "done"]
+    assert [e["epoch"] for e in pool.told if e["kind"] == "epoch"] == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
+    pool = Connection("a", "b")
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        if item.item_id == "a":
+            pool("cancel", "a")
+            while not control().cancel:
+                time.sleep(0.001)
+            finish(item, emit, "cancelled")
+        else:
+            assert not control().cancel, "what was wanted of one item is not wanted of the next"
+            finish(item, emit)
+
+    bench(run)
+    serve(SETTINGS, pool)
+    assert [e["state"] for e in pool.told if e["kind"] == "done"] == ["cancelled", "complete"]
+
+
+def test_a_worker_that_lost_its_lease_is_told_to_give_the_item_up(bench: Any) -> None:
+    pool = Connection("a")
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        pool("died", "0", "taken for dead")
+        while not control().cancel:
+            time.sleep(0.001)
+        finish(item, emit)
+
+    bench(run)
+    serve(SETTINGS, pool)
+    assert pool.kinds("a") == ["leased", "requeued"]
+
+
+def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(bench: Any) -> None:
+    def missing(*_: Any) -> None:
+        raise InputError("no such dataset")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    bench(missing)
+    pool = Connection("a")
+    serve(SETTINGS, pool)
+    assert pool.told[-1]["state"] == "stopped" and "no such dataset" in pool.told[-1]["error"]
+    bench(broken)
+    pool = Connection("a")
+    with pytest.raises(RuntimeError):
+        serve(SETTINGS, pool)
+    assert pool.pool.died("0", "process ended")
+    assert "RuntimeError: broken" in pool.pool.events(0)[-1][1]["error"]
+
+
+def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:
+    bench(lambda *_: pytest.fail("nothing may run"))
+    pool = Connection("a")
+    pool.pool.stop()
+    serve(SETTINGS, pool)
+
+
+def test_long_polls_are_shorter_than_the_silence_that_means_death() -> None:
+    from orchestrator.slots.pool import PATIENCE
+
+    assert worker_module.ACQUIRE_S < PATIENCE / 2

@@ -1,0 +1,141 @@
+"""Early stopping, and the searcher that Tune calls; no Ray is started."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.driver.tune_run import CancelWork, StopAll
+from orchestrator.search.stopping import grace, make_scheduler, replay
+from orchestrator.search.tune_searcher import TuneSearcher
+
+
+def decide(scheduler: TrialScheduler, name: str, epochs: dict[int, float]) -> list[int]:
+    """Epochs after which the scheduler stops the trial."""
+    trial: Any = SimpleNamespace(trial_id=name)
+    scheduler.on_trial_add(None, trial)
+    stopped = []
+    for epoch, mean in epochs.items():
+        if scheduler.on_trial_result(None, trial, {"epoch": epoch, "mean": mean}) == TrialScheduler.STOP:
+            stopped.append(epoch)
+    return stopped
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(1, 1), (2, 2), (5, 3), (10, 6), (50, 30)])
+def test_nothing_is_stopped_before_sixty_percent_of_the_epochs(epochs: int, first: int) -> None:
+    assert grace(epochs) == first
+    scheduler = make_scheduler("asha", epochs=epochs, reduction_factor=2)
+    for good in range(5):
+        decide(scheduler, f"good{good}", dict.fromkeys(range(1, epochs + 1), 0.9))
+    stopped = decide(scheduler, "bad", dict.fromkeys(range(1, epochs + 1), 0.1))
+    assert stopped and min(stopped) == first
+
+
+def test_without_a_scheduler_every_trial_reaches_its_end() -> None:
+    scheduler = make_scheduler("none", epochs=5, reduction_factor=3)
+    decide(scheduler, "good", {3: 0.9})
+    assert decide(scheduler, "bad", {3: 0.1}) == []
+
+
+def test_a_rebuilt_scheduler_decides_like_the_one_that_saw_the_trials() -> None:
+    history = [(number, {e: 0.1 * number + 0.01 * e for e in range(1, 4)}) for number in range(9)]
+    seen = make_scheduler("asha", epochs=5, reduction_factor=3)
+    for number, epochs in history:
+        decide(seen, str(number), epochs)
+    rebuilt = make_scheduler("asha", epochs=5, reduction_factor=3)
+    replay(rebuilt, [*history, (9, {})])
+    for value in (0.0, 0.3, 0.5, 0.7, 0.9):
+        assert decide(seen, f"new{value}", {3: value}) == decide(rebuilt, f"new{value}", {3: value})
+
+
+class Source:
+    """A driver with two slots and three trials."""
+
+    def __init__(self) -> None:
+        self.left = 3
+        self.told: list[tuple[int, str, dict[int, float]]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.left
+
+    def room(self, live: int) -> bool:
+        return live < 2
+
+    def launch(self) -> dict[str, Any] | None:
+        self.left -= 1
+        return {"number": 2 - self.left, "item": f"trial-{2 - self.left}", "epochs": 2}
+
+    def ended(self, number: int, state: str, epochs: dict[int, float]) -> None:
+        self.told.append((number, state, epochs))
+
+
+def test_trials_are_handed_out_while_there_are_slots_and_then_no_more() -> None:
+    searcher, source = TuneSearcher(Source()), None
+    source = searcher._source
+    assert searcher.suggest("a")["number"] == 0  # type: ignore[index]
+    assert searcher.suggest("b")["number"] == 1  # type: ignore[index]
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("a", {"epoch": 2, "mean": 0.5, "state": "complete"})
+    assert searcher.suggest("c")["number"] == 2  # type: ignore[index]
+    assert searcher.suggest("d") == Searcher.FINISHED
+    assert source.told == [(0, "complete", {2: 0.5})]
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "state"),
+    [
+        ({"epoch": 3, "mean": 0.3, "state": "complete"}, False, "complete"),
+        ({"epoch": 3, "mean": 0.3, "state": "running"}, False, "pruned"),
+        ({"epoch": 2, "state": "failed"}, False, "failed"),
+        (None, True, "lost"),
+    ],
+)
+def test_the_last_result_counts_and_a_trial_still_running_was_pruned(
+    result: dict[str, Any] | None, error: bool, state: str
+) -> None:
+    source = Source()
+    searcher = TuneSearcher(source)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {"epoch": 1, "mean": 0.1, "state": "running"})
+    searcher.on_trial_result("a", {"epoch": 2, "mean": 0.2, "state": "running"})
+    searcher.on_trial_complete("a", result, error)
+    last = {3: 0.3} if result and "mean" in result else {}
+    assert source.told == [(0, state, {1: 0.1, 2: 0.2, **last})]
+
+
+def test_epochs_told_again_after_a_restarted_actor_change_nothing() -> None:
+    source = Source()
+    searcher = TuneSearcher(source)
+    searcher.suggest("a")
+    for epoch in (1, 2, 1, 2):
+        searcher.on_trial_result("a", {"epoch": epoch, "mean": epoch / 10, "state": "running"})
+    searcher.on_trial_result("a", {"epoch": 1, "mean": 9.9, "state": "running"})
+    searcher.on_trial_complete("a", {"epoch": 3, "mean": 0.3, "state": "complete"})
+    assert source.told == [(0, "complete", {1: 0.1, 2: 0.2, 3: 0.3})]
+
+
+def test_work_is_cancelled_only_where_the_trial_did_not_end_by_itself_and_nothing_is_raised() -> None:
+    cancelled: list[str] = []
+
+    def stop_early(item: str) -> None:
+        cancelled.append(item)
+        raise RuntimeError("the pool is gone")
+
+    callback = CancelWork(stop_early)
+    for item, state in (("a", "running"), ("b", "complete"), ("c", "failed")):
+        trial = SimpleNamespace(last_result={"state": state}, config={"item": item})
+        callback.on_trial_complete(0, [], trial)
+    assert cancelled == ["a"]
+
+
+def test_the_experiment_stops_as_a_whole_or_not_at_all() -> None:
+    wanted = False
+    stopper = StopAll(lambda: wanted)
+    assert not stopper.stop_all() and not stopper("a", {})
+    wanted = True
+    assert stopper.stop_all() and not stopper("a", {})
