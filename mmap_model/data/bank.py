@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +72,18 @@ class ImageBank:
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
         images, extents = (torch.cat(column)[back] for column in zip(*read, strict=True))
         return images.to(self._device, non_blocking=True), extents.to(self._device)
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """`take` of one batch of rows after another; files are read one batch ahead."""
+        if self.in_memory:
+            yield from map(self.take, batches)
+            return
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = deque([reader.submit(self.take, batches[0])])
+            for rows in batches[1:]:
+                ahead.append(reader.submit(self.take, rows))
+                yield ahead.popleft().result()
+            yield ahead.popleft().result()
 
     def _size(self) -> int:
         for task, members in enumerate(self._members):

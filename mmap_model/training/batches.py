@@ -10,7 +10,6 @@ seed, epoch, pass through the task, image): they do not depend on what else is t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +83,8 @@ class TrainingBatches:
         all_labels = torch.from_numpy(labels).to(self._device)
         all_noise = None if noise is None else torch.from_numpy(noise).to(self._device, self._dtype)
         parts = [slice(s * self.batch_size, (s + 1) * self.batch_size) for s in range(self.steps)]
-        taken = self._take(torch.from_numpy(rows), parts)
+        all_rows = torch.from_numpy(rows)
+        taken = self._bank.stream([all_rows[:, :, part].flatten() for part in parts])
         for part, (images, extents) in zip(parts, taken, strict=True):
             pixels = self._view(images, extents, None if all_noise is None else all_noise[:, :, part])
             yield pixels.view(*shape[:2], self.batch_size, *pixels.shape[1:]), all_labels[:, :, part]
@@ -103,19 +103,6 @@ class TrainingBatches:
                 drawn.append(stream("augment", task, seed, epoch, number).random(shape)[places])
         noise = np.concatenate(drawn)[:wanted] if drawn else None
         return np.concatenate(order)[:wanted], noise
-
-    def _take(self, rows: Tensor, parts: Sequence[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._bank.in_memory:
-            rows = rows.to(self._device)
-            yield from (self._bank.take(rows[:, :, part].flatten()) for part in parts)
-            return
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._bank.take, rows[:, :, parts[0]].flatten())
-            for part in [*parts[1:], None]:
-                ready = ahead
-                if part is not None:
-                    ahead = reader.submit(self._bank.take, rows[:, :, part].flatten())
-                yield ready.result()
 
     def _view(self, images: Tensor, extents: Tensor, noise: Tensor | None) -> Tensor:
         if self._augmentation is None or noise is None:

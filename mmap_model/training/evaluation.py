@@ -99,14 +99,12 @@ class Evaluation:
                 rows[r, t] = self._bank.rows(t, own)[filled]
                 labels[r, t] = self._labels[r][t][filled]
         step = max(1, IMAGES_PER_BATCH // (replicates * tasks))
-        all_rows, all_labels = (
-            torch.from_numpy(rows).to(self._device),
-            torch.from_numpy(labels).to(self._device),
-        )
-        for start in range(0, most, step):
+        all_rows = torch.from_numpy(rows)
+        all_labels = torch.from_numpy(labels).to(self._device)
+        parts = [slice(start, start + step) for start in range(0, most, step)]
+        taken = self._bank.stream([all_rows[:, :, part].flatten() for part in parts])
+        for part, (images, _) in zip(parts, taken, strict=True):
             check()
-            part = slice(start, start + step)
-            images, _ = self._bank.take(all_rows[:, :, part].flatten())
             yield images.view(replicates, tasks, -1, *images.shape[1:]), all_labels[:, :, part]
 
 

@@ -256,6 +256,16 @@ def test_initial_evaluation_is_the_untrained_model(tiny_backbone, dataset):
     assert len(list(run.epochs())) == 3
 
 
+def test_an_untrained_cell_is_measured_and_kept(tiny_backbone, dataset):
+    one = cell(kind="untrained")
+    run = FusedRun([one], tiny_backbone, dataset)
+    report = run.evaluate_initial()
+    result = run.finish()[one.key]
+    assert result.metrics["nll"] == report.cells[one.key]["nll"]
+    assert report.cells[one.key]["train_loss"] is None
+    assert set(result.files) == {"predictions.parquet", "prompts.safetensors", "prompts.json"}
+
+
 def test_mixed_precision_stays_close_to_single(tiny_backbone, dataset):
     _, single = trained([cell()], tiny_backbone, dataset)
     _, mixed = trained([cell(precision="bf16")], tiny_backbone, dataset)
