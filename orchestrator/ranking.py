@@ -67,7 +67,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "trials": [row.to_dict(best, reference) for row in rows],
         "baselines": [
             {"name": name, **_Row(trial, records, tests).to_dict(best, None)}
-            for name, trial in sorted(by_name.items(), reverse=True)
+            for name, trial in sorted(by_name.items(), key=lambda pair: (pair[0] != REFERENCE, pair[0]))
         ],
         "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
         "timing": last.timing,

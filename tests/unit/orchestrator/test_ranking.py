@@ -1,0 +1,198 @@
+"""Results of a study from its records alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmap_model.errors import InputError
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ranking import build_results, flat_config
+
+POINT = {
+    "method": "mmap",
+    "settings": {"prompt_length": 4},
+    "recipe": {"lr": 0.01},
+    "grouping": {
+        "mode": "gradient",
+        "snapshot_every": 10,
+        "probe": {"snapshot_every": 2, "recipe": {"lr": 0.1}},
+    },
+}
+
+
+class Study:
+    """Records written as a driver and its workers write them."""
+
+    def __init__(self, root: Path) -> None:
+        self.ledger = Ledger(root)
+        self.store = StudyStore(root, "demo")
+        self.store.save_study({"name": "demo"})
+
+    def cells(self, name: str, accuracies: dict[str, list[float | None]]) -> list[dict[str, Any]]:
+        """Cells by split; None leaves one unfinished. Task accuracies lie 0.1 on either side of the mean."""
+        cells = []
+        for split, values in accuracies.items():
+            for seed, value in enumerate(values, start=1):
+                key = f"{name}-{split}-{seed}"
+                cells.append(
+                    {"key": key, "split": split, "seed": str(seed), "partition": None, "parameters": 9}
+                )
+                if value is not None:
+                    tasks = {"clipart": {"accuracy": value + 0.1}, "sketch": {"accuracy": value - 0.1}}
+                    self.ledger.commit(key, {"metrics": {"accuracy": value, "tasks": tasks}}, {})
+        return cells
+
+    def trial(
+        self, number: int, *accuracies: float | None, state: str = "complete", **fields: Any
+    ) -> TrialRecord:
+        cells = self.cells(f"t{number}", {"3-shot": list(accuracies)})
+        given = {"number": number, "state": state, "point": POINT, "cells": cells, "parameters": 9}
+        trial = TrialRecord.from_dict({**given, "share": 0.001, "device_seconds": 2.0, **fields})
+        self.store.save_trial(trial)
+        return trial
+
+    def results(self) -> dict[str, Any]:
+        results = build_results(StudyStore(self.store.storage, "demo"), Ledger(self.store.storage))
+        json.dumps(results, allow_nan=False)
+        return results
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def test_trials_are_ranked_by_validation_mean_over_seeds(study: Study) -> None:
+    study.trial(0, 0.40, 0.50, 0.60)
+    study.trial(1, 0.50, 0.60, 0.70)
+    study.trial(2, 0.20, 0.30, 0.41)
+    results = study.results()
+    assert [row["number"] for row in results["trials"]] == [1, 0, 2] and results["winner"] == 1
+    best = results["trials"][0]
+    assert best["val"]["mean"] == pytest.approx(0.6) and best["val"]["std"] == pytest.approx(0.1)
+    assert best["val"]["n"] == 3 and best["test"] is None
+    assert best["config"]["prompt_length"] == 4 and best["device_seconds"] == 2.0
+    assert best["tasks"]["clipart"]["mean"] == pytest.approx(0.7)
+
+
+def test_rows_say_whether_seeds_tell_them_from_the_best(study: Study) -> None:
+    study.trial(0, 0.50, 0.60, 0.70)
+    study.trial(1, 0.40, 0.501, 0.60)
+    study.trial(2, 0.60, 0.40, 0.75)
+    by_number = {row["number"]: row for row in study.results()["trials"]}
+    assert by_number[0]["separable_from_best"] is None
+    assert by_number[1]["separable_from_best"] is True
+    assert by_number[2]["separable_from_best"] is False
+    assert by_number[1]["difference_from_best"]["mean"] == pytest.approx(-0.0997, rel=1e-2)
+
+
+@pytest.mark.parametrize("state", ["running", "pruned", "failed"])
+def test_only_complete_trials_have_a_mean(study: Study, state: str) -> None:
+    study.trial(0, 0.3, 0.3)
+    epochs = [{"epoch": 1, "mean": 0.9, "values": [0.9, 0.9]}]
+    study.trial(1, 0.9, 0.9, state=state, epochs=epochs, error="diverged" if state == "failed" else None)
+    results = study.results()
+    assert [row["number"] for row in results["trials"]] == [0, 1] and results["winner"] == 0
+    other = results["trials"][1]
+    assert other["val"] is None and other["separable_from_best"] is None and other["last_epoch"] == epochs[0]
+
+
+def test_a_lost_replicate_takes_the_mean_away(study: Study) -> None:
+    study.trial(0, 0.5, 0.5)
+    study.trial(1, 0.9, 0.9)
+    study.ledger.storage.write("cells/t1-3-shot-2/record.json", b"{")
+    results = study.results()
+    assert results["winner"] == 0 and results["trials"][1]["val"] is None
+    assert results["damaged"] and results["cells"]["finished"] == 3
+
+
+def test_splits_are_averaged_before_seeds(study: Study) -> None:
+    cells = study.cells("t0", {"3-shot": [0.2, 0.4], "6-shot": [0.4, 0.8]})
+    study.store.save_trial(TrialRecord(number=0, state="complete", point=POINT, cells=cells))
+    row = study.results()["trials"][0]
+    assert row["val"]["mean"] == pytest.approx(0.45) and row["val"]["n"] == 2
+    assert row["val"]["std"] == pytest.approx(0.3 / 2**0.5)
+    assert {s: v["mean"] for s, v in row["per_split"].items()} == pytest.approx(
+        {"3-shot": 0.3, "6-shot": 0.6}
+    )
+
+
+def test_reference_rows_and_the_gain_over_zero_shot(study: Study) -> None:
+    study.trial(0, 0.5, 0.7)
+    cells = study.cells("zero", {"3-shot": [0.4, 0.5]})
+    study.store.save_baseline(
+        "zero_shot", {"state": "complete", "point": {"method": "zero_shot"}, "cells": cells}
+    )
+    study.store.save_baseline("zero_step", {"state": "running", "point": POINT, "cells": []})
+    results = study.results()
+    assert [(b["name"], b["val"] and b["val"]["mean"]) for b in results["baselines"]] == [
+        ("zero_shot", pytest.approx(0.45)), ("zero_step", None)
+    ]  # fmt: skip
+    gain = results["trials"][0]["gain"]
+    assert gain["mean"] == pytest.approx(0.15) and gain["worst_task_gain"] == pytest.approx(0.15)
+    assert gain["delta_m"] == pytest.approx(100 * (0.15 / 0.55 + 0.15 / 0.35) / 2)
+
+
+def test_test_numbers_come_only_from_looks_that_cover_all_seeds(study: Study) -> None:
+    first, second = study.trial(0, 0.5, 0.7), study.trial(1, 0.4, 0.6)
+    for key in first.keys:
+        study.ledger.commit_test(key, {"metrics": {"accuracy": 0.45}}, {})
+    study.ledger.commit_test(second.keys[0], {"metrics": {"accuracy": 0.99}}, {})
+    assert study.results()["trials"][0]["test"] is None, "no look is on record"
+    study.store.record_look(reason="end of sweep", keys=[*first.keys, *second.keys])
+    results = study.results()
+    assert results["trials"][0]["test"] == {"mean": 0.45, "std": 0.0, "n": 2, "low": 0.45, "high": 0.45}
+    assert results["trials"][1]["test"] is None
+    assert results["looks"][0]["reason"] == "end of sweep" and not results["extended_after_look"]
+    study.trial(2, 0.1, 0.1)
+    assert study.results()["extended_after_look"]
+
+
+def test_counts_and_timing_of_the_last_invocation(study: Study) -> None:
+    trial = study.trial(0, 0.5, None, state="failed")
+    study.ledger.record_failure(trial.keys[1], "diverged")
+    study.store.save_invocation(Invocation(id="1", trained=["a", "b"], timing={"training": 9.0}))
+    study.store.save_invocation(Invocation(id="2", trained=trial.keys[:1], timing={"training": 1.0}))
+    results = study.results()
+    assert results["cells"] == {"finished": 1, "failed": 1, "trained_now": 1}
+    assert results["timing"] == {"training": 1.0} and results["device_seconds"] == 2.0
+
+
+def test_a_study_without_trials_has_results(study: Study) -> None:
+    results = study.results()
+    assert results["trials"] == [] and results["winner"] is None and results["cells"]["trained_now"] == 0
+
+
+def test_an_unknown_study_is_an_input_error(study: Study) -> None:
+    with pytest.raises(InputError, match="studies there: demo"):
+        build_results(StudyStore(study.store.storage, "dmeo"), study.ledger)
+
+
+def test_settings_stand_under_their_own_names() -> None:
+    assert flat_config(POINT) == {
+        "method": "mmap",
+        "prompt_length": 4,
+        "mode": "gradient",
+        "snapshot_every": 10,
+        "lr": 0.01,
+        "probe.snapshot_every": 2,
+        "probe.recipe.lr": 0.1,
+    }
+
+
+def test_reading_results_imports_nothing_heavy(study: Study) -> None:
+    study.trial(0, 0.5, 0.7)
+    program = (
+        "import sys\nfrom orchestrator.ledger import Ledger, StudyStore\n"
+        "from orchestrator.ranking import build_results\n"
+        "build_results(StudyStore(sys.argv[1], 'demo'), Ledger(sys.argv[1]))\nprint(*sys.modules)"
+    )
+    command = [sys.executable, "-c", program, study.store.storage.root]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"torch", "ray", "mlflow", "optuna", "scipy", "pyarrow"} & set(done.stdout.split())
