@@ -136,7 +136,7 @@ def load_backbone(
     if path is not None and _is_torchscript(path):
         clip = open_clip.create_model(name, load_weights=False)
         state = torch.jit.load(path, map_location="cpu").state_dict()
-        for key in ("input_resolution", "context_length", "vocab_size"):
+        for key in ("input_resolution", "context_length", "vocab_size", "attn_mask"):
             state.pop(key, None)
         _load(lambda: clip.load_state_dict(state), spec)
     else:

@@ -177,3 +177,16 @@ def test_tokens_are_those_of_open_clip(tiny_backbone: Backbone) -> None:
 
     texts = ["a photo of a dog.", "The_Eiffel_Tower", "", "çà et là &amp; more"]
     assert torch.equal(tiny_backbone.tokenize(texts), open_clip.get_tokenizer("ViT-B-16")(texts))
+
+
+@pytest.mark.slow
+def test_a_torchscript_archive_as_openai_published_loads(tmp_path: Path) -> None:
+    import open_clip
+
+    clip = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    path, pixels = tmp_path / "weights.pt", torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        inputs = (pixels, torch.full((1, 77), 49407))
+        torch.jit.trace(clip, inputs, check_trace=False).save(path)
+        loaded = load_backbone(BackboneSpec("ViT-B-32-quickgelu", str(path)))
+        torch.testing.assert_close(loaded.clip.encode_image(pixels), clip.encode_image(pixels))
