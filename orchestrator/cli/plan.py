@@ -56,7 +56,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "cells": cells,
         "epochs": study.recipe.epochs,
         "slots": None if plan.slots is None else vars(plan.slots),
-        "labels": {split: {"train": k, "validation": v} for split, (k, v) in plan.label_budget().items()},
+        "labels": {split: {"train": k, "validation": v} for split, (k, v) in study.label_budget().items()},
         "device_hours": estimate(plan, cells),
         "storage": study.storage,
     }

@@ -46,12 +46,10 @@ def render(found: dict[str, Any], stored: Stored, study: str, *, width: int, lim
 
 def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
     settings = stored.study
-    most = settings.shots_before_validation
-    lines = [*_groups(found, stored)]
-    if most is not None:
-        held = f" + up to {min(most, 4)} validation" if settings.protocol == "search" else ""
-        shots = ", ".join(str(s.shots) for s in settings.splits if s.shots is not None)
-        lines.append(f"Labels:  {shots} training{held} images per class and task")
+    lines = _groups(found, stored)
+    if budget := settings.label_budget():
+        used = ", ".join(f"{k} training + {held} validation" for k, held in budget.values())
+        lines.append(f"Labels:  {used} images per class and task")
     lines.append(f"Records: {found['storage']}/studies/{stored.store.name}")
     lines.append(f"Runs:    {settings.tracking.resolved_uri}; open them with: orchestrator ui {study}")
     more = max(settings.search.trials + 1, 2 * settings.search.trials)

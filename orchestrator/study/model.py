@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split, from_plain, to_plain
 from mmap_model.data.dataset import DatasetSpec
+from mmap_model.data.draws import VALIDATION_SHOTS
 from mmap_model.methods import get_method
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (
@@ -239,6 +240,17 @@ class Study(Strict):
         if self.largest_shots is not None:
             return self.largest_shots
         return max((s.shots for s in self.splits if s.shots is not None), default=None)
+
+    def label_budget(self) -> dict[str, tuple[int, int]]:
+        """Labelled images per class and task by split: (training, validation); see ``mmap_model.data.draws``.
+
+        Scarce classes have fewer. Splits in per cent are left out: they take a share of each class.
+        """
+        return {
+            split.label: (split.shots, min(split.shots, VALIDATION_SHOTS) * (self.protocol == "search"))
+            for split in self.splits
+            if split.shots is not None
+        }
 
     def to_plain(self) -> dict[str, Any]:
         """Every key with its value, JSON-ready; ``Study.model_validate`` reads it back."""

@@ -82,15 +82,6 @@ class StudyPlan:
         }
         return WorkItem.of(point, **{**given, **fields})
 
-    def label_budget(self) -> dict[str, tuple[int, int]]:
-        """Labelled images per class and task that a split uses: (training, validation), by split label.
-
-        Scarce classes have fewer; percentages are taken of each class and are not listed.
-        """
-        most = self.study.shots_before_validation
-        held = min(most, 4) if most is not None and self.study.protocol == "search" else 0
-        return {s.label: (s.shots, held) for s in self.study.splits if s.shots is not None}
-
 
 def plan_study(study: Study) -> StudyPlan:
     """Check a study against its backbone, its data and this machine.

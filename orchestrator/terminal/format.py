@@ -72,9 +72,11 @@ def accuracy(mean: float | None, std: float | None = None, n: int | None = None)
 
 
 def duration(seconds: float | None) -> str:
-    """``42 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
+    """``0.2 s``, ``42 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
     if seconds is None:
         return "–"
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

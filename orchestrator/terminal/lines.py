@@ -31,7 +31,7 @@ class LineDisplay:
                 text = self._trial(event)
             if text is None:
                 return
-            line = f"[{duration(self.state.elapsed):>11}] {text}".replace(NBSP, " ")
+            line = f"[{duration(int(self.state.elapsed)):>11}] {text}".replace(NBSP, " ")
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:

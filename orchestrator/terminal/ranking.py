@@ -17,6 +17,16 @@ Results = Mapping[str, Any]
 SHOWN = 20
 WIDE = 96
 """Columns below which device time is left out."""
+TIMES = {
+    "total": "in all",
+    "start_up": "until the first cell",
+    "training": "training",
+    "evaluation": "evaluation",
+    "confirm": "test images",
+    "per_trial_overhead": "between two trials of a slot",
+}
+"""Parts of an invocation's time in the order shown; training and evaluation are sums over slots."""
+
 ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
 BASELINES = {"zero_shot": "zero-shot", "zero_step": "before the first step"}
 
@@ -127,11 +137,7 @@ def _states(results: Results) -> list[str]:
 
 def _time(results: Results) -> list[str]:
     timing = results.get("timing") or {}
-    parts = [
-        f"{name.replace('_', ' ')} {duration(seconds)}"
-        for name, seconds in timing.items()
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    ]
+    parts = [f"{words} {duration(timing[name])}" for name, words in TIMES.items() if timing.get(name)]
     return ["Time:    " + ", ".join(parts)] if parts else []
 
 

@@ -272,7 +272,7 @@ def test_work_items_of_a_plan_carry_what_decides_the_keys(file: Path) -> None:
     item = plan.work_item(point, item_id="a", trial=2, fence=7)
     assert item.splits == ({"shots": 1, "percent": None}, {"shots": 3, "percent": None})
     assert (item.seeds, item.largest_shots, item.trial, item.fence) == (({"draw": 5, "train": 5},), 3, 2, 7)
-    assert plan.label_budget() == {"1-shot": (1, 3), "3-shot": (3, 3)}
+    assert plan.study.label_budget() == {"1-shot": (1, 1), "3-shot": (3, 3)}
 
 
 def test_grid_goes_through_every_point_once(file: Path) -> None:

@@ -160,7 +160,7 @@ def results(**changes: Any) -> dict[str, Any]:
             },
         ],
         "cells": {"finished": 9, "failed": 3, "trained_now": 9},
-        "timing": {"start_up": 12.0, "training": 300.0},
+        "timing": {"start_up": 12.0, "training": 300.0, "total": 320.0, "per_trial_overhead": 0.21},
         "looks": [{}],
         "extended_after_look": False,
         **changes,
@@ -183,6 +183,7 @@ def test_ranking_is_legible_at_any_width_without_colour(width: int) -> None:
     assert "≈" in shown and "not separable from rank 1" in shown
     assert "12 345 (0.86 %)" in shown
     assert "trial 3: ValueError: loss is NaN" in shown
+    assert "in all 5 min 20 s, until the first cell 12 s, training 5 min 00 s" in " ".join(shown.split())
     assert "9 finished, 3 failed, 9 trained in this run" in shown
     assert ("device" in shown.splitlines()[2]) == (width >= 96)
 
@@ -210,7 +211,7 @@ def test_numbers_as_people_read_them() -> None:
     assert plain(share(129_744 / 149_620_737)) == "0.087 %"
     assert accuracy(0.4567, 0.0123, 3) == "45.7 ± 1.2 (3)"
     assert [duration(s) for s in (0.4, 59, 185, 7_620, 270_000, None)] == [
-        "0 s",
+        "0.4 s",
         "59 s",
         "3 min 05 s",
         "2 h 07 min",
