@@ -11,7 +11,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-_CHECKSUM = "sha256"
+_HEAD, _TAIL, _FORMAT = b'{"sha256": "', b'",\n', '"record_format": 1'
 _MAGIC = b"mmap-state-1\n"
 
 
@@ -20,27 +20,23 @@ class CorruptError(Exception):
 
 
 def encode(document: dict[str, Any]) -> bytes:
-    """JSON with its own checksum under ``sha256``. Numbers that are not finite become null."""
-    plain = finite(document)
-    plain[_CHECKSUM] = digest(_canonical(plain))
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1).encode()
+    """JSON that begins with a checksum of the bytes behind it. Numbers that are not finite become null."""
+    text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
+    body = (_FORMAT + (", " + text[1:] if document else "}")).encode()
+    return _HEAD + digest(body).encode() + _TAIL + body
 
 
 def decode(data: bytes) -> dict[str, Any]:
     """The document that ``encode`` was given.
 
     Raises:
-        CorruptError: truncated, not JSON, or changed since.
+        CorruptError: truncated, not ours, or changed since.
     """
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise CorruptError(f"not JSON ({len(data)} bytes): {error}") from error
-    if not isinstance(document, dict) or _CHECKSUM not in document:
-        raise CorruptError("no checksum")
-    claimed = document.pop(_CHECKSUM)
-    if digest(_canonical(document)) != claimed:
-        raise CorruptError("its checksum does not match its content")
+    start = len(_HEAD) + 64 + len(_TAIL)
+    if not data.startswith(_HEAD) or digest(data[start:]).encode() != data[len(_HEAD) : start - len(_TAIL)]:
+        raise CorruptError(f"its checksum does not match its {len(data)} bytes")
+    document: dict[str, Any] = json.loads(b"{" + data[start:])
+    del document["record_format"]
     return document
 
 
@@ -80,7 +76,3 @@ def finite(value: Any) -> Any:
 def now() -> str:
     """The time as UTC ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _canonical(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
