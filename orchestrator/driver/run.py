@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, Tri
 from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
-from orchestrator.tracking.tracker import NoTracker, Tracker
+from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
 
 WORKBENCH = "orchestrator.workbench:Workbench"
+
+RAY_FOLDER = "ray-"
 
 END_OF_SWEEP = "end of the sweep: the best by validation"
 
@@ -153,12 +156,16 @@ def _drive(
         todo = find(ledger)
         store.save_invocation(invocation)
         progress(_header(plan, store, todo.records))
-        outcome = Outcome()
-        if todo.anything:
-            outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
-        invocation.outcome, invocation.ended_at = outcome.state, now()
-        store.save_invocation(invocation)
-        progress({"kind": "phase", "name": "done"})
+        outcome = Outcome(state="failed")
+        try:
+            if todo.anything:
+                outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
+            else:
+                outcome = Outcome()
+        finally:
+            invocation.outcome, invocation.ended_at = outcome.state, now()
+            store.save_invocation(invocation)
+            progress({"kind": "phase", "name": "done"})
         return outcome
 
 
@@ -177,8 +184,11 @@ def _work(
 
     state = local_state(store)
     state.mkdir(parents=True, exist_ok=True)
-    tracker = _tracker(plan, store, ledger, state) if options.tracked else NoTracker()
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=state))
+    for left in state.glob(f"{RAY_FOLDER}*"):  # by a driver that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=RAY_FOLDER, dir=state))
+    gate = threading.Event()
+    tracker = _tracker(plan, store, ledger, state, gate) if options.tracked else NoTracker()
     session = Session(
         plan,
         todo,
@@ -191,6 +201,7 @@ def _work(
         interrupt,
         folder=folder,
         workbench=options.workbench,
+        started=gate,
     )
     outcome = Outcome()
     try:
@@ -200,6 +211,7 @@ def _work(
     except SessionFailed as failure:
         outcome = Outcome(state="failed", error=str(failure))
     finally:
+        gate.set()
         shutil.rmtree(folder, ignore_errors=True)
         note = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
     return replace(
@@ -235,14 +247,20 @@ def _header(plan: StudyPlan, store: StudyStore, records: Sequence[TrialRecord]) 
     }
 
 
-def _tracker(plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path) -> Tracker:
-    return Tracker(
-        plan.study.tracking.resolved_uri,
-        store.name,
-        state / "outbox",
-        tags={"dataset": plan.study.dataset.name, "backbone": plan.study.backbone.model},
-        locate=ledger.locate,
-    )
+def _tracker(
+    plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path, gate: threading.Event
+) -> Tracker:
+    """A tracker that connects once ``gate`` opens: importing MLflow would hold up the workers' start."""
+    uri = plan.study.tracking.resolved_uri
+    tags = {"dataset": plan.study.dataset.name, "backbone": plan.study.backbone.model}
+
+    def connect() -> Writer:
+        gate.wait()
+        from orchestrator.tracking.writer import MlflowWriter
+
+        return MlflowWriter(uri, store.name, {"study": store.name, **tags})
+
+    return Tracker(uri, store.name, state / "outbox", tags=tags, locate=ledger.locate, connect=connect)
 
 
 def _complete(store: StudyStore, number: int) -> TrialRecord:

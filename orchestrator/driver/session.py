@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.driver import cancelling
 from orchestrator.driver.baselines import Baselines
 from orchestrator.driver.confirmation import Confirmation, unscored
+from orchestrator.driver.timing import Timing
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Progress, Trials, epochs_of
 from orchestrator.interrupt import Interrupt
@@ -55,6 +56,7 @@ class Session:
         interrupt: ends the session when the user wants it.
         folder: local, for what Ray writes.
         workbench: factory of what the workers run.
+        started: set once a worker is at work.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Session:
         *,
         folder: Path,
         workbench: str,
+        started: threading.Event,
     ) -> None:
         self._plan, self._todo, self._store, self._ledger = plan, todo, store, ledger
         self._tracker, self._progress, self._invocation = tracker, progress, invocation
         self._lease, self._interrupt, self._folder = lease, interrupt, folder
         self._workbench = workbench
+        self._started = started
         self._clock = Timing()
         self._states = SlotStates()
         self._pool: Any = None
@@ -83,6 +87,8 @@ class Session:
         self._slot_count = 1
         self._cursor = 0
         self._fault: Exception | None = None
+        self._leaving = False
+        self._owns_ray = False
         self._reader_stop = threading.Event()
         self._news = threading.Condition()
         self._item_slot: dict[str, str] = {}
@@ -116,17 +122,16 @@ class Session:
             Stopped: the user interrupted; everything is recorded, the same command goes on.
             SessionFailed: no slot is left, or another driver took over.
         """
-        started_ray = False
         reader: threading.Thread | None = None
         try:
-            started_ray = self._start()
+            self._start()
             reader = threading.Thread(target=self._read, name="pool-events", daemon=True)
             reader.start()
             self._search()
             self._confirm()
         finally:
             self._progress({"kind": "phase", "name": "stopping"})
-            self._take_down(reader, started_ray)
+            self._take_down(reader)
             self._invocation.timing.update(self._clock.timing())
 
     # The pool as trials see it: orchestrator.driver.trials.Queue
@@ -140,7 +145,7 @@ class Session:
     def forget(self, item_id: str) -> None:
         self._pool.forget.remote(item_id)
 
-    def _start(self) -> bool:
+    def _start(self) -> None:
         from orchestrator.slots import environment
 
         environment.prepare()
@@ -151,7 +156,7 @@ class Session:
 
         slots = self._plan.study.slots
         layout = self._plan.slots
-        started = start_ray(
+        self._owns_ray = start_ray(
             slots=layout.count if layout else 1,
             cpus=layout.cpus if layout else slots.cpus,
             gpus=layout.gpus if layout else 0.0,
@@ -176,7 +181,6 @@ class Session:
         )
         self._slots.start(self._pool, self._on_slot)
         self._progress({"kind": "sweep", "slots": layout.count})
-        return started
 
     def _settings(self, layout: SlotLayout) -> SlotSettings:
         any_item = self._plan.work_item(self._plan.study.point, item_id="")
@@ -254,9 +258,10 @@ class Session:
         for name, error in self._confirmation.errors.items():
             self._progress({"kind": "note", "text": f"Test images of {name}: {error}"})
 
-    def _take_down(self, reader: threading.Thread | None, started_ray: bool) -> None:
+    def _take_down(self, reader: threading.Thread | None) -> None:
         import ray
 
+        self._leaving = True
         self.trials.stop()
         with contextlib.suppress(Exception):
             self._ask("stop")
@@ -266,7 +271,7 @@ class Session:
         if reader is not None:
             reader.join(2 * POLL_S)
         self.trials.close()
-        if started_ray:
+        if self._owns_ray:
             ray.shutdown()
         elif self._pool is not None:
             ray.kill(self._pool)
@@ -335,6 +340,8 @@ class Session:
             if event["kind"] == "slot":
                 self._on_slot(event)
                 return
+            if event["kind"] in ("cells", "probe"):
+                self._started.set()
             self._follow_slot(event)
             self.trials.take(event)
             self._baselines.take(event)
@@ -347,9 +354,9 @@ class Session:
     def _on_slot(self, event: Event) -> None:
         self._states.take(event)
         state = {"up": "idle", "down": "restarting", "stopped": "stopped"}.get(event["state"])
-        if state is not None:
+        if state is not None and not self._leaving:
             self._progress({"kind": "slot", "slot": event["slot"], "state": state})
-        if event["state"] == "stopped" and not self._interrupt.requested.is_set():
+        if event["state"] == "stopped" and not self._leaving:
             text = f"Slot {event['slot']} stopped: {event.get('error')}"
             self._progress({"kind": "note", "text": text})
         with self._news:
@@ -374,51 +381,6 @@ class Session:
             for number in cancelling.requested(self._store):
                 self.trials.cancel(number)
                 cancelling.clear(self._store, number)
-
-
-class Timing:
-    """Where an invocation's time went, from the events as they come."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self.first_up: float | None = None
-        self._first_work: float | None = None
-        self._free_since: dict[str, float] = {}
-        self._gaps: list[float] = [0.0, 0.0]
-        self._slots: dict[str, str] = {}
-        self._seconds = {"training": 0.0, "evaluation": 0.0}
-        self.confirm = 0.0
-
-    def take(self, event: Event) -> None:
-        now = time.monotonic()
-        kind, item_id = event["kind"], event.get("item_id", "")
-        if kind == "slot":
-            if event["state"] == "up":
-                self.first_up = self.first_up or now
-        elif kind == "leased":
-            self._slots[item_id] = event["slot"]
-            freed = self._free_since.pop(event["slot"], None)
-            if freed is not None and item_id.startswith("trial-"):
-                self._gaps[0] += now - freed
-                self._gaps[1] += 1
-        elif kind in ("cells", "probe"):
-            self._first_work = self._first_work or now
-        elif kind == "epoch":
-            for report in event.get("cells", {}).values():
-                seconds = report.get("seconds") or {}
-                self._seconds["training"] += seconds.get("train", 0.0)
-                self._seconds["evaluation"] += seconds.get("evaluate", 0.0)
-        elif kind == "done" and item_id in self._slots:
-            self._free_since[self._slots.pop(item_id)] = now
-
-    def timing(self) -> dict[str, float]:
-        """Seconds, among them ``start_up`` to the first cell and ``per_trial_overhead`` between two trials."""
-        found = {**self._seconds, "total": time.monotonic() - self._began, "confirm": self.confirm}
-        if self._first_work is not None:
-            found["start_up"] = self._first_work - self._began
-        if self._gaps[1]:
-            found["per_trial_overhead"] = self._gaps[0] / self._gaps[1]
-        return {name: round(value, 3) for name, value in found.items()}
 
 
 def _import_train() -> None:

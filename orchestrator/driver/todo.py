@@ -1,4 +1,4 @@
-"""What the records of a study leave to be done. Reads, decides nothing else; imports neither Ray nor Optuna."""
+"""What the records of a study leave to be done. Reads only; imports neither Ray nor Optuna."""
 
 from __future__ import annotations
 

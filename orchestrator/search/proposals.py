@@ -44,8 +44,8 @@ class Proposals:
     """The search of one study.
 
     The sampler of trial i is seeded from (``seed``, i) and sees only what was told about trials, so a search
-    rebuilt from records goes on as if it had never stopped. A point equal to an earlier one is never proposed:
-    another is drawn instead.
+    rebuilt from records goes on as if it had never stopped. A point equal to an earlier one is never
+    proposed: another is drawn instead.
 
     Args:
         suggest: draws a point with an Optuna trial, define-by-run.

@@ -16,8 +16,8 @@ EPOCH, OBJECTIVE = "epoch", "mean"
 """Keys of what a thin trial reports."""
 
 EARLIEST = 0.6
-"""Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up epoch,
-earlier ranks are noise."""
+"""Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up
+epoch, earlier ranks are noise."""
 
 
 def make_scheduler(kind: Literal["asha", "none"], *, epochs: int, reduction_factor: int) -> TrialScheduler:

@@ -1,7 +1,8 @@
 """A workbench whose engine only pretends to train: everything else, records and resuming above all, is real.
 
-Workers import it as ``stand_in:make``. What it does is steered by environment variables, because it runs in other
-processes: ``STAND_IN_EPOCH_S`` seconds per epoch, ``STAND_IN_LOG`` a file that gets a line per epoch and cell.
+Workers import it as ``stand_in:make``. What it does is steered by environment variables, because it runs in
+other processes: ``STAND_IN_EPOCH_S`` seconds per epoch, ``STAND_IN_LOG`` a file that gets a line per epoch and
+cell.
 """
 
 from __future__ import annotations

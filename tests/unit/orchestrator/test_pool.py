@@ -254,7 +254,7 @@ def test_every_change_is_notified(clock: Clock) -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever the order of submissions, leases, deaths and ends: nothing is lost, nothing runs twice at once."""
+    """Whatever the order of submissions, leases, deaths and ends: nothing is lost or runs twice at once."""
 
     def __init__(self) -> None:
         super().__init__()

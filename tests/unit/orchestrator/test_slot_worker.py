@@ -56,7 +56,7 @@ class Connection:
             elif method == "wish":
                 answer = self.pool.wish(*arguments[:3])
             else:
-                call = dict(final=arguments[3]) if method == "bye" and len(arguments) > 3 else {}
+                call = {"final": arguments[3]} if method == "bye" and len(arguments) > 3 else {}
                 answer = getattr(self.pool, method)(*arguments[: 3 if call else None], **call)
             for _, event in self.pool.events(len(self.told)):
                 self.told.append(event)

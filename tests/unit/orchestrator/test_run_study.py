@@ -1,0 +1,145 @@
+"""What happens around Ray: nothing to do, refusals, and what a session would be asked to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmap_model.errors import InputError
+from orchestrator.driver import Outcome, confirm_study, run_study
+from orchestrator.driver import session as session_module
+from orchestrator.driver.todo import Todo
+from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.study import StudyPlan, load_plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> StudyPlan:
+    return load_plan("demo", overrides(tmp_path))
+
+
+def overrides(folder: Path, trials: int = 2) -> list[str]:
+    return [f"storage={folder / 'runs'}", "name=unit", f"search.trials={trials}"]
+
+
+def finish(plan: StudyPlan) -> StudyStore:
+    """Records of a finished study, as a driver leaves them."""
+    store, ledger = StudyStore(plan.study.storage, "unit"), Ledger(plan.study.storage)
+    store.save_study(plan.study.to_plain())
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name in ("0", "1", "zero_shot", "zero_step"):
+        rows[name] = [
+            {"key": f"{name}-{i}", "split": "6-shot", "seed": str(i), "parameters": 1} for i in "12"
+        ]
+        for cell in rows[name]:
+            ledger.commit(cell["key"], {"metrics": {"accuracy": 0.5}}, {})
+            ledger.commit_test(cell["key"], {"metrics": {"accuracy": 0.5}}, {})
+    for number in (0, 1):
+        record = TrialRecord(number=number, state="complete", value=0.5, cells=rows[str(number)])
+        store.save_trial(record)
+    for name in ("zero_shot", "zero_step"):
+        store.save_baseline(name, {"state": "complete", "cells": rows[name]})
+    return store
+
+
+def test_a_finished_study_runs_again_in_no_time_without_importing_ray_torch_or_mlflow(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    store = finish(plan)
+    code = (
+        "import sys\n"
+        "from orchestrator.driver import run_study\n"
+        "from orchestrator.study import load_plan\n"
+        f"print(run_study(load_plan('demo', {overrides(tmp_path)!r})).state)\n"
+        "print(sorted({'ray', 'torch', 'mlflow'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[:2] == ["complete", "[]"]
+    (invocation,) = store.load_invocations()
+    assert (invocation.outcome, invocation.trained) == ("complete", [])
+
+
+def test_a_study_that_changed_is_refused(plan: StudyPlan, tmp_path: Path) -> None:
+    finish(plan)
+    changed = load_plan("demo", [*overrides(tmp_path), "search.seed=99"])
+    with pytest.raises(InputError, match=r"search\.seed"):
+        run_study(changed)
+
+
+def test_a_second_driver_is_refused_and_told_who_drives(plan: StudyPlan) -> None:
+    store = finish(plan)
+    with store.driver_lease(invocation="the-first") as lease:
+        lease.take()  # type: ignore[attr-defined]
+        with pytest.raises(InputError, match="the-first"):
+            run_study(plan)
+
+
+def test_confirming_what_is_not_complete_is_refused(plan: StudyPlan) -> None:
+    with pytest.raises(InputError, match="no study"):
+        confirm_study(plan)
+    finish(plan)
+    with pytest.raises(InputError, match="trial 7 is unknown"):
+        confirm_study(plan, numbers=[7])
+    assert confirm_study(plan, numbers=[1]) == Outcome(), "it was scored already"
+
+
+class Asked(Exception):
+    """Ends a session before it starts, with what it was to do."""
+
+    def __init__(self, todo: Todo) -> None:
+        self.todo = todo
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(plan: StudyPlan, todo: Todo, *_: Any, **__: Any) -> None:
+        raise Asked(todo)
+
+    monkeypatch.setattr(session_module, "Session", refuse)
+
+
+def todo_of(plan: StudyPlan, **options: Any) -> Todo:
+    with pytest.raises(Asked) as caught:
+        run_study(plan, **options)
+    return caught.value.todo
+
+
+def test_a_new_study_has_everything_to_do(plan: StudyPlan, asked: None) -> None:
+    todo = todo_of(plan)
+    assert (todo.new, todo.baselines, todo.again) == (2, ("zero_shot", "zero_step"), frozenset())
+
+
+def test_only_what_is_missing_is_done(plan: StudyPlan, tmp_path: Path, asked: None) -> None:
+    finish(plan)
+    (tmp_path / "runs/cells/zero_shot-1/record.json").unlink()
+    (tmp_path / "runs/cells/1-2/record.json").write_text("torn")
+    (tmp_path / "runs/cells/0-1/test.json").unlink()
+    todo = todo_of(plan)
+    assert (todo.new, todo.baselines, todo.again) == (0, ("zero_shot",), frozenset({1}))
+    assert 0 in [name for name, _ in todo.confirm]
+
+
+def test_a_raised_budget_leaves_the_rest_to_do(plan: StudyPlan, tmp_path: Path, asked: None) -> None:
+    finish(plan)
+    todo = todo_of(load_plan("demo", overrides(tmp_path, trials=5)))
+    assert (todo.new, todo.baselines, todo.again, todo.confirm) == (3, (), frozenset(), ())
+
+
+def test_failed_trials_are_work_only_if_wanted(plan: StudyPlan, asked: None) -> None:
+    store = finish(plan)
+    store.save_trial(TrialRecord(number=1, state="failed"))
+    assert run_study(plan).state == "complete"
+    assert todo_of(plan, retry_failed=True).again == {1}
+
+
+def test_a_session_that_breaks_leaves_its_invocation_failed_and_the_study_free(
+    plan: StudyPlan, asked: None
+) -> None:
+    todo_of(plan)
+    store = StudyStore(plan.study.storage, "unit")
+    assert store.load_invocations()[-1].outcome == "failed"
+    todo_of(plan)

@@ -1,0 +1,295 @@
+"""Which trial comes next and what is recorded of it, with a pool that only remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.driver import cancelling
+from orchestrator.driver.todo import find_todo
+from orchestrator.driver.trials import Trials
+from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.search.proposals import Proposals
+from orchestrator.study import StudyPlan, load_plan
+from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work import Event, WorkItem
+
+KEYS = ("k1", "k2", "k3")
+
+
+class Queue:
+    """Remembers."""
+
+    def __init__(self) -> None:
+        self.submitted: dict[str, tuple[WorkItem, list[str]]] = {}
+        self.cancelled: list[str] = []
+        self.forgotten: list[str] = []
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+        self.submitted.setdefault(item.item_id, (item, list(needs)))
+
+    def cancel(self, item_id: str) -> None:
+        self.cancelled.append(item_id)
+
+    def forget(self, item_id: str) -> None:
+        self.forgotten.append(item_id)
+
+
+class Harness:
+    """The trials of one invocation and everything around them."""
+
+    def __init__(self, plan: StudyPlan, **options: Any) -> None:
+        self.plan = plan
+        self.store = StudyStore(plan.study.storage, plan.study.name)
+        self.queue = Queue()
+        self.shown: list[Event] = []
+        self.invocation = Invocation(fence=1)
+        self.trials = Trials(
+            plan,
+            Proposals(plan.space.suggest, seed=1, first=plan.first),
+            self.store,
+            self.queue,
+            NoTracker(),
+            self.shown.append,
+            self.invocation,
+            slots=lambda: 2,
+            **options,
+        )
+
+    def recall(self, **options: Any) -> Harness:
+        todo = find_todo(
+            self.plan,
+            self.store,
+            Ledger(self.store.storage),
+            reason="",
+            retry_failed=options.get("retry_failed", False),
+        )
+        self.trials.recall(todo.records, todo.again)
+        return self
+
+    def take(self, number: int, kind: str, **fields: Any) -> None:
+        self.trials.take({"item_id": f"trial-{number}", "kind": kind, **fields})
+
+    def cells(self, number: int, status: str = "new") -> None:
+        cells = [
+            {
+                "key": f"{k}-{number}",
+                "split": "6-shot",
+                "seed": str(i),
+                "partition": None,
+                "parameters": 10,
+                "status": status,
+            }
+            for i, k in enumerate(KEYS)
+        ]
+        self.take(number, "cells", cells=cells)
+
+    def epochs(self, number: int, means: Sequence[float]) -> None:
+        for epoch, mean in enumerate(means, 1):
+            self.take(number, "epoch", epoch=epoch, mean=mean, values=[mean] * 3, cells={})
+
+    def done(self, number: int, state: str = "complete", error: str | None = None) -> None:
+        self.take(number, "done", state=state, error=error, seconds={"total": 2.0})
+
+    def commit(self, number: int) -> None:
+        for key in KEYS:
+            Ledger(self.store.storage).commit(f"{key}-{number}", {"metrics": {}}, {})
+
+    def complete(self, number: int, mean: float = 0.5) -> None:
+        self.cells(number)
+        self.epochs(number, [mean - 0.1, mean])
+        self.commit(number)
+        self.done(number)
+        self.trials.ended(number, "complete", {1: mean - 0.1, 2: mean})
+
+    def record(self, number: int) -> Any:
+        return self.store.load_trial(number)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., Harness]:
+    def make(trials: int = 4, **options: Any) -> Harness:
+        overrides = [f"storage={tmp_path / 'runs'}", f"search.trials={trials}", "name=unit"]
+        return Harness(load_plan("demo", overrides), **options)
+
+    return make
+
+
+def test_a_launched_trial_is_recorded_before_its_work_is_queued(start: Any) -> None:
+    harness = start()
+    config = harness.trials.launch()
+    assert config == {"number": 0, "item": "trial-0", "epochs": 5}
+    record = harness.record(0)
+    assert (record.state, record.attempts, record.fence) == ("running", 1, 1)
+    assert record.params == harness.plan.first[0]
+    item, _ = harness.queue.submitted["trial-0"]
+    assert item.trial == 0 and item.point == record.point
+
+
+def test_trials_with_equal_probes_wait_for_one_and_the_same(start: Any) -> None:
+    harness = start()
+    for _ in range(3):
+        harness.trials.launch()
+    needs = {tuple(needs) for name, (_, needs) in harness.queue.submitted.items() if name.startswith("trial")}
+    probes = [name for name in harness.queue.submitted if name.startswith("probe")]
+    assert needs == {(probes[0],)} and len(probes) == 1
+    assert harness.queue.submitted[probes[0]][0].purpose == "probe"
+
+
+def test_work_queued_ahead_is_handed_out_first_and_only_once(start: Any) -> None:
+    harness = start(trials=3)
+    harness.trials.launch_ahead(2)
+    assert [name for name in harness.queue.submitted if "trial" in name] == ["trial-0", "trial-1"]
+    numbers = [harness.trials.launch()["number"] for _ in range(3)]
+    assert numbers == [0, 1, 2]
+    assert harness.trials.exhausted and harness.trials.launch() is None
+
+
+def test_a_complete_trial_keeps_cells_epochs_value_and_device_seconds(start: Any) -> None:
+    harness = start()
+    harness.trials.launch()
+    harness.complete(0, 0.7)
+    record = harness.record(0)
+    assert (record.state, record.value, record.parameters, record.device_seconds) == (
+        "complete",
+        0.7,
+        10,
+        2.0,
+    )
+    assert [e["mean"] for e in record.epochs] == pytest.approx([0.6, 0.7])
+    assert record.share == 10 / harness.plan.backbone_parameters
+    assert harness.queue.forgotten == ["trial-0"]
+
+
+def test_epochs_told_again_after_a_resume_are_recorded_once(start: Any) -> None:
+    harness = start()
+    harness.trials.launch()
+    harness.epochs(0, [0.1, 0.2])
+    harness.epochs(0, [0.1, 0.2, 0.3])
+    harness.trials.flush()
+    assert [e["epoch"] for e in harness.record(0).epochs] == [1, 2, 3]
+
+
+def test_a_trial_stopped_by_the_scheduler_is_pruned_and_one_by_the_user_says_so(start: Any) -> None:
+    harness = start()
+    for number, reason in ((0, "pruned"), (1, "cancelled")):
+        harness.trials.launch()
+        harness.epochs(number, [0.1])
+        harness.trials.stop_early(f"trial-{number}", reason)
+        harness.done(number, "cancelled")
+        assert harness.record(number).state == "pruned"
+    assert harness.queue.cancelled == ["trial-0", "trial-1"]
+    assert harness.record(0).attributes["stopped_by"] == "scheduler"
+    assert harness.record(1).attributes["stopped_by"] == "user"
+    assert harness.shown[-1]["state"] == "cancelled"
+
+
+def test_failed_trials_keep_their_error_and_run_again_only_if_wanted(start: Any) -> None:
+    first = start(trials=2)
+    first.trials.launch()
+    first.done(0, "failed", "ValueError: broken")
+    assert first.record(0).error == "ValueError: broken" and first.trials.failed == [0]
+    assert start(trials=2).recall().trials.launch()["number"] == 1
+    again = start(trials=2, retry_failed=True).recall(retry_failed=True)
+    assert again.trials.launch()["number"] == 0
+    assert again.queue.submitted["trial-0"][0].retry_failed
+    assert again.record(0).error is None
+
+
+def test_lost_trials_always_run_again(start: Any) -> None:
+    first = start(trials=2)
+    first.trials.launch()
+    first.done(0, "lost", "3 workers died")
+    assert first.record(0).state == "running" and first.trials.lost == [0]
+    again = start(trials=2).recall()
+    assert [again.trials.launch()["number"] for _ in range(2)] == [0, 1]
+
+
+def test_an_objective_that_is_no_number_makes_a_failure(start: Any) -> None:
+    harness = start()
+    harness.trials.launch()
+    harness.epochs(0, [float("nan")])
+    harness.done(0)
+    assert harness.record(0).state == "failed"
+
+
+def test_stopping_leaves_running_trials_to_be_taken_up_with_the_same_parameters(start: Any) -> None:
+    first = start()
+    first.trials.launch()
+    first.trials.launch()
+    first.complete(0)
+    first.epochs(1, [0.1])
+    first.trials.stop()
+    first.trials.stop_early("trial-1")
+    assert first.trials.exhausted and first.trials.launch() is None
+    first.take(1, "stopped", seconds={"total": 1.0})
+    first.trials.close()
+    params = first.record(1).params
+    again = start().recall()
+    assert again.trials.launch()["number"] == 1
+    record = again.record(1)
+    assert (record.state, record.params, record.attempts) == ("running", params, 2)
+    assert len(record.epochs) == 1 and record.device_seconds == 1.0
+
+
+def test_an_interrupted_search_proposes_what_an_uninterrupted_one_would(start: Any, tmp_path: Path) -> None:
+    whole = start(trials=8)
+    for number in range(8):
+        whole.trials.launch()
+        whole.complete(number, 0.1 * number)
+    expected = [whole.record(number).params for number in range(8)]
+    for file in (tmp_path / "runs").rglob("trials/*.json"):
+        file.unlink()
+    for begin, end in ((0, 3), (3, 6), (6, 8)):
+        part = start(trials=8).recall()
+        for number in range(begin, end):
+            assert part.trials.launch()["number"] == number
+            part.complete(number, 0.1 * number)
+    assert [part.record(number).params for number in range(8)] == expected
+
+
+def test_a_complete_trial_that_lost_a_cell_runs_again(start: Any, tmp_path: Path) -> None:
+    first = start(trials=1)
+    first.trials.launch()
+    first.complete(0)
+    assert start(trials=1).recall().trials.exhausted
+    (tmp_path / "runs/cells/k2-0/record.json").write_text("{ torn")
+    assert start(trials=1).recall().trials.launch()["number"] == 0
+
+
+def test_raising_the_budget_goes_on_with_the_next_number(start: Any) -> None:
+    first = start(trials=1)
+    first.trials.launch()
+    first.complete(0)
+    more = start(trials=2).recall()
+    assert more.trials.launch()["number"] == 1
+
+
+def test_what_was_trained_and_what_was_found_is_told_apart(start: Any) -> None:
+    harness = start()
+    harness.trials.launch()
+    harness.cells(0, "finished")
+    harness.trials.launch()
+    harness.cells(1)
+    harness.take(1, "cell_finished", key="k1-1")
+    assert harness.invocation.reused == [f"{key}-0" for key in KEYS]
+    assert harness.invocation.trained == ["k1-1"]
+
+
+def test_only_a_running_trial_can_be_cancelled_from_outside(start: Any) -> None:
+    harness = start()
+    harness.trials.launch()
+    cancelling.request_cancel(harness.store, 0)
+    assert cancelling.requested(harness.store) == [0]
+    assert harness.trials.cancel(0) and harness.queue.cancelled == ["trial-0"]
+    cancelling.clear(harness.store, 0)
+    assert cancelling.requested(harness.store) == []
+    harness.done(0, "cancelled")
+    with pytest.raises(ValueError, match="trial 0 is pruned"):
+        cancelling.request_cancel(harness.store, 0)
+    with pytest.raises(ValueError, match="no trial 7"):
+        cancelling.request_cancel(harness.store, 7)
+    assert not harness.trials.cancel(7)
