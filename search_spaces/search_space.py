@@ -131,6 +131,13 @@ class SearchSpace:
         names = list(dict.fromkeys(n for _, found_names in found for n in found_names))
         return Size(min(len(found), ENUMERATED), tuple(names), exact=len(found) <= ENUMERATED)
 
+    def choices(self, key: str) -> list[Any]:
+        """Every value that a dotted key of the point can have; of a continuous one the middle."""
+        section, _, name = key.partition(".")
+        spaces = [s for s in self.spaces if key in s.writes()]
+        drafts = islice(walk(lambda t: self._alone(t, spaces)), ENUMERATED)
+        return list(dict.fromkeys(draft[section][name] for draft, _ in drafts))
+
     def parameters(self, point: Point) -> tuple[int, int]:
         """Exact trained parameters of one replicate, at the fewest and the most groups that can come out."""
         return self._counts(point, group_range(point.grouping, self.limits.tasks))

@@ -90,6 +90,20 @@ def draw(
     return Draw(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
 
 
+def training_size(
+    images_per_class: Sequence[int],
+    split: Split,
+    *,
+    protocol: Literal["search", "paper"] = "search",
+    largest_shots: int | None = None,
+) -> int:
+    """How many training images a draw from classes of these sizes has; the seed does not matter."""
+    sizes = (
+        (n, split.shots if split.shots is not None else _share(split.percent, n)) for n in images_per_class
+    )
+    return sum(len(_cut(np.arange(n), shots, largest_shots, protocol)[0]) for n, shots in sizes)
+
+
 def _cut(
     ordered: Indices, shots: int, largest_shots: int | None, protocol: str
 ) -> tuple[Indices, Indices, Indices]:

@@ -12,6 +12,7 @@ from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_spec import counted_parameters, fingerprint_of
 from mmap_model.configuration import Grouping, Point, to_plain
 from mmap_model.data import DatasetSummary, dataset_summary
+from mmap_model.data.draws import training_size
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
@@ -101,6 +102,7 @@ def plan_study(study: Study) -> StudyPlan:
         tasks=tasks,
         max_params=study.search.max_params,
     )
+    _check_snapshots(study, data, space)
     size = space.size()
     if study.search.sampler == "grid" and size.continuous:
         next(space.points())
@@ -148,6 +150,30 @@ def _check_images(study: Study, data: DatasetSummary) -> None:
                 where="splits" if study.largest_shots is None else "largest_shots",
                 fix=f"use fewer than {max(counts)} shots",
             )
+
+
+def _check_snapshots(study: Study, data: DatasetSummary, space: SearchSpace) -> None:
+    """Every interval that may be averaged over must meet a step of the probe, after its warm-up."""
+    grouping = study.grouping
+    if grouping is None or grouping.mode != "gradient":
+        return
+    recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
+    for split in study.splits:
+        largest = max(
+            training_size(counts, split, protocol=study.protocol, largest_shots=study.shots_before_validation)
+            for counts in data.images_per_class
+        )
+        per_epoch = largest // min(recipe.batch_size, largest)
+        warm, last = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch
+        for every in space.choices("grouping.snapshot_every"):
+            if last // every <= warm // every:
+                raise StudyError(
+                    f"the probe takes no snapshot every {every} steps: at {split.label} its {recipe.epochs} "
+                    f"epochs have {last} steps, the first {warm} of them warm-up",
+                    where="grouping.snapshot_every",
+                    fix=f"use a multiple of {grouping.probe.snapshot_every} up to {last - warm}, "
+                    "or more grouping.probe.recipe.epochs",
+                )
 
 
 def _check_probe(grouping: Grouping | None, architecture: Architecture) -> None:

@@ -73,9 +73,9 @@ class LineDisplay:
             return f"trial {trial.number} starts: {shown}, {integer(trial.parameters)} parameters"
         if trial.state in ENDED:
             result = f" at {accuracy(trial.mean)} %" if trial.mean is not None else ""
-            reason = f": {trial.error}" if trial.error else ""
+            reason = f": {trial.error.splitlines()[0]}" if trial.error else ""
             progress = f"{self.state.count(*ENDED)} of {self.state.target}"
             left = self.state.remaining
-            eta = f", about {duration(left)} left" if left else ""
+            eta = f", about {duration(left)} left" if left and left >= 1 else ""
             return f"trial {trial.number} {trial.state}{result}{reason} ({progress}{eta})"
         return None

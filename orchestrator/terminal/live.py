@@ -75,7 +75,7 @@ def _title(state: SweepState) -> RenderableType:
     line.add_column(ratio=1)
     line.add_column(justify="right")
     left = duration(state.remaining)
-    times = f"{duration(int(state.elapsed))} elapsed" + (f" · about {left} left" if left != "–" else "")
+    times = f"{duration(int(state.elapsed))} elapsed" + (f" · about {left} left" if state.remaining else "")
     line.add_row(
         Text.assemble((state.study, "bold"), f"  {PHASES.get(state.phase, state.phase)}"), Text(times, "dim")
     )

@@ -125,6 +125,11 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         ("recipe.epochs=1", "recipe.warmup_epochs", ["1", "recipe.epochs=1"]),
         ("recipe.warmup_epochs=7", "recipe.warmup_epochs", ["7", "0 to 4", "recipe.epochs=5"]),
         ("grouping.snapshot_every=5", "grouping.snapshot_every", ["5", "probe.snapshot_every=2"]),
+        (
+            "splits=[{shots: 1}]\x00grouping.probe.recipe.epochs=2",
+            "grouping.snapshot_every",
+            ["every 10 steps", "1-shot", "8 steps", "probe.recipe.epochs"],
+        ),
         ("grouping.groups=3", "grouping.groups", ["4 tasks", "3 groups", "1 to 2"]),
         ("grouping={mode: fixed, partition: [[0, 1], [2]]}", "grouping.partition", ["4 tasks", "0 to 3"]),
         ("grouping.probe.source_cols=64", "grouping.probe.source_cols", ["64", "32", "96", "128"]),
