@@ -44,7 +44,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     if not store.exists():
         known = ", ".join(store.storage.names("studies")) or "none"
         raise InputError(
-            f"there is no study {store.name!r} in {store.storage.root}",
+            f"there is no study {store.name!r} in {store.storage.locate('')}",
             where="study",
             fix=f"check --storage and the name; studies there: {known}",
         )
@@ -62,7 +62,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     last = invocations[-1] if invocations else Invocation()
     return {
         "study": store.name,
-        "storage": store.storage.root,
+        "storage": store.storage.locate(""),
         "winner": None if best is None else best.trial.number,
         "trials": [row.to_dict(best, reference) for row in rows],
         "baselines": [

@@ -66,8 +66,9 @@ class Workbench:
             emit: takes events, plain dictionaries with ``item_id`` and ``kind``:
 
                 ``cells``: ``cells``, one per cell, splits first: ``{key, split, seed, partition, parameters,
-                grouping, status, epoch, origin}``; ``status`` is ``new``, ``resumed``, ``finished`` or
-                ``failed``, ``origin`` the ``{study, trial, invocation}`` that finished it.
+                grouping, status, epoch, origin, dataset, backbone}``; ``status`` is ``new``, ``resumed``,
+                ``finished`` or ``failed``, ``origin`` the ``{study, trial, invocation}`` that finished it,
+                ``dataset`` the manifest and ``backbone`` the fingerprint.
                 ``probe``, ``probe_finished``: as ``cells`` and ``cell_finished``, of the cells that measure
                 the grouping.
                 ``epoch``: ``epoch``, ``values`` (accuracy per cell), ``mean`` (the objective), ``cells`` (the
@@ -376,6 +377,8 @@ class _Job:
             "status": status,
             "epoch": epoch,
             "origin": origin,
+            "dataset": cell.dataset,
+            "backbone": cell.backbone,
         }
 
     def _emit(self, kind: str, **fields: Any) -> None:

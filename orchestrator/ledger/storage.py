@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Storage(ABC):
     """Files below one root.
 
     Attributes:
-        root: the location as the user would write it again: an absolute path, or a URI.
+        root: the location as it opens again: an absolute path, or a URI with whatever it was given.
         exclusive: ``create`` is decided by the file system. Where it is False two simultaneous callers of
             ``create`` may both be told True; what is built on it must settle who was last.
     """
@@ -63,8 +64,9 @@ class Storage(ABC):
         """Paths, relative to ``folder``, of all files at any depth below it, by listings alone."""
 
     def locate(self, path: str) -> str:
-        """The absolute path or URI of ``path``, for people and for links."""
-        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+        """The absolute path or URI of ``path``, for people and for links: no credentials, no options."""
+        shown = re.sub(r"//[^/@]*@", "//", self.root.partition("?")[0]).rstrip("/")
+        return f"{shown}/{path}" if path else shown
 
 
 def open_storage(root: str | os.PathLike[str] | Storage) -> Storage:
@@ -98,7 +100,7 @@ def check_writable(root: str | os.PathLike[str] | Storage, where: str = "storage
         storage.delete(probe)
     except OSError as error:
         raise StorageError(
-            f"cannot write to {storage.root}: {error}",
+            f"cannot write to {storage.locate('')}: {error}",
             where=where,
             fix="give a folder or bucket this user may write, e.g. storage=./runs",
         ) from error

@@ -35,7 +35,7 @@ class Tracker:
         uri: tracking URI.
         study: name of the study, which is the name of the experiment.
         outbox: local folder for what is not delivered yet; an earlier process's news are delivered first.
-        tags: of every run: backbone fingerprint, dataset manifest, …
+        tags: of every run, e.g. the names of dataset and backbone.
         locate: path or URI of a cell in the ledger.
         connect: makes the writer, on the writer's thread; replaced in tests.
     """
@@ -193,6 +193,8 @@ class Tracker:
                         "split": cell["split"],
                         "seed": cell["seed"],
                         "partition": cell.get("partition"),
+                        "dataset_manifest": cell.get("dataset"),
+                        "backbone_fingerprint": cell.get("backbone"),
                         "ledger": None if self._locate is None else self._locate(cell["key"]),
                         "reused_from": _origin(origin) if is_reused else None,
                     },

@@ -224,6 +224,11 @@ def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path, taken:
     assert caught.value.fix is not None and "storage=" in caught.value.fix
 
 
+def test_places_are_named_without_credentials() -> None:
+    storage = open_storage("fsspec+memory://key:secret@bucket/runs")
+    assert storage.locate("cells/a") == "fsspec+memory://bucket/runs/cells/a"
+
+
 def test_an_unknown_scheme_is_an_input_error() -> None:
     with pytest.raises(StorageError, match="s3://bucket"):
         open_storage("ftp-ish://bucket/runs")

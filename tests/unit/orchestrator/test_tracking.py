@@ -86,6 +86,8 @@ def cells(**changes: Any) -> dict[str, Any]:
             "status": "new",
             "epoch": 0,
             "origin": None,
+            "dataset": "d" * 32,
+            "backbone": "b" * 32,
             **changes,
         }
         for seed in (1, 2)
@@ -118,7 +120,7 @@ def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: S
     child = server.of("trial/3/cell/k2", "start")[0]
     assert (child["parent"], child["name"]) == ("trial/3", "seed 2 · 3-shot")
     assert child["tags"]["ledger"] == "/c/k2" and child["tags"]["cell"] == "k2"
-    assert "reused_from" not in child["tags"]
+    assert child["tags"]["dataset_manifest"] == "d" * 32 and "reused_from" not in child["tags"]
     means = server.metrics("trial/3")
     assert means["val_accuracy_mean"] == [(1, 0.5)] and means["val_accuracy_n"] == [(1, 2.0)]
     assert means["val_accuracy_std"][0][1] == pytest.approx(0.1414, rel=1e-3)

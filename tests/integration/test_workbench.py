@@ -1,0 +1,119 @@
+"""The workbench with the real training loop: a killed process is resumed bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmap_model.configuration import Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.methods.mmap import MmapSettings
+from mmap_model.methods.zero_shot import ZeroShotSettings
+from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ranking import build_results
+from orchestrator.work import Event, WorkItem
+from orchestrator.workbench import Workbench
+
+RECIPE = Recipe(epochs=3, batch_size=4)
+SHAPE = {"prompt_length": 2, "source_rows": 2, "source_cols": 16}
+
+KILLED = """
+import json, os, signal, sys
+from orchestrator.work import WorkItem
+from orchestrator.workbench import Workbench
+item = WorkItem.from_dict(json.loads(sys.argv[1]))
+def emit(event):
+    if event["kind"] == "epoch" and event["epoch"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, emit)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two domains of two classes with twelve small images each."""
+    root = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0)
+    for domain in ("clipart", "sketch"):
+        for label, name in enumerate(("anchor", "star")):
+            (root / domain / name).mkdir(parents=True)
+            for number in range(12):
+                pixels = noise.integers(0, 128, (32, 32, 3)) + 127 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(root / domain / name / f"{number:02d}.png")
+    return str(root)
+
+
+def item_at(storage: Path, images: str, point: Point | None = None, **fields: Any) -> WorkItem:
+    probe = Probe(recipe=RECIPE, snapshot_every=1, **SHAPE)
+    grouping = Grouping(mode="gradient", snapshot_every=1, objective="sum", groups=1, probe=probe)
+    given = {
+        "item_id": "i",
+        "study": "demo",
+        "splits": (Split(shots=2), Split(shots=4)),
+        "seeds": (Seeds.both(1), Seeds.both(2)),
+        "largest_shots": 4,
+        "dataset": {"name": "folder", "root": images},
+        "backbone": {"model": "symbols"},
+        "storage": str(storage),
+    }
+    default = Point(method="mmap", settings=MmapSettings(**SHAPE), recipe=RECIPE, grouping=grouping)
+    return WorkItem.of(**{"point": point or default, **given, **fields})
+
+
+def run(item: WorkItem) -> list[Event]:
+    events: list[Event] = []
+    Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, events.append)
+    assert events[-1]["state"] == "complete", events[-1]
+    return events
+
+
+def test_a_killed_trial_resumes_bit_for_bit_and_ends_as_a_result(tmp_path: Path, images: str) -> None:
+    whole = item_at(tmp_path / "whole", images, trial=0)
+    uninterrupted = run(whole)
+
+    broken = item_at(tmp_path / "broken", images, trial=0)
+    command = [sys.executable, "-c", KILLED, json.dumps(broken.to_dict())]
+    killed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    events = run(broken)
+
+    cells = next(e["cells"] for e in events if e["kind"] == "cells")
+    assert {c["status"] for c in cells} == {"resumed"} and {c["epoch"] for c in cells} == {1}
+    ledgers = Ledger(tmp_path / "whole"), Ledger(tmp_path / "broken")
+    for cell in cells:
+        for name in ("prompts.safetensors", "predictions.parquet"):
+            first, second = (ledger.read_file(cell["key"], name) for ledger in ledgers)
+            assert first == second, f"{name} differs after resuming"
+    means = [[e["mean"] for e in told if e["kind"] == "epoch"] for told in (uninterrupted, events)]
+    assert means[0] == means[1] and len(means[0]) == 3
+
+    store = StudyStore(tmp_path / "broken", "demo")
+    store.save_study({"name": "demo"})
+    store.save_trial(TrialRecord(number=0, state="complete", point=broken.point, cells=cells))
+    keys = tuple(cell["key"] for cell in cells)
+    scored = run(broken.with_(purpose="confirm", cells=keys, reason="end of sweep"))
+    assert len([e for e in scored if e["kind"] == "test"]) == 4
+    row = build_results(store, ledgers[1])["trials"][0]
+    assert row["val"]["mean"] == pytest.approx(means[0][-1]) and row["val"]["n"] == 2
+    assert row["test"]["n"] == 2 and set(row["tasks"]) == {"clipart", "sketch"}
+
+
+def test_reference_rows_with_the_real_model(tmp_path: Path, images: str) -> None:
+    zero_shot = Point(method="zero_shot", settings=ZeroShotSettings(), recipe=RECIPE)
+    events = run(item_at(tmp_path, images, zero_shot, purpose="baseline", test=True))
+    assert len([e for e in events if e["kind"] == "test"]) == 4
+    point = Point(
+        method="mmap", settings=MmapSettings(**SHAPE), recipe=RECIPE, grouping=Grouping(mode="single")
+    )
+    events = run(item_at(tmp_path, images, point, purpose="baseline", untrained=True))
+    assert [e["epoch"] for e in events if e["kind"] == "epoch"] == [0]
+    trained = run(item_at(tmp_path, images, point))
+    assert [e["epoch"] for e in trained if e["kind"] == "epoch"] == [1, 2, 3]
