@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmap_model.backbone import BackboneSpec, load_backbone
 from mmap_model.configuration import Cell, Configuration, Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.data import Dataset, DatasetSpec, TaskInfo, open_dataset
 from mmap_model.errors import ConfigurationError
 from mmap_model.grouping import GramStack, probe_configuration, resolve_partition
 from mmap_model.grouping.affinity import random_partition
@@ -197,3 +199,56 @@ def test_a_resumed_probe_keeps_its_snapshots(tiny_backbone, halves, probed):
     ours, theirs = resumed.finish(), probed.finish()
     for key in theirs:
         assert ours[key].files == theirs[key].files
+
+
+class Halves(Dataset):
+    """Every domain of another dataset as two tasks: its even and its odd images."""
+
+    name = "halves"
+    manifest = "0" * 32
+
+    def __init__(self, whole, domains):
+        self._whole, self.image_size = whole, whole.image_size
+        self._of = {f"{d} {half}": (d, half) for half in (0, 1) for d in domains}
+        self.tasks = tuple(TaskInfo(name, whole.task(d).classes) for name, (d, _) in self._of.items())
+
+    def _own(self, task):
+        domain, half = self._of[task]
+        return domain, np.arange(half, len(self._whole.labels(domain)), 2)
+
+    def labels(self, task):
+        domain, own = self._own(task)
+        return self._whole.labels(domain)[own]
+
+    def sample_ids(self, task):
+        domain, own = self._own(task)
+        return np.array(self._whole.sample_ids(domain))[own].tolist()
+
+    def images(self, task, indices, size=None):
+        domain, own = self._own(task)
+        return self._whole.images(domain, own[indices], size)
+
+    def training_images(self, task, indices, size):
+        domain, own = self._own(task)
+        return self._whole.training_images(domain, own[indices], size)
+
+    @property
+    def augmentation(self):
+        return self._whole.augmentation
+
+
+@pytest.mark.slow
+def test_halves_of_two_benchmark_domains_are_recovered_with_the_shipped_clip():
+    """As users run it: the default probe, batches of 16, augmentation."""
+    wanted = Grouping(snapshot_every=2)
+    probe = probe_configuration(wanted, Point(method="mmap", settings=MmapSettings()), tasks=4)
+    cell = replace(probe_cells((1,))[0], configuration=replace(probe, recipe=replace(probe.recipe, epochs=3)))
+    halves = Halves(open_dataset(DatasetSpec()), ("clipart", "sketch"))
+    run = FusedRun([cell], load_backbone(BackboneSpec()), halves)
+    list(run.epochs())
+    grams = GramStack.from_bytes(run.finish()[cell.key].files["gram.safetensors"])
+    for space in ("prompts", "parameters"):
+        for similarity in ("dot", "cosine"):
+            found = resolve(replace(wanted, space=space, similarity=similarity), grams)
+            assert found.partition == PAIRS
+            assert found.bootstrap >= 0.9
