@@ -160,7 +160,7 @@ class Point:
     grouping: Grouping | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return to_plain(self)
+        return dict(to_plain(self))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str = "point") -> Point:
@@ -177,7 +177,7 @@ class Configuration:
     partition: Partition | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return to_plain(self)
+        return dict(to_plain(self))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str = "configuration") -> Configuration:
@@ -245,7 +245,7 @@ class Cell:
     snapshot_every: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return to_plain(self)
+        return dict(to_plain(self))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Cell:
