@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -210,8 +211,9 @@ def _remembered(name: str, compute: Callable[[], str]) -> str:
     if path.is_file():
         return path.read_text()
     value = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(value)
-    Path(file.name).replace(path)
+    with contextlib.suppress(OSError):  # a read-only home costs time, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            file.write(value)
+        Path(file.name).replace(path)
     return value

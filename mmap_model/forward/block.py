@@ -46,9 +46,10 @@ def attend(
     Returns:
         [N, Q, D].
     """
-    heads = block.attn.num_heads
-    q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
-    k, v = keys_values.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = (
+        part.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
+        for part in (queries, *keys_values.chunk(2, dim=-1))
+    )
     if mask is not None:
         mask = mask.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
