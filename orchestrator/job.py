@@ -1,0 +1,337 @@
+"""One work item on its way: its cells, what they depend on, in which order they train, what is told."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
+from orchestrator.batch import Batch, History, Interruption, Superseded
+from orchestrator.engine import Engine
+from orchestrator.ledger import Ledger, StudyStore, batch_key
+from orchestrator.progress import Progress
+from orchestrator.work import Control, Emit, WorkItem
+
+logger = logging.getLogger(__name__)
+
+GRAM = "gram.safetensors"
+POLL = 0.2
+"""Seconds between looks at a cell that another worker computes."""
+
+
+class CellFailed(Exception):
+    """A cell that others depend on failed."""
+
+
+class Job:
+    """One item on its way."""
+
+    def __init__(
+        self, engine: Engine, ledger: Ledger, item: WorkItem, emit: Emit, control: Callable[[], Control]
+    ) -> None:
+        self._engine, self._ledger, self._item = engine, ledger, item
+        self._send, self._control = emit, control
+        self._store = StudyStore(ledger.storage, item.study)
+        self._about = {"study": item.study, "trial": item.trial, "invocation": item.invocation}
+        self._point = Point.from_dict(item.point)
+        self._splits = [from_plain(Split, split, "split") for split in item.splits]
+        self._seeds = [from_plain(Seeds, seed, "seeds") for seed in item.seeds]
+        self._seconds = {"probe": 0.0, "epochs": 0.0, "save": 0.0, "commit": 0.0, "wait": 0.0, "test": 0.0}
+        self._failures: dict[str, str] = {}
+        self._committed: set[str] = set()
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        state, error = "complete", None
+        try:
+            self._work()
+            if self._failures:
+                state, error = "failed", next(iter(self._failures.values()))
+        except Interruption:
+            state = "cancelled"
+        except Superseded:
+            state, error = "cancelled", "another driver took the study over"
+        except CellFailed as failure:
+            state, error = "failed", str(failure)
+        except Exception as failure:
+            logger.exception("Work item %s failed outside of its cells", self._item.item_id)
+            state, error = "failed", f"{type(failure).__name__}: {failure}"
+        self._seconds["total"] = time.perf_counter() - started
+        seconds = {name: round(value, 4) for name, value in self._seconds.items()}
+        self._emit("done", state=state, error=error, seconds=seconds)
+
+    def _work(self) -> None:
+        if self._item.purpose == "confirm":
+            self._score(self._item.cells)
+            return
+        if self._item.purpose == "probe":
+            for split in self._splits:
+                self._train([self._probe_cells(split)], self._emit)
+            return
+        cells, grouping = self._resolve()
+        self._train(cells, self._emit, grouping)
+        if self._item.test and not self._failures:
+            self._score([cell.key for family in cells for cell in family])
+
+    def _resolve(self) -> tuple[list[list[Cell]], dict[str, dict[str, Any]]]:
+        """The cells, one list per split, and by key how the partition was found."""
+        cells, reports = [], {}
+        for split in self._splits:
+            grams = self._grams(split)
+            family = []
+            for seeds, gram in zip(self._seeds, grams, strict=True):
+                partition, report = None, None
+                if self._point.grouping is not None:
+                    partition, report = self._engine.resolve(self._point.grouping, gram, seeds.train)
+                configuration = Configuration(
+                    method=self._point.method,
+                    settings=self._point.settings,
+                    recipe=self._point.recipe,
+                    partition=partition,
+                )
+                cell = self._cell(configuration, split, seeds)
+                family.append(cell)
+                if report is not None:
+                    reports[cell.key] = report
+            cells.append(family)
+        return cells, reports
+
+    def _grams(self, split: Split) -> list[bytes | None]:
+        """What the probes of one split measured, per seed; computed here or waited for where missing."""
+        grouping = self._point.grouping
+        if grouping is None or grouping.mode != "gradient" or self._engine.tasks == 1:
+            return [None] * len(self._seeds)
+        started, before = time.perf_counter(), dict(self._seconds)
+        cells = self._probe_cells(split)
+        keys = [cell.key for cell in cells]
+        while any(self._ledger.get(key, verify=True) is None for key in keys):
+            claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
+            if claim.try_acquire() is None:
+                with claim:
+                    self._train([cells], self._emit_probe)
+            else:
+                time.sleep(POLL)
+                self._check()
+                before["wait"] += POLL
+            failed = [key for key in keys if key in self._failures]
+            if failed:
+                raise CellFailed(f"the probe of {split.label} failed: {self._failures[failed[0]]}")
+        grams: list[bytes | None] = [self._ledger.read_file(key, GRAM) for key in keys]
+        elsewhere = before["wait"] - self._seconds["wait"]
+        before["probe"] += time.perf_counter() - started - elsewhere
+        self._seconds = before
+        return grams
+
+    def _probe_cells(self, split: Split) -> list[Cell]:
+        grouping = self._point.grouping
+        assert grouping is not None, "a probe item has a grouped point"
+        configuration = self._engine.probe(self._point)
+        return [
+            replace(
+                self._cell(configuration, split, seeds),
+                kind="probe",
+                snapshot_every=grouping.probe.snapshot_every,
+            )
+            for seeds in self._seeds
+        ]
+
+    def _cell(self, configuration: Configuration, split: Split, seeds: Seeds) -> Cell:
+        return Cell(
+            kind="untrained" if self._item.untrained else "train",
+            configuration=configuration,
+            split=split,
+            seeds=seeds,
+            protocol=self._item.protocol,
+            largest_shots=self._item.largest_shots,
+            precision=self._item.precision,
+            dataset=self._engine.manifest,
+            backbone=self._engine.fingerprint,
+        )
+
+    def _train(
+        self,
+        families: Sequence[Sequence[Cell]],
+        emit: Callable[..., None],
+        grouping: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """Train what is unfinished, all splits in step, and commit it."""
+        cells = [cell for family in families for cell in family]
+        history: History = {cell.key: [] for cell in cells}
+        finished: dict[str, dict[str, Any]] = {}
+        for cell in cells:
+            record = self._ledger.get(cell.key, verify=True)
+            if record is not None:
+                finished[cell.key] = record
+                history[cell.key] = self._ledger.history(cell.key)
+            elif not self._item.retry_failed and (failure := self._ledger.failure(cell.key)) is not None:
+                self._failures[cell.key] = failure["error"]
+        batches = [
+            self._batch(part, family, grouping or {})
+            for family in families
+            if (todo := [c for c in family if c.key not in finished and c.key not in self._failures])
+            for part in self._parts(todo)
+        ]
+        epochs = {key: batch.epoch for batch in batches for key in batch.keys}
+        emit("cells", cells=[self._describe(c, finished, epochs, grouping or {}) for c in cells])
+        for key in history:
+            if key in self._failures:
+                emit("cell_failed", key=key, error=self._failures[key])
+        progress = Progress(cells, history, emit)
+        for batch in batches:
+            progress.update(batch)
+        progress.report()
+        for epoch in range(1, max((c.configuration.recipe.epochs for c in cells), default=0) + 1):
+            batches = [part for batch in batches for part in self._advance(batch, epoch, emit, progress)]
+            progress.report()
+        unfinished = {key for key in history if key not in self._failures} - finished.keys() - self._committed
+        if unfinished:
+            raise Interruption
+
+    def _advance(
+        self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress
+    ) -> Iterable[Batch]:
+        """Bring one batch to ``epoch`` and commit it if that was its last; what remains to be trained."""
+        if not batch.done and batch.epoch < epoch:
+            started = time.perf_counter()
+            try:
+                self._obey(batch)
+                batch.advance(lambda: self._should_stop(batch))
+            except Interruption:
+                if self._control().cancel:
+                    raise
+                return []  # all its cells were cancelled, but not the item
+            except MemoryError as full:
+                if self._item.fuse == "auto" and len(batch.cells) > 1:
+                    return self._halve(batch, epoch, emit, progress)
+                batch.fail(full)
+            finally:
+                self._seconds["epochs"] += time.perf_counter() - started
+            progress.update(batch)
+        if batch.done:
+            started = time.perf_counter()
+            for key, record in batch.finish().items():
+                self._committed.add(key)
+                emit("cell_finished", key=key, **{n: record[n] for n in ("metrics", "parameters", "seconds")})
+            self._seconds["commit"] += time.perf_counter() - started
+            self._seconds["save"] += batch.save_seconds
+        for key, error in batch.failed.items():
+            if key not in self._failures:
+                self._failures[key] = error
+                emit("cell_failed", key=key, error=error)
+        return [] if batch.done else [batch]
+
+    def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
+        """Start a batch that the device's memory did not hold again, as two, and bring them to ``epoch``."""
+        half = (len(batch.cells) + 1) // 2
+        parts = [self._batch(p, p, batch.grouping) for p in (batch.cells[:half], batch.cells[half:])]
+        for earlier in range(1, epoch + 1):
+            parts = [p for part in parts for p in self._advance(part, earlier, emit, progress)]
+        return parts
+
+    def _batch(
+        self, cells: Sequence[Cell], family: Sequence[Cell], grouping: dict[str, dict[str, Any]]
+    ) -> Batch:
+        return Batch(
+            cells,
+            family if self._fused else cells,
+            self._engine,
+            self._ledger,
+            about=self._about,
+            grouping=grouping,
+            is_valid=lambda: self._store.fence_valid(self._item.fence),
+        )
+
+    @property
+    def _fused(self) -> bool:
+        return self._item.fuse != "off" and self._engine.fuses(self._point)
+
+    def _parts(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+        return [cells] if self._fused else [[cell] for cell in cells]
+
+    def _obey(self, batch: Batch) -> None:
+        wish = self._control()
+        if wish.cancel:
+            raise Interruption
+        batch.cancel(wish.cancelled_keys)
+
+    def _should_stop(self, batch: Batch) -> bool:
+        wish = self._control()
+        alive = batch.active
+        return wish.cancel or (bool(alive) and wish.cancelled_keys.issuperset(alive))
+
+    def _score(self, keys: Sequence[str]) -> None:
+        """Score finished cells on the test images, once; the look is recorded before it is taken."""
+        started = time.perf_counter()
+        records = self._ledger.get_many(keys)
+        missing = [key for key in keys if key not in records]
+        if missing:
+            raise CellFailed(f"cell {missing[0]} is not finished, so it cannot be scored on test images")
+        scored = self._ledger.tests(keys)
+        todo = [key for key in keys if key not in scored]
+        if todo:
+            reason = self._item.reason or self._item.purpose
+            self._store.record_look(reason=reason, keys=todo, invocation=self._item.invocation)
+        for key, test in scored.items():
+            self._emit("test", key=key, metrics=test["metrics"])
+        families: dict[str, list[str]] = {}
+        for key in todo:
+            cell = records[key]["cell"]
+            configuration = {**cell["configuration"], "partition": None}
+            families.setdefault(repr((configuration, cell["split"], cell["precision"])), []).append(key)
+        for family in families.values():
+            files = {
+                key: {name: self._ledger.read_file(key, name) for name in records[key]["files"]}
+                for key in family
+            }
+            cells = [Cell.from_dict(records[key]["cell"]) for key in family]
+            scores = self._engine.score_test(cells, files, self._check)
+            for key, score in scores.items():
+                self._ledger.commit_test(key, {"metrics": score["metrics"], **self._about}, score["files"])
+                self._emit("test", key=key, metrics=score["metrics"])
+        self._seconds["test"] += time.perf_counter() - started
+
+    def _check(self) -> None:
+        if self._control().cancel:
+            raise Interruption
+
+    def _describe(
+        self,
+        cell: Cell,
+        finished: dict[str, dict[str, Any]],
+        epochs: dict[str, int],
+        grouping: dict[str, dict[str, Any]],
+    ) -> dict[str, Any]:
+        epoch = epochs.get(cell.key, 0)
+        status = "resumed" if epoch else "new"
+        if cell.key in finished:
+            status, epoch = "finished", finished[cell.key]["epochs"]
+        elif cell.key in self._failures:
+            status = "failed"
+        record = finished.get(cell.key)
+        origin = None if record is None else {name: record[name] for name in self._about}
+        partition = cell.configuration.partition
+        return {
+            "key": cell.key,
+            "split": cell.split.label,
+            "seed": cell.seeds.label,
+            "partition": None if partition is None else [list(group) for group in partition],
+            "parameters": self._engine.count(cell.configuration),
+            "grouping": grouping.get(cell.key),
+            "status": status,
+            "epoch": epoch,
+            "origin": origin,
+            "dataset": cell.dataset,
+            "backbone": cell.backbone,
+        }
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._send({"item_id": self._item.item_id, "kind": kind, **fields})
+
+    def _emit_probe(self, kind: str, **fields: Any) -> None:
+        """Events of probe cells, under names that cannot be taken for the item's own cells."""
+        renamed = {"cells": "probe", "cell_finished": "probe_finished"}
+        if kind in renamed:
+            self._emit(renamed[kind], **fields)

@@ -1,0 +1,40 @@
+"""Epochs of a trial, told once all its cells have reached them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmap_model.configuration import Cell
+from orchestrator.batch import Batch, History
+from orchestrator.statistics import objective
+
+
+class Progress:
+    """Tells each epoch once, when all cells have reached it."""
+
+    def __init__(self, cells: Sequence[Cell], history: History, emit: Callable[..., None]) -> None:
+        self._cells, self._emit = cells, emit
+        self._reports: dict[str, dict[int, dict[str, Any]]] = {}
+        self._told = -1
+        for key, reports in history.items():
+            self._add(key, reports)
+
+    def update(self, batch: Batch) -> None:
+        for key in batch.keys:
+            self._add(key, batch.history[key])
+
+    def report(self) -> None:
+        shared = set.intersection(*(set(self._reports[cell.key]) for cell in self._cells))
+        for epoch in sorted(e for e in shared if e > self._told):
+            self._told = epoch
+            reports = {cell.key: self._reports[cell.key][epoch] for cell in self._cells}
+            values = {
+                (cell.split.label, cell.seeds.label): reports[cell.key]["accuracy"] for cell in self._cells
+            }
+            self._emit(
+                "epoch", epoch=epoch, values=list(values.values()), mean=objective(values), cells=reports
+            )
+
+    def _add(self, key: str, reports: Sequence[dict[str, Any]]) -> None:
+        self._reports.setdefault(key, {}).update({report["epoch"]: report for report in reports})
