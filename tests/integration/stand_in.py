@@ -1,8 +1,8 @@
 """A workbench whose engine only pretends to train: everything else, records and resuming above all, is real.
 
-Workers import it as ``stand_in:make``. What it does is steered by environment variables, because it runs in
-other processes: ``STAND_IN_EPOCH_S`` seconds per epoch, ``STAND_IN_LOG`` a file that gets a line per epoch and
-cell.
+Workers import it as ``stand_in:make``. It runs in other processes, so a folder that the variable ``STAND_IN``
+names steers it: ``epoch_s`` holds the seconds of an epoch; while ``diverges`` exists training fails;
+``epochs.log`` gets a line ``kind key epoch pid`` per cell and epoch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, canonical_partition
 from orchestrator.workbench import Workbench
+
+FOLDER = Path(os.environ.get("STAND_IN", "."))
 
 
 class Interrupted(Exception):
@@ -89,11 +91,14 @@ class Run:
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
         while self.epoch < self._epochs and self.active:
-            until = time.monotonic() + float(os.environ.get("STAND_IN_EPOCH_S", "0.02"))
+            until = time.monotonic() + float((FOLDER / "epoch_s").read_text())
             while time.monotonic() < until:
                 if should_stop():
                     raise Interrupted
                 time.sleep(0.01)
+            if (FOLDER / "diverges").exists():
+                self.failed = dict.fromkeys(self.active, "training diverged")
+                return
             self.epoch += 1
             self._log()
             yield self.epoch, {key: self._report(key, self.epoch) for key in self.active}
@@ -134,8 +139,6 @@ class Run:
         }
 
     def _log(self) -> None:
-        log = os.environ.get("STAND_IN_LOG")
-        if log:
-            lines = [f"{self._cells[key].kind} {key} {self.epoch} {os.getpid()}\n" for key in self.active]
-            with Path(log).open("a") as file:
-                file.write("".join(lines))
+        lines = [f"{self._cells[key].kind} {key} {self.epoch} {os.getpid()}\n" for key in self.active]
+        with (FOLDER / "epochs.log").open("a") as file:
+            file.write("".join(lines))

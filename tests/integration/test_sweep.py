@@ -1,0 +1,180 @@
+"""Whole sweeps on a real local Ray: slots, thin trials, the searcher, early stopping, deaths, cancellation.
+
+The engine only pretends to train, so that minutes suffice; records, MLflow and Ray are real.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.driver import Options, Outcome, request_cancel, run_study
+from orchestrator.interrupt import Interrupt
+from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.study import load_plan
+from orchestrator.work import Event
+
+pytestmark = pytest.mark.ray
+
+
+class Sweep:
+    """One study on the shared Ray, and what its user sees."""
+
+    def __init__(self, folder: Path, stand_in: Path, *overrides: str, epoch_s: float) -> None:
+        self.stand_in = stand_in
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.plan = load_plan("demo", [f"storage={folder / 'runs'}", f"tracking.uri={self.uri}", *overrides])
+        self.store = StudyStore(self.plan.study.storage, self.plan.study.name)
+        self.ledger = Ledger(self.plan.study.storage)
+        self.shown: list[Event] = []
+        self._reactions: list[tuple[dict[str, Any], Callable[[], Any]]] = []
+        (stand_in / "epoch_s").write_text(str(epoch_s))
+        (stand_in / "epochs.log").write_text("")
+
+    def when(self, act: Callable[[], Any], **event: Any) -> None:
+        """Act once, when the user is shown an event with these values."""
+        self._reactions.append((event, act))
+
+    def run(self, *, interrupt: Interrupt | None = None, retry_failed: bool = False) -> Outcome:
+        self.shown.clear()
+        options = Options(workbench="stand_in:make", interrupt=interrupt)
+        return run_study(self.plan, self._progress, retry_failed=retry_failed, options=options)
+
+    def epochs(self) -> Counter[tuple[str, int]]:
+        """How often each epoch of each cell was trained."""
+        lines = (line.split() for line in (self.stand_in / "epochs.log").read_text().splitlines())
+        return Counter((key, int(epoch)) for _, key, epoch, _ in lines)
+
+    def kill_worker(self) -> None:
+        """SIGKILL to the process that trained last."""
+        os.kill(int((self.stand_in / "epochs.log").read_text().split()[-1]), signal.SIGKILL)
+
+    def kill_thin_trials(self) -> None:
+        """SIGKILL to the actors of thin trials of this Ray, known by their environment."""
+        for process in Path("/proc").iterdir():
+            try:
+                is_trial = (process / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+                if is_trial and str(self.stand_in).encode() in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def _progress(self, event: Event) -> None:
+        self.shown.append(event)
+        for reaction in list(self._reactions):
+            wanted, act = reaction
+            if all(event.get(name) == value for name, value in wanted.items()):
+                self._reactions.remove(reaction)
+                act()
+
+
+def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
+    shared_ray: Path, tmp_path: Path
+) -> None:
+    sweep = Sweep(
+        tmp_path,
+        shared_ray,
+        "name=deaths",
+        "search.trials=9",
+        "slots.count=2",
+        "search.scheduler=asha",
+        epoch_s=0.1,
+    )
+    sweep.when(sweep.kill_worker, kind="epoch", trial=1, epoch=2)
+    sweep.when(sweep.kill_thin_trials, kind="epoch", trial=3, epoch=1)
+    outcome = sweep.run()
+    assert (outcome.state, outcome.failed, outcome.lost) == ("complete", (), ())
+
+    trials = sweep.store.load_trials()
+    assert [trial.number for trial in trials] == list(range(9))
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    for trial in trials:
+        epochs = [entry["epoch"] for entry in trial.epochs]
+        assert epochs == list(range(1, len(epochs) + 1)) and len(trial.keys) == 3
+        if trial.state == "complete":
+            assert len(epochs) == 5 and set(sweep.ledger.get_many(trial.keys)) == set(trial.keys)
+        else:
+            assert len(epochs) >= 3, "nothing is stopped before 60 % of the epochs"
+    assert_at_most_one_epoch_repeated(sweep, deaths=1)
+
+    baselines = sweep.store.load_baselines()
+    assert set(baselines) == {"zero_shot", "zero_step"}
+    best = sorted((t for t in trials if t.state == "complete"), key=lambda t: -(t.value or 0))[:3]
+    tested = {key for trial in best for key in trial.keys}
+    tested |= {cell["key"] for row in baselines.values() for cell in row["cells"]}
+    assert {key for look in sweep.store.load_looks() for key in look["keys"]} == tested
+    assert_mlflow_has_one_run_each(sweep)
+
+    trained = sweep.epochs()
+    assert sweep.run() == Outcome() and sweep.epochs() == trained
+    assert [event["kind"] for event in sweep.shown] == ["sweep", "phase"], "Ray was not touched"
+
+
+def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_should(
+    shared_ray: Path, tmp_path: Path
+) -> None:
+    sweep = Sweep(
+        tmp_path,
+        shared_ray,
+        "name=rerun",
+        "search.trials=4",
+        "slots.count=1",
+        "finalists=1",
+        epoch_s=0.5,
+    )
+    interrupt = Interrupt()
+    diverges = shared_ray / "diverges"
+    sweep.when(lambda: request_cancel(sweep.store, 0), kind="epoch", trial=0, epoch=1)
+    sweep.when(diverges.touch, kind="trial", number=1, state="running")
+    sweep.when(diverges.unlink, kind="trial", number=1, state="failed")
+    sweep.when(interrupt.request, kind="epoch", trial=2, epoch=2)
+    assert sweep.run(interrupt=interrupt).state == "interrupted"
+    records = {trial.number: trial for trial in sweep.store.load_trials()}
+    assert [records[n].state for n in range(3)] == ["pruned", "failed", "running"]
+    assert records[0].attributes["stopped_by"] == "user"
+    assert records[1].error == "training diverged"
+
+    (shared_ray / "epoch_s").write_text("0.05")
+    outcome = sweep.run()
+    assert outcome.state == "complete"
+    states = [trial.state for trial in sweep.store.load_trials()]
+    assert states == ["pruned", "failed", "complete", "complete"]
+    assert sweep.store.load_trial(2).params == records[2].params  # type: ignore[union-attr]
+    assert_at_most_one_epoch_repeated(sweep, deaths=1)
+
+    assert sweep.run(retry_failed=True).state == "complete"
+    retried = sweep.store.load_trial(1)
+    assert retried is not None and (retried.state, retried.attempts, retried.error) == ("complete", 2, None)
+    assert_mlflow_has_one_run_each(sweep)
+
+
+def assert_at_most_one_epoch_repeated(sweep: Sweep, *, deaths: int) -> None:
+    repeated = Counter(key for (key, _), count in sweep.epochs().items() for _ in range(count - 1))
+    assert all(count <= deaths for count in repeated.values()), repeated
+
+
+def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
+    """One run per trial and reference row, one per cell below it, each ended and found by its tag."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=sweep.uri)
+    experiment = client.get_experiment_by_name(sweep.plan.study.name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    trials = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] in ("trial", "baseline")}
+    cells = [run for run in runs if run.data.tags["kind"] == "cell"]
+    records = {str(trial.number): trial for trial in sweep.store.load_trials()}
+    assert len(runs) == len(trials) + len(cells)
+    assert set(trials) == {*records, "zero_shot", "zero_step"}
+    for number, record in records.items():
+        own = [run for run in cells if run.data.tags["trial"] == number]
+        assert Counter(run.data.tags["cell"] for run in own) == Counter(record.keys)
+        assert all(run.data.tags["mlflow.parentRunId"] == trials[number].info.run_id for run in own)
+        expected = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}[record.state]
+        assert trials[number].info.status == expected
