@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +26,7 @@ def plan(study: StudyName, overrides: Overrides = None, as_json: AsJson = False)
     if as_json:
         print_json(found)
     else:
-        _show(found)
+        _show(found, shlex.join(["orchestrator", "sweep", study, *(overrides or ())]))
 
 
 def describe(plan: StudyPlan) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any], start: str) -> None:
     from rich.table import Table
 
     from orchestrator.cli.console import out
@@ -94,7 +95,7 @@ def _show(found: dict[str, Any]) -> None:
         "labels": labels + " images per class and task" if labels else "a percentage of each class",
         "slots": "as the cluster has them"
         if slots is None
-        else f"{slots['count']}, each with {slots['cpus']:g} cores, {slots['gpus']:g} GPUs",
+        else f"{slots['count']}; of each: cores {slots['cpus']:g}, GPUs {slots['gpus']:g}",
         "device time": f"about {duration(3600 * hours)} (measured on cells like these in {found['storage']})"
         if hours is not None
         else f"unknown: no cell like these is finished in {found['storage']} yet",
@@ -107,4 +108,4 @@ def _show(found: dict[str, Any]) -> None:
     console = out()
     console.print(f"[bold]{found['study']}[/]  is valid; nothing has started")
     console.print(table)
-    console.print(f"Start it with:  orchestrator sweep {found['study']}")
+    console.print(f"Start it with:  {start}", markup=False)

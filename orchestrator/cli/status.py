@@ -83,14 +83,12 @@ def _show(found: dict[str, Any]) -> None:
     if driver:
         ago = duration(driver["heartbeat_seconds_ago"])
         console.print(
-            f"Driven by process {driver['pid']} on {driver['host']} since {driver['since']} "
+            f"Driven by process {driver['pid']} on {driver['host']} since {_time(driver['since'])} "
             f"(heartbeat {ago} ago)"
         )
     elif found["last_run"]:
         run = found["last_run"]
-        console.print(
-            f"Nobody drives it; the last run ended {run['ended_at'] or 'abruptly'}: {run['outcome']}"
-        )
+        console.print(f"Nobody drives it; the last run ended {_time(run['ended_at'])}: {run['outcome']}")
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
         console.print(f"  trial {trial['number']}: {at}, {accuracy(trial['mean'])} %")
@@ -102,3 +100,8 @@ def _show(found: dict[str, Any]) -> None:
     )
     for damage in found["damaged"]:
         console.print(f"Damaged record, treated as absent: {damage}")
+
+
+def _time(stamp: str | None) -> str:
+    """``2026-11-21 22:43:31 UTC`` of an ISO time stamp; a run that was killed has no end."""
+    return f"{stamp[:19].replace('T', ' ')} UTC" if stamp else "abruptly"
