@@ -32,7 +32,7 @@ from mmap_model.symbols.renderer import DOMAINS
 from mmap_model.symbols.weights import CLIP_DIR, benchmark_sha256, weights_sha256
 
 MAX_LENGTHS, LENGTH_SHARES = (14, 18, 24, 32), (0.4, 0.3, 0.2, 0.1)
-BENCHMARK_SHARE, DOMAIN_SHARE = 0.2, 0.65
+BENCHMARK_SHARE, DOMAIN_SHARE = 0.35, 0.65
 KEPT_PATCHES = 32
 LAYERS = 4
 INSERTED_COUNTS = (4, 8)
@@ -228,7 +228,7 @@ def run(args: argparse.Namespace, bank: image_bank.Bank, rank: int) -> None:
                 args.lr * group["factor"] * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
             )
         pixels, ids, ends, fits = batches.draw(progress)
-        keep = None if progress > 0.92 or rng.random() < 0.05 else KEPT_PATCHES
+        keep = None if progress > 0.95 or rng.random() < 0.05 else KEPT_PATCHES
         image_noise = inserted_noise(rng, 0.4 * ease(progress), len(pixels), 128)
         text_noise = inserted_noise(rng, 0.75 * ease(progress), len(ids), 96)
         # The CPU flash kernel is three times slower backwards than plain matmuls at these lengths.
