@@ -29,7 +29,10 @@ from orchestrator.work import Event, WorkItem
 POLL_S = 1.0
 """Seconds that the reader of events waits for some."""
 
-LEAVE_S = 8.0
+STOP_S = 3.0
+"""Seconds for the pool to hear that everything stops."""
+
+LEAVE_S = 7.0
 """Seconds that the slots get to save and leave."""
 
 logger = logging.getLogger(__name__)
@@ -264,7 +267,7 @@ class Session:
         self._leaving = True
         self.trials.stop()
         with contextlib.suppress(Exception):
-            self._ask("stop")
+            self._ask("stop", timeout=STOP_S)
         if self._slots is not None and not self._slots.join(LEAVE_S):
             logger.info("Some slots did not leave in time")
         self._reader_stop.set()
@@ -304,10 +307,10 @@ class Session:
                 self._check()
                 self._news.wait(0.2)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _ask(self, method: str, *arguments: Any, timeout: float = 60.0) -> Any:
         import ray
 
-        return ray.get(getattr(self._pool, method).remote(*arguments), timeout=60)
+        return ray.get(getattr(self._pool, method).remote(*arguments), timeout=timeout)
 
     # Events
 

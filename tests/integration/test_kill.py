@@ -1,0 +1,156 @@
+"""A driver that is killed again and again in the middle of real training, and started again each time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.study import load_plan
+from orchestrator.workbench import Workbench
+
+pytestmark = pytest.mark.ray
+
+DRIVER = Path(__file__).with_name("drive.py")
+PATIENCE = 600.0
+"""Seconds to wait for a moment of a sweep on a busy machine."""
+
+
+class Driver:
+    """A study driven by processes of their own, each the leader of a group."""
+
+    def __init__(self, study: Path, folder: Path, log: Path) -> None:
+        self.overrides = [f"storage={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
+        self.plan = load_plan(str(study), self.overrides)
+        self.store = StudyStore(self.plan.study.storage, "tiny")
+        self.ledger = Ledger(self.plan.study.storage)
+        self._study, self._folder, self._log = study, folder, log
+        self.output = ""
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(DRIVER), str(self._study), "logged:make", *self.overrides],
+            cwd=self._folder,
+            env={**os.environ, "TRAINED_EPOCHS_LOG": str(self._log), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def end(self, number: signal.Signals, moment: Callable[[], bool]) -> tuple[int, float]:
+        """Start, send a signal to the whole group at ``moment``; the exit code and the seconds it took."""
+        process = self.start()
+        until = time.monotonic() + PATIENCE
+        while not moment():
+            assert process.poll() is None, f"it ended before the moment came:\n{process.communicate()[0]}"
+            assert time.monotonic() < until, "the moment never came"
+            time.sleep(0.02)
+        sent = time.monotonic()
+        os.killpg(process.pid, number)
+        self.output = process.communicate(timeout=60)[0]
+        return process.returncode, time.monotonic() - sent
+
+    def finish(self) -> str:
+        process = self.start()
+        output = process.communicate(timeout=PATIENCE)[0]
+        assert process.returncode == 0, output
+        return output
+
+    def states(self) -> list[str]:
+        return [trial.state for trial in self.store.load_trials()]
+
+    def epochs(self) -> Counter[tuple[str, int]]:
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return Counter((key, int(epoch)) for key, epoch in (line.split() for line in lines))
+
+
+def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(
+    importable: None, tiny_study: Path, tmp_path: Path
+) -> None:
+    driver = Driver(tiny_study, tmp_path, tmp_path / "epochs.log")
+
+    def in_training() -> bool:
+        return bool(driver.ledger.inflight_batches())
+
+    def second_in_training() -> bool:
+        return driver.states()[:1] == ["complete"] and in_training()
+
+    def third_in_training() -> bool:
+        return driver.states()[:2] == ["complete"] * 2 and in_training()
+
+    moments = {signal.SIGKILL: [in_training, second_in_training], signal.SIGTERM: [third_in_training]}
+    for number, stops in moments.items():
+        for moment in stops:
+            code, seconds = driver.end(number, moment)
+            assert code in ((-number, 143)), driver.output
+    assert code == 143 and seconds < 20, "SIGTERM ends in order, within the deadline"
+    assert driver.store.load_invocations()[-1].outcome == "interrupted"
+    driver.end(signal.SIGKILL, lambda: bool(driver.store.load_looks()))
+    driver.finish()
+
+    trials = driver.store.load_trials()
+    assert [(t.number, t.state) for t in trials] == [(n, "complete") for n in range(4)]
+    keys = [key for trial in trials for key in trial.keys]
+    assert len(set(keys)) == 8 and set(
+        driver.ledger.get_many(
+            keys,
+        )
+    ) == set(keys)
+    trained = driver.epochs()
+    assert all((key, epoch) in trained for key in keys for epoch in range(1, 7)), "no epoch is missing"
+    repeated = Counter(key for (key, _), count in trained.items() for _ in range(count - 1))
+    assert all(count <= 1 for count in repeated.values()), f"more than one epoch again: {repeated}"
+
+    again = driver.finish()
+    assert "trained=0" in again and driver.epochs() == trained
+    assert_same_numbers_uninterrupted(driver, tmp_path / "uninterrupted")
+    assert_one_mlflow_run_each(driver, tmp_path)
+
+
+def assert_same_numbers_uninterrupted(driver: Driver, storage: Path) -> None:
+    """Every cell again, each trial in one go and without Ray: the same to the last bit."""
+    reference = Ledger(storage)
+    bench: Workbench | None = None
+    for trial in driver.store.load_trials():
+        item = driver.plan.work_item(
+            driver.plan.space.replay(trial.params), item_id="again", storage=str(storage)
+        )
+        bench = bench or Workbench(item.dataset, item.backbone, item.storage, threads=1)
+        bench.run(item, lambda event: None)
+        for key in trial.keys:
+            assert reference.history(key) is not None
+            assert _numbers(reference, key) == _numbers(driver.ledger, key)
+
+
+def _numbers(ledger: Ledger, key: str) -> Any:
+    record = ledger.get(key)
+    assert record is not None
+    epochs = [{n: v for n, v in e.items() if n not in ("seconds", "at")} for e in ledger.history(key)]
+    prompts = ledger.read_file(key, "prompts.safetensors")
+    return epochs, prompts, record["metrics"]["accuracy"]
+
+
+def assert_one_mlflow_run_each(driver: Driver, folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    tags = [run.data.tags for run in client.search_runs([experiment.experiment_id], max_results=1000)]
+    runs = Counter((t["kind"], t["trial"], t.get("cell")) for t in tags)
+    assert set(runs.values()) == {1}
+    expected = {("trial", str(t.number), None) for t in driver.store.load_trials()}
+    expected |= {("cell", str(t.number), key) for t in driver.store.load_trials() for key in t.keys}
+    assert expected <= set(runs)
+    assert not re.search(r"Traceback", driver.output), driver.output
