@@ -1,4 +1,4 @@
-"""The textbook recipe: each Tune trial starts a Train run of its own and waits for it; prints when they end."""
+"""The textbook recipe: each Tune trial starts a Train run of its own; prints when each trial ended."""
 
 from __future__ import annotations
 

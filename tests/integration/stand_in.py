@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, canonical_partition
+from mmap_model.methods.mmap import MmapSettings
 from orchestrator.workbench import Workbench
 
 FOLDER = Path(os.environ.get("STAND_IN", "."))
@@ -56,7 +57,7 @@ class Engine:
         assert point.grouping is not None
         return Configuration(
             method="mmap",
-            settings=point.settings,
+            settings=MmapSettings(),
             recipe=point.grouping.probe.recipe,
             partition=((0, 1, 2, 3),),
         )
@@ -98,6 +99,7 @@ class Run:
                 time.sleep(0.01)
             if (FOLDER / "diverges").exists():
                 self.failed = dict.fromkeys(self.active, "training diverged")
+                yield self.epoch + 1, {}
                 return
             self.epoch += 1
             self._log()
