@@ -1,6 +1,6 @@
 """Train the small CLIP of `symbols` from scratch by contrasting rendered glyphs with captions.
 
-    nice -n 5 python benchmarks/symbols_clip/pretrain.py --minutes 45 --out DIR
+    nice -n 5 python benchmarks/symbols_clip/pretrain.py --out DIR
 
 Command, hardware and measured result of the shipped weights: README.md. Images see patch dropout, and in
 many steps the towers see random-direction tokens that stand where deep prompts will stand and are discarded
@@ -288,12 +288,12 @@ def main() -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from OUT/checkpoint.pt on the same schedule"
     )
-    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--minutes", type=float, default=49)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--style-free", type=float, default=0.25)
-    parser.add_argument("--photo-free", type=float, default=0.4)
+    parser.add_argument("--style-free", type=float, default=0.2)
+    parser.add_argument("--photo-free", type=float, default=0.15)
     parser.add_argument("--per-domain", type=int, default=60, help="images per class")
     parser.add_argument("--per-style", type=int, default=8)
     parser.add_argument("--per-benchmark-style", type=int, default=60)
