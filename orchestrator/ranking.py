@@ -26,6 +26,9 @@ Records = Mapping[str, Mapping[str, Any]]
 REFERENCE = "zero_shot"
 """The row that gains are measured against."""
 
+OWN_START = "zero_step"
+"""The best trial's configuration before its first step."""
+
 
 def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     """The result object of a study, JSON-able; ``orchestrator results --json`` prints it.
@@ -35,7 +38,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     failed, trained_now}``, ``timing`` of the last invocation, ``looks``, ``extended_after_look``,
     ``damaged``. A trial is ``{number, state, config, point, parameters, share, val, test, per_split, tasks,
     cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error}``; ``val``,
-    ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
+    ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds. ``test_gains`` are
+    the winner's paired differences to the reference rows on the test images.
     ``separable_from_best`` is None for the best itself and for trials without a mean.
 
     Raises:
@@ -64,6 +68,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "study": store.name,
         "storage": store.storage.locate(""),
         "winner": None if best is None else best.trial.number,
+        "test_gains": {} if best is None else _test_gains(best, by_name, records, tests),
         "trials": [row.to_dict(best, reference) for row in rows],
         "baselines": [
             {"name": name, **_Row(trial, records, tests).to_dict(best, None)}
@@ -147,6 +152,23 @@ class _Row:
             "worst_task": task,
             "worst_task_gain": gain,
         }
+
+
+def _test_gains(
+    best: _Row, baselines: Mapping[str, TrialRecord], records: Records, tests: Records
+) -> dict[str, Any]:
+    """The best trial's paired gain over each reference row on the test images, by the row's name.
+
+    The zero-step row counts only where it belongs to this trial.
+    """
+    gains = {}
+    for name, trial in baselines.items():
+        if name == OWN_START and trial.point != best.trial.point:
+            continue
+        difference = paired_difference(best.test_seeds, _Row(trial, records, tests).test_seeds)
+        if difference is not None:
+            gains[name] = difference.to_dict()
+    return gains
 
 
 def flat_config(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     """The plan of a study that holds only the chosen trials, on other seeds."""
     import dataclasses
 
-    from orchestrator.driver.confirmation import finalists
+    from orchestrator.driver.rows import finalists
     from orchestrator.study.errors import StudyError
 
     seeds = _parse(text)

@@ -1,34 +1,33 @@
-"""The reference rows of a study: zero-shot CLIP, and the method before its first step."""
+"""The reference rows of a study: zero-shot CLIP, and the best trial before its first step."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmap_model.configuration import Point
 from mmap_model.methods import get_method
+from orchestrator.driver.rows import ZERO_SHOT, ZERO_STEP, finalists, tracked_as
 from orchestrator.driver.trials import Progress, probe_item
-from orchestrator.ledger import Invocation, StudyStore, TrialRecord
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
 
-ZERO_SHOT, ZERO_STEP = "zero_shot", "zero_step"
-
 
 class Baselines:
-    """Work on the reference rows that are still missing, and their records.
+    """Work on reference rows, and their records.
 
     Args:
         plan: the study.
-        names: rows to compute.
+        points: rows to compute, by name.
         store, tracker, progress, invocation: as of the trials.
     """
 
     def __init__(
         self,
         plan: StudyPlan,
-        names: Collection[str],
+        points: Mapping[str, Point],
         store: StudyStore,
         tracker: Tracker | NoTracker,
         progress: Progress,
@@ -36,7 +35,7 @@ class Baselines:
     ) -> None:
         self._plan, self._store, self._tracker = plan, store, tracker
         self._progress, self._invocation = progress, invocation
-        self._points = {name: baseline_point(plan, name) for name in names}
+        self._points = dict(points)
         self._rows: dict[str, TrialRecord] = {}
         self._names: dict[str, str] = {}
 
@@ -54,7 +53,7 @@ class Baselines:
             )
             self._names[item.item_id] = name
             self._rows[name] = TrialRecord(number=-1, point=point.to_dict())
-            self._tracker.trial_started(name, point.to_dict())
+            self._tracker.trial_started(tracked_as(name, self._rows[name]), point.to_dict())
             found.append((item, probe_item(item, point)))
         return found
 
@@ -83,7 +82,7 @@ class Baselines:
         if kind == "done":
             self._end(name, row, event)
         elif kind != "leased":
-            self._tracker.event(name, event)
+            self._tracker.event(tracked_as(name, row), event)
 
     def _end(self, name: str, row: TrialRecord, event: Event) -> None:
         del self._rows[name]
@@ -96,7 +95,7 @@ class Baselines:
         else:
             self._progress({"kind": "note", "text": f"Reference row {name}: {event['error'] or 'not done'}"})
         self._tracker.trial_ended(
-            name,
+            tracked_as(name, row),
             event["state"],
             device_seconds=row.device_seconds,
             parameters=row.parameters,
@@ -104,19 +103,34 @@ class Baselines:
         )
 
 
-def baseline_names(plan: StudyPlan) -> list[str]:
-    """The reference rows that a study has."""
+def baseline_points(plan: StudyPlan, trials: Iterable[TrialRecord]) -> dict[str, Point]:
+    """The reference rows that a study has, by name; the zero-step row belongs to the best trial so far."""
     if not get_method(plan.study.method).trains:
-        return []
-    return [ZERO_SHOT, ZERO_STEP]
+        return {}
+    zero_shot = get_method(ZERO_SHOT)
+    points = {ZERO_SHOT: Point(method=ZERO_SHOT, settings=zero_shot.Settings(), recipe=plan.study.recipe)}
+    for best in finalists(trials, 1):
+        points[ZERO_STEP] = Point.from_dict(best.point)
+    return points
 
 
-def baseline_point(plan: StudyPlan, name: str) -> Point:
-    """The point of a reference row: of zero-shot, or the one that the search tries first."""
-    if name == ZERO_SHOT:
-        method = get_method("zero_shot")
-        return Point(method=method.name, settings=method.Settings(), recipe=plan.study.recipe)
-    return plan.space.replay(plan.first[0] if plan.first else plan.space.preset())
+def missing_baselines(
+    plan: StudyPlan, store: StudyStore, ledger: Ledger, trials: Iterable[TrialRecord]
+) -> dict[str, Point]:
+    """Reference rows that have no record, or one of another point or of cells that cannot be read."""
+    rows = store.load_baselines()
+    readable = ledger.get_many([cell["key"] for row in rows.values() for cell in row["cells"]])
+
+    def recorded(name: str, point: Point) -> bool:
+        row = rows.get(name)
+        return (
+            row is not None
+            and row["point"] == point.to_dict()
+            and all(cell["key"] in readable for cell in row["cells"])
+        )
+
+    points = baseline_points(plan, trials)
+    return {name: point for name, point in points.items() if not recorded(name, point)}
 
 
 def _stored(row: TrialRecord) -> dict[str, Any]:

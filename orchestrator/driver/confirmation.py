@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmap_model.configuration import Point
+from orchestrator.driver.rows import Row, finalists, tracked_as
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.statistics import seed_means, summarize
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
-
-Row = tuple[int | str, TrialRecord]
-"""A trial's number or a reference row's name, and its record."""
-
-
-def finalists(trials: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
-    """The best complete trials by validation: highest mean, then fewest parameters, then the earliest."""
-    complete = [trial for trial in trials if trial.state == "complete"]
-    complete.sort(key=lambda t: (t.value is None, -(t.value or 0.0), t.parameters or 0, t.number))
-    return complete[:count]
 
 
 def unscored(plan: StudyPlan, store: StudyStore, ledger: Ledger, trials: Iterable[TrialRecord]) -> list[Row]:
@@ -86,7 +77,7 @@ class Confirmation:
             return
         name, record = self._rows[item_id]
         if event["kind"] == "test":
-            self._tracker.event(name, event)
+            self._tracker.event(tracked_as(name, record), event)
         elif event["kind"] == "done":
             if event["state"] == "complete":
                 self._tell_mean(name, record)
@@ -99,4 +90,4 @@ class Confirmation:
         values = {
             (cell["split"], cell["seed"]): scores[cell["key"]]["metrics"]["accuracy"] for cell in record.cells
         }
-        self._tracker.trial_tested(name, summarize(list(seed_means(values).values())))
+        self._tracker.trial_tested(tracked_as(name, record), summarize(list(seed_means(values).values())))

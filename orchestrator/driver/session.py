@@ -6,13 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmap_model.configuration import Point
 from orchestrator.driver import cancelling
-from orchestrator.driver.baselines import Baselines
+from orchestrator.driver.baselines import Baselines, missing_baselines
 from orchestrator.driver.confirmation import Confirmation, unscored
+from orchestrator.driver.rows import ZERO_STEP
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Progress, Trials, epochs_of
@@ -116,7 +118,7 @@ class Session:
             slots=self._room,
             retry_failed=todo.retry_failed,
         )
-        self._baselines = Baselines(plan, todo.baselines, store, tracker, progress, invocation)
+        self._baselines = self._reference_rows({})
 
     def run(self) -> None:
         """Do the work.
@@ -208,15 +210,30 @@ class Session:
         self.trials.recall(self._todo.records, self._todo.again)
         if not self.trials.exhausted:
             self.trials.launch_ahead(self._slot_count)
-        for item, probe in self._baselines.items():
-            if probe is not None:
-                self.submit(probe)
-            self.submit(item, [] if probe is None else [probe.item_id])
+        known = self._todo.baselines
+        self._measure({name: point for name, point in known.items() if name != ZERO_STEP})
         # Tune's own start would compete with the workers' for the same cores.
         self._until(lambda: bool(self._states.up))
         if not self.trials.exhausted:
             self._run_tune()
         self._until(lambda: not self.trials.live)
+        self._await_baselines()
+        missing = missing_baselines(self._plan, self._store, self._ledger, self._store.load_trials())
+        self._measure({name: point for name, point in missing.items() if name == ZERO_STEP})
+        self._await_baselines()
+
+    def _reference_rows(self, points: Mapping[str, Point]) -> Baselines:
+        return Baselines(self._plan, points, self._store, self._tracker, self._progress, self._invocation)
+
+    def _measure(self, points: Mapping[str, Point]) -> None:
+        """Queue reference rows."""
+        self._baselines = rows = self._reference_rows(points)
+        for item, probe in rows.items():
+            if probe is not None:
+                self.submit(probe)
+            self.submit(item, [] if probe is None else [probe.item_id])
+
+    def _await_baselines(self) -> None:
         if self._baselines.live:
             self._progress({"kind": "phase", "name": "baselines"})
             self._until(lambda: not self._baselines.live)

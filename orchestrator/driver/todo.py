@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from orchestrator.driver.baselines import baseline_names
-from orchestrator.driver.confirmation import Row, unscored
+from mmap_model.configuration import Point
+from orchestrator.driver.baselines import missing_baselines
+from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.rows import Row
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.study import StudyPlan
 
@@ -20,7 +23,7 @@ class Todo:
         again: numbers of recorded trials that run again: interrupted or lost, complete ones that lost a cell
             since, and failed ones if wanted.
         new: trials that the budget has left.
-        baselines: names of missing reference rows.
+        baselines: missing reference rows, as far as known; the best trial's is found anew after a search.
         confirm: rows to score on the test images, as far as known; after a search they are found anew.
         reason: recorded with looks at the test images.
         retry_failed: train failed cells again.
@@ -30,7 +33,7 @@ class Todo:
     records: tuple[TrialRecord, ...] = ()
     again: frozenset[int] = frozenset()
     new: int = 0
-    baselines: tuple[str, ...] = ()
+    baselines: Mapping[str, Point] = field(default_factory=dict)
     confirm: tuple[Row, ...] = ()
     reason: str = ""
     retry_failed: bool = False
@@ -43,22 +46,17 @@ class Todo:
 def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str, retry_failed: bool) -> Todo:
     """Compare the plan with the records; every cell of a complete trial must still be readable."""
     records = store.load_trials()
-    rows = store.load_baselines()
     complete = [record for record in records if record.state == "complete"]
-    row_keys = {name: [cell["key"] for cell in row["cells"]] for name, row in rows.items()}
-    readable = ledger.get_many(
-        [*(k for r in complete for k in r.keys), *(k for keys in row_keys.values() for k in keys)]
-    )
+    readable = ledger.get_many([key for record in complete for key in record.keys])
     wanted = {"running", "failed"} if retry_failed else {"running"}
     again = {r.number for r in records if r.state in wanted}
     again |= {r.number for r in complete if any(key not in readable for key in r.keys)}
-    found = [name for name, keys in row_keys.items() if all(key in readable for key in keys)]
     return Todo(
         search=True,
         records=tuple(records),
         again=frozenset(again),
         new=max(0, plan.trials - len(records)),
-        baselines=tuple(name for name in baseline_names(plan) if name not in found),
+        baselines=missing_baselines(plan, store, ledger, records),
         confirm=tuple(unscored(plan, store, ledger, records)),
         reason=reason,
         retry_failed=retry_failed,

@@ -28,7 +28,7 @@ TIMES = {
 """Parts of an invocation's time in the order shown; training and evaluation are sums over slots."""
 
 ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
-BASELINES = {"zero_shot": "zero-shot", "zero_step": "before the first step"}
+BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1, untrained"}
 
 
 def ranking(results: Results, *, width: int = WIDE, limit: int = SHOWN) -> RenderableType:
@@ -80,7 +80,8 @@ def report(
     """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
     parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
     parts += [Text(line, "dim") for line in _legend(results, limit)]
-    parts += [Padding(Text(line), (0, 0)) for line in [*_states(results), *_time(results), *footer]]
+    facts = [*_gains(results), *_states(results), *_time(results), *footer]
+    parts += [Padding(Text(line), (0, 0)) for line in facts]
     return Group(*parts)
 
 
@@ -116,6 +117,17 @@ def _legend(results: Results, limit: int) -> list[str]:
             "Trials were added after a look at the test images: read the test column with that in mind"
         )
     return lines
+
+
+def _gains(results: Results) -> list[str]:
+    """What rank 1 gains over the reference rows on the test images, with the paired interval."""
+    return [
+        f"Gain:    rank 1 over {BASELINES.get(name, name)} on the test images: "
+        f"{100 * gain['mean']:+.1f} points, paired 95 % interval "
+        f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})"
+        for name, gain in sorted((results.get("test_gains") or {}).items())
+        if gain.get("low") is not None
+    ]
 
 
 def _states(results: Results) -> list[str]:

@@ -154,6 +154,30 @@ def test_test_numbers_come_only_from_looks_that_cover_all_seeds(study: Study) ->
     assert study.results()["extended_after_look"]
 
 
+def test_gains_of_the_winner_on_test_are_paired_by_seed_and_only_over_its_own_start(study: Study) -> None:
+    best = study.trial(0, 0.5, 0.7)
+    zero_shot = study.cells("zero", {"3-shot": [0.4, 0.5]})
+    start = study.cells("start", {"3-shot": [0.4, 0.5]})
+    study.store.save_baseline("zero_shot", {"state": "complete", "point": {}, "cells": zero_shot})
+    study.store.save_baseline("zero_step", {"state": "complete", "point": POINT, "cells": start})
+    scores = dict(
+        zip(
+            [*best.keys, *(c["key"] for c in [*zero_shot, *start])],
+            (0.6, 0.8, 0.5, 0.6, 0.5, 0.5),
+            strict=True,
+        )
+    )
+    for key, accuracy in scores.items():
+        study.ledger.commit_test(key, {"metrics": {"accuracy": accuracy}}, {})
+    study.store.record_look(reason="end of sweep", keys=list(scores))
+    gains = study.results()["test_gains"]
+    assert gains["zero_shot"]["mean"] == pytest.approx(0.15) and gains["zero_shot"]["n"] == 2
+    assert gains["zero_step"]["mean"] == pytest.approx(0.2)
+    other = {**POINT, "recipe": {"lr": 0.5}}
+    study.store.save_baseline("zero_step", {"state": "complete", "point": other, "cells": start})
+    assert set(study.results()["test_gains"]) == {"zero_shot"}, "the start of another trial"
+
+
 def test_counts_and_timing_of_the_last_invocation(study: Study) -> None:
     trial = study.trial(0, 0.5, None, state="failed")
     study.ledger.record_failure(trial.keys[1], "diverged")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmap_model.configuration import Point
 from mmap_model.errors import InputError
 from orchestrator.driver import Outcome, confirm_study, run_study
 from orchestrator.driver import session as session_module
+from orchestrator.driver.baselines import baseline_points
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.study import StudyPlan, load_plan
@@ -38,12 +41,21 @@ def finish(plan: StudyPlan) -> StudyStore:
         for cell in rows[name]:
             ledger.commit(cell["key"], {"metrics": {"accuracy": 0.5}}, {})
             ledger.commit_test(cell["key"], {"metrics": {"accuracy": 0.5}}, {})
-    for number in (0, 1):
-        record = TrialRecord(number=number, state="complete", value=0.5, cells=rows[str(number)])
-        store.save_trial(record)
-    for name in ("zero_shot", "zero_step"):
-        store.save_baseline(name, {"state": "complete", "cells": rows[name]})
+    points = [point.to_dict() for point in points_of(plan, 2)]
+    trials = [
+        TrialRecord(number=number, state="complete", value=0.5, point=points[number], cells=rows[str(number)])
+        for number in (0, 1)
+    ]
+    for trial in trials:
+        store.save_trial(trial)
+    for name, point in baseline_points(plan, trials).items():
+        store.save_baseline(name, {"state": "complete", "point": point.to_dict(), "cells": rows[name]})
     return store
+
+
+def points_of(plan: StudyPlan, count: int) -> list[Point]:
+    first = plan.space.replay(plan.space.preset())
+    return [replace(first, recipe=replace(first.recipe, lr=0.01 * (1 + i))) for i in range(count)]
 
 
 def test_a_finished_study_runs_again_in_no_time_without_importing_ray_torch_or_mlflow(
@@ -110,7 +122,7 @@ def todo_of(plan: StudyPlan, **options: Any) -> Todo:
 
 def test_a_new_study_has_everything_to_do(plan: StudyPlan, asked: None) -> None:
     todo = todo_of(plan)
-    assert (todo.new, todo.baselines, todo.again) == (2, ("zero_shot", "zero_step"), frozenset())
+    assert (todo.new, set(todo.baselines), todo.again) == (2, {"zero_shot"}, frozenset())
 
 
 def test_only_what_is_missing_is_done(plan: StudyPlan, tmp_path: Path, asked: None) -> None:
@@ -119,19 +131,27 @@ def test_only_what_is_missing_is_done(plan: StudyPlan, tmp_path: Path, asked: No
     (tmp_path / "runs/cells/1-2/record.json").write_text("torn")
     (tmp_path / "runs/cells/0-1/test.json").unlink()
     todo = todo_of(plan)
-    assert (todo.new, todo.baselines, todo.again) == (0, ("zero_shot",), frozenset({1}))
+    assert (todo.new, set(todo.baselines), todo.again) == (0, {"zero_shot"}, frozenset({1}))
     assert 0 in [name for name, _ in todo.confirm]
 
 
 def test_a_raised_budget_leaves_the_rest_to_do(plan: StudyPlan, tmp_path: Path, asked: None) -> None:
     finish(plan)
     todo = todo_of(load_plan("demo", overrides(tmp_path, trials=5)))
-    assert (todo.new, todo.baselines, todo.again, todo.confirm) == (3, (), frozenset(), ())
+    assert (todo.new, todo.baselines, todo.again, todo.confirm) == (3, {}, frozenset(), ())
+
+
+def test_another_best_trial_wants_its_own_zero_step_row(plan: StudyPlan, asked: None) -> None:
+    store = finish(plan)
+    better = points_of(plan, 3)[2].to_dict()
+    keys = store.load_trials()[1].cells
+    store.save_trial(TrialRecord(number=2, state="complete", value=0.9, point=better, cells=keys))
+    assert {name: point.to_dict() for name, point in todo_of(plan).baselines.items()} == {"zero_step": better}
 
 
 def test_failed_trials_are_work_only_if_wanted(plan: StudyPlan, asked: None) -> None:
     store = finish(plan)
-    store.save_trial(TrialRecord(number=1, state="failed"))
+    store.save_trial(TrialRecord(number=1, state="failed", point=points_of(plan, 2)[1].to_dict()))
     assert run_study(plan).state == "complete"
     assert todo_of(plan, retry_failed=True).again == {1}
 

@@ -175,7 +175,7 @@ def test_ranking_is_legible_at_any_width_without_colour(width: int) -> None:
         "45.0 ± 2.0",
         "46.0 ± 1.2",
         "zero-shot",
-        "before the first step",
+        "rank 1, untrained",
         "22.0",
         "Runs:    here",
     ):
