@@ -42,7 +42,7 @@ def partitions(tasks):
         return
     for smaller in partitions(tasks - 1):
         for number in range(len(smaller)):
-            yield [g + [tasks - 1] if n == number else g for n, g in enumerate(smaller)]
+            yield [[*g, tasks - 1] if n == number else g for n, g in enumerate(smaller)]
         yield [*smaller, [tasks - 1]]
 
 
