@@ -7,7 +7,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +27,7 @@ TIMES = {
 """Parts of an invocation's time in the order shown; training and evaluation are sums over slots."""
 
 ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
+REFERENCES = {"zero_shot": "zero-shot", "zero_step": "itself untrained"}
 BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1, untrained"}
 
 
@@ -80,9 +80,22 @@ def report(
     """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
     parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
     parts += [Text(line, "dim") for line in _legend(results, limit)]
-    facts = [*_gains(results), *_states(results), *_time(results), *footer]
-    parts += [Padding(Text(line), (0, 0)) for line in facts]
+    parts.append(_facts([*_gains(results), *_states(results), *_time(results), *footer]))
     return Group(*parts)
+
+
+def _facts(lines: Iterable[str]) -> RenderableType:
+    """``Label: text`` lines, the text in a column of its own; a line without a label goes on below."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=8, no_wrap=True)
+    grid.add_column()
+    for line in lines:
+        label, colon, text = line.partition(":")
+        if colon and label and not label.startswith(" "):
+            grid.add_row(f"{label}:", Text(text.strip()))
+        else:
+            grid.add_row("", Text(line.strip()))
+    return grid
 
 
 def ranked(results: Results) -> list[Mapping[str, Any]]:
@@ -122,9 +135,8 @@ def _legend(results: Results, limit: int) -> list[str]:
 def _gains(results: Results) -> list[str]:
     """What rank 1 gains over the reference rows on the test images, with the paired interval."""
     return [
-        f"Gain:    rank 1 over {BASELINES.get(name, name)} on the test images: "
-        f"{100 * gain['mean']:+.1f} points, paired 95 % interval "
-        f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})"
+        f"Gain:    {100 * gain['mean']:+.1f} points on test over {REFERENCES.get(name, name)}, paired 95 % "
+        f"interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})"
         for name, gain in sorted((results.get("test_gains") or {}).items())
         if gain.get("low") is not None
     ]
