@@ -216,8 +216,8 @@ def _work(
         note = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
     return replace(
         outcome,
-        failed=tuple(session.trials.failed),
-        lost=tuple(session.trials.lost),
+        failed=tuple(session.failed),
+        lost=tuple(session.lost),
         trained=len(invocation.trained),
         note=note,
     )

@@ -42,7 +42,7 @@ class Timing:
         elif kind == "done" and item_id in self._slots:
             self._free_since[self._slots.pop(item_id)] = now
 
-    def timing(self) -> dict[str, float]:
+    def report(self) -> dict[str, float]:
         """Seconds: ``total``; ``start_up`` to the first cell; ``per_trial_overhead`` between two trials of a
         slot; ``training`` and ``evaluation`` summed over cells; ``confirm`` for the test images.
         """

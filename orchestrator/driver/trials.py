@@ -7,6 +7,7 @@ searcher only learns from it.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -22,6 +23,8 @@ from orchestrator.work import Event, WorkItem
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposals
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[Event], None]
 """Takes the events that ``orchestrator.terminal`` shows."""
@@ -41,8 +44,8 @@ class Trials:
     Args:
         plan: the study.
         proposals: where new configurations come from.
-        store: takes the records.
         queue: the pool.
+        store: takes the records.
         tracker: of the study.
         progress: shows events to the user.
         invocation: of this driver; ``fence`` and ``id`` go with everything written.
@@ -54,8 +57,8 @@ class Trials:
         self,
         plan: StudyPlan,
         proposals: Proposals,
-        store: StudyStore,
         queue: Queue,
+        store: StudyStore,
         tracker: Tracker | NoTracker,
         progress: Progress,
         invocation: Invocation,
@@ -73,7 +76,7 @@ class Trials:
         self._launched: deque[dict[str, Any]] = deque()
         self._live: dict[str, TrialRecord] = {}
         self._stopped_by: dict[str, str] = {}
-        self._dirty: set[str] = set()
+        self._unsaved: dict[int, TrialRecord] = {}
         self._half_over: set[str] = set()
         self._exhausted = False
         self._stopping = False
@@ -169,11 +172,11 @@ class Trials:
     def close(self) -> None:
         """Record and tell that what still runs was interrupted."""
         with self._lock:
-            self.flush()
             for record in self._live.values():
-                self._store.save_trial(record)
+                self._unsaved[record.number] = record
                 self._tracker.trial_ended(record.number, "interrupted", device_seconds=record.device_seconds)
             self._live.clear()
+            self.flush()
 
     # What the workers tell
 
@@ -185,7 +188,6 @@ class Trials:
             if record is None:
                 return
             handler = {
-                "leased": self._on_leased,
                 "cells": self._on_cells,
                 "epoch": self._on_epoch,
                 "cell_finished": self._on_cell_finished,
@@ -199,12 +201,15 @@ class Trials:
                 self._tracker.event(record.number, event)
 
     def flush(self) -> None:
-        """Write the records that changed since the last call. Called when a batch of events was taken."""
+        """Write the records that changed. Called after every batch of events; what fails is tried again."""
         with self._lock:
-            for item_id in self._dirty:
-                if item_id in self._live:
-                    self._store.save_trial(self._live[item_id])
-            self._dirty.clear()
+            for number, record in list(self._unsaved.items()):
+                try:
+                    self._store.save_trial(record)
+                except OSError as error:
+                    logger.error("The record of trial %d could not be written yet: %s", number, error)
+                else:
+                    del self._unsaved[number]
 
     def _launch(self) -> dict[str, Any] | None:
         if self._again:
@@ -233,7 +238,8 @@ class Trials:
         record.attempts += 1
         record.started_at = record.started_at or now()
         record.fence, record.invocation = self._invocation.fence, self._invocation.id
-        self._store.save_trial(record)
+        self._unsaved[record.number] = record
+        self.flush()
         point = Point.from_dict(record.point)
         item_id = trial_item(record.number)
         self._live[item_id] = record
@@ -253,9 +259,6 @@ class Trials:
         self._queue.submit(item, needs)
         return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
 
-    def _on_leased(self, record: TrialRecord, event: Event) -> None:
-        self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", "trial": record.number})
-
     def _on_cells(self, record: TrialRecord, event: Event) -> None:
         names = ("key", "split", "seed", "partition", "parameters")
         record.cells = [{name: cell[name] for name in names} for cell in event["cells"]]
@@ -266,7 +269,7 @@ class Trials:
         self._invocation.reused += [
             c["key"] for c in event["cells"] if c["status"] == "finished" and c["key"] not in known
         ]
-        self._dirty.add(event["item_id"])
+        self._unsaved[record.number] = record
         self._show(record)
         for cell in event["cells"]:
             told = {"kind": "cell", "trial": record.number, "key": cell["key"], "state": cell["status"]}
@@ -276,7 +279,7 @@ class Trials:
         if record.epochs and event["epoch"] <= record.epochs[-1]["epoch"]:
             return  # told again after a resume
         record.epochs.append({name: event[name] for name in ("epoch", "mean", "values")})
-        self._dirty.add(event["item_id"])
+        self._unsaved[record.number] = record
         told = {"kind": "epoch", "trial": record.number, "epoch": event["epoch"], "mean": event["mean"]}
         self._progress(told)
 
@@ -297,7 +300,7 @@ class Trials:
 
     def _on_stopped(self, record: TrialRecord, event: Event) -> None:
         record.device_seconds += event["seconds"].get("total", 0.0)
-        self._dirty.add(event["item_id"])
+        self._unsaved[record.number] = record
 
     def _on_done(self, record: TrialRecord, event: Event) -> None:
         item_id = event["item_id"]
@@ -320,7 +323,10 @@ class Trials:
         else:  # lost, or taken from us: it stays to be taken up again
             self.lost.append(record.number)
         record.error = error
-        self._store.save_trial(record)
+        del self._live[item_id]
+        self._stopped_by.pop(item_id, None)
+        self._unsaved[record.number] = record
+        self.flush()
         self._tracker.trial_ended(
             record.number,
             "interrupted" if record.state == "running" else shown,
@@ -330,9 +336,6 @@ class Trials:
             error=error,
         )
         self._show(record, shown if record.state != "running" else "failed")
-        del self._live[item_id]
-        self._stopped_by.pop(item_id, None)
-        self._dirty.discard(item_id)
         self._release(item_id)
 
     def _release(self, item_id: str) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
 
+ATTEMPTS = 3
+"""Starts of a local Ray before its error is raised."""
+
 OBJECT_STORE = 256 * 2**20
 """Bytes of a local object store. Nothing large passes through it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,20 +51,49 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
         return False
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            # Logical cores: what the slots ask for, and their trials beside them.
-            num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
-            # Counted by Ray, unless nobody will ask: looking for GPUs takes time.
-            num_gpus=None if gpus else 0,
-            object_store_memory=OBJECT_STORE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    return True
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        return True
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _without_services():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    # Logical cores: what the slots ask for, and their trials beside them.
+                    num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
+                    # Counted by Ray, unless nobody will ask: looking for GPUs takes time.
+                    num_gpus=None if gpus else 0,
+                    object_store_memory=OBJECT_STORE,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            return True
+        except Exception as error:
+            # Ray gives its processes fixed seconds to come up, which a busy machine may not have.
+            if attempt == ATTEMPTS or "timed out during startup" not in str(error):
+                raise
+            logger.warning("Ray did not come up in time, starting it again")
+            ray.shutdown()
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextlib.contextmanager
+def _without_services() -> Iterator[None]:
+    """Leave out what Ray starts beside a local head node although nobody here uses it.
+
+    These are the server of the dashboard, for whose start ``ray.init`` waits even with
+    ``include_dashboard=False``, the monitor of the autoscaler and that of logs: three processes that share
+    the cores with the first worker's start. Ray offers no option for it; it is pinned to a minor version.
+    """
+    from ray._private import node, parameter
+
+    params, start_server = parameter.RayParams, node.Node.start_api_server
+    parameter.RayParams = functools.partial(params, no_monitor=True, include_log_monitor=False)
+    node.Node.start_api_server = lambda self, **options: None
+    try:
+        yield
+    finally:
+        parameter.RayParams, node.Node.start_api_server = params, start_server
 
 
 def capacity() -> Capacity:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Mapping, MutableMapping
 
 DRIVER: Mapping[str, str] = {
@@ -53,11 +52,11 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     A local Ray gets token authentication with a token of its own, handed down to its processes through the
     environment. With ``RAY_ADDRESS`` the cluster's mode and token are used as the environment has them.
     """
-    if environment is os.environ and "ray" not in sys.modules:
-        assert "ray.tune" not in sys.modules
     for name, value in DRIVER.items():
         environment.setdefault(name, value)
     if "RAY_ADDRESS" not in environment:
+        # Ray runs its workers at nice 15: beside any other program they would get next to nothing.
+        environment.setdefault("RAY_worker_niceness", "0")
         environment.setdefault("RAY_AUTH_MODE", "token")
         if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
             environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -50,8 +50,8 @@ class Harness:
         self.trials = Trials(
             plan,
             Proposals(plan.space.suggest, seed=1, first=plan.first),
-            self.store,
             self.queue,
+            self.store,
             NoTracker(),
             self.shown.append,
             self.invocation,
@@ -293,3 +293,21 @@ def test_only_a_running_trial_can_be_cancelled_from_outside(start: Any) -> None:
     with pytest.raises(ValueError, match="no trial 7"):
         cancelling.request_cancel(harness.store, 7)
     assert not harness.trials.cancel(7)
+
+
+def test_a_record_that_cannot_be_written_now_is_written_later(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = start()
+    harness.trials.launch()
+    save = harness.store.save_trial
+
+    def refuse(record: Any) -> None:
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(harness.store, "save_trial", refuse)
+    harness.complete(0)
+    assert harness.trials.live == 0 and harness.record(0).state == "running"
+    monkeypatch.setattr(harness.store, "save_trial", save)
+    harness.trials.flush()
+    assert harness.record(0).state == "complete"

@@ -1,0 +1,79 @@
+"""The driver's side of the pool actor: calls on it, and a thread that reads its events."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from orchestrator.work import Event, WorkItem
+
+POLL_S = 1.0
+"""Seconds that the reader waits for events."""
+
+ANSWER_S = 60.0
+"""Seconds after which a pool that does not answer counts as gone."""
+
+STOP_S = 3.0
+"""Seconds for the pool to hear that everything stops."""
+
+
+class PoolClient:
+    """Calls on the pool, answered before they return, and its events in order.
+
+    Args:
+        actor: the pool actor.
+        take: called with the events of a batch, on the reader's thread; must not raise. Also called with
+            none, about once a second, while nothing happens.
+
+    Attributes:
+        fault: why no events can be read any more, if so.
+    """
+
+    def __init__(self, actor: Any, take: Callable[[list[Event]], None]) -> None:
+        self.actor = actor
+        self.fault: Exception | None = None
+        self._take = take
+        self._cursor = 0
+        self._closing = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="pool-events", daemon=True)
+        self._reader.start()
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+        """Queue an item, unless one of its id was queued before."""
+        self._ask("submit", item.to_dict(), list(needs))
+
+    def cancel(self, item_id: str) -> None:
+        """Stop an item; its ``done`` follows as an event."""
+        self._ask("cancel", item_id)
+
+    def forget(self, item_id: str) -> None:
+        """Let the pool drop what it keeps of an ended item."""
+        self.actor.forget.remote(item_id)
+
+    def stop(self) -> None:
+        """Stop all work and let the workers go. Raises if the pool does not answer in time."""
+        self._ask("stop", timeout=STOP_S)
+
+    def close(self) -> None:
+        """Read the events that are left, and no more."""
+        self._closing.set()
+        self._reader.join(2 * POLL_S)
+
+    def _read(self) -> None:
+        last = False
+        while not last:
+            last = self._closing.is_set()
+            try:
+                batch = self._ask("events", self._cursor, 0.0 if last else POLL_S)
+            except Exception as error:
+                self.fault = error
+                return
+            if batch:
+                self._cursor = batch[-1][0]
+            self._take([event for _, event in batch])
+
+    def _ask(self, method: str, *arguments: Any, timeout: float = ANSWER_S) -> Any:
+        import ray
+
+        return ray.get(getattr(self.actor, method).remote(*arguments), timeout=timeout)

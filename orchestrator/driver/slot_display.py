@@ -1,0 +1,53 @@
+"""What the user sees of the slots, from the pool's events."""
+
+from __future__ import annotations
+
+from orchestrator.driver.trials import Progress
+from orchestrator.work import Event
+
+SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped"}
+"""The states of a slot in the pool's words and in those of ``orchestrator.terminal``."""
+
+
+class SlotDisplay:
+    """Tells which slot is up and what it works on.
+
+    Args:
+        progress: takes the events that ``orchestrator.terminal`` shows.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._slot_of: dict[str, str] = {}
+        self._up: set[str] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """From here on slots go down because they are told to, which is no news."""
+        self._closed = True
+
+    def take(self, event: Event) -> None:
+        """Take any event of the pool."""
+        kind, item_id = event["kind"], event.get("item_id", "")
+        if kind == "slot":
+            self._on_slot(event)
+        elif kind == "leased":
+            self._slot_of[item_id] = event["slot"]
+            what, _, number = item_id.partition("-")
+            work = {"trial": int(number)} if what == "trial" else {"what": what}
+            self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", **work})
+        elif kind in ("done", "stopped", "requeued"):
+            slot = self._slot_of.pop(item_id, None)
+            if slot in self._up and not self._closed:
+                self._progress({"kind": "slot", "slot": slot, "state": "idle"})
+
+    def _on_slot(self, event: Event) -> None:
+        slot, state = event["slot"], event["state"]
+        if state not in SHOWN:
+            return
+        (self._up.add if state == "up" else self._up.discard)(slot)
+        if self._closed:
+            return
+        self._progress({"kind": "slot", "slot": slot, "state": SHOWN[state]})
+        if state == "stopped":
+            self._progress({"kind": "note", "text": f"Slot {slot} stopped: {event.get('error')}"})

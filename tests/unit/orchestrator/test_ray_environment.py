@@ -1,0 +1,59 @@
+"""Environment for Ray, and that what is overridden of it still exists; no Ray is started."""
+
+from __future__ import annotations
+
+import inspect
+
+from orchestrator.slots import environment
+
+
+def test_what_the_user_has_set_stays() -> None:
+    variables = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "7", "RAY_AUTH_MODE": "disabled"}
+    environment.prepare(variables)
+    assert variables["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "7"
+    assert variables["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
+    assert "RAY_AUTH_TOKEN" not in variables
+
+
+def test_a_local_ray_gets_token_authentication_with_a_token_of_its_own() -> None:
+    first: dict[str, str] = {}
+    second: dict[str, str] = {}
+    environment.prepare(first)
+    environment.prepare(second)
+    assert first["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == 64 and first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+    again = dict(first)
+    environment.prepare(again)
+    assert again == first
+
+
+def test_a_clusters_authentication_is_left_as_it_is() -> None:
+    variables = {"RAY_ADDRESS": "127.0.0.1:6379"}
+    environment.prepare(variables)
+    assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"} & set(variables)
+
+
+def test_threads_of_a_worker_are_counted_for_every_library() -> None:
+    assert {
+        environment.worker_variables(3)[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")
+    } == {"3"}
+
+
+def test_what_is_overridden_of_ray_exists_in_the_installed_version() -> None:
+    from ray._private import node, parameter, worker
+    from ray.train.v2._internal.execution.controller import controller
+    from ray.train.v2._internal.execution.scaling_policy.scaling_policy import ScalingPolicy
+    from ray.train.v2.api import data_parallel_trainer
+
+    trainer = data_parallel_trainer.DataParallelTrainer
+    assert "scaling_policy=" in inspect.getsource(trainer.fit)
+    assert "callbacks=self._create_default_callbacks()" in inspect.getsource(trainer.fit)
+    assert "DatasetsCallback(" in inspect.getsource(trainer._create_default_callbacks)
+    assert "PlacementGroupCleanerCallback()" in inspect.getsource(trainer._create_default_callbacks)
+    assert {"after_controller_start", "_maybe_send_resource_request"} <= set(vars(ScalingPolicy))
+    assert "after_worker_group_poll_status" in inspect.getsource(controller.WorkerGroup)
+    assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
+    assert {"no_monitor", "include_log_monitor"} <= set(
+        inspect.signature(parameter.RayParams.__init__).parameters
+    )
+    assert "self.start_api_server(" in inspect.getsource(node.Node.start_head_processes)
