@@ -6,13 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mmap_model.configuration import Point
 from orchestrator.driver import cancelling
-from orchestrator.driver.baselines import Baselines
+from orchestrator.driver.baselines import Baselines, missing_baselines
 from orchestrator.driver.confirmation import Confirmation, unscored
 from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.rows import ZERO_STEP
 from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.todo import Todo
@@ -168,23 +170,32 @@ class Session:
             slots=self._room,
             retry_failed=self._todo.retry_failed,
         )
-        baselines = Baselines(self._plan, self._todo.baselines, *about)
-        self._trials, self._baselines = trials, baselines
+        self._trials = trials
         self.failed, self.lost = trials.failed, trials.lost
         trials.recall(self._todo.records, self._todo.again)
         trials.launch_ahead(self._slot_count)
-        for item, probe in baselines.items():
-            if probe is not None:
-                pool.submit(probe)
-            pool.submit(item, [] if probe is None else [probe.item_id])
+        known = self._todo.baselines
+        baselines = self._measure(pool, {name: known[name] for name in known if name != ZERO_STEP})
         # Tune's own start would compete with the workers' for the same cores.
         self._until(lambda: bool(self._states.up))
         if not trials.exhausted:
             self._run_tune(trials, pool)
-        self._until(lambda: not trials.live)
-        if baselines.live:
+        self._until(lambda: not trials.live and not baselines.live)
+        missing = missing_baselines(self._plan, self._store, self._ledger, self._store.load_trials())
+        start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
+        if start.live:
             self._progress({"kind": "phase", "name": "baselines"})
-            self._until(lambda: not baselines.live)
+            self._until(lambda: not start.live)
+
+    def _measure(self, pool: PoolClient, points: Mapping[str, Point]) -> Baselines:
+        """Queue reference rows; those before must be done."""
+        rows = Baselines(self._plan, points, self._store, self._tracker, self._progress, self._invocation)
+        self._baselines = rows
+        for item, probe in rows.items():
+            if probe is not None:
+                pool.submit(probe)
+            pool.submit(item, [] if probe is None else [probe.item_id])
+        return rows
 
     def _run_tune(self, trials: Trials, pool: PoolClient) -> None:
         from orchestrator.driver.tune_run import run_tune
