@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -27,11 +28,13 @@ class Interrupt:
     Attributes:
         requested: set by the first signal, or by ``request``.
         signal: the signal that came first, or None.
+        before_quitting: called before the process ends the hard way; its errors are ignored.
     """
 
     def __init__(self, *, deadline: float = DEADLINE, quit: Callable[[int], Any] = os._exit) -> None:
         self.requested = threading.Event()
         self.signal: signal.Signals | None = None
+        self.before_quitting: Callable[[], Any] | None = None
         self._deadline, self._quit = deadline, quit
         self._former: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
@@ -81,5 +84,8 @@ class Interrupt:
 
     def _leave(self, code: int, text: str) -> None:
         # Ray's processes are bound to this one and go with it; records are whole or absent at any moment.
+        if self.before_quitting is not None:
+            with contextlib.suppress(Exception):
+                self.before_quitting()
         print(f"\n{text}", file=sys.stderr, flush=True)
         self._quit(code)

@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.slots import environment
+
+# Ray reads how it authenticates when it is first imported, which the collection of tests may do.
+environment.prepare()
+
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset

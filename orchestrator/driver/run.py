@@ -155,6 +155,12 @@ def _drive(
         invocation.fence = lease.take()
         todo = find(ledger)
         store.save_invocation(invocation)
+
+        def end(state: str) -> None:
+            invocation.outcome, invocation.ended_at = state, now()
+            store.save_invocation(invocation)
+
+        interrupt.before_quitting = lambda: end("interrupted")
         progress(_header(plan, store, todo.records))
         outcome = Outcome(state="failed")
         try:
@@ -163,8 +169,7 @@ def _drive(
             else:
                 outcome = Outcome()
         finally:
-            invocation.outcome, invocation.ended_at = outcome.state, now()
-            store.save_invocation(invocation)
+            end(outcome.state)
             progress({"kind": "phase", "name": "done"})
         return outcome
 

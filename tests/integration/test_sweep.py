@@ -106,6 +106,7 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
     baselines = sweep.store.load_baselines()
     assert set(baselines) == {"zero_shot", "zero_step"}
     best = sorted((t for t in trials if t.state == "complete"), key=lambda t: -(t.value or 0))[:3]
+    assert baselines["zero_step"]["point"] == best[0].point, "the winner before its first step"
     tested = {key for trial in best for key in trial.keys}
     tested |= {cell["key"] for row in baselines.values() for cell in row["cells"]}
     assert {key for look in sweep.store.load_looks() for key in look["keys"]} == tested
@@ -167,7 +168,11 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
     experiment = client.get_experiment_by_name(sweep.plan.study.name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    trials = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] in ("trial", "baseline")}
+    trials = {
+        run.data.tags["trial"].partition("-")[0]: run
+        for run in runs
+        if run.data.tags["kind"] in ("trial", "baseline")
+    }
     cells = [run for run in runs if run.data.tags["kind"] == "cell"]
     records = {str(trial.number): trial for trial in sweep.store.load_trials()}
     assert len(runs) == len(trials) + len(cells)

@@ -24,9 +24,20 @@ def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals, code:
 
 def test_a_process_that_does_not_get_done_ends_at_the_deadline() -> None:
     ended = threading.Event()
-    with Interrupt(deadline=0.01, quit=lambda code: ended.set()):
+    order: list[str] = []
+
+    def record() -> None:
+        order.append("recorded")
+        raise OSError("the storage is away")
+
+    def quit(code: int) -> None:
+        order.append("ended")
+        ended.set()
+
+    with Interrupt(deadline=0.01, quit=quit) as interrupt:
+        interrupt.before_quitting = record
         os.kill(os.getpid(), signal.SIGTERM)
-        assert ended.wait(5)
+        assert ended.wait(5) and order == ["recorded", "ended"]
 
 
 def test_handlers_are_given_back() -> None:
