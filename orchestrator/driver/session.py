@@ -248,9 +248,12 @@ class Session:
         if self._trials is not None:
             self._trials.stop()
         if self._pool is not None:
-            with contextlib.suppress(Exception):
+            patience = LEAVE_S
+            try:
                 self._pool.stop()
-            if self._slots is not None and not self._slots.join(LEAVE_S):
+            except Exception:
+                patience = 0.0  # Ray is going down by itself: nobody is left to hear it
+            if self._slots is not None and not self._slots.join(patience):
                 logger.info("Some slots did not leave in time")
             self._pool.close()
         if self._trials is not None:
