@@ -1,0 +1,90 @@
+"""Does tuning on `symbols` gain with the number of shots?
+
+    uv run python benchmarks/symbols_shots/run.py
+
+Trains one configuration, the paper's preset within the demo's space, on 1, 3, 6 and 12 shots and three seeds,
+scores it and zero-shot on the same test images, and writes results.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from mmap_model.configuration import Point
+from mmap_model.methods import get_method
+from orchestrator.ledger import Ledger
+from orchestrator.provenance import provenance
+from orchestrator.statistics import paired_difference, summarize
+from orchestrator.study import load_plan
+from orchestrator.workbench import Workbench
+
+SHOTS = (1, 3, 6, 12)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--storage", default="runs", help="where cells are kept; finished ones are reused")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    overrides = [f"storage={args.storage}", f"splits=[{', '.join(f'{{shots: {k}}}' for k in SHOTS)}]"]
+    plan = load_plan("demo", overrides)
+    point = plan.space.replay(plan.space.preset())
+    zero_shot = Point(method="zero_shot", settings=get_method("zero_shot").Settings())
+    any_item = plan.work_item(point, item_id="shots")
+    bench = Workbench(any_item.dataset, any_item.backbone, any_item.storage, threads=args.threads)
+    started = time.monotonic()
+    tuned, reference = (scores(plan, bench, p) for p in (point, zero_shot))
+    rows = [
+        {
+            "shots": k,
+            "test": summarize(list(tuned[f"{k}-shot"].values())).to_dict(),
+            "zero_shot": summarize(list(reference[f"{k}-shot"].values())).to_dict(),
+            "gain": difference.to_dict(),
+        }
+        for k in SHOTS
+        if (difference := paired_difference(tuned[f"{k}-shot"], reference[f"{k}-shot"])) is not None
+    ]
+    for row in rows:
+        test, gain = row["test"], row["gain"]
+        print(
+            f"{row['shots']:>2} shots: test {100 * test['mean']:.1f} ± {100 * test['std']:.1f} %, "
+            f"gain {100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+        )
+    result = {
+        "configuration": point.to_dict(),
+        "rows": rows,
+        "seconds": round(time.monotonic() - started),
+        "provenance": provenance(),
+    }
+    Path(__file__).with_name("results.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def scores(plan: Any, bench: Workbench, point: Point) -> dict[str, dict[Any, float]]:
+    """Test accuracy by split and seed; cells that are not in the ledger are trained."""
+    cells: list[dict[str, Any]] = []
+
+    def follow(event: dict[str, Any]) -> None:
+        if event["kind"] == "cells":
+            cells.extend(event["cells"])
+        elif event["kind"] == "epoch":
+            print(f"{point.method} epoch {event['epoch']}: {event['mean']:.3f}", flush=True)
+
+    bench.run(plan.work_item(point, item_id="train"), follow)
+    keys = tuple(cell["key"] for cell in cells)
+    confirm = plan.work_item(
+        point, item_id="test", purpose="confirm", cells=keys, reason="accuracy by number of shots"
+    )
+    bench.run(confirm, lambda event: None)
+    tests = Ledger(plan.study.storage).tests(keys)
+    found: dict[str, dict[Any, float]] = {}
+    for cell in cells:
+        found.setdefault(cell["split"], {})[cell["seed"]] = tests[cell["key"]]["metrics"]["accuracy"]
+    return found
+
+
+if __name__ == "__main__":
+    main()
