@@ -112,6 +112,18 @@ def test_the_table_of_budgets_has_the_papers_counts(name: str) -> None:
     assert counts == PAPER[name]
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "single" in case])
+def test_a_task_of_its_own_copy_learns_from_its_own_images_only(
+    case: str, tiny_backbone_fp64: Backbone, unequal_classes: tuple[tuple[str, ...], ...]
+) -> None:
+    model = build(case, tiny_backbone_fp64, unequal_classes, [1, 2])
+    losses_of(model, pixels_of(2))[0, 1].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.shape[:2] == (2, 3)
+        moved = parameter.grad.reshape(2, 3, -1).abs().amax(2) > 0  # type: ignore[union-attr]
+        assert torch.equal(moved, torch.tensor([[False, True, False], [False] * 3])), name
+
+
 @pytest.mark.parametrize("case", CASES)
 class TestMethod:
     def test_settings_survive_json(self, case: str) -> None:
@@ -204,18 +216,6 @@ class TestMethod:
         for ours, theirs in zip(*(model.parameters() for model in trained), strict=True):
             assert torch.equal(ours, theirs)
 
-    def test_a_task_of_its_own_copy_learns_from_its_own_images_only(
-        self, case: str, tiny_backbone_fp64: Backbone, unequal_classes: tuple[tuple[str, ...], ...]
-    ) -> None:
-        if "single" not in case:
-            pytest.skip(f"the tasks of {case} share what is trained")
-        model = build(case, tiny_backbone_fp64, unequal_classes, [1, 2])
-        losses_of(model, pixels_of(2))[0, 1].backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.shape[:2] == (2, 3)
-            moved = parameter.grad.reshape(2, 3, -1).abs().amax(2) > 0  # type: ignore[union-attr]
-            assert torch.equal(moved, torch.tensor([[False, True, False], [False] * 3])), name
-
     def test_a_checkpoint_gives_the_same_logits(
         self, case: str, tiny_backbone: Backbone, unequal_classes: tuple[tuple[str, ...], ...]
     ) -> None:
@@ -228,6 +228,18 @@ class TestMethod:
             )
             loaded = load_prompts(files, tiny_backbone).logits(pixels[replicate : replicate + 1])[0]
             torch.testing.assert_close(loaded, model.logits(pixels)[replicate])
+
+    def test_logits_are_full_precision_under_bf16(
+        self, case: str, tiny_backbone: Backbone, unequal_classes: tuple[tuple[str, ...], ...]
+    ) -> None:
+        model = build(case, tiny_backbone, unequal_classes, [1, 2])
+        pixels = pixels_of(2).float()
+        exact = model.logits(pixels)
+        model = build(case, tiny_backbone, unequal_classes, [1, 2])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model.logits(pixels)
+        assert logits.dtype == torch.float32
+        torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.5)
 
     def test_the_training_loop_trains_resumes_and_scores_it(
         self, case: str, tiny_backbone: Backbone, pattern_dataset: Any
