@@ -1,10 +1,8 @@
 """The class prompts of several tasks as the text tower takes them: ``[SOS, prompts, common words, rows]``.
 
 SOS never sees a prompt: its keys and values are constants of the backbone. The words before the class name
-    are
-the same for all classes of a task and see only what precedes them: computed once per prompt set. The rest
-    of each
-class sees SOS, prompts, common words and its own earlier tokens; classes are packed into rows
+are the same for all classes of a task and see only what precedes them: computed once per prompt set. The
+rest of each class sees SOS, prompts, common words and its own earlier tokens; classes are packed into rows
 (``tokens.py``).
 
 Legend: R replicates, T tasks, S = R·T prompt sets, C classes (most of any task), P prompt tokens, M common
@@ -14,7 +12,7 @@ words, W rows of Q tokens, Z ends of text in a row (at most), X = P + 1 + M cont
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +23,22 @@ from mmap_model.errors import BackboneError
 from mmap_model.forward.block import KEYS, finish, normalise, project
 from mmap_model.forward.tokens import pack
 
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
 Positions = Literal["original", "assembled"]
+
+
+class Embedded(NamedTuple):
+    """Words as one CLIP embeds them.
+
+    Attributes:
+        words: common words and rows, [S, M + W·Q, D].
+        start: keys and values of SOS in every layer, [layers, 2·D].
+    """
+
+    words: Tensor
+    start: Tensor
 
 
 class ClassPrompts(nn.Module):
@@ -35,10 +48,12 @@ class ClassPrompts(nn.Module):
         prompt_length: P.
         common: M.
         class_mask: bool [T, C], False where a task has fewer classes.
-        words: embedded common words and rows, [S, M + W·Q, D].
-        start: keys and values of SOS in every layer, [layers, 2·D].
+        words, start: of ``Embedded``, by the frozen backbone.
+        ids: tokens of common words and rows, [S, M + W·Q]; SOS is ``start_id`` [1, 1].
+        places: of ``ids`` in their own text, SOS being at 0.
         prompt_positions: positional embedding of the first layer's prompts [P, D]; zero for ``original``.
         common_mask: additive, what the common words see of the context, [M, X].
+        leading_mask: the same for evolving prompts and common words, [P + M, X].
         row_mask: additive, what a row sees of the context and itself, [S·W, 1, Q, X + Q].
         end_mask: the same for the ends of text only, [S·W, 1, Z, X + Q].
         ends: places of the ends of text within their rows, [S·W, Z].
@@ -48,8 +63,12 @@ class ClassPrompts(nn.Module):
     class_mask: Tensor
     words: Tensor
     start: Tensor
+    ids: Tensor
+    start_id: Tensor
+    places: Tensor
     prompt_positions: Tensor
     common_mask: Tensor
+    leading_mask: Tensor
     row_mask: Tensor
     end_mask: Tensor
     ends: Tensor
@@ -88,14 +107,15 @@ class ClassPrompts(nn.Module):
         row_mask = _additive(F.pad(packing.same_class, (context, 0), value=True), backbone.dtype)
         end_mask = row_mask.take_along_dim(packing.ends[..., None], dim=2)
         earlier = torch.ones(self.common, self.common, dtype=torch.bool).tril()
+        first = torch.arange(1, 1 + self.common).expand(len(texts), -1)
         constants = {
             "class_mask": packing.class_mask,
-            "words": _repeat(
-                _embed(backbone, packing.common, packing.rows, packing.positions, shift), replicates
-            ),
-            "start": start_of_text(backbone),
+            "ids": _repeat(torch.cat([packing.common, packing.rows.flatten(1)], dim=1), replicates),
+            "start_id": backbone.tokenize([""])[:1, :1],
+            "places": _repeat(torch.cat([first, packing.positions.flatten(1)], dim=1) + shift, replicates),
             "prompt_positions": _positions(backbone, prompt_length, shift),
             "common_mask": _additive(F.pad(earlier, (prompt_length + 1, 0), value=True), backbone.dtype),
+            "leading_mask": _additive(_leading(prompt_length, self.common), backbone.dtype),
             "row_mask": _repeat(row_mask, replicates).flatten(0, 1).unsqueeze(1),
             "end_mask": _repeat(end_mask, replicates).flatten(0, 1).unsqueeze(1),
             "ends": _repeat(packing.ends, replicates).flatten(0, 1),
@@ -103,6 +123,14 @@ class ClassPrompts(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(backbone.device).contiguous(), persistent=False)
+        with torch.no_grad():
+            for name, value in self.embed(backbone.clip)._asdict().items():
+                self.register_buffer(name, value.contiguous(), persistent=False)
+
+    def embed(self, clip: CLIP) -> Embedded:
+        """The words by the weights that ``clip`` has now, with gradients where these have any."""
+        words = clip.token_embedding(self.ids) + clip.positional_embedding[self.places]
+        return Embedded(words, start_of_text(clip, self.start_id))
 
 
 def class_text(template: str, name: str) -> str:
@@ -110,12 +138,9 @@ def class_text(template: str, name: str) -> str:
     return template.replace("{}", name.replace("_", " "))
 
 
-@torch.no_grad()
-def start_of_text(backbone: Backbone) -> Tensor:
-    """Keys and values of the SOS token in every layer, [layers, 2·D]: it sees only itself."""
-    clip = backbone.clip
-    start = backbone.tokenize([""])[:1, :1].to(backbone.device)
-    x = clip.token_embedding(start) + clip.positional_embedding[:1]
+def start_of_text(clip: CLIP, start_id: Tensor) -> Tensor:
+    """Keys and values of SOS, ``start_id`` [1, 1], in every layer, [layers, 2·D]: it sees only itself."""
+    x = clip.token_embedding(start_id) + clip.positional_embedding[:1]
     result = []
     for block in clip.transformer.resblocks:
         keys_values = project(block, normalise(block, x), KEYS)
@@ -139,21 +164,17 @@ def _tokens(backbone: Backbone, texts: Sequence[str], shift: int) -> list[list[i
     return [row[:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
 
 
-@torch.no_grad()
-def _embed(backbone: Backbone, common: Tensor, rows: Tensor, positions: Tensor, shift: int) -> Tensor:
-    """Token and positional embeddings of common words and rows, [T, M + W·Q, D]."""
-    clip = backbone.clip
-    ids = torch.cat([common, rows.flatten(1)], dim=1).to(backbone.device)
-    first = torch.arange(1, 1 + common.shape[1]).expand(len(common), -1)
-    places = torch.cat([first, positions.flatten(1)], dim=1) + shift
-    words: Tensor = clip.token_embedding(ids) + clip.positional_embedding[places.to(backbone.device)]
-    return words
-
-
 def _positions(backbone: Backbone, prompt_length: int, shift: int) -> Tensor:
     if shift == 0:
         return torch.zeros(prompt_length, backbone.architecture.text.width, dtype=backbone.dtype)
     return backbone.clip.positional_embedding[1 : 1 + prompt_length].detach()  # type: ignore[no-any-return]
+
+
+def _leading(prompts: int, common: int) -> Tensor:
+    """What prompts and common words see of the context [prompts, SOS, common words], bool [P + M, X]."""
+    places = torch.arange(1 + prompts + common)
+    context = torch.cat([places[1 : 1 + prompts], places[:1], places[1 + prompts :]])
+    return places[1:, None] >= context
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:

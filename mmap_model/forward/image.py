@@ -19,24 +19,29 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 
-def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evolve: bool = False) -> Tensor:
     """Image embeddings before normalisation, fp32 (or fp64): [S, B, E].
 
     Args:
-        clip: the frozen model.
+        clip: the model.
         pixels: normalised, [S, B, 3, H, W].
-        prompts: one [S, P, D] per layer, discarded after it; layers beyond the last entry have none.
+        prompts: one [S, P, D] per layer, discarded after it.
+        evolve: the prompts of the last entry stay: later layers transform them like any other token (shallow
+            VPT, MaPLe). If not, layers beyond the last entry have none.
     """
     sets, images = pixels.shape[:2]
     x = embed(clip, pixels.flatten(0, 1))
     blocks = clip.visual.transformer.resblocks
+    stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
     for layer, block in enumerate(blocks):
+        if layer == stays:
+            x = torch.cat([x, prompts[layer].to(x.dtype).repeat_interleave(images, dim=0)], dim=1)
         h = normalise(block, x)
         if layer == len(blocks) - 1:
             x, queries, own = x[:, :1], project(block, h[:, :1], QUERIES), project(block, h, KEYS)
         else:
             queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
-        if layer < len(prompts):
+        if layer < len(prompts) and layer != stays:
             shared = project(block, normalise(block, prompts[layer].to(x.dtype)), KEYS)
             own = with_shared(shared, own.unflatten(0, (sets, images)))
         x = finish(block, x, attend(block, queries, own))
@@ -52,3 +57,8 @@ def embed(clip: CLIP, pixels: Tensor) -> Tensor:
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
     x = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
     return visual.ln_pre(x)  # type: ignore[no-any-return]
+
+
+def normalise_entering(clip: CLIP, prompts: Sequence[Tensor]) -> list[Tensor]:
+    """Let the first layer's prompts pass ``ln_pre``, as if they had entered beside the patches before it."""
+    return [clip.visual.ln_pre(prompts[0]), *prompts[1:]]

@@ -13,48 +13,66 @@ import torch
 from torch import Tensor
 
 from mmap_model.forward.block import ALL, KEYS, attend, finish, normalise, project, with_shared
-from mmap_model.forward.class_prompts import ClassPrompts
+from mmap_model.forward.class_prompts import ClassPrompts, Embedded
 from mmap_model.forward.precision import full_precision
 
 if TYPE_CHECKING:
     from open_clip import CLIP
 
 
-def encode_classes(clip: CLIP, classes: ClassPrompts, prompts: Sequence[Tensor]) -> Tensor:
+def encode_classes(
+    clip: CLIP,
+    classes: ClassPrompts,
+    prompts: Sequence[Tensor],
+    *,
+    evolve: bool = False,
+    embedded: Embedded | None = None,
+) -> Tensor:
     """Class embeddings before normalisation, fp32 (or fp64): [S, C, E]; padded classes repeat another one.
 
     Args:
-        clip: the frozen model.
+        clip: the model.
         classes: its class prompts, made for the length P of ``prompts``.
-        prompts: one [S, P, D] per layer, discarded after it; layers beyond the last entry have none.
+        prompts: one [S, P, D] per layer, discarded after it.
+        evolve: the prompts of the last entry stay: later layers transform them like any other token (CoOp,
+            MaPLe). If not, layers beyond the last entry have none.
+        embedded: the words by ``clip``, if that is not the backbone that ``classes`` were made with.
     """
-    x = classes.words
+    x, start_of_text = embedded or Embedded(classes.words, classes.start)
     sets, common, d = len(x), classes.common, x.shape[-1]
     row_tokens = classes.row_mask.shape[2]
     blocks = clip.transformer.resblocks
+    stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
+    evolving, mask = 0, classes.common_mask
     for layer, block in enumerate(blocks):
+        if layer == stays:
+            x = torch.cat([_entering(classes, prompts, layer).to(x.dtype), x], dim=1)
+            evolving, mask = classes.prompt_length, classes.leading_mask
+        leading = evolving + common
         queries, keys_values = project(block, normalise(block, x), ALL).split([d, 2 * d], dim=-1)
-        start = classes.start[layer].to(keys_values.dtype).expand(sets, 1, -1)
-        context = [start, keys_values[:, :common]]
-        if layer < len(prompts):
-            prompt = prompts[layer] + classes.prompt_positions if layer == 0 else prompts[layer]
-            context.insert(0, project(block, normalise(block, prompt.to(x.dtype)), KEYS))
-            hidden = 0
+        start = start_of_text[layer].to(keys_values.dtype).expand(sets, 1, -1)
+        context = [start, keys_values[:, evolving:leading]]
+        hidden = 0
+        if evolving:
+            context.insert(0, keys_values[:, :evolving])
+        elif layer < len(prompts):
+            prompt = _entering(classes, prompts, layer).to(x.dtype)
+            context.insert(0, project(block, normalise(block, prompt), KEYS))
         else:
             hidden = classes.prompt_length
         shared = torch.cat(context, dim=1)
-        own = with_shared(shared, keys_values[:, common:].unflatten(1, (-1, row_tokens)))
-        row_queries = queries[:, common:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
+        own = with_shared(shared, keys_values[:, leading:].unflatten(1, (-1, row_tokens)))
+        row_queries = queries[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
         if layer == len(blocks) - 1:
             ends = classes.ends[..., None].expand(-1, -1, d)
-            rows = x[:, common:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
+            rows = x[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
             attended = attend(block, row_queries.gather(1, ends), own, classes.end_mask[..., hidden:])
             x = finish(block, rows.gather(1, ends), attended)
         else:
             attended = attend(block, row_queries, own, classes.row_mask[..., hidden:])
             attended = attended.unflatten(0, (sets, -1)).flatten(1, 2)
-            if common:
-                first = attend(block, queries[:, :common], shared, classes.common_mask[:, hidden:])
+            if leading:
+                first = attend(block, queries[:, :leading], shared, mask[:, hidden:])
                 attended = torch.cat([first, attended], dim=1)
             x = finish(block, x, attended)
     x = x.unflatten(0, (sets, -1)).flatten(1, 2)
@@ -62,3 +80,7 @@ def encode_classes(clip: CLIP, classes: ClassPrompts, prompts: Sequence[Tensor])
     with full_precision(x):
         pooled: Tensor = clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection
     return pooled
+
+
+def _entering(classes: ClassPrompts, prompts: Sequence[Tensor], layer: int) -> Tensor:
+    return prompts[layer] + classes.prompt_positions if layer == 0 else prompts[layer]

@@ -1,6 +1,22 @@
 """Tuning methods, one folder each, registered by name."""
 
-from mmap_model.methods import mmap, zero_shot
-from mmap_model.methods.base import Method, get_method, method_names, register
+from mmap_model.methods import bitfit, clip_adapter, coop, full_ft, joint, maple, mlp, mmap, vpt, zero_shot
+from mmap_model.methods.base import Budget, Method, get_method, method_names, register
 
-__all__ = ["Method", "get_method", "method_names", "mmap", "register", "zero_shot"]
+__all__ = [
+    "Budget",
+    "Method",
+    "bitfit",
+    "clip_adapter",
+    "coop",
+    "full_ft",
+    "get_method",
+    "joint",
+    "maple",
+    "method_names",
+    "mlp",
+    "mmap",
+    "register",
+    "vpt",
+    "zero_shot",
+]

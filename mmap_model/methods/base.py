@@ -7,16 +7,38 @@ A method is a folder: ``__init__.py`` holds its settings, checks and exact param
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
-from mmap_model.errors import ConfigurationError, nearest
+from mmap_model.errors import ConfigurationError, ShapeError, nearest
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.methods.model import TunedModel
+
+
+Regime = Literal["single", "multi"]
+"""``single``: a copy of everything trained for each task. ``multi``: one copy that all tasks train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """One row of the table of parameter counts.
+
+    Attributes:
+        settings: that differ from the method's defaults.
+        regime: as the paper's tables group methods; None where nothing is trained.
+        printed: the "Parameters" row of the paper's Tables 1 and 2 (ViT-B/16, four tasks), or None.
+        reading: what makes ``printed`` of the exact count.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    regime: Regime | None = "multi"
+    printed: str | None = None
+    reading: str = ""
 
 
 class Method(ABC):
@@ -28,6 +50,7 @@ class Method(ABC):
         grouped: needs a partition of the tasks.
         fuses: replicates may be trained as one batch (the backbone stays frozen).
         trains: False when there is nothing to train (zero-shot).
+        budgets: the method's rows in the table of parameter counts.
     """
 
     name: ClassVar[str]
@@ -35,6 +58,7 @@ class Method(ABC):
     grouped: ClassVar[bool] = False
     fuses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    budgets: ClassVar[tuple[Budget, ...]] = (Budget(),)
 
     @abstractmethod
     def check(self, settings: Any, architecture: Architecture) -> None:
@@ -62,6 +86,21 @@ class Method(ABC):
         """
 
 
+def check_range(where: str, value: float, lowest: float, highest: float | None = None) -> None:
+    """Raise ShapeError for the setting ``where`` unless ``lowest <= value <= highest``."""
+    if value < lowest or (highest is not None and value > highest):
+        span = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise ShapeError(f"{value!r} is not allowed", where=where, fix=f"use {span}")
+
+
+def check_template(where: str, template: str) -> None:
+    """Raise ShapeError unless the class name has a place in ``template``."""
+    if "{}" not in template:
+        raise ShapeError(
+            f"{template!r} has no place for the class name", where=where, fix="write {} where it goes"
+        )
+
+
 _REGISTRY: dict[str, Method] = {}
 
 
@@ -83,3 +122,14 @@ def get_method(name: str, where: str = "method") -> Method:
 def method_names() -> tuple[str, ...]:
     """All registered names, sorted."""
     return tuple(sorted(_REGISTRY))
+
+
+def module_count(modules: str, *, tasks: int, groups: int) -> int:
+    """Modules of one replicate: ``both`` group-shared and task-specific ones, or only one of the kinds."""
+    return {"both": groups + tasks, "group": groups, "task": tasks}[modules]
+
+
+def resolved(partitions: Sequence[Partition | None]) -> list[Partition]:
+    """The partitions of a grouped method, which has one for every replicate."""
+    assert all(p is not None for p in partitions), "a grouped method needs a resolved partition"
+    return [p for p in partitions if p is not None]

@@ -41,7 +41,7 @@ class TunedModel(nn.Module, ABC):
 
     @abstractmethod
     def logit_scale(self) -> Tensor:
-        """exp(logit_scale) of the backbone: 1/τ of eq. 5, a scalar."""
+        """exp(logit_scale): 1/τ of eq. 5, a scalar; [R, T, 1, 1] where a method trains it."""
 
     def logits(self, pixels: Tensor, class_features: Tensor | None = None) -> Tensor:
         """exp(logit_scale)·cosine (eq. 5), [R, T, B, C]; classes outside ``class_mask`` get -inf."""

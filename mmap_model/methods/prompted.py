@@ -1,10 +1,15 @@
-"""Base of the methods that tune prompts and leave the CLIP frozen."""
+"""Base of the methods that tune prompts and leave the CLIP frozen.
+
+Legend: R replicates, T tasks, S = R·T prompt sets, P prompt tokens, D width, E embedding, C classes.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,14 +19,22 @@ from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 
+TextPrompts = Literal["task", "replicate", "none"]
+
 
 class PromptedModel(TunedModel):
     """Runs the prompted forward with the prompts that a method generates.
 
     The backbone is not a submodule: it is shared, frozen, and absent from parameters and state. Load it on
-        the
-    device where the model shall run.
+    the device where the model shall run.
+
+    Attributes:
+        evolve: prompts of the last prompted layer run on through the later ones instead of being discarded.
+        text_sets: shape of the text prompts' sets, (R, T); (R, L) where all tasks of a replicate have the
+            same prompts and L different class lists, which are then encoded once.
     """
+
+    evolve = False
 
     def __init__(
         self,
@@ -32,41 +45,67 @@ class PromptedModel(TunedModel):
         replicates: int,
         prompt_length: int = 0,
         positions: Positions = "original",
+        text_prompts_by: TextPrompts = "task",
     ) -> None:
-        """``prompt_length`` counts the tokens inserted into each class prompt, of all of a task's prompts."""
+        """See ``ClassPrompts``.
+
+        Args:
+            prompt_length: tokens inserted into each class prompt, of all of a task's prompts.
+            text_prompts_by: whether text prompts differ by ``task`` or by ``replicate`` only; with ``none``
+                class features are constant and computed once.
+        """
         super().__init__()
         self.backbone = backbone
         self.replicates, self.tasks = replicates, len(classes)
+        lists = [tuple(names) for names in classes]
+        encoded = lists if text_prompts_by == "task" else list(dict.fromkeys(lists))
+        self._list_of_task = None if encoded == lists else [encoded.index(names) for names in lists]
+        self.text_sets = (1 if text_prompts_by == "none" else replicates, len(encoded))
         self.class_prompts = ClassPrompts(
             backbone,
-            classes=classes,
+            classes=encoded,
             template=template,
-            replicates=replicates,
+            replicates=self.text_sets[0],
             prompt_length=prompt_length,
             positions=positions,
         )
+        self._is_constant = text_prompts_by == "none"
+        self._constant: Tensor | None = None
 
     @property
     def class_mask(self) -> Tensor:
-        return self.class_prompts.class_mask
+        mask = self.class_prompts.class_mask
+        return mask if self._list_of_task is None else mask[self._list_of_task]
 
-    @abstractmethod
     def text_prompts(self) -> Sequence[Tensor]:
-        """One [S, P, D] for each of the first layers of the text tower, S = R·T sets; empty for none."""
+        """One [sets, P, D] for each of the first layers of the text tower, for ``text_sets``; or none."""
+        return ()
 
     @abstractmethod
     def image_prompts(self) -> Sequence[Tensor]:
         """One [S, P, D] for each of the first layers of the image tower; empty for none."""
 
     def class_features(self) -> Tensor:
-        features = encode_classes(self.backbone.clip, self.class_prompts, self.text_prompts())
-        with full_precision(features):
-            return F.normalize(features, dim=-1).view(self.replicates, self.tasks, *features.shape[1:])
+        return self._constant_class_features() if self._is_constant else self._encode_classes()
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        features = encode_images(self.backbone.clip, pixels.flatten(0, 1), self.image_prompts())
+        prompts = self.image_prompts()
+        features = encode_images(self.backbone.clip, pixels.flatten(0, 1), prompts, evolve=self.evolve)
         with full_precision(features):
             return F.normalize(features, dim=-1).view(self.replicates, self.tasks, *features.shape[1:])
 
     def logit_scale(self) -> Tensor:
         return self.backbone.clip.logit_scale.reshape(()).exp()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _constant_class_features(self) -> Tensor:
+        if self._constant is None:
+            self._constant = self._encode_classes().expand(self.replicates, -1, -1, -1)
+        return self._constant
+
+    def _encode_classes(self) -> Tensor:
+        prompts = self.text_prompts()
+        features = encode_classes(self.backbone.clip, self.class_prompts, prompts, evolve=self.evolve)
+        with full_precision(features):
+            unit = F.normalize(features, dim=-1).view(*self.text_sets, *features.shape[1:])
+        return unit if self._list_of_task is None else unit[:, self._list_of_task]

@@ -21,40 +21,47 @@ def add_to(app: typer.Typer) -> None:
 def params(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="open_clip model name, local-dir:DIR, or symbols.")] = "symbols",
-    method: Annotated[str, typer.Option(help="Tuning method.")] = "mmap",
+    method: Annotated[
+        str | None, typer.Option(help="Tuning method; all of them if neither it nor settings are given.")
+    ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="Number of tasks.")] = 4,
     groups: Annotated[
         int | None, typer.Option(min=1, help="Number of groups; half the tasks if not given.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Exact trained parameters of a configuration, without loading a model."""
+    """Exact trained parameters of one configuration or of all methods, without loading a model."""
     from mmap_model.architecture import LOCAL_DIR, SYMBOLS, read_architecture
     from mmap_model.backbone_spec import BackboneSpec, counted_parameters
     from mmap_model.configuration import to_plain
     from mmap_model.errors import ConfigurationError, InputError
     from mmap_model.methods import get_method
+    from orchestrator.cli.budgets import budgets, show_budgets
     from orchestrator.cli.console import print_json
 
-    kind = get_method(method, where="--method")
+    kind = get_method(method or "mmap", where="--method")
     architecture = read_architecture(model, where="--model")
     number = groups if groups is not None else max(1, tasks // 2)
     if number > tasks:
         raise ConfigurationError(
             f"{number} groups cannot be made of {tasks} tasks", where="--groups", fix=f"use 1 to {tasks}"
         )
+    whole = architecture.parameters
+    if model == SYMBOLS or model.startswith(LOCAL_DIR):
+        whole = counted_parameters(BackboneSpec(model))
+    if method is None and not context.args:
+        rows = budgets(architecture, tasks=tasks, groups=number, backbone_parameters=whole)
+        print_json(rows) if as_json else show_budgets(rows)
+        return
     settings = _settings(kind.Settings, context.args)
     try:
         kind.check(settings, architecture)
     except InputError as error:
         raise type(error)(error.problem, where=_option(error.where or ""), fix=error.fix) from None
-    whole = architecture.parameters
-    if model == SYMBOLS or model.startswith(LOCAL_DIR):
-        whole = counted_parameters(BackboneSpec(model))
     count = kind.count(settings, architecture, tasks=tasks, groups=number)
     found = {
         "model": model,
-        "method": method,
+        "method": kind.name,
         "settings": to_plain(settings),
         "tasks": tasks,
         "groups": number if kind.grouped else None,

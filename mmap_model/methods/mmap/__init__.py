@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
-from mmap_model.methods.base import Method, register
+from mmap_model.methods.base import Budget, Method, module_count, register, resolved
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -47,6 +47,9 @@ class Mmap(Method):
     name = "mmap"
     Settings = MmapSettings
     grouped = True
+    budgets = (
+        Budget(printed="0.13M", reading="two groups, 14 rows of 128: the paper does not give b, m, n"),
+    )
 
     def check(self, settings: MmapSettings, architecture: Architecture) -> None:
         b, m, n = settings.prompt_length, settings.source_rows, settings.source_cols
@@ -83,7 +86,7 @@ class Mmap(Method):
         self.check(settings, architecture)
         b, m, n = settings.prompt_length, settings.source_rows, settings.source_cols
         scales = (b // m) * (architecture.text.width // n + architecture.image.width // n)
-        modules = {"both": groups + tasks, "group": groups, "task": tasks}[settings.modules]
+        modules = module_count(settings.modules, tasks=tasks, groups=groups)
         return architecture.depth * modules * (m * n + scales)
 
     def build(
@@ -99,13 +102,12 @@ class Mmap(Method):
         from mmap_model.methods.mmap.module import MmapModel
 
         self.check(settings, backbone.architecture)
-        assert all(p is not None for p in partitions), "MmAP needs a resolved partition"
         return MmapModel(
             settings,
             backbone,
             classes=classes,
             template=template,
-            partitions=[p for p in partitions if p is not None],
+            partitions=resolved(partitions),
             train_seeds=train_seeds,
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
-from mmap_model.methods.base import Method, register
+from mmap_model.methods.base import Budget, Method, register
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -24,6 +24,7 @@ class ZeroShot(Method):
     name = "zero_shot"
     Settings = ZeroShotSettings
     trains = False
+    budgets = (Budget(regime=None),)
 
     def check(self, settings: ZeroShotSettings, architecture: Architecture) -> None:
         pass

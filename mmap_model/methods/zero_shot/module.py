@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
@@ -17,17 +16,9 @@ class ZeroShotModel(PromptedModel):
     def __init__(
         self, backbone: Backbone, *, classes: Sequence[Sequence[str]], template: str, replicates: int
     ) -> None:
-        super().__init__(backbone, classes=classes, template=template, replicates=replicates)
-        self._features: Tensor | None = None
-
-    def text_prompts(self) -> Sequence[Tensor]:
-        return ()
+        super().__init__(
+            backbone, classes=classes, template=template, replicates=replicates, text_prompts_by="none"
+        )
 
     def image_prompts(self) -> Sequence[Tensor]:
         return ()
-
-    @torch.no_grad()
-    def class_features(self) -> Tensor:
-        if self._features is None:
-            self._features = super().class_features()
-        return self._features

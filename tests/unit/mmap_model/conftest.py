@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -55,18 +56,29 @@ def plain_texts(
     return F.normalize(x @ clip.text_projection, dim=-1)
 
 
-def plain_logits(
+def plain_features(
     backbone: Backbone,
     pixels: Tensor,
     texts: Sequence[str],
     text_prompts: Sequence[Tensor] = (),
     image_prompts: Sequence[Tensor] = (),
     assembled: bool = False,
-) -> Tensor:
-    """exp(logit_scale)·cosine [B, C] of one prompt set."""
+) -> tuple[Tensor, Tensor]:
+    """Unit features of images [B, E] and classes [C, E] of one prompt set."""
     images = plain_images(backbone, pixels, image_prompts)
-    classes = plain_texts(backbone, texts, text_prompts, assembled)
-    return backbone.clip.logit_scale.exp() * images @ classes.T
+    return images, plain_texts(backbone, texts, text_prompts, assembled)
+
+
+def plain_logits(backbone: Backbone, *given: Any) -> Tensor:
+    """exp(logit_scale)·cosine [B, C] of one prompt set; arguments as for ``plain_features``."""
+    images, classes = plain_features(backbone, *given)
+    scale: Tensor = backbone.clip.logit_scale.exp()
+    return scale * images @ classes.T
+
+
+@pytest.fixture(scope="session")
+def reference_features() -> Callable[..., tuple[Tensor, Tensor]]:
+    return plain_features
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from mmap_model.methods import method_names
 from orchestrator.cli.main import execute
 
 PAPER = [
@@ -14,17 +16,47 @@ PAPER = [
 ]
 
 
-def test_the_papers_count_is_printed_without_importing_torch() -> None:
+def printed_without_torch(arguments: list[str]) -> Any:
     code = (
         "import sys; from orchestrator.cli.main import execute; assert execute(sys.argv[1:]) == 0;"
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'open_clip'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code, *PAPER], check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout)
+    command = [sys.executable, "-c", code, *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def test_the_papers_count_is_printed_without_importing_torch() -> None:
+    found = printed_without_torch(PAPER)
     assert found["parameters"] == 129_744
     assert found["backbone_parameters"] == 149_620_737
     assert found["by_groups"] == {"1": 108_120, "2": 129_744, "3": 151_368, "4": 172_992}
+
+
+def test_all_methods_stand_beside_the_papers_row_without_importing_torch() -> None:
+    rows = printed_without_torch(["params", "--model", "ViT-B-16-quickgelu", "--tasks", "4", "--json"])
+    found = {(row["method"], row["regime"]): (row["parameters"], row["paper"]) for row in rows}
+    assert len(found) == len(rows)
+    assert {row["method"] for row in rows} == set(method_names())
+    assert found["full_ft", "multi"] == (149_620_737, "149.62M")
+    assert found["full_ft", "single"] == (598_482_948, "598.48M")
+    assert found["mlp", "multi"] == (3_959_808, "3.96M")
+    assert found["joint", "multi"] == (1_290_240, None)
+    assert found["zero_shot", None] == (0, None)
+
+
+def test_what_the_paper_printed_is_not_said_of_other_backbones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["params", "--model", "ViT-B-32", "--json"]) == 0
+    assert not any("paper" in row for row in json.loads(capsys.readouterr().out))
+
+
+def test_settings_that_do_not_fit_the_backbone_are_named_below_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["params"]) == 0
+    out = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    assert "maple         single" in out
+    assert "mmap: source_cols" in out and "Fix: use one of" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""The trainable bottleneck of CLIP-Adapter.
+
+Legend: R replicates, T tasks, N copies (1 or T), B images, E embedding, H hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmap_model.backbone import Backbone
+from mmap_model.forward import encode_images
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods.clip_adapter import ClipAdapterSettings
+from mmap_model.methods.copies import CopiedModel
+from mmap_model.methods.initial import linear
+
+
+class ClipAdapterModel(CopiedModel):
+    """ratio·ReLU(W₂·ReLU(W₁·f)) + (1 - ratio)·f of the image embedding f before it is normalised.
+
+    Nothing of the backbone needs a gradient: both towers run without.
+
+    Attributes:
+        down_weight: W₁, [R, N, H, E], with ``down_bias`` [R, N, H].
+        up_weight: W₂, [R, N, E, H], with ``up_bias`` [R, N, E].
+    """
+
+    down_weight: nn.Parameter
+    up_weight: nn.Parameter
+    down_bias: nn.Parameter | None
+    up_bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        settings: ClipAdapterSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        train_seeds: Sequence[int],
+    ) -> None:
+        """See ``Method.build``."""
+        super().__init__(
+            backbone,
+            classes=classes,
+            template=template,
+            streams=[f"{seed}/clip_adapter" for seed in train_seeds],
+            per_task=not settings.shared,
+        )
+        width = backbone.architecture.embed_dim
+        hidden = width // settings.reduction
+        for name, outputs, inputs in (("down", hidden, width), ("up", width, hidden)):
+            shapes: dict[str, tuple[int, ...]] = {"weight": (outputs, inputs), "bias": (outputs,)}
+            for part, shape in shapes.items():
+                if part == "bias" and not settings.biases:
+                    self.register_parameter(f"{name}_bias", None)
+                else:
+                    self.register_copies(f"{name}_{part}", partial(linear, shape=shape, inputs=inputs))
+        self._ratio = settings.ratio
+
+    def image_prompts(self) -> Sequence[Tensor]:
+        return ()
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        features = encode_images(self.backbone.clip, pixels.flatten(0, 1), ())
+        with full_precision(features):
+            original = features.view(self.replicates, self.tasks, *features.shape[1:])
+            hidden = _linear(original, self.down_weight, self.down_bias).relu()
+            adapted = _linear(hidden, self.up_weight, self.up_bias).relu()
+            return F.normalize(self._ratio * adapted + (1 - self._ratio) * original, dim=-1)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[R, T, B, inputs] by the copies' own weights [R, N, outputs, inputs]."""
+    product = x @ weight.transpose(-1, -2)
+    return product if bias is None else product + bias.unsqueeze(-2)

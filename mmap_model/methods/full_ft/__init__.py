@@ -1,0 +1,69 @@
+"""Full fine-tuning of the whole CLIP; the text tower stays the classifier (paper, Tables 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmap_model.architecture import Architecture
+from mmap_model.configuration import Partition
+from mmap_model.methods.base import Budget, Method, Regime, register
+
+if TYPE_CHECKING:
+    from mmap_model.backbone import Backbone
+    from mmap_model.methods.model import TunedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullFtSettings:
+    """What is trained; the rate is ``recipe.lr``, for which 1e-4 to 1e-3 is our advice (the paper has none).
+
+    Attributes:
+        regime: one CLIP for all tasks, or ``single``: one per task.
+    """
+
+    regime: Regime = "multi"
+
+
+class FullFt(Method):
+    name = "full_ft"
+    Settings = FullFtSettings
+    fuses = False
+    budgets = (
+        Budget(
+            settings={"regime": "single"}, regime="single", printed="598.48M", reading="one CLIP per task"
+        ),
+        Budget(printed="149.62M", reading="the whole CLIP, its temperature included"),
+    )
+
+    def check(self, settings: FullFtSettings, architecture: Architecture) -> None:
+        pass
+
+    def count(self, settings: FullFtSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
+        """The whole CLIP, for each task in the ``single`` regime."""
+        return (tasks if settings.regime == "single" else 1) * architecture.parameters
+
+    def build(
+        self,
+        settings: FullFtSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        partitions: Sequence[Partition | None],
+        train_seeds: Sequence[int],
+    ) -> TunedModel:
+        from mmap_model.methods.tuned_backbone import TunedBackbone
+
+        return TunedBackbone(
+            backbone,
+            classes=classes,
+            template=template,
+            replicates=len(train_seeds),
+            per_task=settings.regime == "single",
+            trained=lambda name: True,
+        )
+
+
+register(FullFt())

@@ -1,0 +1,25 @@
+"""Initial values. Every tensor is drawn from a stream of its own, named by seed, method and tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+
+def normal(stream: str, shape: tuple[int, ...], std: float) -> Tensor:
+    """N(0, std²), fp32."""
+    return torch.randn(shape, generator=_generator(stream)) * std
+
+
+def linear(stream: str, shape: tuple[int, ...], inputs: int) -> Tensor:
+    """U(-1/√inputs, 1/√inputs), fp32: how torch starts the weights and biases of a Linear."""
+    unit: Tensor = torch.rand(shape, generator=_generator(stream)) * 2 - 1
+    return unit / math.sqrt(inputs)
+
+
+def _generator(stream: str) -> torch.Generator:
+    seed = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(seed)

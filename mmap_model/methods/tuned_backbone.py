@@ -1,0 +1,133 @@
+"""Base of the methods that train tensors of the CLIP itself.
+
+Legend: R replicates, T tasks, N copies (1 or T), B images, C classes, E embedding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mmap_model.backbone import Backbone
+from mmap_model.forward import ClassPrompts, encode_classes, encode_images
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods.model import TunedModel
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
+
+class TunedBackbone(TunedModel):
+    """Private copies of some of the CLIP's tensors; the rest is read from the shared, frozen backbone.
+
+    The parameters are [R, N, …], named as in the CLIP with ``/`` for ``.`` and ``clip/`` in front. Copies run
+    one after another, so fusing would gain nothing.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        replicates: int,
+        per_task: bool,
+        trained: Callable[[str], bool],
+    ) -> None:
+        """Copy the tensors whose name in the CLIP is ``trained``, once or ``per_task``."""
+        super().__init__()
+        self.replicates, self.tasks = replicates, len(classes)
+        self._copies = self.tasks if per_task else 1
+        weights = dict(backbone.clip.named_parameters())
+        self._trained = {name: "clip/" + name.replace(".", "/") for name in weights if trained(name)}
+        self._frozen = {name: p for name, p in weights.items() if name not in self._trained}
+        for name, own in self._trained.items():
+            value = weights[name].detach().expand(replicates, self._copies, *weights[name].shape)
+            self.register_parameter(own, nn.Parameter(value.clone()))
+        # In a tuple, as the skeleton's own parameters are none of this model's.
+        self._towers = (_Towers(_skeleton(backbone.clip)),)
+
+        lists = list(dict.fromkeys(tuple(names) for names in classes))
+        self._list_of_task = [lists.index(tuple(names)) for names in classes]
+        self._texts = nn.ModuleList(
+            ClassPrompts(backbone, classes=encoded, template=template)
+            for encoded in ([[names] for names in lists] if per_task else [lists])
+        )
+        most = max(map(len, lists))
+        sizes = torch.tensor([len(names) for names in classes], device=backbone.device)
+        places = torch.arange(most, device=backbone.device)
+        self.register_buffer("_class_mask", places < sizes[:, None], persistent=False)
+        # A class that a task lacks repeats its last one.
+        self.register_buffer("_places", torch.minimum(places, sizes[:, None] - 1), persistent=False)
+
+    @property
+    def class_mask(self) -> Tensor:
+        return self.get_buffer("_class_mask")
+
+    def class_features(self) -> Tensor:
+        by_copy = [
+            [self._encode_texts(replicate, number) for number in range(self._copies)]
+            for replicate in range(self.replicates)
+        ]
+        features = torch.stack([torch.cat(copies) for copies in by_copy])
+        with full_precision(features):
+            return F.normalize(features, dim=-1)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        by_copy = [
+            [self._run(r, number, own) for number, own in enumerate(replicate.chunk(self._copies))]
+            for r, replicate in enumerate(pixels)
+        ]
+        features = torch.stack([torch.cat(copies) for copies in by_copy])
+        with full_precision(features):
+            return F.normalize(features, dim=-1)
+
+    def logit_scale(self) -> Tensor:
+        if "logit_scale" in self._frozen:
+            return torch.exp(self._frozen["logit_scale"].reshape(()))
+        trained = self.get_parameter("clip/logit_scale").reshape(self.replicates, -1, 1, 1)
+        return torch.exp(trained).expand(-1, self.tasks, -1, -1)
+
+    def _encode_texts(self, replicate: int, number: int) -> Tensor:
+        """Class embeddings of the tasks of one copy, [T or 1, C, E]."""
+        tasks = list(range(self.tasks)) if self._copies == 1 else [number]
+        lists = [self._list_of_task[task] for task in tasks]
+        if self._copies == 1:
+            features = self._run(replicate, number, self._texts[0])[lists]
+        else:
+            features = self._run(replicate, number, self._texts[lists[0]])
+        places = self.get_buffer("_places")[tasks, :, None].expand(-1, -1, features.shape[-1])
+        return features.gather(1, places)
+
+    def _run(self, replicate: int, number: int, given: nn.Module | Tensor) -> Tensor:
+        own = {
+            f"clip.{name}": self.get_parameter(own)[replicate, number] for name, own in self._trained.items()
+        }
+        frozen = {f"clip.{name}": tensor for name, tensor in self._frozen.items()}
+        return functional_call(self._towers[0], own | frozen, (given,))  # type: ignore[no-any-return]
+
+
+class _Towers(nn.Module):
+    """The encoders as a module, whose weights ``functional_call`` puts in."""
+
+    def __init__(self, clip: CLIP) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, given: ClassPrompts | Tensor) -> Tensor:
+        """Embeddings of texts [L, C, E] or of pixels [T, B, E]."""
+        if isinstance(given, Tensor):
+            return encode_images(self.clip, given, ())
+        return encode_classes(self.clip, given, (), embedded=given.embed(self.clip))
+
+
+def _skeleton(clip: CLIP) -> CLIP:
+    """The CLIP without weights: putting others in, for a call, must not touch the shared one."""
+    meta = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in clip.parameters()}
+    return copy.deepcopy(clip, meta)

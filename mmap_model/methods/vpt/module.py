@@ -1,0 +1,53 @@
+"""The trainable tokens of VPT.
+
+Legend: R replicates, N copies (1 or T), J prompted layers, n tokens, d_v image width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmap_model.backbone import Backbone
+from mmap_model.forward.image import normalise_entering
+from mmap_model.methods.copies import CopiedModel
+from mmap_model.methods.initial import normal
+from mmap_model.methods.vpt import VptSettings
+
+
+class VptModel(CopiedModel):
+    """The image is ``[class, prompts, patches]`` in the first J layers; class features are constant.
+
+    Attributes:
+        prompts: [R, N, J, n, d_v].
+    """
+
+    evolve = True
+    prompts: nn.Parameter
+
+    def __init__(
+        self,
+        settings: VptSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        train_seeds: Sequence[int],
+    ) -> None:
+        """See ``Method.build``."""
+        super().__init__(
+            backbone,
+            classes=classes,
+            template=template,
+            streams=[f"{seed}/vpt" for seed in train_seeds],
+            per_task=settings.regime == "single",
+        )
+        tower = backbone.architecture.image
+        shape = (settings.depth or tower.layers, settings.prompt_length, tower.width)
+        self.register_copies("prompts", lambda stream: normal(stream, shape, settings.prompt_init))
+        self._before_ln_pre = settings.before_ln_pre
+
+    def image_prompts(self) -> Sequence[Tensor]:
+        prompts = self.for_images(self.prompts)
+        return normalise_entering(self.backbone.clip, prompts) if self._before_ln_pre else prompts
