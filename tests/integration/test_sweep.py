@@ -168,11 +168,7 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
     experiment = client.get_experiment_by_name(sweep.plan.study.name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    trials = {
-        run.data.tags["trial"].partition("-")[0]: run
-        for run in runs
-        if run.data.tags["kind"] in ("trial", "baseline")
-    }
+    trials = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] in ("trial", "baseline")}
     cells = [run for run in runs if run.data.tags["kind"] == "cell"]
     records = {str(trial.number): trial for trial in sweep.store.load_trials()}
     assert len(runs) == len(trials) + len(cells)
