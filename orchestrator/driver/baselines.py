@@ -47,6 +47,7 @@ class Baselines:
                 point,
                 item_id=f"baseline-{name}",
                 purpose="baseline",
+                retry_failed=True,
                 untrained=name == ZERO_STEP,
                 fence=self._invocation.fence,
                 invocation=self._invocation.id,

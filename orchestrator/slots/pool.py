@@ -269,6 +269,7 @@ class Pool:
             record.deaths, record.error = 0, ""
         elif kind == "done":
             record.item, entry.worker = None, None
+            self._notify(f"worker:{record.worker}")
             if self._stopping and event["state"] == "cancelled":
                 self._tell({"kind": "stopped", "item_id": item_id, "seconds": event.get("seconds", {})})
                 return
