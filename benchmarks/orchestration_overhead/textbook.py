@@ -14,6 +14,8 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from orchestrator.slots.cluster import start_ray
+
 
 def train_loop(config: dict[str, Any]) -> None:
     import ray.train
@@ -53,7 +55,7 @@ class Clock(tune.Callback):  # type: ignore[misc]
 def main() -> None:
     count = int(sys.argv[1])
     started = time.monotonic()
-    ray.init(address="local", include_dashboard=False, num_cpus=3, log_to_driver=False, logging_level="ERROR")
+    start_ray(slots=1, cpus=1, gpus=0)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         tune.Tuner(
