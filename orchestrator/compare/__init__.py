@@ -1,0 +1,1 @@
+"""Every method of the paper's tables on one dataset: columns, runs, tables and figures."""
