@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mmap_model.configuration import Partition
 
 Recipe = Literal["shared", "tuned"]
-"""``shared``: one learning rate for all columns, as in the paper. ``tuned``: each column's best on validation."""
+"""``shared``: one learning rate for all columns, as in the paper. ``tuned``: the best on validation."""
 
 Section = Literal["table", "ablation"]
 """``table``: columns of Tables 1 and 2. ``ablation``: rows of Table 3 and of the prompt-generator figure."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.driver.confirmation import unscored
@@ -22,6 +22,9 @@ from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
+
+if TYPE_CHECKING:
+    from orchestrator.driver.session import Session, Surroundings
 
 WORKBENCH = "orchestrator.workbench:Workbench"
 
@@ -70,6 +73,26 @@ class Options:
     workbench: str = WORKBENCH
 
 
+class Work(Protocol):
+    """What a driver finds to be done."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether Ray is needed at all."""
+        ...
+
+    @property
+    def trials(self) -> int:
+        """How many there are in all, and how many of them are done."""
+        ...
+
+    @property
+    def done(self) -> int: ...
+    def session(self, around: Surroundings) -> Session:
+        """Who does it. Imports Ray."""
+        ...
+
+
 def run_study(
     plan: StudyPlan,
     progress: Progress = lambda event: None,
@@ -97,7 +120,7 @@ def run_study(
         store.save_study(plan.study.to_plain())
         return find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
 
-    return _drive(plan, store, todo, progress, options or Options())
+    return drive(plan, store, todo, progress, options or Options())
 
 
 def confirm_study(
@@ -137,13 +160,13 @@ def confirm_study(
             rows = [row for row in rows if any(key not in scored for key in row[1].keys)]
         return Todo(search=False, confirm=tuple(rows), reason=reason)
 
-    return _drive(plan, store, todo, progress, options or Options())
+    return drive(plan, store, todo, progress, options or Options())
 
 
-def _drive(
+def drive(
     plan: StudyPlan,
     store: StudyStore,
-    find: Callable[[Ledger], Todo],
+    find: Callable[[Ledger], Work],
     progress: Progress,
     options: Options,
 ) -> Outcome:
@@ -161,7 +184,7 @@ def _drive(
             store.save_invocation(invocation)
 
         interrupt.before_quitting = lambda: end("interrupted")
-        progress(_header(plan, store, todo.records))
+        progress(_header(plan, store, todo))
         outcome = Outcome(state="failed")
         try:
             if todo.anything:
@@ -176,7 +199,7 @@ def _drive(
 
 def _work(
     plan: StudyPlan,
-    todo: Todo,
+    todo: Work,
     store: StudyStore,
     ledger: Ledger,
     progress: Progress,
@@ -185,7 +208,7 @@ def _work(
     interrupt: Interrupt,
     options: Options,
 ) -> Outcome:
-    from orchestrator.driver.session import Session, SessionFailed, Stopped
+    from orchestrator.driver.session import SessionFailed, Stopped, Surroundings
 
     state = local_state(store)
     state.mkdir(parents=True, exist_ok=True)
@@ -194,20 +217,20 @@ def _work(
     folder = Path(tempfile.mkdtemp(prefix=RAY_FOLDER, dir=state))
     gate = threading.Event()
     tracker = _tracker(plan, store, ledger, state, gate) if options.tracked else NoTracker()
-    session = Session(
-        plan,
-        todo,
-        store,
-        ledger,
-        tracker,
-        progress,
-        invocation,
-        lease,
-        interrupt,
+    around = Surroundings(
+        plan=plan,
+        store=store,
+        ledger=ledger,
+        tracker=tracker,
+        progress=progress,
+        invocation=invocation,
+        lease=lease,
+        interrupt=interrupt,
         folder=folder,
         workbench=options.workbench,
         started=gate,
     )
+    session = todo.session(around)
     outcome = Outcome()
     try:
         session.run()
@@ -237,16 +260,16 @@ def local_state(store: StudyStore) -> Path:
     return cache / "mmap-orchestrator" / f"{store.name}-{place}"
 
 
-def _header(plan: StudyPlan, store: StudyStore, records: Sequence[TrialRecord]) -> dict[str, object]:
+def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:
     study = plan.study
     return {
         "kind": "sweep",
-        "study": study.name,
-        "trials": plan.trials,
+        "study": store.name,
+        "trials": todo.trials,
         "epochs": study.recipe.epochs,
         "cells_per_trial": plan.cells_per_trial,
         "slots": plan.slots.count if plan.slots else 0,
-        "done": sum(record.state != "running" for record in records),
+        "done": todo.done,
         "storage": store.storage.root,
         "tracking": study.tracking.resolved_uri,
     }

@@ -1,27 +1,24 @@
-"""One study on Ray: start everything in parallel, search, score the finalists, take everything down."""
+"""Work on Ray: start everything in parallel, do it, take everything down. Subclasses say what it is."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from mmap_model.configuration import Point
-from orchestrator.driver import cancelling
-from orchestrator.driver.baselines import Baselines, missing_baselines
-from orchestrator.driver.confirmation import Confirmation, unscored
+from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
-from orchestrator.driver.rows import ZERO_STEP
+from orchestrator.driver.rows import Row
 from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.timing import Timing
-from orchestrator.driver.todo import Todo
-from orchestrator.driver.trials import Progress, Trials, epochs_of
+from orchestrator.driver.trials import Progress
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
-from orchestrator.search.proposals import Proposals
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.study import StudyPlan
@@ -43,12 +40,18 @@ class SessionFailed(Exception):
     """The study cannot go on; the message says why."""
 
 
-class Session:
-    """Does what is to be done of a study.
+class Part(Protocol):
+    """Something that learns from the pool's events; it ignores those of items that are not its own."""
 
-    Args:
+    def take(self, event: Event) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a session works with.
+
+    Attributes:
         plan: the study.
-        todo: what is to be done.
         store, ledger: its records.
         tracker, progress: told of everything.
         invocation: filled with what was trained and where the time went.
@@ -57,45 +60,63 @@ class Session:
         folder: local, for what Ray writes.
         workbench: factory of what the workers run.
         started: set once a worker is at work.
+    """
+
+    plan: StudyPlan
+    store: StudyStore
+    ledger: Ledger
+    tracker: Tracker | NoTracker
+    progress: Progress
+    invocation: Invocation
+    lease: DriverLease
+    interrupt: Interrupt
+    folder: Path
+    workbench: str
+    started: threading.Event
+
+
+class Session(ABC):
+    """Does what is to be done.
 
     Attributes:
         failed, lost: numbers of trials that failed, or whose workers kept dying.
     """
 
-    def __init__(
-        self,
-        plan: StudyPlan,
-        todo: Todo,
-        store: StudyStore,
-        ledger: Ledger,
-        tracker: Tracker | NoTracker,
-        progress: Progress,
-        invocation: Invocation,
-        lease: DriverLease,
-        interrupt: Interrupt,
-        *,
-        folder: Path,
-        workbench: str,
-        started: threading.Event,
-    ) -> None:
-        self._plan, self._todo, self._store, self._ledger = plan, todo, store, ledger
-        self._tracker, self._progress, self._invocation = tracker, progress, invocation
-        self._lease, self._interrupt, self._folder = lease, interrupt, folder
-        self._workbench, self._started = workbench, started
+    def __init__(self, around: Surroundings) -> None:
+        self._plan, self._store, self._ledger = around.plan, around.store, around.ledger
+        self._tracker, self._progress, self._invocation = around.tracker, around.progress, around.invocation
+        self._lease, self._interrupt, self._folder = around.lease, around.interrupt, around.folder
+        self._workbench, self._started = around.workbench, around.started
         self._timing = Timing()
         self._states = SlotStates()
-        self._display = SlotDisplay(progress)
+        self._display = SlotDisplay(around.progress)
         self._news = threading.Condition()
-        self._looked = time.monotonic()
         self._owns_ray = False
         self._slot_count = 1
         self._pool: PoolClient | None = None
         self._slots: Slots | None = None
-        self._trials: Trials | None = None
-        self._baselines: Baselines | None = None
         self._confirmation: Confirmation | None = None
         self.failed: list[int] = []
         self.lost: list[int] = []
+
+    # What the work is
+
+    @abstractmethod
+    def _work(self, pool: PoolClient) -> None:
+        """Do everything there is to do."""
+
+    @abstractmethod
+    def _parts(self) -> Iterable[Part]:
+        """Who learns from events, besides the confirmation."""
+
+    def _after_events(self) -> None:  # noqa: B027 - optional
+        """Called after every batch of events, and about once a second while nothing happens."""
+
+    def _stop_work(self) -> None:  # noqa: B027 - optional
+        """The session is over: what still runs was interrupted."""
+
+    def _close_work(self) -> None:  # noqa: B027 - optional
+        """No event comes any more."""
 
     def run(self) -> None:
         """Do the work.
@@ -105,10 +126,7 @@ class Session:
             SessionFailed: no slot is left, or another driver took over.
         """
         try:
-            pool = self._start()
-            if self._todo.search:
-                self._search(pool)
-            self._confirm(pool)
+            self._work(self._start())
         finally:
             self._progress({"kind": "phase", "name": "stopping"})
             self._take_down()
@@ -150,94 +168,18 @@ class Session:
         self._progress({"kind": "sweep", "slots": layout.count})
         return self._pool
 
-    def _search(self, pool: PoolClient) -> None:
-        """Run the trials and the reference rows."""
-        self._progress({"kind": "phase", "name": "search"})
-        about = (self._store, self._tracker, self._progress, self._invocation)
-        search, space = self._plan.study.search, self._plan.space
-        proposals = Proposals(
-            space.suggest,
-            sampler=search.sampler,
-            seed=search.seed,
-            first=self._plan.first,
-            grid=(lambda: (params for params, _ in space.points())) if search.sampler == "grid" else None,
-        )
-        trials = Trials(
-            self._plan,
-            proposals,
-            pool,
-            *about,
-            slots=self._room,
-            retry_failed=self._todo.retry_failed,
-        )
-        self._trials = trials
-        self.failed, self.lost = trials.failed, trials.lost
-        trials.recall(self._todo.records, self._todo.again)
-        trials.launch_ahead(self._slot_count)
-        known = self._todo.baselines
-        baselines = self._measure(pool, {name: known[name] for name in known if name != ZERO_STEP})
-        # Tune's own start would compete with the workers' for the same cores.
-        self._until(lambda: bool(self._states.up))
-        if not trials.exhausted:
-            self._run_tune(trials, pool)
-        self._until(lambda: not trials.live and not baselines.live)
-        missing = missing_baselines(self._plan, self._store, self._ledger, self._store.load_trials())
-        start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
-        if start.live:
-            self._progress({"kind": "phase", "name": "baselines"})
-            self._until(lambda: not start.live)
-
-    def _measure(self, pool: PoolClient, points: Mapping[str, Point]) -> Baselines:
-        """Queue reference rows; those before must be done."""
-        rows = Baselines(self._plan, points, self._store, self._tracker, self._progress, self._invocation)
-        self._baselines = rows
-        for item, probe in rows.items():
-            if probe is not None:
-                pool.submit(probe)
-            pool.submit(item, [] if probe is None else [probe.item_id])
-        return rows
-
-    def _run_tune(self, trials: Trials, pool: PoolClient) -> None:
-        from orchestrator.driver.tune_run import run_tune
-        from orchestrator.search.stopping import make_scheduler, replay
-
-        study = self._plan.study
-        scheduler = make_scheduler(
-            study.search.scheduler,
-            epochs=study.recipe.epochs,
-            reduction_factor=study.search.reduction_factor,
-        )
-        ended = (r for r in self._todo.records if r.state in ("complete", "pruned"))
-        replay(scheduler, ((record.number, epochs_of(record)) for record in ended))
-        try:
-            run_tune(
-                trials,
-                scheduler,
-                pool.actor,
-                folder=self._folder / "tune",
-                should_stop=lambda: self._reason_to_stop() is not None,
-                stop_early=trials.stop_early,
-            )
-        finally:
-            self._check()  # of two reasons to end, the first one
-
-    def _confirm(self, pool: PoolClient) -> None:
+    def _score(self, pool: PoolClient, rows: list[Row], reason: str) -> None:
         """Score rows on the test images."""
-        rows = list(self._todo.confirm)
-        if self._todo.search:
-            rows = unscored(self._plan, self._store, self._ledger, self._store.load_trials())
         if not rows:
             return
         self._progress({"kind": "phase", "name": "finalists"})
         started = time.monotonic()
-        confirmation = Confirmation(
-            self._plan, rows, self._ledger, self._tracker, self._invocation, self._todo.reason
-        )
+        confirmation = Confirmation(self._plan, rows, self._ledger, self._tracker, self._invocation, reason)
         self._confirmation = confirmation
         for item in confirmation.items():
             pool.submit(item)
         self._until(lambda: not confirmation.live)
-        self._timing.confirm = time.monotonic() - started
+        self._timing.confirm += time.monotonic() - started
         for name, error in confirmation.errors.items():
             self._progress({"kind": "note", "text": f"Test images of {name}: {error}"})
 
@@ -245,8 +187,7 @@ class Session:
         import ray
 
         self._display.close()
-        if self._trials is not None:
-            self._trials.stop()
+        self._stop_work()
         if self._pool is not None:
             patience = LEAVE_S
             try:
@@ -256,8 +197,7 @@ class Session:
             if self._slots is not None and not self._slots.join(patience):
                 logger.info("Some slots did not leave in time")
             self._pool.close()
-        if self._trials is not None:
-            self._trials.close()
+        self._close_work()
         if self._owns_ray:
             ray.shutdown()
         elif self._pool is not None:
@@ -323,11 +263,7 @@ class Session:
             except Exception:
                 # One bad event must not end the study: the ledger has the work, a rerun tells it again.
                 logger.exception("An event could not be recorded: %s", event)
-        if self._trials is not None:
-            self._trials.flush()
-            if time.monotonic() - self._looked > cancelling.interval(self._store):
-                self._looked = time.monotonic()
-                self._look_for_cancellations(self._trials)
+        self._after_events()
         with self._news:
             self._news.notify_all()
 
@@ -339,21 +275,16 @@ class Session:
         if event["kind"] in ("cells", "probe"):
             self._started.set()
         self._display.take(event)
-        for part in (self._trials, self._baselines, self._confirmation):
-            if part is not None:
-                part.take(event)
+        for part in self._parts():
+            part.take(event)
+        if self._confirmation is not None:
+            self._confirmation.take(event)
 
     def _on_slot(self, event: Event) -> None:
         self._states.take(event)
         self._display.take(event)
         with self._news:
             self._news.notify_all()
-
-    def _look_for_cancellations(self, trials: Trials) -> None:
-        with contextlib.suppress(OSError):
-            for number in cancelling.requested(self._store):
-                trials.cancel(number)
-                cancelling.clear(self._store, number)
 
 
 def _import_train() -> None:

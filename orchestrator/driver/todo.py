@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mmap_model.configuration import Point
 from orchestrator.driver.baselines import missing_baselines
@@ -11,6 +12,9 @@ from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.study import StudyPlan
+
+if TYPE_CHECKING:
+    from orchestrator.driver.session import Session, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,19 @@ class Todo:
     @property
     def anything(self) -> bool:
         return bool(self.again or self.new or self.baselines or self.confirm)
+
+    @property
+    def trials(self) -> int:
+        return len(self.records) + self.new
+
+    @property
+    def done(self) -> int:
+        return sum(record.state != "running" for record in self.records)
+
+    def session(self, around: Surroundings) -> Session:
+        from orchestrator.driver.study_session import StudySession
+
+        return StudySession(around, self)
 
 
 def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str, retry_failed: bool) -> Todo:

@@ -13,8 +13,9 @@ import pytest
 from mmap_model.configuration import Point
 from mmap_model.errors import InputError
 from orchestrator.driver import Outcome, confirm_study, run_study
-from orchestrator.driver import session as session_module
+from orchestrator.driver import study_session as session_module
 from orchestrator.driver.baselines import baseline_points
+from orchestrator.driver.session import Surroundings
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.study import StudyPlan, load_plan
@@ -108,10 +109,10 @@ class Asked(Exception):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(plan: StudyPlan, todo: Todo, *_: Any, **__: Any) -> None:
+    def refuse(around: Surroundings, todo: Todo) -> None:
         raise Asked(todo)
 
-    monkeypatch.setattr(session_module, "Session", refuse)
+    monkeypatch.setattr(session_module, "StudySession", refuse)
 
 
 def todo_of(plan: StudyPlan, **options: Any) -> Todo:

@@ -1,0 +1,141 @@
+"""A study on Ray: search, the reference rows, the finalists on the test images."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+
+from mmap_model.configuration import Point
+from orchestrator.driver import cancelling
+from orchestrator.driver.baselines import Baselines, missing_baselines
+from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.rows import ZERO_STEP
+from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver.todo import Todo
+from orchestrator.driver.trials import Trials, epochs_of
+from orchestrator.search.proposals import Proposals
+
+
+class StudySession(Session):
+    """Does what is to be done of a study.
+
+    Args:
+        around: what it works with.
+        todo: what is to be done.
+    """
+
+    def __init__(self, around: Surroundings, todo: Todo) -> None:
+        super().__init__(around)
+        self._todo = todo
+        self._looked = time.monotonic()
+        self._trials: Trials | None = None
+        self._baselines: Baselines | None = None
+
+    def _work(self, pool: PoolClient) -> None:
+        if self._todo.search:
+            self._search(pool)
+        self._confirm(pool)
+
+    def _parts(self) -> Iterable[Part]:
+        return [part for part in (self._trials, self._baselines) if part is not None]
+
+    def _after_events(self) -> None:
+        if self._trials is None:
+            return
+        self._trials.flush()
+        if time.monotonic() - self._looked > cancelling.interval(self._store):
+            self._looked = time.monotonic()
+            self._look_for_cancellations(self._trials)
+
+    def _stop_work(self) -> None:
+        if self._trials is not None:
+            self._trials.stop()
+
+    def _close_work(self) -> None:
+        if self._trials is not None:
+            self._trials.close()
+
+    def _search(self, pool: PoolClient) -> None:
+        """Run the trials and the reference rows."""
+        self._progress({"kind": "phase", "name": "search"})
+        about = (self._store, self._tracker, self._progress, self._invocation)
+        search, space = self._plan.study.search, self._plan.space
+        proposals = Proposals(
+            space.suggest,
+            sampler=search.sampler,
+            seed=search.seed,
+            first=self._plan.first,
+            grid=(lambda: (params for params, _ in space.points())) if search.sampler == "grid" else None,
+        )
+        trials = Trials(
+            self._plan,
+            proposals,
+            pool,
+            *about,
+            slots=self._room,
+            retry_failed=self._todo.retry_failed,
+        )
+        self._trials = trials
+        self.failed, self.lost = trials.failed, trials.lost
+        trials.recall(self._todo.records, self._todo.again)
+        trials.launch_ahead(self._slot_count)
+        known = self._todo.baselines
+        baselines = self._measure(pool, {name: known[name] for name in known if name != ZERO_STEP})
+        # Tune's own start would compete with the workers' for the same cores.
+        self._until(lambda: bool(self._states.up))
+        if not trials.exhausted:
+            self._run_tune(trials, pool)
+        self._until(lambda: not trials.live and not baselines.live)
+        missing = missing_baselines(self._plan, self._store, self._ledger, self._store.load_trials())
+        start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
+        if start.live:
+            self._progress({"kind": "phase", "name": "baselines"})
+            self._until(lambda: not start.live)
+
+    def _measure(self, pool: PoolClient, points: Mapping[str, Point]) -> Baselines:
+        """Queue reference rows; those before must be done."""
+        rows = Baselines(self._plan, points, self._store, self._tracker, self._progress, self._invocation)
+        self._baselines = rows
+        for item, probe in rows.items():
+            if probe is not None:
+                pool.submit(probe)
+            pool.submit(item, [] if probe is None else [probe.item_id])
+        return rows
+
+    def _run_tune(self, trials: Trials, pool: PoolClient) -> None:
+        from orchestrator.driver.tune_run import run_tune
+        from orchestrator.search.stopping import make_scheduler, replay
+
+        study = self._plan.study
+        scheduler = make_scheduler(
+            study.search.scheduler,
+            epochs=study.recipe.epochs,
+            reduction_factor=study.search.reduction_factor,
+        )
+        ended = (r for r in self._todo.records if r.state in ("complete", "pruned"))
+        replay(scheduler, ((record.number, epochs_of(record)) for record in ended))
+        try:
+            run_tune(
+                trials,
+                scheduler,
+                pool.actor,
+                folder=self._folder / "tune",
+                should_stop=lambda: self._reason_to_stop() is not None,
+                stop_early=trials.stop_early,
+            )
+        finally:
+            self._check()  # of two reasons to end, the first one
+
+    def _confirm(self, pool: PoolClient) -> None:
+        rows = list(self._todo.confirm)
+        if self._todo.search:
+            rows = unscored(self._plan, self._store, self._ledger, self._store.load_trials())
+        self._score(pool, rows, self._todo.reason)
+
+    def _look_for_cancellations(self, trials: Trials) -> None:
+        with contextlib.suppress(OSError):
+            for number in cancelling.requested(self._store):
+                trials.cancel(number)
+                cancelling.clear(self._store, number)
