@@ -363,6 +363,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(o for o in options if o is not type(None)), value, where)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_plain(hint, value, where)  # type: ignore[arg-type]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigurationError(
+                f"expected a mapping, got {value!r}", where=where, fix="write key: value pairs"
+            )
+        key_hint, value_hint = typing.get_args(hint)
+        return {
+            _convert(key_hint, k, where): _convert(value_hint, v, f"{where}.{k}") for k, v in value.items()
+        }
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigurationError(f"expected a list, got {value!r}", where=where, fix="write [a, b]")

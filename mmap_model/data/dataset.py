@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,52 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableColumns:
+    """Columns of a table of images.
+
+    Attributes:
+        image: encoded bytes, or a struct with a field ``bytes``.
+        label: class names, or numbers that the table's metadata or ``class_names`` put names to.
+        task: names of tasks.
+        id: names of images, unique within a task and class; None: numbers in the table's order.
+    """
+
+    image: str = "image"
+    label: str = "label"
+    task: str = "task"
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """Which dataset to open.
 
     Attributes:
-        name: a registered dataset, ``symbols`` or ``folder`` (``<root>/<domain>/<class>/<image>``).
+        name: a registered dataset: ``symbols``, or a layout of images on disk such as ``office_home`` or
+            ``folder`` (``<root>/<domain>/<class>/<image>``).
         root: where its images are; ``symbols`` renders its own and takes none.
         tasks: the tasks to use, in this order, or None for all of them in the dataset's order.
+        classes: the classes to use, or None for all; names of folders or as in prompts, in any order.
+        class_names: words for prompts instead of those made of a folder's name, by either name.
+        test_source: ``pooled`` draws training, validation and test images from all images; ``official``
+            tests on the published test list and draws the rest from the published training list.
+        lists: folder of fixed lists that replace the draws; see `mmap_model.data.lists`.
+        excluded: file that names images to leave out, as ``data check --fix`` writes it; None: the one that
+            lies with the images, if any.
+        table: columns of a table.
+        store: folder of prepared images; None: where ``data prepare`` puts them.
     """
 
     name: str = "symbols"
     root: str | None = None
     tasks: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    class_names: dict[str, str] | None = None
+    test_source: Literal["pooled", "official"] = "pooled"
+    lists: str | None = None
+    excluded: str | None = None
+    table: TableColumns = TableColumns()
+    store: str | None = None
 
 
 @dataclass(frozen=True)

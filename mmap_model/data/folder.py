@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmap_model.configuration import content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, choose_tasks, register_dataset
+from mmap_model.data.decoding import centre_crop, fit, open_image
 from mmap_model.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FolderDataset(Dataset):
 
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
         side = 2 * size
-        return self._decode(task, indices, lambda image: _fit(image, side), side)
+        return self._decode(task, indices, lambda image: fit(image, side), side)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -124,7 +125,8 @@ class FolderDataset(Dataset):
         extents = torch.zeros(len(indices), 2, dtype=torch.int64)
 
         def load(position: int) -> None:
-            image, (height, width) = view(open_image(self._root / files[indices[position]][0]))
+            path = self._root / files[indices[position]][0]
+            image, (height, width) = view(open_image(path, str(path)))
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
             canvas[position, :, :height, :width] = pixels
             extents[position] = torch.tensor([height, width])
@@ -133,36 +135,6 @@ class FolderDataset(Dataset):
         with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
             list(pool.map(load, range(len(indices))))
         return canvas, extents
-
-
-def open_image(path: Path) -> Image.Image:
-    """An RGB image, upright as its EXIF says. Raises DatasetError naming a file that cannot be decoded."""
-    try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except OSError as error:
-        raise DatasetError(
-            f"{path} cannot be decoded: {error}", where="dataset.root", fix="replace or remove it"
-        ) from error
-
-
-def centre_crop(image: Image.Image, side: int) -> Image.Image:
-    """CLIP's evaluation view: short side to ``side`` (bicubic), then the central square."""
-    width, height = image.size
-    short = min(width, height)
-    width, height = side * width // short, side * height // short
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    return image.crop((left, top, left + side, top + side))
-
-
-def _fit(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The whole image, shrunk if its longer side exceeds ``side``, and its (height, width)."""
-    shrink = min(1.0, side / max(image.size))
-    width, height = (max(1, round(edge * shrink)) for edge in image.size)
-    if shrink < 1:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return image, (height, width)
 
 
 def _folders(path: Path) -> list[str]:
