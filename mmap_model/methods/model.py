@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ class TunedModel(nn.Module, ABC):
     Attributes:
         replicates: R.
         tasks: T.
+        constant_images: nothing trained has a part in ``image_embeddings``: of the same pixels they may be
+            computed once and kept. Then ``image_features`` is ``finish_images`` of them.
     """
 
+    constant_images: ClassVar[bool] = False
     replicates: int
     tasks: int
 
@@ -39,6 +43,17 @@ class TunedModel(nn.Module, ABC):
     def image_features(self, pixels: Tensor) -> Tensor:
         """Unit image embeddings, fp32 (or fp64): [R, T, B, E] of normalised pixels [R, T, B, 3, H, W]."""
 
+    def image_embeddings(self, pixels: Tensor) -> Tensor:
+        """What training leaves as it is of the images' way to their features, [R, T, B, …].
+
+        Only models with ``constant_images`` have it; pixels as for ``image_features``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no constant images")
+
+    def finish_images(self, embeddings: Tensor) -> Tensor:
+        """``image_features`` of the pixels whose ``image_embeddings`` are given."""
+        raise NotImplementedError(f"{type(self).__name__} has no constant images")
+
     @abstractmethod
     def logit_scale(self) -> Tensor:
         """exp(logit_scale): 1/τ of eq. 5, a scalar; [R, T, 1, 1] where a method trains it."""
@@ -46,7 +61,10 @@ class TunedModel(nn.Module, ABC):
     def logits(self, pixels: Tensor, class_features: Tensor | None = None) -> Tensor:
         """exp(logit_scale)·cosine (eq. 5), [R, T, B, C]; classes outside ``class_mask`` get -inf."""
         classes = self.class_features() if class_features is None else class_features
-        images = self.image_features(pixels)
+        return self.compare(self.image_features(pixels), classes)
+
+    def compare(self, images: Tensor, classes: Tensor) -> Tensor:
+        """``logits`` of features: of images [R, T, B, E] and of classes [R, T, C, E]."""
         with full_precision(images):
             scores = self.logit_scale() * images @ classes.transpose(-1, -2)
         return scores.masked_fill(~self.class_mask[None, :, None, :], -torch.inf)

@@ -89,10 +89,17 @@ class PromptedModel(TunedModel):
         return self._constant_class_features() if self._is_constant else self._encode_classes()
 
     def image_features(self, pixels: Tensor) -> Tensor:
+        return self.finish_images(self.image_embeddings(pixels))
+
+    def image_embeddings(self, pixels: Tensor) -> Tensor:
+        """Image embeddings before normalisation, [R, T, B, E]."""
         prompts = self.image_prompts()
         features = encode_images(self.backbone.clip, pixels.flatten(0, 1), prompts, evolve=self.evolve)
-        with full_precision(features):
-            return F.normalize(features, dim=-1).view(self.replicates, self.tasks, *features.shape[1:])
+        return features.view(self.replicates, self.tasks, *features.shape[1:])
+
+    def finish_images(self, embeddings: Tensor) -> Tensor:
+        with full_precision(embeddings):
+            return F.normalize(embeddings, dim=-1)
 
     def logit_scale(self) -> Tensor:
         return self.backbone.clip.logit_scale.reshape(()).exp()  # type: ignore[no-any-return]

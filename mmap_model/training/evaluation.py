@@ -22,9 +22,16 @@ from mmap_model.training.metrics import TOP, Predictions
 IMAGES_PER_BATCH = 256
 """Of all replicates and tasks together."""
 
+KEPT_BYTES = 256 << 20
+"""Of constant image embeddings, at most, that one evaluation keeps on the device."""
+
 
 class Evaluation:
     """The images of some draws' parts, ready to be scored again every epoch.
+
+    Where training does not change what the image tower makes of them (``TunedModel.constant_images``), that
+    is computed once, batch by batch as without keeping it, so every number stays the same to the last bit;
+    what is beyond ``KEPT_BYTES`` is computed every time.
 
     Args:
         dataset: whose evaluation views are scored.
@@ -50,6 +57,8 @@ class Evaluation:
 
         size, self._device = backbone.image_size, backbone.device
         self._bank = ImageBank(fetch, indices, device=self._device)
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept_of: TunedModel | None = None
 
     @torch.no_grad()
     def run(
@@ -67,8 +76,8 @@ class Evaluation:
         """
         classes = model.class_features()
         found: list[tuple[Tensor, ...]] = []
-        for images, labels in self._batches(check):
-            logits = model.logits(prepare(images), classes)
+        for features, labels in self._features(model, prepare, check):
+            logits = model.compare(features, classes)
             with full_precision(logits):
                 found.append(_read(logits, labels))
         top, probabilities, nll = (
@@ -87,8 +96,32 @@ class Evaluation:
             for r, replicate in enumerate(self._labels)
         ]
 
-    def _batches(self, check: Callable[[], None]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images [R, T, B, 3, H, W] and labels [R, T, B]; short tasks repeat their images."""
+    def _features(
+        self, model: TunedModel, prepare: Callable[[Tensor], Tensor], check: Callable[[], None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Image features [R, T, B, E] and labels [R, T, B], batch by batch."""
+        if not model.constant_images:
+            for images, labels in self._batches(check):
+                yield model.image_features(prepare(images)), labels
+            return
+        if self._kept_of is not model:
+            self._kept, self._kept_of = [], model
+        for embeddings, labels in self._kept:
+            check()
+            yield model.finish_images(embeddings), labels
+        room = KEPT_BYTES - sum(embeddings.nbytes for embeddings, _ in self._kept)
+        for images, labels in self._batches(check, start=len(self._kept)):
+            embeddings = model.image_embeddings(prepare(images))
+            room -= embeddings.nbytes
+            if room >= 0:
+                self._kept.append((embeddings, labels))
+            yield model.finish_images(embeddings), labels
+
+    def _batches(self, check: Callable[[], None], start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """From batch ``start`` on, images [R, T, B, 3, H, W] and labels [R, T, B].
+
+        Short tasks repeat their images.
+        """
         replicates, tasks = len(self.indices), len(self.indices[0])
         most = max(len(own) for replicate in self.indices for own in replicate)
         rows, labels = np.empty((2, replicates, tasks, most), np.int64)
@@ -101,7 +134,9 @@ class Evaluation:
         step = max(1, IMAGES_PER_BATCH // (replicates * tasks))
         all_rows = torch.from_numpy(rows)
         all_labels = torch.from_numpy(labels).to(self._device)
-        parts = [slice(start, start + step) for start in range(0, most, step)]
+        parts = [slice(first, first + step) for first in range(0, most, step)][start:]
+        if not parts:
+            return
         taken = self._bank.stream([all_rows[:, :, part].flatten() for part in parts])
         for part, (images, _) in zip(parts, taken, strict=True):
             check()

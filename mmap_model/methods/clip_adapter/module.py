@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.forward import encode_images
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.clip_adapter import ClipAdapterSettings
 from mmap_model.methods.copies import CopiedModel
@@ -29,6 +28,7 @@ class ClipAdapterModel(CopiedModel):
         up_weight: W₂, [R, N, E, H], with ``up_bias`` [R, N, E].
     """
 
+    constant_images = True
     down_weight: nn.Parameter
     up_weight: nn.Parameter
     down_bias: nn.Parameter | None
@@ -65,13 +65,11 @@ class ClipAdapterModel(CopiedModel):
     def image_prompts(self) -> Sequence[Tensor]:
         return ()
 
-    def image_features(self, pixels: Tensor) -> Tensor:
-        features = encode_images(self.backbone.clip, pixels.flatten(0, 1), ())
-        with full_precision(features):
-            original = features.view(self.replicates, self.tasks, *features.shape[1:])
-            hidden = _linear(original, self.down_weight, self.down_bias).relu()
+    def finish_images(self, embeddings: Tensor) -> Tensor:
+        with full_precision(embeddings):
+            hidden = _linear(embeddings, self.down_weight, self.down_bias).relu()
             adapted = _linear(hidden, self.up_weight, self.up_bias).relu()
-            return F.normalize(self._ratio * adapted + (1 - self._ratio) * original, dim=-1)
+            return F.normalize(self._ratio * adapted + (1 - self._ratio) * embeddings, dim=-1)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

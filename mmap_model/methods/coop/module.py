@@ -18,11 +18,14 @@ from mmap_model.methods.initial import normal
 class CoopModel(CopiedModel):
     """The text is ``[SOS, context, name, EOT]``, numbered as assembled; the context runs through all layers.
 
+    Images meet nothing trained: their features are constant.
+
     Attributes:
         context: [R, N, n, d_l].
     """
 
     evolve = True
+    constant_images = True
     context: nn.Parameter
 
     def __init__(

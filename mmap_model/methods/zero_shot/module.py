@@ -13,6 +13,8 @@ from mmap_model.methods.prompted import PromptedModel
 class ZeroShotModel(PromptedModel):
     """No prompts, nothing trained; class features are computed once (paper, eq. 5)."""
 
+    constant_images = True
+
     def __init__(
         self, backbone: Backbone, *, classes: Sequence[Sequence[str]], template: str, replicates: int
     ) -> None:
