@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mmap_model.errors import DatasetError
+
+_TURNED = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap height and width."""
 
 
 def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
@@ -16,9 +19,18 @@ def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
         with Image.open(encoded) as file:
             return ImageOps.exif_transpose(file).convert("RGB")
     except OSError as error:
-        raise DatasetError(
-            f"{name} cannot be decoded: {error}", where="dataset.root", fix="replace or remove it"
-        ) from error
+        raise _undecodable(name, error) from error
+
+
+def upright_size(encoded: IO[bytes], name: str) -> tuple[int, int]:
+    """(height, width) that `open_image` would give, from the header alone. Raises DatasetError as it does."""
+    try:
+        with Image.open(encoded) as file:
+            width, height = file.size
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    except OSError as error:
+        raise _undecodable(name, error) from error
+    return (width, height) if turned else (height, width)
 
 
 def centre_crop(image: Image.Image, side: int) -> Image.Image:
@@ -38,3 +50,9 @@ def fit(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:
     if shrink < 1:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return image, (height, width)
+
+
+def _undecodable(name: str, error: OSError) -> DatasetError:
+    return DatasetError(
+        f"{name} cannot be decoded: {error}", where="dataset.root", fix="replace or remove it"
+    )

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 
 
 def open_sourced(spec: DatasetSpec, cache_dir: Path) -> Dataset:
-    """The dataset of a layout."""
-    return SourceDataset(open_source(spec))
+    """The dataset of a layout: from the store that ``spec`` names, else a prepared one, else the images."""
+    from mmap_model.data.stored import find_store, open_store, stored_source
+
+    if spec.store is not None:
+        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec))
+    source = open_source(spec)
+    store = find_store(cache_dir, source, spec)
+    return SourceDataset(source if store is None else stored_source(store, spec))
 
 
 class SourceDataset(Dataset):
-    """Images decoded from a source, on several threads, whenever they are asked for."""
+    """Images of a source; views that do not lie ready are decoded, on several threads, when asked for."""
 
     image_size = 224
 
@@ -50,7 +56,12 @@ class SourceDataset(Dataset):
         return self.source.ids(self.task(task).name)
 
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
+        import torch
+
         side = size or self.image_size
+        ready = self.source.evaluation(self.task(task).name, indices, side)
+        if ready is not None:
+            return torch.from_numpy(ready)
         return self._decode(task, indices, lambda image: (centre_crop(image, side), (side, side)), side)[0]
 
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:

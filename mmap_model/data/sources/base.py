@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,7 @@ class Source(ABC):
         tasks: in order, with class names as they appear in prompts.
     """
 
-    name: ClassVar[str]
+    name: str
     tasks: tuple[TaskInfo, ...]
 
     @abstractmethod
@@ -70,6 +69,10 @@ class Source(ABC):
     @abstractmethod
     def location(self, task: str, index: int) -> str:
         """Where a person finds the image: its path, or table and row."""
+
+    def evaluation(self, task: str, indices: Indices, side: int) -> npt.NDArray[np.uint8] | None:
+        """Evaluation views uint8 [n, 3, side, side] that lie ready, or None where they have to be made."""
+        return None
 
     def official(self, task: str) -> OfficialSplit | None:
         """The published division, where the layout has lists of it."""

@@ -1,0 +1,1 @@
+"""Prepared stores: images laid out once for fast, shared reading."""
