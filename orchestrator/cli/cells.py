@@ -38,7 +38,7 @@ def find_cell(plan: StudyPlan, prefix: str) -> FoundCell:
     if len(keys) != 1:
         problem = f"{len(keys)} cells begin" if keys else "no cell begins"
         raise StudyError(
-            f"{problem} with {prefix!r} in {plan.study.storage}",
+            f"{problem} with {prefix!r} in {ledger.storage.locate('')}",
             where="--cell",
             fix="give more of the key; orchestrator results STUDY --json lists the keys",
         )

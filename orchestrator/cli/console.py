@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from orchestrator.redaction import redact
+
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -28,12 +30,12 @@ def err() -> Console:
 
 
 def show_error(problem: str, *, where: str | None = None, fix: str | None = None) -> None:
-    """Say what is wrong, where, and what to change."""
-    parts: list[Any] = [Text(problem)]
+    """Say what is wrong, where, and what to change; no secrets."""
+    parts: list[Any] = [Text(redact(problem))]
     if where:
-        parts.insert(0, Text(where, style="bold"))
+        parts.insert(0, Text(redact(where), style="bold"))
     if fix:
-        parts.append(Padding(Text.assemble(("Fix: ", "bold green"), fix), (1, 0, 0, 0)))
+        parts.append(Padding(Text.assemble(("Fix: ", "bold green"), redact(fix)), (1, 0, 0, 0)))
     err().print(Panel(Group(*parts), title="Error", title_align="left", border_style="red"))
 
 

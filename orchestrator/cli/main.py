@@ -21,6 +21,7 @@ from orchestrator.cli.console import (
     WRONG_INPUT,
     show_error,
 )
+from orchestrator.redaction import redact_logging
 
 app = typer.Typer(
     name="orchestrator",
@@ -37,6 +38,7 @@ for module in (plan, params, sweep, run, status, results, confirm, cancel, ui, s
 
 def main() -> None:
     """Entry point: runs the command line and exits."""
+    redact_logging()
     sys.exit(execute(sys.argv[1:]))
 
 

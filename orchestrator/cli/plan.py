@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Overrides, StudyName
+from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
     from orchestrator.study import StudyPlan
@@ -59,7 +60,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "slots": None if plan.slots is None else vars(plan.slots),
         "labels": {split: {"train": k, "validation": v} for split, (k, v) in study.label_budget().items()},
         "device_hours": estimate(plan, cells),
-        "storage": study.storage,
+        "storage": shown_uri(study.storage),
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.redaction import shown_uri
 from orchestrator.terminal.format import partition
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
         used = ", ".join(f"{k} training + {held} validation" for k, held in budget.values())
         lines.append(f"Labels:  {used} images per class and task")
     lines.append(f"Records: {found['storage']}/studies/{stored.store.name}")
-    lines.append(f"Runs:    {settings.tracking.resolved_uri}; open them with: orchestrator ui {study}")
+    lines.append(
+        f"Runs:    {shown_uri(settings.tracking.resolved_uri)}; open them with: orchestrator ui {study}"
+    )
     more = max(settings.search.trials + 1, 2 * settings.search.trials)
     lines.append(f"Go on:   orchestrator sweep {study} search.trials={more}")
     if found["winner"] is not None:

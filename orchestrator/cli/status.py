@@ -46,7 +46,7 @@ def describe(stored: Any) -> dict[str, Any]:
     last = invocations[-1] if invocations else None
     return {
         "study": stored.store.name,
-        "storage": stored.store.storage.root,
+        "storage": stored.store.storage.locate(""),
         "driver": driver,
         "trials": {
             "asked": stored.study.search.trials,

@@ -42,7 +42,7 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
         known = store.storage.names("studies")
         hint = nearest(name, known) if known else "it holds no study yet"
         raise StudyError(
-            f"study {name!r} was never run in {store.storage.root}",
+            f"study {name!r} was never run in {store.storage.locate('')}",
             where="STUDY",
             fix=f"{hint}; run it with: orchestrator sweep {name_or_path}, or give --storage",
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Overrides, StudyName
+from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
     from orchestrator.driver import Outcome
@@ -77,5 +78,5 @@ def drive(
 
 
 def command_line() -> str:
-    """What the user typed, for the records."""
-    return shlex.join(["orchestrator", *sys.argv[1:]])
+    """What the user typed, for the records; no secrets."""
+    return redact(shlex.join(["orchestrator", *sys.argv[1:]]))

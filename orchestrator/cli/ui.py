@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.options import Overrides, StudyName
+from orchestrator.redaction import shown_uri
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,8 +29,9 @@ def ui(
 
     uri = load_study(study, overrides or ()).tracking.resolved_uri
     if uri.startswith(("http://", "https://")):
-        out().print(f"The runs of {study} are at {uri}")
+        out().print(f"The runs of {study} are at {shown_uri(uri)}")
         return 0
-    err().print(f"Runs of {study} in {uri}: http://{host}:{port}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    return subprocess.call([*command, "--host", host, "--port", str(port)])
+    err().print(f"Runs of {study} in {shown_uri(uri)}: http://{host}:{port}")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    # Not an argument: everybody on the machine can read those.
+    return subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})

@@ -20,6 +20,7 @@ from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
+from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
 
@@ -146,7 +147,7 @@ def confirm_study(
     store = StudyStore(plan.study.storage, plan.study.name)
     if not store.exists():
         raise InputError(
-            f"there is no study {store.name!r} in {store.storage.root}",
+            f"there is no study {store.name!r} in {store.storage.locate('')}",
             where="STUDY",
             fix="run its sweep first",
         )
@@ -270,8 +271,8 @@ def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]
         "cells_per_trial": plan.cells_per_trial,
         "slots": plan.slots.count if plan.slots else 0,
         "done": todo.done,
-        "storage": store.storage.root,
-        "tracking": study.tracking.resolved_uri,
+        "storage": store.storage.locate(""),
+        "tracking": shown_uri(study.tracking.resolved_uri),
     }
 
 

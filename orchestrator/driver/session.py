@@ -19,6 +19,7 @@ from orchestrator.driver.timing import Timing
 from orchestrator.driver.trials import Progress
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
+from orchestrator.redaction import redact
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.study import StudyPlan
@@ -268,6 +269,8 @@ class Session(ABC):
             self._news.notify_all()
 
     def _take_one(self, event: Event) -> None:
+        if event.get("error"):
+            event = {**event, "error": redact(event["error"])}
         self._timing.take(event)
         if event["kind"] == "slot":
             self._on_slot(event)

@@ -33,6 +33,7 @@ from orchestrator.ledger.documents import (
 )
 from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
+from orchestrator.redaction import redact
 
 RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
 
@@ -154,8 +155,9 @@ class Ledger:
         return self._cells_with(FAILURE)
 
     def record_failure(self, key: str, error: str, *, traceback: str = "", **about: Any) -> None:
-        """Keep why a cell failed. It counts as failed until it finishes or is trained again."""
-        document = {"key": key, "error": error, "traceback": traceback, "failed_at": now(), **about}
+        """Keep why a cell failed, without secrets. It counts as failed until it finishes or trains again."""
+        said = {"error": redact(error), "traceback": redact(traceback)}
+        document = {"key": key, **said, "failed_at": now(), **about}
         self.storage.write(f"cells/{key}/{FAILURE}", encode(document))
 
     def failure(self, key: str) -> dict[str, Any] | None:

@@ -2,21 +2,22 @@
 
 Paths are relative to the root, with ``/`` between their parts. A write is atomic: a reader sees the old
 content, the new content or nothing, never a part. Names that begin with a dot belong to unfinished writes
-and are never listed.
+and are never listed. A path that would leave the root is refused: names come from records that others may
+write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmap_model.errors import InputError
+from orchestrator.redaction import redact, shown_uri
 
 
 class StorageError(InputError):
@@ -65,7 +66,7 @@ class Storage(ABC):
 
     def locate(self, path: str) -> str:
         """The absolute path or URI of ``path``, for people and for links: no credentials, no options."""
-        shown = re.sub(r"//[^/@]*@", "//", self.root.partition("?")[0]).rstrip("/")
+        shown = shown_uri(self.root).rstrip("/")
         return f"{shown}/{path}" if path else shown
 
 
@@ -117,17 +118,17 @@ class LocalStorage(Storage):
 
     def read(self, path: str) -> bytes | None:
         try:
-            return (self._root / path).read_bytes()
+            return self._at(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, path: str, data: bytes) -> None:
-        target = self._root / path
+        target = self._at(path)
         with self._temporary(target, data) as temporary:
             temporary.replace(target)
 
     def create(self, path: str, data: bytes) -> bool:
-        target = self._root / path
+        target = self._at(path)
         with self._temporary(target, data) as temporary:
             try:
                 target.hardlink_to(temporary)
@@ -138,7 +139,7 @@ class LocalStorage(Storage):
         return True
 
     def delete(self, path: str) -> None:
-        target = self._root / path
+        target = self._at(path)
         if target.is_dir() and not target.is_symlink():
             import shutil
 
@@ -147,25 +148,28 @@ class LocalStorage(Storage):
             target.unlink(missing_ok=True)
 
     def move(self, path: str, target: str) -> None:
-        destination = self._root / target
+        destination = self._at(target)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            (self._root / path).rename(destination)
+            self._at(path).rename(destination)
 
     def names(self, folder: str) -> list[str]:
         try:
-            return sorted(n for n in os.listdir(self._root / folder) if not n.startswith("."))  # noqa: PTH208
+            return sorted(n for n in os.listdir(self._at(folder)) if not n.startswith("."))  # noqa: PTH208
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def files(self, folder: str) -> Iterator[str]:
-        top = str(self._root / folder)
+        top = str(self._at(folder))
         for base, folders, names in os.walk(top):
             folders[:] = [f for f in folders if not f.startswith(".")]
             prefix = base[len(top) :].lstrip("/")
             for name in names:
                 if not name.startswith("."):
                     yield f"{prefix}/{name}" if prefix else name
+
+    def _at(self, path: str) -> Path:
+        return self._root / _inside(path)
 
     @contextlib.contextmanager
     def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
@@ -179,6 +183,18 @@ class LocalStorage(Storage):
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _inside(path: str) -> str:
+    """``path`` if it stays below the root it is relative to.
+
+    Raises:
+        StorageError: it is absolute or climbs.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
+        raise StorageError(f"{path!r} leads out of the storage", where="storage", fix="use plain names")
+    return path
 
 
 def _create_exclusively(target: Path, data: bytes) -> bool:
@@ -206,7 +222,7 @@ class ArrowStorage(Storage):
             self._fs, base = fs.FileSystem.from_uri(uri)
         except (ArrowInvalid, ArrowNotImplementedError, ValueError, ImportError, OSError) as error:
             raise StorageError(
-                f"{uri!r} cannot be opened: {error}",
+                f"{shown_uri(uri)!r} cannot be opened: {redact(str(error))}",
                 where="storage",
                 fix="use a local path, or s3://bucket/path, gs://…, abfs://…, hdfs://…",
             ) from error
@@ -275,4 +291,4 @@ class ArrowStorage(Storage):
             stream.write(data)
 
     def _at(self, path: str) -> str:
-        return f"{self._base}/{path}" if path else self._base
+        return f"{self._base}/{_inside(path)}" if path else self._base

@@ -49,14 +49,17 @@ TRIAL_ACTOR: Mapping[str, str] = {
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set what is not set yet. Call before the first ``import ray``; harmless when called again.
 
-    A local Ray gets token authentication with a token of its own, handed down to its processes through the
-    environment. With ``RAY_ADDRESS`` the cluster's mode and token are used as the environment has them.
+    A local Ray listens on loopback only and gets token authentication with a token of its own, handed down to
+    its processes through the environment. With ``RAY_ADDRESS`` the cluster's mode and token are used as the
+    environment has them.
     """
     for name, value in DRIVER.items():
         environment.setdefault(name, value)
     if "RAY_ADDRESS" not in environment:
         # Ray runs its workers at nice 15: beside any other program they would get next to nothing.
         environment.setdefault("RAY_worker_niceness", "0")
+        # A Ray of one machine listens on loopback alone; that is how Ray itself goes about it on macOS.
+        environment.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         environment.setdefault("RAY_AUTH_MODE", "token")
         if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
             environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmap_model.errors import InputError
+from orchestrator.redaction import redact
 from orchestrator.work import Control, Event, WorkItem
 
 ACQUIRE_S = 10.0
@@ -76,9 +77,9 @@ def serve(settings: SlotSettings, pool: Connection) -> None:
             with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
                 bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
     except InputError as error:
-        pool("bye", settings.slot, worker, str(error), True)
+        pool("bye", settings.slot, worker, redact(str(error)), True)
     except Exception:
-        pool("bye", settings.slot, worker, traceback.format_exc(limit=-8), False)
+        pool("bye", settings.slot, worker, redact(traceback.format_exc(limit=-8)), False)
         raise
     else:
         pool("bye", settings.slot, worker)
@@ -110,7 +111,8 @@ class Lease:
         self._sender.join()
 
     def emit(self, event: Event) -> None:
-        self._outgoing.put(event)
+        error = event.get("error")
+        self._outgoing.put({**event, "error": redact(error)} if error else event)
 
     def control(self) -> Control:
         return self._control

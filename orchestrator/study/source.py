@@ -1,7 +1,7 @@
 """Study text: YAML with line numbers, and ``key=value`` overrides on top of it.
 
 YAML is read safely and in the sense of version 1.2: ``1e-5`` is a number, and only ``true`` and ``false`` are
-booleans. A key given twice is an error.
+booleans. A key given twice is an error, and so is a file that aliases blow up beyond ``LARGEST`` values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import yaml
 
 from mmap_model.errors import InputError
 from orchestrator.study.errors import StudyError
+
+LARGEST = 10_000
+"""Values of a study, aliases written out: a few nested ones would otherwise stand for billions."""
 
 _FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -83,7 +86,7 @@ def parse(text: str, name: str) -> Source:
     """Read YAML.
 
     Raises:
-        StudyError: not YAML, not a mapping, or a key given twice; names the line.
+        StudyError: not YAML, not a mapping, a key given twice, or too large; names the line.
     """
     loader = _Loader(text)
     try:
@@ -91,6 +94,7 @@ def parse(text: str, name: str) -> Source:
         if node is None:
             raise StudyError("the file is empty", where=name, fix="give at least name: and space:")
         lines: dict[str, int] = {}
+        _check_size(node, name)
         _collect(node, "", lines, name)
         data = loader.construct_document(node)
     except yaml.YAMLError as error:
@@ -135,6 +139,24 @@ def override(source: Source, overrides: Iterable[str]) -> Source:
         if not any(f"{key}.".startswith(f"{k}.") for k in given)
     }
     return Source(source.name, data, lines, {**source.overrides, **given})
+
+
+def _check_size(root: yaml.Node, name: str) -> None:
+    """Count values as if every alias were written out; one that contains itself never ends."""
+    waiting: list[yaml.Node] = [root]
+    count = 0
+    while waiting:
+        node, count = waiting.pop(), count + 1
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        if count > LARGEST:
+            raise StudyError(
+                f"it stands for more than {LARGEST} values",
+                where=f"{name}:{node.start_mark.line + 1}",
+                fix="write values out instead of nesting aliases (&name, *name)",
+            )
 
 
 def _collect(node: yaml.Node, key: str, lines: dict[str, int], name: str) -> None:

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from mmap_model.errors import InputError
+from orchestrator.redaction import redact, shown_uri
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 WHERE = "tracking.uri"
@@ -37,7 +38,7 @@ def check_tracking(uri: str, *, timeout: float = 5.0) -> None:
         _check_server(uri, timeout)
     elif scheme in ("", "file"):
         raise TrackingError(
-            f"{uri!r} is a folder; MLflow no longer keeps runs in plain files",
+            f"{shown_uri(uri)!r} is a folder; MLflow no longer keeps runs in plain files",
             where=WHERE,
             fix=f"use {DEFAULT_URI}, or the address of an MLflow server",
         )
@@ -72,7 +73,11 @@ def _check_server(uri: str, timeout: float) -> None:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):  # it answers; who may write is settled with the first call
             return
-        raise TrackingError(f"{uri} answers {error.code} {error.reason}", where=WHERE, fix=fix) from error
+        raise TrackingError(
+            f"{shown_uri(uri)} answers {error.code} {error.reason}", where=WHERE, fix=fix
+        ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise TrackingError(f"cannot reach {uri}: {reason}", where=WHERE, fix=fix) from error
+        raise TrackingError(
+            f"cannot reach {shown_uri(uri)}: {redact(str(reason))}", where=WHERE, fix=fix
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator.redaction import redact, shown_uri
 from orchestrator.statistics import Summary
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.operations import Trial
@@ -121,7 +122,7 @@ class Tracker:
         run, now = op.trial_run(trial), _now()
         self._log_counts(run, parameters, share)
         metrics = [] if device_seconds is None else [("device_seconds", float(device_seconds), 0, now)]
-        tags = {"state": state} if error is None else {"state": state, "error": error}
+        tags = {"state": state} if error is None else {"state": state, "error": redact(error)}
         self._outbox.append(op.log(run, metrics, tags))
         if state != "complete":
             for cell in self._cells.get(trial, []):
@@ -164,8 +165,8 @@ class Tracker:
         if delivered:
             return None
         return (
-            f"{self.uri} did not take everything ({self.last_error or 'still busy'}). What is missing is "
-            f"kept in {self._outbox.folder} and is sent when the study runs again."
+            f"{shown_uri(self.uri)} did not take everything ({self.last_error or 'still busy'}). What is "
+            f"missing is kept in {self._outbox.folder} and is sent when the study runs again."
         )
 
     def _on_cells(self, trial: Trial, event: Mapping[str, Any]) -> None:
@@ -226,7 +227,7 @@ class Tracker:
     def _on_failed(self, trial: Trial, event: Mapping[str, Any]) -> None:
         run = op.cell_run(trial, event["key"])
         self._set_status(trial, event["key"], "failed")
-        self._outbox.append(op.log(run, tags={"error": event["error"]}))
+        self._outbox.append(op.log(run, tags={"error": redact(event["error"])}))
         self._outbox.append(op.end(run, "failed", _now()))
 
     def _on_test(self, trial: Trial, event: Mapping[str, Any]) -> None:
@@ -260,13 +261,13 @@ class Tracker:
                 while self._outbox.pending_bytes:
                     news, position = self._outbox.read()
                     for operation, reason in writer.write(news):
-                        self._outbox.reject(operation, reason)
-                        self.last_error = reason
+                        self.last_error = redact(reason)
+                        self._outbox.reject(operation, self.last_error)
                     self._outbox.acknowledge(position)
                 failures = 0
                 self._delivered.set()
             except Exception as error:  # whatever the server or its client does, the sweep goes on
-                self.last_error = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                self.last_error = redact(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
                 self._outbox.appended.set()
                 delay = BACKOFF[min(failures, len(BACKOFF) - 1)]
                 failures += 1

@@ -276,3 +276,43 @@ def test_study_file_looks_baselines_and_invocations(root: str) -> None:
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="cannot name a study"):
         StudyStore(tmp_path, name)
+
+
+@pytest.mark.parametrize("path", ["../outside", "cells/../../outside", "/etc/passwd", "a\0b"])
+def test_no_path_leads_out_of_the_storage(root: str, tmp_path: Path, path: str) -> None:
+    storage = open_storage(root)
+    storage.write("inside", b"")
+    (tmp_path / "outside").write_text("theirs")
+    for act in (
+        lambda: storage.read(path),
+        lambda: storage.write(path, b""),
+        lambda: storage.create(path, b""),
+        lambda: storage.delete(path),
+        lambda: storage.move("inside", path),
+        lambda: storage.move(path, "inside"),
+        lambda: storage.names(path),
+        lambda: list(storage.files(path)),
+    ):
+        with pytest.raises(StorageError, match="leads out of the storage"):
+            act()
+    assert (tmp_path / "outside").read_text() == "theirs" and storage.names("") == ["inside"]
+
+
+def test_credentials_of_a_storage_are_never_shown() -> None:
+    key = "AKIAEXAMPLE:not/a+real%2Fkey"
+    assert (
+        open_storage(f"s3://{key.replace('/', '%2F')}@bucket/runs?region=eu-west-1").locate("x")
+        == "s3://bucket/runs/x"
+    )
+    with pytest.raises(StorageError) as raised:
+        open_storage(f"nosuch://{key}@bucket/runs")
+    assert "a+real" not in str(raised.value)
+
+
+def test_a_failure_is_kept_without_secrets(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+    ledger = Ledger(root)
+    ledger.record_failure(KEY, "403 for very-secret-key", traceback="http://u:p@host very-secret-key")
+    failure = ledger.failure(KEY)
+    assert failure is not None
+    assert (failure["error"], failure["traceback"]) == ("403 for ***", "http://host ***")

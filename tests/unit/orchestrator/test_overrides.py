@@ -105,3 +105,29 @@ def test_text_that_is_no_study(text: str, words: list[str]) -> None:
     with pytest.raises(StudyError) as caught:
         parse(text, "f.yaml")
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(
+            f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "a: &a [*a]\n",
+        "a: &a {b: *a}\n",
+    ],
+)
+def test_aliases_that_stand_for_billions_are_refused(text: str) -> None:
+    with pytest.raises(StudyError, match="stands for more than 10000 values"):
+        parse(text, "f.yaml")
+
+
+def test_an_alias_is_what_it_names() -> None:
+    assert parse("a: &x {lr: 1}\nb: *x\n", "f.yaml").data == {"a": {"lr": 1}, "b": {"lr": 1}}
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!!python/name:os.system", "!x 1"])
+def test_tags_build_no_objects(tag: str) -> None:
+    with pytest.raises(StudyError, match="not YAML"):
+        parse(f"a: {tag}", "f.yaml")

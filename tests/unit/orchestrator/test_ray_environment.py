@@ -27,10 +27,21 @@ def test_a_local_ray_gets_token_authentication_with_a_token_of_its_own() -> None
     assert again == first
 
 
-def test_a_clusters_authentication_is_left_as_it_is() -> None:
+def test_a_clusters_authentication_and_network_are_left_as_they_are() -> None:
     variables = {"RAY_ADDRESS": "127.0.0.1:6379"}
     environment.prepare(variables)
-    assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"} & set(variables)
+    local = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+    assert not local & set(variables)
+
+
+def test_what_makes_a_local_ray_listen_on_loopback_exists_in_the_installed_version() -> None:
+    from ray._private import ray_constants, services
+
+    variables: dict[str, str] = {}
+    environment.prepare(variables)
+    assert variables[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] == "0"
+    source = inspect.getsource(services.get_node_ip_address)
+    assert "if not ray_constants.ENABLE_RAY_CLUSTER" in source and "get_localhost_ip()" in source
 
 
 def test_threads_of_a_worker_are_counted_for_every_library() -> None:
