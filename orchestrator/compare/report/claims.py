@@ -1,0 +1,344 @@
+"""Which of the paper's claims a comparison bears out: paired differences over seeds, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.report.numbers import enumeration, groups
+from orchestrator.compare.report.pairings import pairings
+from orchestrator.compare.report.paper import printed_averages
+from orchestrator.compare.report.roles import (
+    BEST_FIRST,
+    SINGLE_TASK_PROMPTS,
+    find,
+    find_ablation,
+    full_label,
+    measured,
+)
+from orchestrator.statistics import Summary, paired_difference
+
+Verdict = Literal["holds", "reversed", "undecided", "no data"]
+
+MARGIN = 0.01
+"""How far below full fine-tuning still counts as on par (one point of accuracy)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two things a claim compares: accuracy by seed (fraction), or none and why."""
+
+    label: str
+    seeds: Mapping[str, float]
+    lr: float | None = None
+    edge: Literal["low", "high"] | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim at one split.
+
+    Attributes:
+        topic: the claim of the paper it belongs to.
+        statement: what would hold, in words.
+        split, recipe: where it was tested; recipe None without numbers.
+        better, worse: the side said to be better, and the other.
+        difference: paired difference better − worse over the seeds both have (fraction).
+        threshold: the difference it has to exceed: zero, or minus `MARGIN` for "on par".
+        paper: the paper's own difference by (dataset, split), where it prints both sides.
+        notes: what must be said beside it.
+    """
+
+    topic: str
+    statement: str
+    split: str
+    recipe: Recipe | None
+    better: Side
+    worse: Side
+    difference: Summary | None
+    threshold: float = 0.0
+    paper: Mapping[tuple[str, str], float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The verdict, marked where it rests on the shared rate."""
+        return f"{self.verdict} (shared rate)" if self.recipe == "shared" else self.verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """Where the 95 % interval of the difference lies: above, below or across the threshold."""
+        if self.difference is None:
+            return "no data"
+        if self.difference.low is None or self.difference.high is None:
+            return "undecided"
+        if self.difference.low > self.threshold:
+            return "holds"
+        return "reversed" if self.difference.high < self.threshold else "undecided"
+
+
+Pick = Callable[[Comparison, str, Recipe], Side]
+
+
+@dataclass(frozen=True)
+class _Statement:
+    topic: str
+    text: str
+    better: Pick
+    worse: Pick
+    threshold: float = 0.0
+    paper: tuple[tuple[str, str], tuple[str, str]] | None = None
+
+
+def claims(comparison: Comparison) -> list[Claim]:
+    """The paper's claims at every split of a comparison, by topic, each tested on tuned results if it can be.
+
+    A claim falls back to the shared recipe, and says so, where one of its sides was not tuned: the two sides
+    of a difference always come from the same recipe.
+    """
+    found = []
+    for split in comparison.splits:
+        statements = [*_statements(comparison), *_pairing_statements(comparison, split)]
+        found += [_test(statement, comparison, split) for statement in statements]
+    topics = list(dict.fromkeys(claim.topic for claim in found))
+    return sorted(found, key=lambda claim: topics.index(claim.topic))
+
+
+def _statements(comparison: Comparison) -> list[_Statement]:
+    mmap = _table("mmap", "multi")
+    published = ("mmap", "multi")
+    both = "Multi-task training beats single-task training"
+    found = [
+        _Statement(
+            both,
+            "{better} beats {worse}",
+            _table(method, "multi"),
+            _table(method, "single"),
+            paper=((method, "multi"), (method, "single")),
+        )
+        for method in ("coop", "vpt", "maple", "full_ft")
+    ]
+    found.append(_Statement(both, "MmAP beats the best single-task prompt", mmap, _best_single_task_prompt))
+    found += [
+        _Statement(
+            "MmAP beats the other parameter-efficient multi-task methods",
+            "{better} beats {worse}",
+            mmap,
+            _table(method, "multi"),
+            paper=(published, (method, "multi")),
+        )
+        for method in ("maple", "coop", "vpt", "clip_adapter", "bitfit")
+    ]
+    found.append(
+        _Statement(
+            "MmAP is on par with multi-task full fine-tuning",
+            "{better} is within one point of {worse}",
+            mmap,
+            _table("full_ft", "multi"),
+            threshold=-MARGIN,
+            paper=(published, ("full_ft", "multi")),
+        )
+    )
+    grouped = "Grouping by gradients helps"
+    gradient = ("gradient_grouping", "multi")
+    found += [
+        _Statement(
+            grouped,
+            "gradient grouping beats the mean of the other partitions of its sizes",
+            mmap,
+            _random,
+            paper=(gradient, ("random_grouping", "multi")),
+        ),
+        _Statement(
+            grouped,
+            "gradient grouping beats all tasks in one group",
+            mmap,
+            _ablation(grouping="single"),
+            paper=(gradient, ("one_group", "multi")),
+        ),
+    ]
+    for modules in ("task", "group"):
+        words = {"task": "task-specific prompts alone", "group": "group-shared prompts alone"}[modules]
+        for column in _only(comparison, modules):
+            found.append(
+                _Statement(
+                    "Group-shared and task-specific prompts together beat either alone",
+                    f"both beat {words}, {_tokens(column)} tokens a tower",
+                    mmap,
+                    _column(column),
+                    paper=(gradient, (f"{modules}_only", "multi")),
+                )
+            )
+    generator = "MmAP beats other ways to make both prompts"
+    found += [
+        _Statement(generator, "MmAP beats prompts made by an MLP", mmap, _ablation(method="mlp")),
+        _Statement(generator, "MmAP beats joint prompts", mmap, _ablation(method="joint")),
+        _Statement(
+            generator,
+            "prompts made by an MLP beat joint prompts",
+            _ablation(method="mlp"),
+            _ablation(method="joint"),
+        ),
+    ]
+    return found
+
+
+def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
+    """Gradient grouping against each partition of its sizes, except one that every seed chose."""
+    found = next(filter(None, (pairings(comparison, split, recipe) for recipe in BEST_FIRST)), None)
+    if found is None:
+        return []
+    columns = {name: comparison.column(name) for name in found.names}
+    return [
+        _Statement(
+            "Grouping by gradients helps",
+            f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
+            _table("mmap", "multi"),
+            _column(column),
+        )
+        for column in columns.values()
+        if any(choice.partition != column.partition for choice in found.choices)
+    ]
+
+
+def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim:
+    tried = []
+    recipe: Recipe | None = None
+    for candidate in BEST_FIRST:
+        better = statement.better(comparison, split, candidate)
+        worse = statement.worse(comparison, split, candidate)
+        tried.append((better, worse))
+        if better.seeds and worse.seeds:
+            recipe = candidate
+            break
+    else:
+        better, worse = tried[0]
+    difference = paired_difference(better.seeds, worse.seeds) if recipe else None
+    notes = [side.why for side in (better, worse) if side.why]
+    if recipe == "shared":
+        untuned = [side.label for side in tried[0] if not side.seeds]
+        notes.insert(
+            0, f"shared recipe only: no tuned result for {enumeration(list(dict.fromkeys(untuned)))}"
+        )
+    ends = [side.label for side in (better, worse) if side.edge]
+    if ends and recipe == "tuned":
+        notes.append(f"the rate of {enumeration(ends)} is at the end of the range")
+    if difference is not None and difference.n == 1:
+        notes.append("one seed: no interval")
+    elif difference is not None and difference.n < len(comparison.seeds):
+        notes.append(f"{difference.n} of {len(comparison.seeds)} seeds")
+    return Claim(
+        topic=statement.topic,
+        statement=statement.text.format(better=better.label, worse=worse.label),
+        split=split,
+        recipe=recipe,
+        better=better,
+        worse=worse,
+        difference=difference,
+        threshold=statement.threshold,
+        paper=_paper_difference(statement),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _paper_difference(statement: _Statement) -> dict[tuple[str, str], float]:
+    if statement.paper is None:
+        return {}
+    better, worse = (printed_averages(*side) for side in statement.paper)
+    return {where: better[where] - worse[where] for where in better if where in worse}
+
+
+def _table(method: str, regime: str) -> Pick:
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+        column = find(comparison, method, regime)
+        return (
+            _missing(f"{method} ({regime}-task)")
+            if column is None
+            else _side(comparison, column, split, recipe)
+        )
+
+    return pick
+
+
+def _ablation(*, method: str = "mmap", grouping: str | None = None) -> Pick:
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+        column = find_ablation(comparison, method=method, grouping=grouping)
+        if column is None:
+            return _missing({"single": "all in one group"}.get(grouping or "", f"{method} prompts"))
+        return _side(comparison, column, split, recipe)
+
+    return pick
+
+
+def _column(column: Column) -> Pick:
+    return lambda comparison, split, recipe: _side(comparison, column, split, recipe)
+
+
+def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Side:
+    entry = measured(comparison, column, split, recipe)
+    label = full_label(column)
+    if entry is None:
+        return _missing(label)
+    return Side(label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge)
+
+
+def _missing(label: str) -> Side:
+    return Side(label=label, seeds={}, why=f"{label} has no numbers here")
+
+
+def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+    """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
+    entries: list[tuple[Column, Entry]] = []
+    for method in SINGLE_TASK_PROMPTS:
+        column = find(comparison, method, "single")
+        entry = None if column is None else measured(comparison, column, split, recipe)
+        if column is not None and entry is not None:
+            entries.append((column, entry))
+    if not entries:
+        return _missing("a single-task prompt")
+    validated = all(entry.validation for _, entry in entries)
+
+    def score(entry: Entry) -> float:
+        values = entry.validation if validated else entry.seed_means()
+        return sum(values.values()) / len(values)
+
+    column, entry = max(entries, key=lambda pair: score(pair[1]))
+    by = "by validation" if validated else "by test, having no validation, which favours it"
+    labels = enumeration([full_label(c) for c, _ in entries])
+    return Side(
+        label=full_label(column),
+        seeds=entry.seed_means(),
+        lr=entry.lr,
+        edge=entry.edge,
+        why=f"{full_label(column)} is the best of {labels} {by}",
+    )
+
+
+def _random(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+    """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
+    found = pairings(comparison, split, recipe)
+    others = {} if found is None else found.others()
+    if others and found is not None:
+        entries = [comparison.entry(name, split, recipe) for name in found.names]
+        rates = {entry.lr for entry in entries if entry is not None}
+        why = "" if found.complete else f"{len(found.accuracy)} of {found.possible} partitions measured"
+        return Side(
+            label="the other partitions", seeds=others, lr=rates.pop() if len(rates) == 1 else None, why=why
+        )
+    column = find_ablation(comparison, grouping="random")
+    return _missing("the other partitions") if column is None else _side(comparison, column, split, recipe)
+
+
+def _only(comparison: Comparison, modules: str) -> list[Column]:
+    return [
+        c
+        for c in comparison.columns
+        if c.section == "ablation" and c.method == "mmap" and c.settings.get("modules") == modules
+    ]
+
+
+def _tokens(column: Column) -> int | str:
+    return column.settings.get("prompt_length", "?")  # type: ignore[no-any-return]

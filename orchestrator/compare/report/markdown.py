@@ -1,0 +1,122 @@
+"""Grids as Markdown, and the pages made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from orchestrator.compare.comparison import Comparison
+from orchestrator.compare.report import grids, notes, numbers
+from orchestrator.compare.report.claims import Claim
+from orchestrator.compare.report.contents import Contents
+from orchestrator.compare.report.grid import Grid, Value
+
+
+def grid(table: Grid) -> str:
+    """A pipe table; the best is bold, the second best underlined."""
+    lines = [
+        "| " + " | ".join(map(_escape, table.header)) + " |",
+        "|" + "|".join({"l": "---", "r": "--:"}[a] for a in table.align) + "|",
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows),
+    ]
+    return "\n".join(lines)
+
+
+def section(table: Grid, level: int = 3) -> str:
+    """Heading, table, notes."""
+    parts = [f"{'#' * level} {table.title}", grid(table)]
+    if table.notes:
+        parts.append("\n".join(f"- {note}" for note in table.notes))
+    return "\n\n".join(parts)
+
+
+def report(contents: Contents, figures: Sequence[str] = ()) -> str:
+    """The whole report as one page; ``figures`` are names of image files beside it."""
+    comparison = contents.comparison
+    parts = [f"# Comparison on {comparison.dataset}"]
+    if comparison.dataset == "symbols":
+        parts.append(f"> {notes.SYMBOLS}")
+    parts.append("\n".join(_facts(comparison)))
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in contents.verdicts().items())
+    if counts:
+        parts.append(f"The paper's claims, one by one, are in [claims.md](claims.md): {counts}.")
+    for title, tables in contents.grids():
+        parts.append(f"## {title}")
+        parts += [section(table) for table in tables]
+    if figures:
+        parts.append("## Figures")
+        parts += [f"![{name.removesuffix('.png').replace('_', ' ')}](figures/{name})" for name in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def claims_page(contents: Contents) -> str:
+    """Which of the paper's claims hold, each with its numbers."""
+    comparison = contents.comparison
+    parts = [f"# The paper's claims on {comparison.dataset}"]
+    if comparison.dataset == "symbols":
+        parts.append(f"> {notes.SYMBOLS}")
+    parts.append(
+        "Each line is the difference in test accuracy, in points, between two methods: the 95 % t-interval "
+        "of the paired difference of their averages over tasks, the unit being the seed. A claim *holds* if "
+        "the interval lies above zero, is *reversed* if it lies below, and *undecided* if it crosses. On par "
+        "with full fine-tuning is tested against a margin of one point: it holds if the interval lies above "
+        "−1. "
+        "Undecided does not mean equal: with three seeds only large, steady differences can be decided. The "
+        "intervals are not corrected for their number; of twenty true zeros about one would seem decided."
+    )
+    parts.append(
+        "Differences come from tuned results, where each method has the rate that validation chose for it; "
+        "lines that had to use the shared rate say so. *Rates* are those of the two sides, ↓ ↑ at an end of "
+        "the range tried. *In the paper* is the range of its own differences on its two benchmarks."
+    )
+    for topic in dict.fromkeys(claim.topic for claim in contents.claims):
+        found = [claim for claim in contents.claims if claim.topic == topic]
+        parts.append(f"## {topic}\n\n{_verdicts(found)}")
+        parts.append(grid(grids.claims(found, comparison)))
+    for found_pairings in contents.pairings:
+        parts.append(section(grids.partitions(found_pairings, comparison), level=2))
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(found: Sequence[Claim]) -> str:
+    counts: dict[str, int] = {}
+    for claim in found:
+        counts[claim.words] = counts.get(claim.words, 0) + 1
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + "."
+
+
+def _facts(comparison: Comparison) -> Iterable[str]:
+    labels = [
+        f"{split}: {training} training + {validation} validation"
+        for split, (training, validation) in comparison.label_budget.items()
+    ]
+    yield f"- Dataset: {comparison.dataset}, tasks {numbers.enumeration(comparison.tasks)}"
+    size = numbers.exact_count(comparison.backbone_parameters)
+    yield f"- Backbone: {comparison.backbone}, {size} parameters, {comparison.precision}"
+    yield f"- Seeds: {numbers.enumeration(comparison.seeds)}; protocol {comparison.protocol}"
+    if labels:
+        yield f"- Labelled images per class and task: {'; '.join(labels)}"
+    if comparison.recipe:
+        yield "- Shared recipe: " + _settings(comparison.recipe)
+    if comparison.rates:
+        yield "- Rates of the tuned recipe: " + ", ".join(numbers.rate(r) for r in comparison.rates)
+    yield f"- Looks at the test images: {len(comparison.looks)}"
+    if comparison.provenance:
+        yield "- Made with: " + _settings(comparison.provenance)
+    for command in comparison.commands:
+        yield f"- Command: `{command}`"
+
+
+def _settings(values: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _cell(value: Value) -> str:
+    text = _escape(value.text)
+    if value.place == 2:
+        return f"<ins>{text}</ins>"
+    return f"**{text}**" if value.place == 1 and text else text
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

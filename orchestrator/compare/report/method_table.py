@@ -1,0 +1,164 @@
+"""Table 1 (or 2) of one split under one recipe, as numbers: tasks by methods, with what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.report.roles import failure, find, measured, table_columns
+from orchestrator.statistics import (
+    Summary,
+    delta_m,
+    paired_difference,
+    separable,
+    summarize,
+    worst_task_gain,
+)
+
+AVERAGE = "Average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """One method's numbers in one table.
+
+    Attributes:
+        column, entry, error: whose they are; an error where there is no entry but a reason.
+        tasks: test accuracy by task (fraction), over seeds.
+        average: of the seeds' averages over tasks; its std is theirs.
+        mean_of_stds: the mean of the tasks' stds, which the paper prints beside its averages.
+        from_best: paired difference to the best average; None for the best itself.
+        separable: whether that interval leaves out zero; None for the best and with fewer than two seeds.
+        over_own_single: Δm in per cent over the same method trained per task.
+        over_full_single: Δm in per cent over single-task full fine-tuning.
+        worst: the task that gains least over zero-shot, and the gain (fraction).
+    """
+
+    column: Column
+    entry: Entry | None = None
+    error: str | None = None
+    tasks: Mapping[str, Summary]
+    average: Summary | None = None
+    mean_of_stds: float | None = None
+    from_best: Summary | None = None
+    separable: bool | None = None
+    over_own_single: float | None = None
+    over_full_single: float | None = None
+    worst: tuple[str, float] | None = None
+
+    @property
+    def device_seconds(self) -> float:
+        """Training and evaluation of all seeds, with the grouping probes where groups follow gradients."""
+        return 0.0 if self.entry is None else self.entry.seconds + self.probe_seconds
+
+    @property
+    def probe_seconds(self) -> float:
+        charged = self.entry is not None and self.column.grouping == "gradient"
+        return self.entry.probe_seconds if charged and self.entry else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodTable:
+    """All methods at one split under one recipe, by regime as in the paper."""
+
+    comparison: Comparison
+    split: str
+    recipe: Recipe
+    methods: tuple[MethodResult, ...]
+
+    def summary(self, method: MethodResult, row: str) -> Summary | None:
+        """A method's number in the row of a task or of `AVERAGE`."""
+        return method.average if row == AVERAGE else method.tasks.get(row)
+
+    def places(self, row: str) -> dict[str, int]:
+        """1 for the best and 2 for the second-best mean of a row, by column name; equal means share one."""
+        means = {m.column.name: s.mean for m in self.methods if (s := self.summary(m, row)) is not None}
+        values = sorted(set(means.values()), reverse=True)[:2]
+        return {name: values.index(mean) + 1 for name, mean in means.items() if mean in values}
+
+    @property
+    def best(self) -> MethodResult | None:
+        """The method of the highest average."""
+        ranked = [m for m in self.methods if m.average is not None]
+        return max(ranked, key=lambda m: m.average.mean if m.average else 0.0, default=None)
+
+    @property
+    def label_budget(self) -> tuple[int, int] | None:
+        """Labelled images per class and task: training, validation."""
+        return self.comparison.label_budget.get(self.split)
+
+    @property
+    def reductions(self) -> set[str]:
+        """How the trained methods reduce the tasks' losses."""
+        return {m.entry.loss_reduction for m in self.methods if m.entry and m.column.regime is not None}
+
+
+def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTable:
+    """All table columns at one split under one recipe; failed and missing ones without numbers."""
+    columns = table_columns(comparison)
+    entries = {c.name: measured(comparison, c, split, recipe) for c in columns}
+    averages = {name: entry.seed_means() for name, entry in entries.items() if entry is not None}
+    best = max(averages, key=lambda name: summarize(list(averages[name].values())).mean, default=None)
+
+    def reference(method: str, regime: str | None) -> Entry | None:
+        column = find(comparison, method, regime)
+        return None if column is None else entries[column.name]
+
+    def result(column: Column) -> MethodResult:
+        entry = entries[column.name]
+        if entry is None:
+            return MethodResult(column=column, tasks={}, error=failure(comparison, column, split, recipe))
+        tasks = {task: summarize(list(seeds.values())) for task, seeds in entry.tasks.items()}
+        stds = [summary.std for summary in tasks.values() if summary.std is not None]
+        seeds = averages[column.name]
+        compared = best is not None and best != column.name
+        from_best = paired_difference(seeds, averages[best]) if compared and best else None
+        testable = from_best is not None and from_best.low is not None
+        full_single = reference("full_ft", "single")
+        own_single = reference(column.method, "single") if column.regime == "multi" else None
+        return MethodResult(
+            column=column,
+            entry=entry,
+            tasks=tasks,
+            average=summarize(list(seeds.values())),
+            mean_of_stds=sum(stds) / len(stds) if len(stds) == len(tasks) else None,
+            from_best=from_best,
+            separable=separable(seeds, averages[best]) if testable and best else None,
+            over_own_single=_relative_gain(entry, own_single),
+            over_full_single=_relative_gain(entry, full_single),
+            worst=_worst(entry, reference("zero_shot", None)),
+        )
+
+    return MethodTable(
+        comparison=comparison, split=split, recipe=recipe, methods=tuple(result(c) for c in columns)
+    )
+
+
+def _relative_gain(entry: Entry, reference: Entry | None) -> float | None:
+    """Δm over the seeds both have; None without a reference, over itself, or over a task at zero."""
+    if reference is None or reference is entry:
+        return None
+    mine, theirs = _task_means(entry, reference)
+    if not mine or any(value <= 0 for value in theirs.values()):
+        return None
+    return delta_m(mine, theirs)
+
+
+def _worst(entry: Entry, reference: Entry | None) -> tuple[str, float] | None:
+    if reference is None or reference is entry:
+        return None
+    mine, theirs = _task_means(entry, reference)
+    return worst_task_gain(mine, theirs) if mine else None
+
+
+def _task_means(a: Entry, b: Entry) -> tuple[dict[str, float], dict[str, float]]:
+    """Means by task of both, over the seeds they share; empty if their tasks differ or they share none."""
+    shared = [seed for seed in a.seed_means() if seed in b.seed_means()]
+    if not shared or a.tasks.keys() != b.tasks.keys():
+        return {}, {}
+
+    def means(entry: Entry) -> dict[str, float]:
+        return {t: sum(seeds[s] for s in shared) / len(shared) for t, seeds in entry.tasks.items()}
+
+    return means(a), means(b)

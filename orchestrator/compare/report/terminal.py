@@ -1,0 +1,115 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.compare.comparison import Comparison
+from orchestrator.compare.report import grids, notes, numbers
+from orchestrator.compare.report.claims import Claim
+from orchestrator.compare.report.contents import Contents
+from orchestrator.compare.report.grid import Grid, Value
+from orchestrator.compare.report.method_table import AVERAGE
+from orchestrator.compare.report.terminal_methods import method_block
+
+NARROW = 60
+"""Widths below this are treated as this one."""
+
+STYLES = {1: "bold", 2: "underline"}
+VERDICTS = {"holds": "green", "reversed": "red", "undecided": "yellow", "no data": "dim"}
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a comparison: method tables of every split, ablations, affinity and claims."""
+    contents = Contents(comparison)
+    width = max(NARROW, console.width)
+    if comparison.dataset == "symbols":
+        console.print(Text(notes.SYMBOLS.replace("`", ""), "italic"))
+        console.print()
+    for table in contents.tables:
+        console.print(Text(notes.title(table), "bold"))
+        console.print(Text(notes.budget(table)))
+        console.print(Text("▸ best, ▹ second best of the row", "dim"))
+        console.print()
+        console.print(method_block(table, width))
+        _notes([*notes.explanations(table), *notes.troubles(table)], console)
+    for table, found in contents.beside:
+        averages = [pair for pair in found if pair.task == AVERAGE]
+        _print(grids.beside(averages, table), console)
+    for ablation in contents.ablation_grids(brief=True):
+        _print(ablation, console)
+    if comparison.affinities:
+        _print(grids.affinities(comparison.affinities, comparison), console)
+    if contents.claims:
+        console.print(Text(f"{comparison.dataset}: the paper's claims", "bold"))
+        console.print(_claims(contents.claims))
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in contents.verdicts().items())
+        _notes(
+            [
+                f"{counts}. Paired differences in points over the seeds with their 95 % t-intervals, of "
+                "tuned results unless marked. Undecided does not mean equal."
+            ],
+            console,
+        )
+
+
+def _print(table: Grid, console: Console) -> None:
+    console.print(Text(table.title, "bold"))
+    console.print(_table(table))
+    _notes(table.notes, console)
+
+
+def _notes(lines: Iterable[str], console: Console) -> None:
+    for line in lines:
+        console.print(Text(line, "dim"))
+    console.print()
+
+
+def _table(grid: Grid) -> RenderableType:
+    table = _frame()
+    for heading, side in zip(grid.header, grid.align, strict=True):
+        table.add_column(heading, justify="right" if side == "r" else "left", overflow="fold")
+    for cells in grid.rows:
+        table.add_row(*(_cell(cell) for cell in cells))
+    return table
+
+
+def _cell(value: Value) -> Text:
+    return Text(value.text, STYLES.get(value.place or 0, ""))
+
+
+def _claims(found: list[Claim]) -> RenderableType:
+    """The columns a screen has room for; claims.md has the others."""
+    table = _frame()
+    table.add_column("claim", ratio=1, min_width=24)
+    table.add_column("split", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("rates", no_wrap=True)
+    topic = ""
+    for claim in found:
+        if claim.topic != topic:
+            topic = claim.topic
+            table.add_row(Text(topic, "italic"))
+        table.add_row(
+            Text(f"  {claim.statement}"),
+            claim.split,
+            Text(claim.words, VERDICTS[claim.verdict]),
+            numbers.signed(claim.difference.mean) if claim.difference else numbers.NONE,
+            numbers.interval(claim.difference),
+            f"{numbers.rate(claim.better.lr, claim.better.edge)} / "
+            f"{numbers.rate(claim.worse.lr, claim.worse.edge)}",
+        )
+    return table
+
+
+def _frame() -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False
+    )

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.compare.comparison import Comparison
+from orchestrator.compare.report import claims, show
+from orchestrator.compare.report.ablation import ablation
+from orchestrator.compare.report.claims import Claim
+from orchestrator.compare.report.contents import Contents
+from orchestrator.compare.report.latex import escape, tables
+from orchestrator.compare.report.markdown import claims_page, report
+from orchestrator.compare.report.method_table import AVERAGE, method_table
+from orchestrator.compare.report.pairings import pairings
+from orchestrator.compare.report.paper import beside_paper, paper_split, printed_results
+from orchestrator.compare.report.records import accuracies, summary
+from orchestrator.statistics import delta_m, summarize
+
+Make = Callable[..., Comparison]
+ERROR = "loss is NaN in epoch 2 of seed 1"
+
+
+def shown(comparison: Comparison, width: int = 120) -> str:
+    target = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    show(comparison, target)
+    text = target.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    return str(text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def with_average(comparison: Comparison, column: str, recipe: str, averages: dict[str, float]) -> Comparison:
+    """Every task of one column at these averages by seed."""
+    entries = tuple(
+        dataclasses.replace(e, tasks=dict.fromkeys(comparison.tasks, averages))
+        if (e.column, e.recipe) == (column, recipe)
+        else e
+        for e in comparison.entries
+    )
+    return dataclasses.replace(comparison, entries=entries)
+
+
+def claim(comparison: Comparison, statement: str) -> Claim:
+    return next(c for c in claims(comparison) if c.statement == statement)
+
+
+def test_method_table_means_are_over_seeds_of_task_averages(comparison: Comparison) -> None:
+    table = method_table(comparison, "6-shot", "tuned")
+    found = next(m for m in table.methods if m.column.name == "mmap")
+    entry = comparison.entry("mmap", "6-shot", "tuned")
+    assert entry is not None
+    averages = [sum(entry.tasks[t][s] for t in comparison.tasks) / 4 for s in comparison.seeds]
+    assert found.average == summarize(averages)
+    stds = [summarize(list(entry.tasks[t].values())).std or 0 for t in comparison.tasks]
+    assert found.mean_of_stds == pytest.approx(sum(stds) / 4)
+    assert found.device_seconds == pytest.approx(entry.seconds + 55.0)
+
+
+def test_untrained_column_stands_in_both_tables(comparison: Comparison) -> None:
+    for recipe in ("shared", "tuned"):
+        table = method_table(comparison, "6-shot", recipe)  # type: ignore[arg-type]
+        assert table.methods[0].column.name == "zero_shot"
+        assert table.methods[0].average is not None
+
+
+def test_places_follow_the_means_of_a_row(comparison: Comparison) -> None:
+    table = method_table(comparison, "6-shot", "tuned")
+    for row in (*comparison.tasks, AVERAGE):
+        means = {m.column.name: table.summary(m, row).mean for m in table.methods}  # type: ignore[union-attr]
+        ranked = sorted(means, key=lambda name: -means[name])
+        assert table.places(row) == {ranked[0]: 1, ranked[1]: 2}
+
+
+def test_gains_name_their_references(comparison: Comparison) -> None:
+    table = method_table(comparison, "6-shot", "tuned")
+    by_name = {m.column.name: m for m in table.methods}
+
+    def means(name: str) -> dict[str, float]:
+        return {task: s.mean for task, s in by_name[name].tasks.items()}
+
+    assert by_name["vpt_mt"].over_own_single == pytest.approx(delta_m(means("vpt_mt"), means("vpt_single")))
+    assert by_name["mmap"].over_own_single is None
+    assert by_name["mmap"].over_full_single == pytest.approx(delta_m(means("mmap"), means("full_ft_single")))
+    assert by_name["full_ft_single"].over_full_single is None
+    worst = min(comparison.tasks, key=lambda t: means("coop_mt")[t] - means("zero_shot")[t])
+    assert by_name["coop_mt"].worst is not None and by_name["coop_mt"].worst[0] == worst
+
+
+def test_terminal_holds_twelve_columns_and_folds_when_narrow(comparison: Comparison) -> None:
+    wide = shown(comparison, 120)
+    heading = next(line for line in wide.splitlines() if "ZeroShot" in line)
+    assert all(name in heading for name in ("CoOp", "MaPLe-MT", "VPT-MT", "BitFit", "MmAP"))
+    narrow = shown(comparison, 100)
+    heading = next(line for line in narrow.splitlines() if "ZeroShot" in line)
+    assert "MaPLe" in heading and "MmAP" not in heading
+    for text in (wide, narrow):
+        assert "6 training + 4 validation" in " ".join(text.split())
+        assert "≈ not separable from the best" in text
+        assert "4 of 5" in text and "0.35↑" in text
+        assert "no evidence" in text
+
+
+def test_terminal_says_why_a_column_failed(make: Make) -> None:
+    failed = make(failed={("maple_single", "tuned"): f"{ERROR}\nTraceback"})
+    text = shown(failed)
+    assert f"MaPLe (single-task) failed: {ERROR}" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": ("1",)},
+        {"recipes": ("shared",)},
+        {"missing": ("mmap",)},
+        {"missing": ("zero_shot", "full_ft_single", "full_ft")},
+        {"failed": {(name, "tuned"): ERROR for name in ("mmap", "coop_mt", "mlp", "mmap_fixed_1")}},
+        {"splits": ("1-shot", "6-shot"), "tune_ablation": False},
+        {"dataset": "office_home", "tasks": ("Art", "Clipart", "Product", "Real World")},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_format_takes_an_incomplete_comparison(make: Make, changes: dict[str, Any]) -> None:
+    comparison = make(**changes)
+    assert shown(comparison, 100)
+    contents = Contents(comparison)
+    for text in (report(contents), claims_page(contents), tables(contents), summary(contents)):
+        assert "nan" not in text.lower().replace(ERROR.lower(), "").replace("loss is nan in epoch 2", "")
+        assert "None" not in text
+
+
+def test_one_seed_decides_nothing(make: Make) -> None:
+    comparison = make(seeds=("1",))
+    assert {c.verdict for c in claims(comparison)} <= {"undecided", "no data"}
+    assert "±" not in "".join(line for line in shown(comparison).splitlines() if line.startswith("Average"))
+    assert "One seed: nothing can be told apart." in shown(comparison)
+
+
+@pytest.mark.parametrize(
+    ("lead", "verdict"),
+    [
+        ({"1": 0.02, "2": 0.021, "3": 0.019}, "holds"),
+        ({"1": -0.02, "2": -0.021, "3": -0.019}, "reversed"),
+        ({"1": 0.02, "2": -0.02, "3": 0.01}, "undecided"),
+    ],
+)
+def test_verdict_is_where_the_paired_interval_lies(
+    comparison: Comparison, lead: dict[str, float], verdict: str
+) -> None:
+    base = {"1": 0.5, "2": 0.6, "3": 0.4}
+    changed = with_average(comparison, "coop_single", "tuned", base)
+    changed = with_average(changed, "coop_mt", "tuned", {s: base[s] + lead[s] for s in base})
+    found = claim(changed, "CoOp-MT beats CoOp")
+    assert found.verdict == verdict
+    assert found.recipe == "tuned"
+    assert found.difference is not None
+    assert found.difference.mean == pytest.approx(sum(lead.values()) / 3)
+    assert (found.better.lr, found.worse.lr) == tuple(
+        entry.lr for name in ("coop_mt", "coop_single") if (entry := changed.entry(name, "6-shot", "tuned"))
+    )
+
+
+@pytest.mark.parametrize(("behind", "verdict"), [(0.005, "holds"), (0.02, "reversed"), (0.0101, "undecided")])
+def test_on_par_is_tested_against_a_margin_of_one_point(
+    comparison: Comparison, behind: float, verdict: str
+) -> None:
+    noise = {"1": 0.001, "2": -0.001, "3": 0.0}
+    base = {"1": 0.5, "2": 0.6, "3": 0.4}
+    changed = with_average(comparison, "full_ft", "tuned", base)
+    changed = with_average(changed, "mmap", "tuned", {s: base[s] - behind + noise[s] for s in base})
+    assert claim(changed, "MmAP is within one point of Full FT (multi-task)").verdict == verdict
+
+
+def test_claim_falls_back_to_the_shared_recipe_and_says_so(make: Make) -> None:
+    comparison = make(failed={("coop_mt", "tuned"): ERROR}, tune_ablation=False)
+    found = claim(comparison, "CoOp-MT beats CoOp")
+    assert found.recipe == "shared"
+    assert "shared recipe only: no tuned result for CoOp-MT" in found.notes
+    assert found.words.endswith("(shared rate)")
+    assert claim(comparison, "gradient grouping beats all tasks in one group").recipe == "shared"
+    assert "(shared rate)" in claims_page(Contents(comparison))
+
+
+def test_best_single_task_prompt_is_chosen_by_validation_not_by_test(comparison: Comparison) -> None:
+    high = {"1": 0.9, "2": 0.9, "3": 0.9}
+    changed = with_average(comparison, "coop_single", "tuned", high)
+    found = claim(changed, "MmAP beats the best single-task prompt")
+    assert found.worse.label == "MaPLe"
+    unvalidated = dataclasses.replace(
+        changed, entries=tuple(dataclasses.replace(e, validation={}) for e in changed.entries)
+    )
+    found = claim(unvalidated, "MmAP beats the best single-task prompt")
+    assert found.worse.label == "CoOp"
+    assert any("having no validation" in note for note in found.notes)
+
+
+def test_pairings_rank_the_choice_of_each_seed(comparison: Comparison) -> None:
+    found = pairings(comparison, "6-shot", "tuned")
+    assert found is not None and found.possible == 3 and found.complete
+    for choice in found.choices:
+        values = {p: seeds[choice.seed] for p, seeds in found.accuracy.items()}
+        better = [p for p, value in values.items() if value > values[choice.partition]]
+        assert choice.rank == 1 + len(better)
+        assert choice.regret == pytest.approx(max(values.values()) - values[choice.partition])
+        rest = [value for p, value in values.items() if p != choice.partition]
+        assert found.others()[choice.seed] == pytest.approx(sum(rest) / 2)
+
+
+def test_partition_that_was_not_run_is_known_from_the_seeds_that_chose_it(
+    comparison: Comparison, without: Callable[[Comparison, str], Comparison]
+) -> None:
+    found = pairings(without(comparison, "mmap_fixed_0"), "6-shot", "tuned")
+    assert found is not None
+    own = comparison.entry("mmap", "6-shot", "tuned")
+    assert own is not None
+    assert found.accuracy[((0, 1), (2, 3))] == {"3": own.seed_means()["3"]}
+    assert {c.seed: c.among for c in found.choices} == {"1": 2, "2": 2, "3": 3}
+
+
+def test_random_grouping_is_a_row_of_the_framework_ablation(comparison: Comparison) -> None:
+    found = ablation(comparison, "6-shot", "tuned")
+    assert found is not None and found.pairings is not None
+    labels = [row.label for row in found.framework]
+    assert labels[-3:] == ["random grouping", "MmAP, gradient grouping", "all in one group"]
+    row = next(r for r in found.framework if r.label == "random grouping")
+    assert row.seeds == found.pairings.others()
+    assert [r.label for r in found.generators] == [
+        "joint prompts",
+        "MLP prompts",
+        "MmAP, gradient grouping",
+    ]
+
+
+def test_claims_page_of_symbols_opens_with_what_it_is_not(comparison: Comparison) -> None:
+    page = claims_page(Contents(comparison))
+    assert "no evidence for or against the paper" in page.split("\n\n")[1]
+    other = claims_page(Contents(dataclasses.replace(comparison, dataset="office_home")))
+    assert "no evidence" not in other
+
+
+def test_printed_averages_agree_with_their_tasks_or_carry_a_note() -> None:
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for p in printed_results():
+        if p.table in (1, 2) and p.split:
+            groups.setdefault((p.dataset, p.split, p.method, p.regime), []).append(p)
+    assert len(groups) == 48
+    for rows in groups.values():
+        average = next(p for p in rows if p.task == AVERAGE)
+        tasks = [p.mean for p in rows if p.task != AVERAGE]
+        assert len(tasks) == 4
+        apart = abs(sum(tasks) / 4 - average.mean)  # rounding alone: 0.05 of the tasks, 0.05 of the average
+        assert apart < 0.0999 or average.note
+        assert abs(sum(tasks) / 4 - average.value) < 0.1001
+
+
+def test_bitfit_misprint_is_corrected_and_said(make: Make) -> None:
+    comparison = make(
+        dataset="office-home", splits=("12-shot",), tasks=("Art", "Clipart", "Product", "Real World")
+    )
+    table = method_table(comparison, "12-shot", "tuned")
+    found = beside_paper(table)
+    assert len(found) == 12 * 5
+    bitfit = next(pair for pair in found if pair.column.name == "bitfit" and pair.task == AVERAGE)
+    assert bitfit.printed.value == 81.3
+    assert bitfit.difference == pytest.approx(bitfit.ours.mean - 0.813)
+    real = next(pair for pair in found if pair.column.name == "mmap" and pair.task == "Real World")
+    assert real.printed.mean == 92.4
+    assert "VPT-MT" in report(Contents(comparison))
+
+
+def test_only_the_papers_datasets_and_splits_stand_beside_it() -> None:
+    assert paper_split("mini_domainnet", "3-shot") == "1%"
+    assert paper_split("office_home", "20%") == "20%"
+    assert paper_split("office_home", "3-shot") is None
+    assert paper_split("symbols", "6-shot") is None
+
+
+def test_csv_holds_every_number(comparison: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(accuracies(comparison))))
+    assert len(rows) == sum(len(seeds) for e in comparison.entries for seeds in e.tasks.values())
+    entry = comparison.entry("mmap", "6-shot", "tuned")
+    assert entry is not None
+    for row in rows:
+        if (row["column"], row["recipe"]) == ("mmap", "tuned"):
+            assert float(row["accuracy"]) == entry.tasks[row["task"]][row["seed"]]
+
+
+def test_summary_csv_has_the_layout_of_the_papers_tables(comparison: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(summary(Contents(comparison)))))
+    assert {row["regime"] for row in rows} == {"ZS", "STL", "MTL"}
+    mmap = {r["task"]: r for r in rows if (r["method"], r["recipe"]) == ("MmAP", "tuned")}
+    assert list(mmap) == [*comparison.tasks, AVERAGE]
+    entry = comparison.entry("mmap", "6-shot", "tuned")
+    assert entry is not None
+    assert float(mmap[AVERAGE]["mean"]) == pytest.approx(
+        100 * summarize(list(entry.seed_means().values())).mean, abs=1e-3
+    )
+
+
+def test_latex_rows_are_as_wide_as_their_table_and_braces_balance(comparison: Comparison) -> None:
+    text = tables(Contents(comparison))
+    floats = text.split(r"\begin{table*}")[1:]
+    assert len(floats) >= 6
+    for block in floats:
+        width = len(block.split(r"\begin{tabular}{@{}")[1].split("@{}}")[0])
+        for line in block.splitlines():
+            if line.endswith(r"\\"):
+                spans = [int(part.split("}")[0]) - 1 for part in line.split(r"\multicolumn{")[1:]]
+                assert line.replace(r"\&", "").count("&") + 1 + sum(spans) == width, line
+    plain = text.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}")
+    assert text.isascii()
+
+
+def test_latex_escapes_what_would_not_compile() -> None:
+    assert escape("50% & a_b ±0.1 −2 #$ ~^") == (
+        r"50\% \& a\_b $\pm$0.1 $-$2 \#\$ \textasciitilde{}\textasciicircum{}"
+    )
+
+
+def test_comparison_survives_its_file(comparison: Comparison) -> None:
+    text = comparison.to_json()
+    assert Comparison.from_json(text).to_json() == text
+    assert json.loads(text)["dataset"] == "symbols"
