@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmap_model.forward.kernels import linear, residual_mlp
+
 if TYPE_CHECKING:
     from open_clip.transformer import ResidualAttentionBlock
 
@@ -30,7 +32,7 @@ def project(block: ResidualAttentionBlock, normalised: Tensor, part: slice) -> T
     """``part`` of queries, keys and values of normalised tokens [..., D]: [..., D·parts]."""
     d = normalised.shape[-1]
     rows = slice(part.start * d, part.stop * d)
-    return F.linear(normalised, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
+    return linear(normalised, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
 
 
 def attend(
@@ -57,8 +59,8 @@ def attend(
 
 def finish(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
     """Output projection, MLP and both residual connections, for the tokens that asked [..., D]."""
-    x = x + block.attn.out_proj(attended)
-    return x + block.mlp(block.ln_2(x))  # type: ignore[no-any-return]
+    x = x + linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    return residual_mlp(block, x)
 
 
 def with_shared(shared: Tensor, own: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmap_model.forward.block import ALL, KEYS, QUERIES, attend, finish, normalise, project, with_shared
+from mmap_model.forward.kernels import linear
 from mmap_model.forward.precision import full_precision
 
 if TYPE_CHECKING:
@@ -53,10 +54,18 @@ def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evol
 def embed(clip: CLIP, pixels: Tensor) -> Tensor:
     """Tokens after ``ln_pre``: [N, 1 + patches, D] of pixels [N, 3, H, W]."""
     visual = clip.visual
-    patches = visual.conv1(pixels.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+    patches = _patches(visual.conv1, pixels.to(visual.conv1.weight.dtype))
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
     x = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
     return visual.ln_pre(x)  # type: ignore[no-any-return]
+
+
+def _patches(convolution: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """Embedded patches [N, patches, D]: a convolution whose stride is its size is a linear layer."""
+    side, weight = convolution.kernel_size[0], convolution.weight
+    cells = pixels.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    flat = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return linear(flat, weight.flatten(1), convolution.bias)
 
 
 def normalise_entering(clip: CLIP, prompts: Sequence[Tensor]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.configuration import Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.forward.precision import full_precision
+from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation
@@ -81,6 +82,8 @@ class FusedRun:
         self.epoch = 0
         self._replicates = make_replicates(cells, dataset)
         self._cell, self._dataset, self._backbone = cells[0], dataset, backbone.to(device)
+        if self._backbone.device.type == "cpu":
+            keep_freed_memory()
         self._recipe = cells[0].configuration.recipe
         self._method = get_method(cells[0].configuration.method)
         assert len(cells) == 1 or self._method.fuses, f"{self._method.name} trains one cell at a time"
