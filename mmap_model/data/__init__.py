@@ -1,6 +1,6 @@
 """Datasets of several tasks, and the few-shot draws from them. Importing this does not import torch."""
 
-from mmap_model.data import folder, symbols  # noqa: F401  (each registers itself)
+from mmap_model.data import sources, symbols  # noqa: F401  (each registers itself)
 from mmap_model.data.dataset import (
     Dataset,
     DatasetSpec,

@@ -21,6 +21,7 @@ from mmap_model.errors import DatasetError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmap_model.configuration import Split
     from mmap_model.data.augment import Augmentation
 
 
@@ -91,6 +92,23 @@ class DatasetSummary:
     manifest: str
 
 
+@dataclass(frozen=True)
+class OfficialSplit:
+    """The published division of one task: disjoint, sorted indices that together are all of its images."""
+
+    train: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FixedParts:
+    """Sorted, disjoint indices that lists give instead of a draw; None where they leave a part open."""
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64] | None = None
+    test: npt.NDArray[np.int64] | None = None
+
+
 class Dataset(ABC):
     """Tasks with labelled images. Indices are positions within one task, 0 to its number of images - 1.
 
@@ -132,6 +150,18 @@ class Dataset(ABC):
     @abstractmethod
     def augmentation(self) -> Augmentation:
         """The random crops and flips this dataset's images bear without losing their class."""
+
+    def class_keys(self, task: str) -> tuple[str, ...]:
+        """What draws are keyed by, aligned with the classes: other words in prompts draw the same images."""
+        return self.task(task).classes
+
+    def official(self, task: str) -> OfficialSplit | None:
+        """The published division to be kept to, if there is one: drawn from its first part only."""
+        return None
+
+    def fixed(self, task: str, split: Split, draw_seed: int) -> FixedParts | None:
+        """What stands in place of a draw, if anything does."""
+        return None
 
     @cached_property
     def summary(self) -> DatasetSummary:

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mmap_model.data.dataset import Dataset, DatasetSpec
+from mmap_model.configuration import Split, content_key
+from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSplit
 from mmap_model.data.decoding import centre_crop, fit, open_image
-from mmap_model.data.sources.base import Source, open_source
+from mmap_model.data.lists import FixedLists
+from mmap_model.data.sources.base import Source, canonical, open_source
+from mmap_model.errors import DatasetError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,32 +31,73 @@ def open_sourced(spec: DatasetSpec, cache_dir: Path) -> Dataset:
     """The dataset of a layout: from the store that ``spec`` names, else a prepared one, else the images."""
     from mmap_model.data.stored import find_store, open_store, stored_source
 
+    spec = canonical(spec)
     if spec.store is not None:
-        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec))
+        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec), spec)
     source = open_source(spec)
     store = find_store(cache_dir, source, spec)
-    return SourceDataset(source if store is None else stored_source(store, spec))
+    return SourceDataset(source if store is None else stored_source(store, spec), spec)
 
 
-class SourceDataset(Dataset):
-    """Images of a source; views that do not lie ready are decoded, on several threads, when asked for."""
+class ListedDataset(Dataset):
+    """What a dataset knows from its source's listing: everything but pixels.
+
+    Args:
+        source: tasks, ids, labels and published division.
+        spec: whether to keep to that division, or to fixed lists.
+
+    Raises:
+        DatasetError: the layout has no published division, or the lists do not fit it.
+    """
 
     image_size = 224
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, spec: DatasetSpec) -> None:
         self.source = source
         self.name = source.name
         self.tasks = source.tasks
+        self._test_source = spec.test_source
+        self._lists = None if spec.lists is None else FixedLists(spec.lists, source)
+        if spec.test_source == "official" and any(source.official(t.name) is None for t in self.tasks):
+            raise DatasetError(
+                f"{spec.name!r} has no published training and test lists",
+                where="dataset.test_source",
+                fix="use test_source: pooled",
+            )
 
     @cached_property
     def manifest(self) -> str:
-        return self.source.manifest
+        images = self.source.manifest
+        if self._test_source == "pooled" and self._lists is None:
+            return images
+        lists = None if self._lists is None else self._lists.key
+        return content_key({"images": images, "test_source": self._test_source, "lists": lists})
 
     def labels(self, task: str) -> npt.NDArray[np.int64]:
         return self.source.labels(self.task(task).name)
 
     def sample_ids(self, task: str) -> Sequence[str]:
         return self.source.ids(self.task(task).name)
+
+    def class_keys(self, task: str) -> tuple[str, ...]:
+        return self.source.class_keys(self.task(task).name)
+
+    def official(self, task: str) -> OfficialSplit | None:
+        return self.source.official(self.task(task).name) if self._test_source == "official" else None
+
+    def fixed(self, task: str, split: Split, draw_seed: int) -> FixedParts | None:
+        return None if self._lists is None else self._lists.parts(self.task(task).name, split, draw_seed)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The lineage's: random resized crop of 8 to 100 % of the area, horizontal flip."""
+        from mmap_model.data.augment import Augmentation
+
+        return Augmentation()
+
+
+class SourceDataset(ListedDataset):
+    """Images of a source; views that do not lie ready are decoded, on several threads, when asked for."""
 
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
         import torch
@@ -67,13 +111,6 @@ class SourceDataset(Dataset):
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
         side = 2 * size
         return self._decode(task, indices, lambda image: fit(image, side), side)
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """The lineage's: random resized crop of 8 to 100 % of the area, horizontal flip."""
-        from mmap_model.data.augment import Augmentation
-
-        return Augmentation()
 
     def _decode(
         self,

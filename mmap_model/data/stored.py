@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.data.dataset import DatasetSpec, choose_tasks
+from mmap_model.data.dataset import DatasetSpec, OfficialSplit, choose_tasks
 from mmap_model.data.prepared.layout import MANIFEST
 from mmap_model.data.prepared.store import LocalFiles, Store
-from mmap_model.data.sources.base import Indices, OfficialSplit, Source
+from mmap_model.data.sources.base import Indices, Source
+from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError
 
 
@@ -75,7 +76,7 @@ def open_store(location: str, cache_dir: Path) -> Store:
 
 def stored_source(store: Store, spec: DatasetSpec) -> Source:
     """What ``spec`` wants of a store. Raises DatasetError where it does not hold that."""
-    return StoredSource(store, spec)
+    return select(StoredSource(store, spec), spec)
 
 
 def default_store(cache_dir: Path, source: Source) -> Path:

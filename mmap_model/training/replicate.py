@@ -9,7 +9,7 @@ from typing import Any
 
 from mmap_model.configuration import Cell, Seeds
 from mmap_model.data.dataset import Dataset
-from mmap_model.data.draws import Draw, draw
+from mmap_model.data.draws import Draw, draw_task
 from mmap_model.errors import DatasetError
 
 PHASES = ("train", "evaluate", "data")
@@ -66,11 +66,9 @@ def make_replicates(cells: Sequence[Cell], dataset: Dataset) -> list[Replicate]:
 def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:
     """The images of a cell, by task."""
     draws = [
-        draw(
-            dataset.labels(task.name),
-            dataset=dataset.name,
-            task=task.name,
-            classes=task.classes,
+        draw_task(
+            dataset,
+            task.name,
             split=cell.split,
             draw_seed=cell.seeds.draw,
             protocol=cell.protocol,

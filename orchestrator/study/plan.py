@@ -11,8 +11,8 @@ from typing import Any
 from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_spec import counted_parameters, fingerprint_of
 from mmap_model.configuration import Grouping, Point, to_plain
-from mmap_model.data import DatasetSummary, dataset_summary
-from mmap_model.data.draws import training_size
+from mmap_model.data import Dataset, DatasetSummary, open_dataset
+from mmap_model.data.draws import draw_task
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
@@ -91,7 +91,8 @@ def plan_study(study: Study) -> StudyPlan:
         InputError: naming the key, the value and what to change.
     """
     architecture = read_architecture(study.backbone.model)
-    data = dataset_summary(study.dataset)
+    dataset = open_dataset(study.dataset)
+    data = dataset.summary
     _check_images(study, data)
     tasks = len(data.tasks)
     _check_probe(study.grouping, architecture)
@@ -102,7 +103,7 @@ def plan_study(study: Study) -> StudyPlan:
         tasks=tasks,
         max_params=study.search.max_params,
     )
-    _check_snapshots(study, data, space)
+    _check_snapshots(study, dataset, space)
     size = space.size()
     if study.search.sampler == "grid" and size.continuous:
         next(space.points())
@@ -140,7 +141,7 @@ def _first(study: Study, space: SearchSpace) -> tuple[dict[str, Any], ...]:
 
 def _check_images(study: Study, data: DatasetSummary) -> None:
     shots = study.shots_before_validation
-    if shots is None:
+    if shots is None or study.dataset.lists is not None or study.dataset.test_source == "official":
         return
     for task, counts in zip(data.tasks, data.images_per_class, strict=True):
         if max(counts) <= shots:
@@ -152,7 +153,7 @@ def _check_images(study: Study, data: DatasetSummary) -> None:
             )
 
 
-def _check_snapshots(study: Study, data: DatasetSummary, space: SearchSpace) -> None:
+def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None:
     """Every interval that may be averaged over must meet a step of the probe, after its warm-up."""
     grouping = study.grouping
     if grouping is None or grouping.mode != "gradient":
@@ -160,8 +161,17 @@ def _check_snapshots(study: Study, data: DatasetSummary, space: SearchSpace) -> 
     recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
     for split in study.splits:
         largest = max(
-            training_size(counts, split, protocol=study.protocol, largest_shots=study.shots_before_validation)
-            for counts in data.images_per_class
+            len(
+                draw_task(
+                    dataset,
+                    task.name,
+                    split=split,
+                    draw_seed=study.seeds[0].draw,
+                    protocol=study.protocol,
+                    largest_shots=study.shots_before_validation,
+                ).train
+            )
+            for task in dataset.tasks
         )
         per_epoch = largest // min(recipe.batch_size, largest)
         warm, last = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch

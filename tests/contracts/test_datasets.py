@@ -1,11 +1,16 @@
 """What every dataset must do. A new one adds a row to `SPECS`."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
 
 from mmap_model.data import DatasetSpec, dataset_names, open_dataset
+from mmap_model.data.generated import write_mini_domainnet, write_office_home
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +26,43 @@ def image_tree(tmp_path_factory):
     return root
 
 
+def office_home(tree):
+    root = tree.parent / f"{tree.name}-office-home"
+    write_office_home(root, tasks=("art", "real_world"), classes=("Alarm_Clock", "TV"), per_class=4)
+    return DatasetSpec(
+        name="office_home", root=str(root), tasks=("art", "real_world"), classes=("alarm clock", "tv")
+    )
+
+
+def mini_domainnet(tree):
+    root = tree.parent / f"{tree.name}-mini-domainnet"
+    write_mini_domainnet(root, tasks=("real", "sketch"), classes=("ant", "cell_phone"), per_class=4)
+    return DatasetSpec(name="mini_domainnet", root=str(root), tasks=("real", "sketch"))
+
+
+def domainnet(tree):
+    root = Path(mini_domainnet(tree.with_name("full")).root)
+    (root / "splits_mini").rename(root / "splits")
+    return DatasetSpec(name="domainnet", root=str(root), tasks=("sketch", "real"))
+
+
+def table(tree):
+    rows = [
+        {"image": path.read_bytes(), "label": path.parent.name, "task": path.parents[1].name}
+        for path in sorted(tree.rglob("*.png"))
+    ]
+    path = tree.parent / f"{tree.name}.parquet"
+    parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=3)
+    return DatasetSpec(name="table", root=str(path))
+
+
 SPECS = {
     "symbols": lambda tree: DatasetSpec(),
     "folder": lambda tree: DatasetSpec(name="folder", root=str(tree)),
+    "office_home": office_home,
+    "mini_domainnet": mini_domainnet,
+    "domainnet": domainnet,
+    "table": table,
 }
 
 

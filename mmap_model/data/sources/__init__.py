@@ -1,11 +1,12 @@
 """Layouts of images on disk. Importing this registers them all."""
 
+from mmap_model.data.sources import folder, office_home, split_lists, table  # noqa: F401
 from mmap_model.data.sources.base import (
-    OfficialSplit,
     Source,
+    list_source,
     open_source,
     register_source,
     source_names,
 )
 
-__all__ = ["OfficialSplit", "Source", "open_source", "register_source", "source_names"]
+__all__ = ["Source", "list_source", "open_source", "register_source", "source_names"]

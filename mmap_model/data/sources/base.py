@@ -7,28 +7,23 @@ it. Draws and manifests are made of ids, so equal data give equal draws and equa
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from mmap_model.configuration import content_key
-from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, register_dataset
+from mmap_model.data.dataset import Dataset, DatasetSpec, OfficialSplit, TaskInfo, register_dataset
+from mmap_model.data.faults import KINDS, Fault
 from mmap_model.errors import DatasetError, nearest
 
 Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class OfficialSplit:
-    """The published division of one task: disjoint, sorted indices that together are all of its images."""
-
-    train: Indices
-    test: Indices
 
 
 class Source(ABC):
@@ -37,10 +32,19 @@ class Source(ABC):
     Attributes:
         name: the layout's registered name; part of the key of every draw.
         tasks: in order, with class names as they appear in prompts.
+        faults: what listing found wrong and left out.
+        published: how many images these tasks have as published, where that is known.
     """
 
     name: str
     tasks: tuple[TaskInfo, ...]
+    faults: tuple[Fault, ...] = ()
+    published: int | None = None
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Tasks by the names that they have in any copy of the layout, each in the form of `loose`."""
+        return {**_ALIASES.get(self.name, {}), **{loose(task.name): task.name for task in self.tasks}}
 
     @abstractmethod
     def class_keys(self, task: str) -> tuple[str, ...]:
@@ -74,6 +78,10 @@ class Source(ABC):
         """Evaluation views uint8 [n, 3, side, side] that lie ready, or None where they have to be made."""
         return None
 
+    def reading_order(self, task: str) -> Indices:
+        """All indices of a task in the order in which reading them is cheapest."""
+        return np.arange(len(self.ids(task)))
+
     def official(self, task: str) -> OfficialSplit | None:
         """The published division, where the layout has lists of it."""
         return None
@@ -97,16 +105,37 @@ class Source(ABC):
 
 SourceOpener = Callable[[DatasetSpec], Source]
 _REGISTRY: dict[str, SourceOpener] = {}
+_ALIASES: dict[str, Mapping[str, str]] = {}
 
 
-def register_source(name: str, opener: SourceOpener) -> None:
+def register_source(
+    name: str, opener: SourceOpener, aliases: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Add a layout under a name; `open_dataset` knows it from then on too.
+
+    Args:
+        name: of the layout.
+        opener: lists it.
+        aliases: other names of its tasks, in the form of `loose`.
 
     Raises:
         DatasetError: the name is taken.
     """
     register_dataset(name, _open_as_dataset)
     _REGISTRY[name] = opener
+    _ALIASES[name] = aliases
+
+
+def canonical(spec: DatasetSpec) -> DatasetSpec:
+    """``spec`` with its tasks under the layout's own names."""
+    known = _ALIASES.get(spec.name, {})
+    tasks = spec.tasks and tuple(known.get(loose(task), task) for task in spec.tasks)
+    return replace(spec, tasks=tasks)
+
+
+def loose(name: str) -> str:
+    """What names have in common that differ in case, spaces, ``_`` and ``-`` only."""
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def source_names() -> tuple[str, ...]:
@@ -115,18 +144,39 @@ def source_names() -> tuple[str, ...]:
 
 
 def open_source(spec: DatasetSpec) -> Source:
-    """List the images of ``spec``.
+    """List the images of ``spec``: its tasks and classes, without the excluded images.
 
     Raises:
         DatasetError: an unknown layout, or files that are not laid out as it says; names what is missing.
     """
+    source = list_source(spec)
+    errors = [fault for fault in source.faults if fault.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more such findings)" if len(errors) > 1 else ""
+        raise DatasetError(
+            f"{errors[0].where}: {errors[0].problem}{more}",
+            where="dataset.root",
+            fix=f"{KINDS[errors[0].kind].remedy}; `orchestrator data check` lists all that is wrong",
+        )
+    return source
+
+
+def list_source(spec: DatasetSpec) -> Source:
+    """As `open_source`, but what can be left out is left out and told in ``faults``.
+
+    Raises:
+        DatasetError: nothing can be listed.
+    """
+    from mmap_model.data.sources.selection import select
+
     if spec.name not in _REGISTRY:
         raise DatasetError(
             f"{spec.name!r} is no layout of images on disk",
             where="dataset.name",
             fix=nearest(spec.name, _REGISTRY),
         )
-    return _REGISTRY[spec.name](spec)
+    spec = canonical(spec)
+    return select(_REGISTRY[spec.name](spec), spec)
 
 
 def _open_as_dataset(spec: DatasetSpec, cache_dir: Path) -> Dataset:

@@ -90,7 +90,7 @@ def test_training_images_keep_the_whole_picture(tmp_path):
     [
         (lambda root: [p.unlink() for p in (root / "real" / "mug").glob("*.png")], "mug holds no image"),
         (lambda root: write_image(root / "art" / "Alarm Clock" / "0.png"), "same name"),
-        (lambda root: write_image(root / "lone" / "cat" / "0.png"), "1 class folders"),
+        (lambda root: write_image(root / "lone" / "cat" / "0.png"), "'lone' has 1 class"),
     ],
 )
 def test_broken_trees_are_refused(tree, break_it, message):

@@ -1,0 +1,163 @@
+"""Fixed lists of images in place of draws, read and written.
+
+``<folder>/<task>/<part>_<split>[_seed<draw seed>].txt`` with part ``train``, ``validation`` or ``test`` and
+split ``6-shot`` or ``10`` (per cent); each line is ``<path> <label>``. The lists of VMTL (Shen et al.,
+NeurIPS 2021), which the paper's protocol goes back to, lie like this: ``Real_World/train_10.txt``. Paths may
+be of another machine: images are found by the last three components, whatever the case and spaces of the
+first two. Labels only have to go with classes one to one. A list without a seed serves every seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mmap_model.configuration import Split, content_key
+from mmap_model.data.dataset import Dataset, FixedParts
+from mmap_model.data.draws import Draw
+from mmap_model.data.sources.base import Source, loose
+from mmap_model.errors import DatasetError
+
+Indices = npt.NDArray[np.int64]
+
+PARTS = ("train", "validation", "test")
+
+SHAPE = "lay lists out as <lists>/<task>/train_6-shot_seed1.txt, or train_10.txt for 10 % whatever the seed"
+
+
+class FixedLists:
+    """The lists of one folder, on the images of one source.
+
+    Raises:
+        DatasetError: no such folder, or none in it for a task.
+    """
+
+    def __init__(self, folder: str, source: Source) -> None:
+        root = Path(folder).expanduser()
+        if not root.is_dir():
+            raise DatasetError(f"{root} is not a folder", where="dataset.lists", fix=SHAPE)
+        self._source = source
+        self._aliases = source.aliases
+        here = {self._aliases.get(loose(p.name)): p for p in sorted(root.iterdir()) if p.is_dir()}
+        missing = [task.name for task in source.tasks if task.name not in here]
+        if missing:
+            raise DatasetError(
+                f"{root} has no folder of lists for {', '.join(missing)}", where="dataset.lists", fix=SHAPE
+            )
+        self._folders = {task.name: here[task.name] for task in source.tasks}
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all lists of the tasks, the same whatever machine their paths are of."""
+        digests = []
+        for task, folder in self._folders.items():
+            for path in sorted(folder.glob("*.txt")):
+                images = sorted("/".join(_place(image)) for _, image, _ in _lines(path))
+                digests.append([task, path.name, hashlib.sha256("\n".join(images).encode()).hexdigest()])
+        return content_key(digests)
+
+    def parts(self, task: str, split: Split, draw_seed: int) -> FixedParts:
+        """What the lists say of a task, a split and a seed.
+
+        Raises:
+            DatasetError: no training list, an image that is not there, or one in two parts.
+        """
+        folder, found = self._folders[task], {}
+        for part in PARTS:
+            names = (list_name(part, split, draw_seed), list_name(part, split))
+            path = next((folder / name for name in names if (folder / name).is_file()), None)
+            if path is not None:
+                found[part] = self._read(path, task)
+        if "train" not in found:
+            wanted = f"{list_name('train', split, draw_seed)} nor {list_name('train', split)}"
+            raise DatasetError(f"{folder} has neither {wanted}", where="dataset.lists", fix=SHAPE)
+        images, counts = np.unique(np.concatenate(list(found.values())), return_counts=True)
+        if (counts > 1).any():
+            twice = self._source.ids(task)[int(images[counts > 1][0])]
+            raise DatasetError(
+                f"{twice} is in two of the lists {', '.join(found)} of {split.label} in {folder}",
+                where="dataset.lists",
+                fix="keep it in one of them",
+            )
+        return FixedParts(found["train"], found.get("validation"), found.get("test"))
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[tuple[str, str], int]]:
+        """By task, indices by loose class folder and image name."""
+        return {
+            task.name: {_place(i): n for n, i in enumerate(self._source.ids(task.name))}
+            for task in self._source.tasks
+        }
+
+    def _read(self, path: Path, task: str) -> Indices:
+        places, labels = self._places[task], self._source.labels(task)
+        class_of: dict[str, int] = {}
+        label_of: dict[int, str] = {}
+        found: set[int] = set()
+        for number, image, label in _lines(path):
+            domain = self._aliases.get(loose(_last_three(image)[0]), task)
+            if domain != task:
+                raise _wrong(path, number, f"{image} is of {domain}, not of {task}", "swap the lists")
+            index = places.get(_place(image))
+            if index is None:
+                raise _wrong(path, number, f"{task} has no image {image}", "check dataset.root")
+            if index in found:
+                raise _wrong(path, number, f"{image} is listed twice", "drop one of the lines")
+            own = int(labels[index])
+            if class_of.setdefault(label, own) != own or label_of.setdefault(own, label) != label:
+                raise _wrong(
+                    path, number, f"label {label} of {image} does not go with its class", "correct it"
+                )
+            found.add(index)
+        return np.array(sorted(found), np.int64)
+
+
+def write_lists(
+    folder: Path, dataset: Dataset, task: str, drawn: Draw, split: Split, draw_seed: int
+) -> list[Path]:
+    """Write one task's draw as lists that `FixedLists` reads back; returns their paths."""
+    ids, labels = dataset.sample_ids(task), dataset.labels(task)
+    written = []
+    for part in PARTS:
+        path = folder / task / list_name(part, split, draw_seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (f"{ids[index]} {labels[index]}\n" for index in getattr(drawn, part).tolist())
+        path.write_text("".join(lines), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def list_name(part: str, split: Split, draw_seed: int | None = None) -> str:
+    """``train_6-shot_seed1.txt``, ``test_10.txt``."""
+    of = split.label.removesuffix("%")
+    return f"{part}_{of}.txt" if draw_seed is None else f"{part}_{of}_seed{draw_seed}.txt"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line number, path and label of every line that is not blank."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            image, _, label = line.strip().rpartition(" ")
+            if not image:
+                raise _wrong(path, number, f"{line.strip()!r} is not <path> <label>", "correct the line")
+            yield number, image, label
+
+
+def _last_three(path: str) -> tuple[str, str, str]:
+    """Domain, class folder and image of a path; what it does not have is empty."""
+    parts = ["", "", *path.replace("\\", "/").split("/")]
+    return parts[-3], parts[-2], parts[-1]
+
+
+def _place(path: str) -> tuple[str, str]:
+    _, folder, image = _last_three(path)
+    return loose(folder), image
+
+
+def _wrong(path: Path, line: int, problem: str, fix: str) -> DatasetError:
+    return DatasetError(f"{path}:{line}: {problem}", where="dataset.lists", fix=fix)

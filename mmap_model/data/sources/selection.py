@@ -1,0 +1,145 @@
+"""What a study makes of a source: some of its classes, other words for them, without excluded images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mmap_model.data.dataset import DatasetSpec, OfficialSplit, TaskInfo
+from mmap_model.data.faults import Fault
+from mmap_model.data.sources.base import Indices, Source, loose
+from mmap_model.data.sources.excluded import MISSING, read_excluded
+from mmap_model.errors import DatasetError, nearest
+
+
+def select(source: Source, spec: DatasetSpec) -> Source:
+    """``source`` as ``spec`` wants it: classes, class names, excluded images.
+
+    Raises:
+        DatasetError: a class that no task has, two classes of one name, or fewer than two in a task.
+    """
+    excluded = read_excluded(spec)
+    if spec.classes is not None or spec.class_names or excluded:
+        source = _Selected(source, spec, excluded)
+    for task in source.tasks:
+        if len(task.classes) < 2 and not any(fault.task == task.name for fault in source.faults):
+            raise DatasetError(
+                f"task {task.name!r} has {len(task.classes)} class",
+                where="dataset.root" if spec.classes is None else "dataset.classes",
+                fix="a task needs two classes or more",
+            )
+    return source
+
+
+@dataclass(frozen=True)
+class _View:
+    """One task of the selection: which images of the inner source, and their labels here."""
+
+    keys: tuple[str, ...]
+    kept: Indices
+    labels: Indices
+
+
+class _Selected(Source):
+    def __init__(self, inner: Source, spec: DatasetSpec, excluded: Mapping[str, int]) -> None:
+        self._inner = inner
+        self.name, self.published = inner.name, inner.published
+        _check_names(inner, spec)
+        self._views: dict[str, _View] = {}
+        faults = [f for f in inner.faults if excluded.get(f.id) != MISSING or f.kind != "missing_file"]
+        wanted = None if spec.classes is None else {loose(name) for name in spec.classes}
+        words = {loose(old): new for old, new in (spec.class_names or {}).items()}
+        tasks = []
+        for task in inner.tasks:
+            keys, labels = inner.class_keys(task.name), inner.labels(task.name)
+            stays = np.ones(len(labels), bool)
+            if excluded:
+                sizes = inner.sizes(task.name).tolist()
+                stays = np.array(
+                    [excluded.get(i) != size for i, size in zip(inner.ids(task.name), sizes, strict=True)]
+                )
+            counts = np.bincount(labels[stays], minlength=len(keys))
+            used = []
+            for label, (key, name) in enumerate(zip(keys, task.classes, strict=True)):
+                if wanted is not None and not wanted & {loose(key), loose(name)}:
+                    continue
+                if counts[label]:
+                    used.append(label)
+                else:
+                    problem = f"nothing is left of class {name!r} of task {task.name!r}"
+                    faults.append(Fault("empty_class", problem, "excluded images", task.name))
+            kept = np.flatnonzero(stays & np.isin(labels, used))
+            place = np.full(len(keys), -1)
+            place[used] = np.arange(len(used))
+            self._views[task.name] = _View(tuple(keys[label] for label in used), kept, place[labels[kept]])
+            names = tuple(
+                words.get(loose(keys[label]), words.get(loose(task.classes[label]), task.classes[label]))
+                for label in used
+            )
+            _check_unique(task.name, names)
+            tasks.append(TaskInfo(task.name, names))
+        self.tasks = tuple(tasks)
+        self.faults = tuple(faults)
+
+    def class_keys(self, task: str) -> tuple[str, ...]:
+        return self._views[task].keys
+
+    def ids(self, task: str) -> Sequence[str]:
+        ids = self._inner.ids(task)
+        return [ids[index] for index in self._views[task].kept]
+
+    def labels(self, task: str) -> Indices:
+        return self._views[task].labels
+
+    def sizes(self, task: str) -> Indices:
+        return self._inner.sizes(task)[self._views[task].kept]
+
+    def read(self, task: str, index: int) -> bytes:
+        return self._inner.read(task, int(self._views[task].kept[index]))
+
+    def location(self, task: str, index: int) -> str:
+        return self._inner.location(task, int(self._views[task].kept[index]))
+
+    def evaluation(self, task: str, indices: Indices, side: int) -> npt.NDArray[np.uint8] | None:
+        return self._inner.evaluation(task, self._views[task].kept[indices], side)
+
+    def reading_order(self, task: str) -> Indices:
+        kept = self._views[task].kept
+        order = self._inner.reading_order(task)
+        return np.searchsorted(kept, order[np.isin(order, kept)])
+
+    def official(self, task: str) -> OfficialSplit | None:
+        whole = self._inner.official(task)
+        if whole is None:
+            return None
+        kept = self._views[task].kept
+        train, test = (np.flatnonzero(np.isin(kept, part)) for part in (whole.train, whole.test))
+        return OfficialSplit(train, test)
+
+
+def _check_names(source: Source, spec: DatasetSpec) -> None:
+    """Every class that the study names must be one."""
+    known = {
+        loose(name): name for task in source.tasks for name in (*task.classes, *source.class_keys(task.name))
+    }
+    for where, names in (("dataset.classes", spec.classes), ("dataset.class_names", spec.class_names)):
+        for name in names or ():
+            if loose(name) not in known:
+                raise DatasetError(
+                    f"no task of {spec.name!r} has a class {name!r}",
+                    where=where,
+                    fix=nearest(name, sorted(known.values())),
+                )
+
+
+def _check_unique(task: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DatasetError(
+                f"two classes of task {task!r} would be called {name!r}",
+                where="dataset.class_names",
+                fix="give each class its own words",
+            )
