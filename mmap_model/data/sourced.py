@@ -52,7 +52,7 @@ class ListedDataset(Dataset):
 
     image_size = 224
 
-    def __init__(self, source: Source, spec: DatasetSpec) -> None:
+    def __init__(self, source: Source, spec: DatasetSpec = DatasetSpec()) -> None:  # noqa: B008 (frozen)
         self.source = source
         self.name = source.name
         self.tasks = source.tasks

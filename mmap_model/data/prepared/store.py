@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmap_model.data.dataset import OfficialSplit
 from mmap_model.data.prepared.layout import INDEX, MANIFEST, StoredTask, StorePlan, part_path
 from mmap_model.data.prepared.parts import EvaluationPart, OriginalsPart
-from mmap_model.data.sources.base import OfficialSplit
 from mmap_model.errors import DatasetError
 
 Indices = npt.NDArray[np.int64]
