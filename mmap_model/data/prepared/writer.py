@@ -239,7 +239,7 @@ def _finish(folder: Path, plan: StorePlan, written: dict[tuple[int, int], PartWr
     views = {
         view: sum(size for name, (size, _) in parts.items() if name.startswith(f"{view}/")) for view in VIEWS
     }
-    document = {
+    document: dict[str, Any] = {
         **plan.to_dict(),
         "images": sum(task.images for task in plan.tasks),
         "bytes": {**views, "index": parts[INDEX][0]},
