@@ -73,11 +73,11 @@ def ablation(comparison: Comparison, split: str, recipe: Recipe) -> Ablation | N
     tried = [c for c in others if c.name in known]
     found = pairings(comparison, split, recipe)
 
-    def from_column(column: Column) -> AblationRow:
+    def from_column(column: Column, label: str | None = None) -> AblationRow:
         entry = measured(comparison, column, split, recipe)
         own = column is published
         return AblationRow(
-            label="MmAP, gradient grouping" if own else column.label,
+            label=label or column.label,
             parameters=column.parameters,
             tokens=_tokens(column.settings),
             seeds={} if entry is None else entry.seed_means(),
@@ -93,7 +93,7 @@ def ablation(comparison: Comparison, split: str, recipe: Recipe) -> Ablation | N
     if found is not None and not any(c.grouping == "random" for c in tried):
         framework.append(_random(found, published, reference))
     if framework and published is not None:
-        framework.append(from_column(published))
+        framework.append(from_column(published, "gradient grouping"))
     framework.sort(key=lambda line: line.order)
     generators = [from_column(c) for c in tried if c.method in GENERATORS and c.method != "mmap"]
     if not framework and not generators and found is None:

@@ -94,17 +94,18 @@ class _Statement:
 
 
 def claims(comparison: Comparison) -> list[Claim]:
-    """The paper's claims at every split of a comparison, by topic, each tested on tuned results if it can be.
+    """The paper's claims at every split of a comparison, by topic and statement.
 
-    A claim falls back to the shared recipe, and says so, where one of its sides was not tuned: the two sides
-    of a difference always come from the same recipe.
+    Each is tested on tuned results where there are some. A claim falls back to the shared recipe, and says
+    so, where one of its sides was not tuned: the two sides of a difference always come from the same recipe.
     """
     found = []
     for split in comparison.splits:
         statements = [*_statements(comparison), *_pairing_statements(comparison, split)]
         found += [_test(statement, comparison, split) for statement in statements]
     topics = list(dict.fromkeys(claim.topic for claim in found))
-    return sorted(found, key=lambda claim: topics.index(claim.topic))
+    texts = list(dict.fromkeys(claim.statement for claim in found))
+    return sorted(found, key=lambda claim: (topics.index(claim.topic), texts.index(claim.statement)))
 
 
 def _statements(comparison: Comparison) -> list[_Statement]:

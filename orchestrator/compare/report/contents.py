@@ -10,6 +10,7 @@ from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.report import grids
 from orchestrator.compare.report.ablation import Ablation, ablation
 from orchestrator.compare.report.claims import Claim, claims
+from orchestrator.compare.report.evidence_grids import beside
 from orchestrator.compare.report.grid import Grid
 from orchestrator.compare.report.method_table import MethodTable, method_table
 from orchestrator.compare.report.pairings import Pairings
@@ -70,7 +71,7 @@ class Contents:
             if tables:
                 yield f"Methods at {split}", tables
         if self.beside:
-            yield "Beside the paper", [grids.beside(found, table) for table, found in self.beside]
+            yield "Beside the paper", [beside(found, table) for table, found in self.beside]
         if self.ablation_grids():
             yield "Ablations", self.ablation_grids()
         if self.comparison.affinities:

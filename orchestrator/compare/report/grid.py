@@ -26,6 +26,7 @@ class Grid:
         rows: as wide as the header.
         align: ``l`` or ``r`` per column.
         notes: sentences below it.
+        legend: sentences on its marks and columns, the same for every table of its kind.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Grid:
     rows: tuple[tuple[Value, ...], ...]
     align: str
     notes: tuple[str, ...] = ()
+    legend: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.align) == len(self.header), "one alignment per column"

@@ -1,4 +1,4 @@
-"""Everything but the terminal's method tables as grids of text, for every format."""
+"""Method tables, ablations, partitions and affinities as grids of text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from orchestrator.compare.comparison import Affinity, Comparison
 from orchestrator.compare.report import notes, numbers
 from orchestrator.compare.report.ablation import ORDER, Ablation, AblationRow
-from orchestrator.compare.report.claims import Claim, Side
 from orchestrator.compare.report.grid import Grid, Place, Value, row
 from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
 from orchestrator.compare.report.pairings import Pairings
-from orchestrator.compare.report.paper import Beside, Printed, paper_split
 
 REGIMES = {None: "–", "single": "single-task", "multi": "multi-task"}
+TOKENS = "Tokens: prompts that each tower sees."
+FROM_MMAP = (
+    "From MmAP: paired difference over the seeds to MmAP with gradient grouping, with its 95 % t-interval."
+)
 RANDOM = "Random grouping: the mean of the other partitions of the same sizes, seed by seed."
+MISSING = "none"
+"""In place of a number for which there is a reason, given below the table."""
+
+
+MISSING = "none"
+"""In place of a number that does not exist for a reason; the reason stands below the table."""
+
 MARKS: dict[int, Place] = {1: 1, 2: 2}
 
 
@@ -30,7 +39,7 @@ def methods(table: MethodTable) -> Grid:
         def accuracy(name: str) -> Value:
             summary = table.summary(method, name)
             if summary is None:
-                return Value("failed" if method.error else numbers.NONE)
+                return Value(MISSING if method.error else numbers.NONE)
             return Value(numbers.percent(summary, " ± "), MARKS.get(places[name].get(method.column.name, 0)))
 
         return row(
@@ -71,7 +80,8 @@ def methods(table: MethodTable) -> Grid:
         header=header,
         rows=tuple(cells(method) for method in table.methods),
         align="ll" + "r" * (len(header) - 2),
-        notes=(f"{notes.budget(table)}.", *notes.explanations(table), *notes.troubles(table)),
+        notes=(f"{notes.budget(table)}.", *notes.remarks(table)),
+        legend=tuple(notes.legend([table])),
     )
 
 
@@ -100,7 +110,7 @@ def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str) -> Grid:
                 for task in tasks
             ),
             Value(
-                numbers.percent(mean, " ± ") if mean else line.error or numbers.NONE,
+                numbers.percent(mean, " ± ") if mean else MISSING,
                 1 if mean and mean.mean == best else None,
             ),
             numbers.signed(line.loss.mean) if line.loss else numbers.NONE,
@@ -108,7 +118,10 @@ def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str) -> Grid:
             numbers.rate(line.entry.lr, line.entry.edge) if line.entry else numbers.NONE,
         )
 
-    untuned = " No row of an ablation was tuned here." if found.recipe == "shared" else ""
+    untuned = found.recipe == "shared" and not _has_tuned(found)
+    missing = [
+        f"No numbers for {line.label}: {line.error.rstrip('.')}." for line in rows if line.error is not None
+    ]
     return Grid(
         title=f"{found.comparison.dataset}, {found.split}: {what}, {recipe_words(found.recipe)}",
         header=(
@@ -117,9 +130,10 @@ def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str) -> Grid:
         ),
         rows=tuple(cells(line) for line in rows),
         align="lrr" + "r" * (len(tasks) + 4),
-        notes=(
-            "Tokens: prompts that each tower sees. From MmAP: paired difference over the seeds to MmAP with "
-            "gradient grouping, with its t-interval." + (untuned if not _has_tuned(found) else ""),
+        notes=(*(["No row of this ablation was tuned."] if untuned else []), *missing),
+        legend=(
+            TOKENS,
+            FROM_MMAP,
             *([RANDOM] if any(line.order == ORDER["random"] for line in rows) else []),
         ),
     )
@@ -152,18 +166,17 @@ def partitions(found: Pairings, comparison: Comparison) -> Grid:
         *(f"{100 * c.regret:.2f}" for c in found.choices),
         f"{100 * found.mean_regret:.2f}",
     )
-    missing = (
-        "" if found.complete else f" {len(found.accuracy)} of {found.possible} such partitions were measured."
-    )
+    few = f"{len(found.accuracy)} of {found.possible} such partitions were measured."
     return Grid(
         title=f"{comparison.dataset}, {found.split}: every partition of the same sizes, "
         + recipe_words(found.recipe),
         header=("", "Partition", *(f"seed {seed}" for seed in seeds), "Mean"),
         rows=(*lines, ranks, regrets),
         align="rl" + "r" * (len(seeds) + 1),
-        notes=(
+        notes=() if found.complete else (few,),
+        legend=(
             "← chosen by the gradients of that seed's probe. Rank and regret compare it with the others on "
-            f"the same test images; a random choice has mean rank {found.chance_rank:.1f}.{missing}",
+            f"the same test images; a random choice has mean rank {found.chance_rank:.1f}.",
         ),
     )
 
@@ -188,10 +201,10 @@ def affinities(found: Sequence[Affinity], comparison: Comparison) -> Grid:
         header=("Split", "Seed", "Chosen", "Second best", "Margin", "Snapshots", "Resamples"),
         rows=tuple(lines),
         align="llllrrr",
-        notes=(
+        notes=("Of the probe: " + "; ".join(said) + ".",) if said else (),
+        legend=(
             "Margin: by how much the chosen partition's score exceeds the second best's. Snapshots and "
             "Resamples: the share of snapshots, and of bootstrap samples of them, with the same choice.",
-            *(["Of the probe: " + "; ".join(said) + "."] if said else []),
         ),
     )
 
@@ -203,91 +216,6 @@ def relative_margin(affinity: Affinity) -> str:
     if not affinity.score:
         return f"{affinity.margin:.2g}"
     return f"{100 * affinity.margin / abs(affinity.score):.0f}%"
-
-
-def claims(found: Sequence[Claim], comparison: Comparison) -> Grid:
-    """One line per claim and split."""
-
-    def side(side: Side) -> str:
-        return numbers.rate(side.lr, side.edge)
-
-    def cells(claim: Claim) -> tuple[Value, ...]:
-        difference = claim.difference
-        return row(
-            claim.statement,
-            claim.split,
-            Value(claim.words, 1 if claim.verdict in ("holds", "reversed") else None),
-            numbers.signed(difference.mean) if difference else numbers.NONE,
-            numbers.interval(difference),
-            str(difference.n) if difference else numbers.NONE,
-            f"{side(claim.better)} / {side(claim.worse)}",
-            claim.recipe or numbers.NONE,
-            paper_range(claim),
-            "; ".join(claim.notes),
-        )
-
-    return Grid(
-        title=f"{comparison.dataset}: the paper's claims",
-        header=(
-            *("Claim", "Split", "Verdict", "Difference", "95 % interval", "n", "Rates", "Recipe"),
-            *("In the paper", "Notes"),
-        ),
-        rows=tuple(cells(claim) for claim in found),
-        align="lllrrrllll",
-    )
-
-
-def paper_range(claim: Claim) -> str:
-    """The paper's own differences on its benchmarks: ``+0.8 to +1.4``."""
-    values = sorted(claim.paper.values())
-    if not values:
-        return numbers.NONE
-    low, high = numbers.signed(values[0]), numbers.signed(values[-1])
-    return low if low == high else f"{low} to {high}"
-
-
-def beside(found: Sequence[Beside], table: MethodTable) -> Grid:
-    """Ours, the paper's and the difference; averages only where a line per task would be too long."""
-    rows = tuple(
-        row(
-            pair.column.label,
-            REGIMES[pair.column.regime],
-            pair.task,
-            numbers.percent(pair.ours, " ± "),
-            printed(pair.printed),
-            numbers.signed(pair.difference),
-        )
-        for pair in found
-    )
-    known = dict.fromkeys(
-        f"{pair.column.label}, {pair.task}: {pair.printed.note}." for pair in found if pair.printed.note
-    )
-    split = paper_split(table.comparison.dataset, table.split)
-    protocol = (
-        ""
-        if table.comparison.protocol == "paper"
-        else " Ours keeps validation images apart and tests on the same images for every split; the paper "
-        "tests on all that is not trained on (protocol paper)."
-    )
-    return Grid(
-        title=f"{table.comparison.dataset}, {table.split}: beside the paper's {split} split, "
-        + recipe_words(table.recipe),
-        header=("Method", "Training", "Task", "Ours", "Paper", "Difference"),
-        rows=rows,
-        align="lllrrr",
-        notes=(
-            "Averages: ± is the standard deviation of the seeds' averages in ours and the mean of the tasks' "
-            f"deviations in the paper.{protocol}",
-            *known,
-        ),
-    )
-
-
-def printed(number: Printed) -> str:
-    """``85.5 ± 0.4``, with the corrected value where the print is wrong."""
-    text = f"{number.value:.1f}"
-    text += "" if number.spread is None else f" ± {number.spread:.1f}"
-    return text if number.corrected_mean is None else f"{text} (printed {number.mean:.1f})"
 
 
 def recipe_words(recipe: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from orchestrator.compare.report import numbers
 from orchestrator.compare.report.contents import Contents
 from orchestrator.compare.report.grid import Grid, Value
+from orchestrator.compare.report.grids import MISSING
 from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
-from orchestrator.compare.report.notes import budget, explanations, title, troubles
+from orchestrator.compare.report.notes import budget, legend, remarks, title
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -25,6 +26,7 @@ SPECIAL = {
     "↑": r"$\uparrow$",
     "←": r"$\leftarrow$",
     "|": r"$\mid$",
+    "†": r"$\dagger$",
     "<": r"$<$",
     ">": r"$>$",
     "\N{NO-BREAK SPACE}": "~",
@@ -33,6 +35,9 @@ SPECIAL = {
 
 PLACES = {1: r"\textbf", 2: r"\underline"}
 HEAD = "% Needs \\usepackage{booktabs,graphicx}; input this file, or the tables you want from it.\n"
+SHOWN = ("spread", "separable", "edge")
+"""Parts of the legend that concern what is printed here."""
+
 SPANS = {"single": "Single-task learning", "multi": "Multi-task learning"}
 
 
@@ -55,7 +60,7 @@ def methods(table: MethodTable) -> str:
         _line(["Rate", *(_rate(m) for m in columns)]),
     ]
     label = f"tab:{_slug(table.comparison.dataset)}-{_slug(table.split)}-{table.recipe}"
-    said = " ".join([f"{budget(table)}.", *explanations(table), *(f"{t}." for t in troubles(table))])
+    said = " ".join([f"{budget(table)}.", *legend([table], SHOWN), *remarks(table)])
     return _float(
         align="l" + "c" * len(columns),
         head=[*_spans(columns), _line(["Method", *(escape(m.column.label) for m in columns)])],
@@ -71,7 +76,7 @@ def grid(table: Grid) -> str:
         align=table.align,
         head=[_line([escape(name) for name in table.header])],
         rows=[_line([_value(cell) for cell in cells]) for cells in table.rows],
-        caption=" ".join([f"{table.title}.", *table.notes]),
+        caption=" ".join([f"{table.title}.", *table.legend, *table.notes]),
         label=f"tab:{_slug(table.title)}",
     )
 
@@ -123,7 +128,7 @@ def _line(cells: Iterable[str]) -> str:
 def _accuracy(table: MethodTable, method: MethodResult, row: str) -> str:
     summary = table.summary(method, row)
     if summary is None:
-        return "failed" if method.error else "--"
+        return MISSING if method.error else "--"
     text = f"{100 * summary.mean:.1f}"
     place = table.places(row).get(method.column.name, 0)
     if place in PLACES:

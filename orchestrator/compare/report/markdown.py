@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.report import grids, notes, numbers
 from orchestrator.compare.report.claims import Claim
 from orchestrator.compare.report.contents import Contents
+from orchestrator.compare.report.evidence_grids import claim_grid, glance
 from orchestrator.compare.report.grid import Grid, Value
 
 
@@ -26,7 +27,7 @@ def section(table: Grid, level: int = 3) -> str:
     """Heading, table, notes."""
     parts = [f"{'#' * level} {table.title}", grid(table)]
     if table.notes:
-        parts.append("\n".join(f"- {note}" for note in table.notes))
+        parts.append(_bullets(table.notes))
     return "\n\n".join(parts)
 
 
@@ -40,12 +41,17 @@ def report(contents: Contents, figures: Sequence[str] = ()) -> str:
     counts = ", ".join(f"{n} {verdict}" for verdict, n in contents.verdicts().items())
     if counts:
         parts.append(f"The paper's claims, one by one, are in [claims.md](claims.md): {counts}.")
+    parts.append("Marks and columns are explained [at the end](#marks-and-columns).")
+    legends: dict[str, None] = {}
     for title, tables in contents.grids():
         parts.append(f"## {title}")
         parts += [section(table) for table in tables]
+        legends |= dict.fromkeys(line for table in tables for line in table.legend)
     if figures:
         parts.append("## Figures")
         parts += [f"![{name.removesuffix('.png').replace('_', ' ')}](figures/{name})" for name in figures]
+    if legends:
+        parts.append(f"## Marks and columns\n\n{_bullets(legends)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,13 +75,20 @@ def claims_page(contents: Contents) -> str:
         "lines that had to use the shared rate say so. *Rates* are those of the two sides, ↓ ↑ at an end of "
         "the range tried. *In the paper* is the range of its own differences on its two benchmarks."
     )
+    if len(comparison.splits) > 1:
+        parts.append(section(glance(contents.claims, comparison), level=2))
     for topic in dict.fromkeys(claim.topic for claim in contents.claims):
         found = [claim for claim in contents.claims if claim.topic == topic]
         parts.append(f"## {topic}\n\n{_verdicts(found)}")
-        parts.append(grid(grids.claims(found, comparison)))
+        parts.append(grid(claim_grid(found, comparison)))
     for found_pairings in contents.pairings:
-        parts.append(section(grids.partitions(found_pairings, comparison), level=2))
+        table = grids.partitions(found_pairings, comparison)
+        parts += [section(table, level=2), _bullets(table.legend)]
     return "\n\n".join(parts) + "\n"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _verdicts(found: Sequence[Claim]) -> str:
@@ -107,8 +120,15 @@ def _facts(comparison: Comparison) -> Iterable[str]:
         yield f"- Command: `{command}`"
 
 
-def _settings(values: Any) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _settings(values: Mapping[str, Any]) -> str:
+    """``commit 0123abc, torch 2.13``: nested values in their parent's place, unknown ones left out."""
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            parts.append(_settings(value))
+        elif value is not None:
+            parts.append(f"{name} {numbers.rate(value) if isinstance(value, float) else value}")
+    return ", ".join(filter(None, parts))
 
 
 def _cell(value: Value) -> str:

@@ -1,11 +1,12 @@
-"""The sentences below a method table: what its rows mean, what failed, what to bear in mind."""
+"""The sentences around a method table: what it shows, what to bear in mind, what its marks mean."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from orchestrator.compare.report import numbers
-from orchestrator.compare.report.method_table import MethodResult, MethodTable
+from orchestrator.compare.report.method_table import MethodTable
 from orchestrator.compare.report.roles import full_label
 
 SYMBOLS = (
@@ -13,11 +14,26 @@ SYMBOLS = (
     "them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
 )
 
+LEGEND = {
+    "spread": "± of Average: standard deviation of the seeds' averages over tasks; the paper prints the mean "
+    "of the tasks' standard deviations.",
+    "separable": "≈ not separable from the best: the paired 95 % t-interval over the seeds contains zero.",
+    "edge": "↓ ↑ the chosen rate is the lowest or highest tried: a better one may lie beyond it.",
+    "device": "Device time: training and evaluation of all seeds at this rate, not at the others tried; "
+    "where groups follow gradients, with the probes that measure them.",
+    "own": "Δm own: mean over the tasks of the relative gain over the same method trained for each task "
+    "alone.",
+    "full": "Δm full FT: mean over the tasks of the relative gain over single-task full fine-tuning, for "
+    "every method.",
+    "worst": "Worst task: the gain in points over zero-shot of the task that gains least.",
+}
+"""What marks and rows of a method table mean."""
+
 
 def title(table: MethodTable) -> str:
     """``symbols, 6-shot: each method at its own rate, chosen on validation``."""
     what = {
-        "shared": "one learning rate for all methods, as in the paper",
+        "shared": "shared recipe, as in the paper",
         "tuned": "each method at its own learning rate, chosen on validation",
     }[table.recipe]
     return f"{table.comparison.dataset}, {table.split}: {what}"
@@ -36,69 +52,85 @@ def budget(table: MethodTable) -> str:
     return text
 
 
-def explanations(table: MethodTable) -> list[str]:
-    """What the marks and rows mean, as far as they occur."""
-    return list(_explanations(table))
+def remarks(table: MethodTable) -> list[str]:
+    """What this table in particular asks to bear in mind: rates, spreads, and what is missing and why."""
+    return [*_cautions(table), *_spread(table), *_missing(table)]
 
 
-def troubles(table: MethodTable) -> list[str]:
-    """Columns without numbers and why, seeds that are missing, rates that failed."""
-    return list(_troubles(table))
+def legend(tables: Iterable[MethodTable], topics: Iterable[str] = tuple(LEGEND)) -> list[str]:
+    """The meaning of the marks and rows that occur in some of the tables; ``topics`` restricts them."""
+    occurring = {topic for table in tables for topic in _topics(table)}
+    return [LEGEND[topic] for topic in topics if topic in occurring]
 
 
-def _explanations(table: MethodTable) -> Iterator[str]:
+def _topics(table: MethodTable) -> Iterator[str]:
+    methods = table.methods
+    occurs = {
+        "spread": any(m.average and m.average.std is not None for m in methods),
+        "separable": any(m.separable is False for m in methods),
+        "edge": any(m.entry and m.entry.edge for m in methods),
+        "device": any(m.device_seconds for m in methods),
+        "own": any(m.over_own_single is not None for m in methods),
+        "full": any(m.over_full_single is not None for m in methods),
+        "worst": any(m.worst is not None for m in methods),
+    }
+    yield from (topic for topic, found in occurs.items() if found)
+
+
+def _cautions(table: MethodTable) -> Iterator[str]:
     methods = table.methods
     if table.recipe == "shared":
-        yield "Descriptive: a rate that suits one method starves another. Claims are tested on tuned results."
-    spreads = [
-        (abs(m.mean_of_stds - m.average.std), m)
-        for m in methods
+        yield "Descriptive: a rate that suits one method starves another. Claims rest on tuned results."
+        yield from _other_rates(table)
+        if table.reductions:
+            yield f"Task losses: {numbers.enumeration(sorted(table.reductions))}."
+    untestable = any(m.from_best is not None and m.separable is None for m in methods)
+    if untestable and not any(m.separable is not None for m in methods):
+        yield "One seed: nothing can be told apart."
+
+
+def _other_rates(table: MethodTable) -> Iterator[str]:
+    """Columns that do not train at the rate of most."""
+    rates = {full_label(m.column): m.entry.lr for m in table.methods if m.entry and m.entry.lr}
+    if len(set(rates.values())) < 2:
+        return
+    common, _ = Counter(rates.values()).most_common(1)[0]
+    for rate in dict.fromkeys(rates.values()):
+        labels = [label for label, lr in rates.items() if lr == rate]
+        if rate != common:
+            yield f"At a rate of their own, {numbers.rate(rate)}: {numbers.enumeration(labels)}."
+
+
+def _spread(table: MethodTable) -> Iterator[str]:
+    """Where the paper's ± would differ most from ours."""
+    found = [
+        (abs(m.mean_of_stds - m.average.std), full_label(m.column), m.average.std, m.mean_of_stds)
+        for m in table.methods
         if m.mean_of_stds is not None and m.average is not None and m.average.std is not None
     ]
-    if spreads:
-        _, widest = max(spreads, key=lambda pair: pair[0])
-        assert widest.average is not None and widest.mean_of_stds is not None
-        yield (
-            "± of Average: standard deviation of the seeds' averages over tasks. The paper prints the mean "
-            f"of the tasks' deviations; they differ most for {_label(widest)}, "
-            f"{numbers.percent(widest.average).partition('±')[2]} against {100 * widest.mean_of_stds:.1f}."
-        )
-    if any(m.separable is False for m in methods):
-        yield "≈ not separable from the best: the paired 95 % t-interval over the seeds contains zero."
-    elif any(m.from_best is not None and m.separable is None for m in methods):
-        yield "One seed: nothing can be told apart."
-    if any(m.entry and m.entry.edge for m in methods):
-        yield "↓ ↑ the chosen rate is the lowest or highest tried: a better one may lie beyond it."
-    if table.recipe == "shared" and table.reductions:
-        yield f"Losses of the tasks: {numbers.enumeration(sorted(table.reductions))}."
-    if any(m.device_seconds for m in methods):
-        text = "Device time: training and evaluation of all seeds at this rate"
-        charged = [full_label(m.column) for m in methods if m.probe_seconds]
-        yield text + (f"; {numbers.enumeration(charged)} with its grouping probes." if charged else ".")
-    if any(m.over_own_single is not None for m in methods):
-        yield "Δm own: mean relative gain over the same method trained for each task alone."
-    if any(m.over_full_single is not None for m in methods):
-        yield "Δm full FT: mean relative gain over single-task full fine-tuning, for every method."
-    if any(m.worst is not None for m in methods):
-        yield "Worst task: the gain in points over zero-shot of the task that gains least."
+    if found:
+        _, label, ours, theirs = max(found)
+        ours, theirs = 100 * ours, 100 * theirs
+        yield f"By the paper's rule ± of Average differs most for {label}: {theirs:.1f}, not {ours:.1f}."
 
 
-def _troubles(table: MethodTable) -> Iterator[str]:
+def _missing(table: MethodTable) -> Iterator[str]:
+    """Columns without numbers, seeds that are missing, rates that failed; one sentence per reason."""
+    reasons: dict[str, list[str]] = {}
+    rates: dict[tuple[str, str], list[str]] = {}
     for method in table.methods:
-        label = _label(method)
-        if method.error:
-            yield f"{label} failed: {method.error}"
-        elif method.entry is None:
-            yield f"{label} was not measured."
-        else:
-            n = method.average.n if method.average else 0
-            if n < len(table.comparison.seeds):
-                yield f"{label}: {n} of {len(table.comparison.seeds)} seeds."
-            for trial in method.entry.trials:
-                if trial.error:
-                    yield f"{label}, rate {numbers.rate(trial.lr)} failed: {trial.error.splitlines()[0]}"
-
-
-def _label(method: MethodResult) -> str:
-    regime = {"single": " (single-task)", "multi": " (multi-task)", None: ""}[method.column.regime]
-    return method.column.label + regime
+        label = full_label(method.column)
+        if method.entry is None:
+            reasons.setdefault(method.error or "not measured", []).append(label)
+            continue
+        n = method.average.n if method.average else 0
+        if n < len(table.comparison.seeds):
+            yield f"{label}: {n} of {len(table.comparison.seeds)} seeds."
+        for trial in method.entry.trials:
+            if trial.error:
+                first = trial.error.strip().splitlines()[0]
+                rates.setdefault((label, first), []).append(numbers.rate(trial.lr))
+    for reason, labels in reasons.items():
+        yield f"No numbers for {numbers.enumeration(labels)}: {reason.rstrip('.')}."
+    for (label, reason), tried in rates.items():
+        yield f"{label} at {numbers.enumeration(tried)}: {reason.rstrip('.')}."

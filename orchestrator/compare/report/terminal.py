@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -13,8 +13,8 @@ from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.report import grids, notes, numbers
 from orchestrator.compare.report.claims import Claim
 from orchestrator.compare.report.contents import Contents
+from orchestrator.compare.report.evidence_grids import beside, glance
 from orchestrator.compare.report.grid import Grid, Value
-from orchestrator.compare.report.method_table import AVERAGE
 from orchestrator.compare.report.terminal_methods import method_block
 
 NARROW = 60
@@ -34,34 +34,47 @@ def show(comparison: Comparison, console: Console) -> None:
     for table in contents.tables:
         console.print(Text(notes.title(table), "bold"))
         console.print(Text(notes.budget(table)))
-        console.print(Text("▸ best, ▹ second best of the row", "dim"))
         console.print()
         console.print(method_block(table, width))
-        _notes([*notes.explanations(table), *notes.troubles(table)], console)
-    for table, found in contents.beside:
-        averages = [pair for pair in found if pair.task == AVERAGE]
-        _print(grids.beside(averages, table), console)
-    for ablation in contents.ablation_grids(brief=True):
-        _print(ablation, console)
+        _notes(notes.remarks(table), console)
+    if contents.tables:
+        _notes(["▸ best, ▹ second best of a row.", *notes.legend(contents.tables)], console)
+    _print([beside(found, table) for table, found in contents.beside], console)
+    _print(contents.ablation_grids(brief=True), console)
     if comparison.affinities:
-        _print(grids.affinities(comparison.affinities, comparison), console)
+        _print([grids.affinities(comparison.affinities, comparison)], console)
     if contents.claims:
-        console.print(Text(f"{comparison.dataset}: the paper's claims", "bold"))
-        console.print(_claims(contents.claims))
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in contents.verdicts().items())
-        _notes(
-            [
-                f"{counts}. Paired differences in points over the seeds with their 95 % t-intervals, of "
-                "tuned results unless marked. Undecided does not mean equal."
-            ],
-            console,
-        )
+        _show_claims(contents, console)
 
 
-def _print(table: Grid, console: Console) -> None:
-    console.print(Text(table.title, "bold"))
-    console.print(_table(table))
-    _notes(table.notes, console)
+def _show_claims(contents: Contents, console: Console) -> None:
+    """Every claim with its interval; of several splits the verdicts alone, side by side."""
+    comparison = contents.comparison
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in contents.verdicts().items())
+    if len(comparison.splits) > 1:
+        _print([glance(contents.claims, comparison)], console)
+        _notes([f"{counts}; intervals and rates: claims.md."], console)
+        return
+    console.print(Text(f"{comparison.dataset}: the paper's claims", "bold"))
+    console.print(_claims(contents.claims))
+    _notes(
+        [
+            f"{counts}. Paired differences in points over the seeds with their 95 % t-intervals, of tuned "
+            "results unless marked. Undecided does not mean equal."
+        ],
+        console,
+    )
+
+
+def _print(tables: Sequence[Grid], console: Console) -> None:
+    """Tables of one kind, their common legend below the last."""
+    for table in tables:
+        console.print(Text(table.title, "bold"))
+        console.print(_table(table))
+        _notes(table.notes, console)
+    legend = dict.fromkeys(line for table in tables for line in table.legend)
+    if legend:
+        _notes(legend, console)
 
 
 def _notes(lines: Iterable[str], console: Console) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from orchestrator.compare.comparison import Entry
 from orchestrator.compare.report import numbers
+from orchestrator.compare.report.grids import MISSING
 from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
 
 REGIMES = {None: "", "single": "Single-task", "multi": "Multi-task"}
@@ -163,7 +164,7 @@ def _accuracy(table: MethodTable, row: str) -> Cell:
     def cell(method: MethodResult) -> Text:
         summary = table.summary(method, row)
         if summary is None:
-            return Text(" failed", "red") if method.error else Text(f" {numbers.NONE}", "dim")
+            return Text(f" {MISSING}", "red") if method.error else Text(f" {numbers.NONE}", "dim")
         mark, style = PLACES.get(places.get(method.column.name, 0), (" ", ""))
         return Text(mark) + Text(numbers.percent(summary), style)
 
