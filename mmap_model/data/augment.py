@@ -1,16 +1,24 @@
-"""Random resized crops of a whole batch at once, as two batched matrix products.
+"""Random resized crops, in two ways that agree.
 
-Legend: N images, S side of the stored canvas, size side of the result. Cropping and bicubic resizing are
-linear and separable: one image's view is ``rows @ image @ columns.T`` with small weight matrices [size, S].
-This is the antialiased bicubic filter of Pillow (a = -0.5), on any device, without a loop over images.
+Legend: N images, S side of the stored canvas, size side of the result.
+
+`crop_resize`: cropping and bicubic resizing are linear and separable, so one image's view is
+``rows @ image @ columns.T`` with small weight matrices [size, S]; a whole batch is two batched matrix
+products, on any device, without a loop over images. `crop_resize_each`: image by image with torch's kernel
+for 8 bits, which is an order of magnitude faster on a CPU. Both are the antialiased bicubic filter of Pillow
+and torchvision (a = -0.5).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ATTEMPTS = 10
 """Crop shapes tried before the largest central one is taken, as in torchvision's RandomResizedCrop."""
@@ -26,11 +34,14 @@ class Augmentation:
         scale: range of the crop's share of the image's area.
         ratio: range of its width over its height, drawn log-uniformly.
         flip: mirror every second image.
+        whole_pixels: boxes begin and end at pixels, and what lies outside of one has no part in its view, as
+            in torchvision's RandomResizedCrop. For images of few pixels that would be coarse.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    whole_pixels: bool = False
 
     noise = 2 * ATTEMPTS + 3
     """Uniform numbers one image takes."""
@@ -51,35 +62,94 @@ class Augmentation:
         ratio = (low + (high - low) * noise[:, ATTEMPTS : 2 * ATTEMPTS]).exp()
         area = (height * width)[:, None] * share
         crop_width, crop_height = (area * ratio).sqrt(), (area / ratio).sqrt()
+        if self.whole_pixels:
+            crop_width, crop_height = crop_width.round(), crop_height.round()
         fits = (crop_width <= width[:, None]) & (crop_height <= height[:, None])
+        fits &= (crop_width > 0) & (crop_height > 0)
         first = fits.to(torch.int8).argmax(1, keepdim=True)
         none = ~fits.any(1)
         # No attempt fits an elongated image: take the largest central crop of an allowed ratio.
         central_width = torch.minimum(width, height * self.ratio[1])
         central_height = torch.minimum(height, width / self.ratio[0])
+        if self.whole_pixels:
+            central_width, central_height = central_width.round(), central_height.round()
         crop_width = torch.where(none, central_width, crop_width.gather(1, first).squeeze(1))
         crop_height = torch.where(none, central_height, crop_height.gather(1, first).squeeze(1))
-        top = (height - crop_height) * torch.where(none, 0.5, noise[:, -3])
-        left = (width - crop_width) * torch.where(none, 0.5, noise[:, -2])
+        top, left = height - crop_height, width - crop_width
+        if self.whole_pixels:
+            # Every place is as likely as any other; noise is below 1, so the last one is not overstepped.
+            top = torch.where(none, top / 2, (top + 1) * noise[:, -3]).floor()
+            left = torch.where(none, left / 2, (left + 1) * noise[:, -2]).floor()
+        else:
+            top = top * torch.where(none, 0.5, noise[:, -3])
+            left = left * torch.where(none, 0.5, noise[:, -2])
         mirrored = (noise[:, -1] < 0.5) & self.flip
         return torch.stack([top, left, crop_height, crop_width], 1), mirrored
 
 
 def crop_resize(
-    images: Tensor, extents: Tensor, boxes: Tensor, mirrored: Tensor, size: int, dtype: torch.dtype
+    images: Tensor,
+    extents: Tensor,
+    boxes: Tensor,
+    mirrored: Tensor,
+    size: int,
+    dtype: torch.dtype,
+    *,
+    isolated: bool = False,
 ) -> Tensor:
-    """The boxes of uint8 images [N, 3, S, S], resized to [N, 3, size, size] of ``dtype`` in [0, 255]."""
+    """The boxes of uint8 images [N, 3, S, S], resized to [N, 3, size, size] of ``dtype`` in [0, 255].
+
+    With ``isolated``, a box is cut out first, so pixels outside have no part in its view, and both passes,
+    horizontal and then vertical, end in whole grey levels: what 8-bit implementations do. Otherwise the
+    filter reaches beyond the box and nothing is rounded.
+    """
     side = images.shape[-1]
     extents, boxes = extents.to(dtype), boxes.to(dtype)
-    rows = _weights(boxes[:, 0], boxes[:, 2], extents[:, 0], side, size)
-    columns = _weights(boxes[:, 1], boxes[:, 3], extents[:, 1], side, size)
+    starts = boxes[:, :2] if isolated else torch.zeros_like(extents)
+    ends = boxes[:, :2] + boxes[:, 2:] if isolated else extents
+    rows = _weights(boxes[:, 0], boxes[:, 2], starts[:, 0], ends[:, 0], side, size)
+    columns = _weights(boxes[:, 1], boxes[:, 3], starts[:, 1], ends[:, 1], side, size)
     columns = torch.where(mirrored[:, None, None], columns.flip(1), columns).transpose(1, 2)
     out = torch.empty(len(images), 3, size, size, dtype=dtype, device=images.device)
     step = max(1, _CHUNK // (3 * side * side))
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        out[part] = rows[part, None] @ images[part].to(dtype) @ columns[part, None]
+        whole = images[part].to(dtype)
+        if isolated:
+            narrow = (whole @ columns[part, None]).round_().clamp_(0, 255)
+            out[part] = (rows[part, None] @ narrow).round_()
+        else:
+            out[part] = rows[part, None] @ whole @ columns[part, None]
     return out.clamp_(0, 255)
+
+
+def crop_resize_each(
+    images: Iterable[npt.NDArray[np.uint8]],
+    boxes: npt.NDArray[np.int64],
+    mirrored: npt.NDArray[np.bool_],
+    size: int,
+) -> Tensor:
+    """The boxes of uint8 images [height, width, 3] of any sizes, cut out and resized on the CPU.
+
+    Args:
+        images: N of them; only the pixels in their boxes are read.
+        boxes: [N, 4]: top, left, height, width, in whole pixels within the image.
+        mirrored: [N], True to mirror.
+        size: side of the result.
+
+    Returns:
+        uint8 [N, 3, size, size].
+    """
+    out = torch.empty(len(boxes), 3, size, size, dtype=torch.uint8)
+    for place, (image, box, mirror) in enumerate(zip(images, boxes.tolist(), mirrored.tolist(), strict=True)):
+        top, left, height, width = box
+        # The copy is as small as the crop, writable as torch asks, and laid out for the 8-bit kernel.
+        crop = torch.from_numpy(image[top : top + height, left : left + width].copy())
+        view = functional.interpolate(
+            crop.permute(2, 0, 1)[None], (size, size), mode="bicubic", antialias=True, align_corners=False
+        )[0]
+        out[place] = view.flip(2) if mirror else view
+    return out
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -90,14 +160,14 @@ def resize(images: Tensor, size: int) -> Tensor:
     return crop_resize(images, extents, boxes, mirrored, size, torch.float32).round_().to(torch.uint8)
 
 
-def _weights(start: Tensor, length: Tensor, extent: Tensor, side: int, size: int) -> Tensor:
-    """Interpolation weights [N, size, side] along one axis; pixels at and after ``extent`` get none."""
+def _weights(start: Tensor, length: Tensor, low: Tensor, high: Tensor, side: int, size: int) -> Tensor:
+    """Interpolation weights [N, size, side] along one axis; pixels outside [low, high) get none."""
     pixels = torch.arange(side, device=start.device, dtype=start.dtype) + 0.5
     targets = torch.arange(size, device=start.device, dtype=start.dtype) + 0.5
     scale = (length / size)[:, None, None]
     centres = start[:, None, None] + targets[None, :, None] * scale
     weights = _bicubic((pixels - centres) / scale.clamp(min=1))
-    weights = weights * (pixels < extent[:, None, None])
+    weights = weights * ((pixels > low[:, None, None]) & (pixels < high[:, None, None]))
     return weights / weights.sum(-1, keepdim=True)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mmap_model.configuration import Split
     from mmap_model.data.augment import Augmentation
+    from mmap_model.data.prepared.pixels import TrainingPixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,17 @@ class Dataset(ABC):
 
         S is the same for every call with the same ``size``; pixels outside an image's extent are padding.
         """
+
+    def training_pixels(self, wanted: Sequence[npt.NDArray[np.int64]], size: int) -> TrainingPixels | None:
+        """The images ``wanted`` (sorted indices, by task) decoded once for all processes of this machine.
+
+        None where `training_images` is as fast. What they hold equals what `training_images` gives.
+        """
+        return None
+
+    def ready(self, size: int) -> bool:
+        """Whether evaluation views of that size are read as they are, so that nobody needs to keep them."""
+        return False
 
     @property
     @abstractmethod

@@ -43,13 +43,14 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def fit(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The whole image, shrunk if its longer side exceeds ``side``, and its (height, width)."""
-    shrink = min(1.0, side / max(image.size))
-    width, height = (max(1, round(edge * shrink)) for edge in image.size)
-    if shrink < 1:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return image, (height, width)
+def training_original(image: Image.Image, side: int) -> Image.Image:
+    """What augmentation crops from: the image itself, unless its longer side is 2·``side`` or more.
+
+    A larger one is averaged over squares of k×k pixels, k = its longer side // ``side``, which leaves it
+    ``side`` to 1.5·``side`` long. Up to 2·``side`` - 1 nothing is lost.
+    """
+    factor = max(image.size) // side
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _undecodable(name: str, error: OSError) -> DatasetError:

@@ -16,8 +16,9 @@ from PIL import Image
 
 from mmap_model.configuration import Split, content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSplit
-from mmap_model.data.decoding import centre_crop, fit, open_image
+from mmap_model.data.decoding import centre_crop, open_image, training_original
 from mmap_model.data.lists import FixedLists
+from mmap_model.data.prepared.pixels import TrainingPixels, training_pixels
 from mmap_model.data.sources.base import Source, canonical, open_source
 from mmap_model.errors import DatasetError
 
@@ -27,16 +28,20 @@ if TYPE_CHECKING:
     from mmap_model.data.augment import Augmentation
 
 
+VIEWS = 2
+"""Rises when the same images come to other training or evaluation pixels: their cells are then others."""
+
+
 def open_sourced(spec: DatasetSpec, cache_dir: Path) -> Dataset:
     """The dataset of a layout: from the store that ``spec`` names, else a prepared one, else the images."""
     from mmap_model.data.stored import find_store, open_store, stored_source
 
     spec = canonical(spec)
     if spec.store is not None:
-        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec), spec)
+        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec), spec, cache_dir)
     source = open_source(spec)
     store = find_store(cache_dir, source, spec)
-    return SourceDataset(source if store is None else stored_source(store, spec), spec)
+    return SourceDataset(source if store is None else stored_source(store, spec), spec, cache_dir)
 
 
 class ListedDataset(Dataset):
@@ -67,11 +72,9 @@ class ListedDataset(Dataset):
 
     @cached_property
     def manifest(self) -> str:
-        images = self.source.manifest
-        if self._test_source == "pooled" and self._lists is None:
-            return images
         lists = None if self._lists is None else self._lists.key
-        return content_key({"images": images, "test_source": self._test_source, "lists": lists})
+        parts = {"images": self.source.manifest, "views": VIEWS}
+        return content_key({**parts, "test_source": self._test_source, "lists": lists})
 
     def labels(self, task: str) -> npt.NDArray[np.int64]:
         return self.source.labels(self.task(task).name)
@@ -93,11 +96,20 @@ class ListedDataset(Dataset):
         """The lineage's: random resized crop of 8 to 100 % of the area, horizontal flip."""
         from mmap_model.data.augment import Augmentation
 
-        return Augmentation()
+        return Augmentation(whole_pixels=True)
 
 
 class SourceDataset(ListedDataset):
-    """Images of a source; views that do not lie ready are decoded, on several threads, when asked for."""
+    """Images of a source; views that do not lie ready are decoded, on several threads, when asked for.
+
+    Args:
+        source, spec: as for `ListedDataset`.
+        cache_dir: keeps decoded training images.
+    """
+
+    def __init__(self, source: Source, spec: DatasetSpec, cache_dir: Path) -> None:
+        super().__init__(source, spec)
+        self._cache_dir = cache_dir
 
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
         import torch
@@ -108,9 +120,19 @@ class SourceDataset(ListedDataset):
             return torch.from_numpy(ready)
         return self._decode(task, indices, lambda image: (centre_crop(image, side), (side, side)), side)[0]
 
+    def ready(self, size: int) -> bool:
+        nothing = np.empty(0, np.int64)
+        return all(self.source.evaluation(task.name, nothing, size) is not None for task in self.tasks)
+
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
-        side = 2 * size
-        return self._decode(task, indices, lambda image: fit(image, side), side)
+        def view(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+            original = training_original(image, 2 * size)
+            return original, (original.height, original.width)
+
+        return self._decode(task, indices, view, 4 * size)
+
+    def training_pixels(self, wanted: Sequence[npt.NDArray[np.int64]], size: int) -> TrainingPixels:
+        return training_pixels(self.source, wanted, 2 * size, self._cache_dir)
 
     def _decode(
         self,

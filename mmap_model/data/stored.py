@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mmap_model.data.dataset import DatasetSpec, OfficialSplit, choose_tasks
 from mmap_model.data.prepared.layout import MANIFEST
+from mmap_model.data.prepared.remote import RemoteFiles, is_remote
 from mmap_model.data.prepared.store import LocalFiles, Store
 from mmap_model.data.sources.base import Indices, Source
 from mmap_model.data.sources.selection import select
@@ -70,8 +71,10 @@ class StoredSource(Source):
 
 
 def open_store(location: str, cache_dir: Path) -> Store:
-    """The store at a path. Raises DatasetError where no whole store lies."""
-    return Store(LocalFiles(Path(location).expanduser()))
+    """The store in a folder or at a URI of ``pyarrow.fs``. Raises DatasetError where no whole store lies."""
+    if is_remote(location):
+        return Store(RemoteFiles(location, cache_dir))
+    return Store(LocalFiles(Path(location.removeprefix("file://")).expanduser()))
 
 
 def stored_source(store: Store, spec: DatasetSpec) -> Source:
@@ -96,6 +99,6 @@ def find_store(cache_dir: Path, source: Source, spec: DatasetSpec) -> Store | No
 
 
 def _holds(store: Store, source: Source, spec: DatasetSpec) -> bool:
-    stored = {task.name: task.classes for task in store.plan.tasks}
-    alike = all(set(task.classes) <= set(stored.get(task.name, ())) for task in source.tasks)
+    stored = {task.name: set(task.class_keys) for task in store.plan.tasks}
+    alike = all(set(source.class_keys(t.name)) <= stored.get(t.name, set()) for t in source.tasks)
     return alike and stored_source(store, spec).manifest == source.manifest

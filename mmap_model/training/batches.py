@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mmap_model.backbone import Backbone
 from mmap_model.configuration import Recipe
-from mmap_model.data.augment import crop_resize
-from mmap_model.data.bank import ImageBank, Indices
+from mmap_model.data.bank import Indices
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
+from mmap_model.training.feeding import BankFeed, CropFeed, Feed, canvases
 
 
 class TrainingBatches:
@@ -55,17 +55,10 @@ class TrainingBatches:
         self._names = [task.name for task in dataset.tasks]
         self._seeds = train_seeds
         self._augmentation = dataset.augmentation if recipe.augment else None
-        self._size, self._device, self._dtype = backbone.image_size, backbone.device, backbone.dtype
-
-        def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
-            name = self._names[task]
-            if recipe.augment:
-                return dataset.training_images(name, indices, self._size)
-            return dataset.images(name, indices, self._size), torch.full((len(indices), 2), self._size)
-
+        self._device = backbone.device
         wanted = [[d.train for d in replicate] for replicate in draws]
-        self._bank = ImageBank(fetch, wanted, device=self._device)
-        self._rows = [[self._bank.rows(t, d.train) for t, d in enumerate(replicate)] for replicate in draws]
+        self._feed = self._make_feed(dataset, wanted, recipe, backbone)
+        self._rows = [[self._feed.rows(t, d.train) for t, d in enumerate(replicate)] for replicate in draws]
         labels = [dataset.labels(name) for name in self._names]
         self._labels = [[labels[t][d.train] for t, d in enumerate(replicate)] for replicate in draws]
 
@@ -81,13 +74,31 @@ class TrainingBatches:
                 if noise is not None and drawn is not None:
                     noise[r, t] = drawn
         all_labels = torch.from_numpy(labels).to(self._device)
-        all_noise = None if noise is None else torch.from_numpy(noise).to(self._device, self._dtype)
         parts = [slice(s * self.batch_size, (s + 1) * self.batch_size) for s in range(self.steps)]
-        all_rows = torch.from_numpy(rows)
-        taken = self._bank.stream([all_rows[:, :, part].flatten() for part in parts])
-        for part, (images, extents) in zip(parts, taken, strict=True):
-            pixels = self._view(images, extents, None if all_noise is None else all_noise[:, :, part])
+        taken = self._feed.stream(
+            [rows[:, :, part].reshape(-1) for part in parts],
+            None if noise is None else [noise[:, :, part].reshape(-1, noise.shape[-1]) for part in parts],
+        )
+        for part, pixels in zip(parts, taken, strict=True):
             yield pixels.view(*shape[:2], self.batch_size, *pixels.shape[1:]), all_labels[:, :, part]
+
+    def _make_feed(
+        self, dataset: Dataset, wanted: Sequence[Sequence[Indices]], recipe: Recipe, backbone: Backbone
+    ) -> Feed:
+        """A GPU keeps and crops images itself; on a CPU, crops come from the machine's decoded images."""
+        size, augmentation = backbone.image_size, self._augmentation
+        members = [np.unique(np.concatenate(task)) for task in zip(*wanted, strict=True)]
+        pixels = dataset.training_pixels(members, size) if augmentation is not None else None
+        if pixels is not None and augmentation is not None and backbone.device.type == "cpu":
+            return CropFeed(pixels, augmentation, backbone)
+
+        def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
+            name = self._names[task]
+            if recipe.augment:
+                return dataset.training_images(name, indices, size)
+            return dataset.images(name, indices, size), torch.full((len(indices), 2), size)
+
+        return BankFeed(fetch if pixels is None else canvases(pixels), wanted, augmentation, backbone)
 
     def _stream_of(
         self, task: str, count: int, seed: int, epoch: int
@@ -103,9 +114,3 @@ class TrainingBatches:
                 drawn.append(stream("augment", task, seed, epoch, number).random(shape)[places])
         noise = np.concatenate(drawn)[:wanted] if drawn else None
         return np.concatenate(order)[:wanted], noise
-
-    def _view(self, images: Tensor, extents: Tensor, noise: Tensor | None) -> Tensor:
-        if self._augmentation is None or noise is None:
-            return images.to(self._dtype)
-        boxes, mirrored = self._augmentation.crops(noise.flatten(0, 2), extents)
-        return crop_resize(images, extents, boxes, mirrored, self._size, self._dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmap_model.backbone import Backbone
-from mmap_model.data.bank import ImageBank, Indices
+from mmap_model.data.bank import MEMORY_LIMIT, ImageBank, Indices
 from mmap_model.data.dataset import Dataset
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
@@ -56,7 +56,9 @@ class Evaluation:
             return dataset.images(names[task], own, size), torch.full((len(own), 2), size)
 
         size, self._device = backbone.image_size, backbone.device
-        self._bank = ImageBank(fetch, indices, device=self._device)
+        # What every process of the machine reads from the same pages needs no copy in each of them.
+        limit = 0 if self._device.type == "cpu" and dataset.ready(size) else MEMORY_LIMIT
+        self._bank = ImageBank(fetch, indices, device=self._device, limit=limit)
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._kept_of: TunedModel | None = None
 

@@ -11,6 +11,7 @@ from orchestrator.study.model import Study
 MAY_CHANGE = (
     "description",
     "dataset.root",
+    "dataset.store",
     "fuse",
     "slots",
     "finalists",

@@ -80,7 +80,7 @@ def read_rows(
         if not file_path.exists() or file_path.stat().st_size != int(size):
             return None
         files[name] = (int(size), digest)
-    written = PartWritten(len(rows), int(pa.compute.sum(rows.column("size")).as_py()), files)
+    written = PartWritten(len(rows), int(rows.column("size").to_numpy().sum()), files)
     return rows.replace_schema_metadata(None), written
 
 

@@ -236,7 +236,7 @@ def _finish(folder: Path, plan: StorePlan, written: dict[tuple[int, int], PartWr
     }
     parts[INDEX] = ((folder / INDEX).stat().st_size, file_sha256(folder / INDEX))
     _write_json(folder / PARTS, parts)
-    views = {
+    views: dict[str, int] = {
         view: sum(size for name, (size, _) in parts.items() if name.startswith(f"{view}/")) for view in VIEWS
     }
     document: dict[str, Any] = {

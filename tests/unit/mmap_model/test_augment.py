@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmap_model.data.augment import Augmentation, crop_resize, resize
+from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each, resize
 
 
 def noise_of(count, augmentation, seed=0):
@@ -87,3 +87,80 @@ def test_an_image_is_augmented_alike_in_any_batch():
     noise, extents = noise_of(6, augmentation), torch.tensor([[30, 20]]).expand(6, 2)
     together, _ = augmentation.crops(noise, extents)
     assert torch.equal(augmentation.crops(noise[4:5], extents[:1])[0][0], together[4])
+
+
+def photograph(height, width, seed=0):
+    """Smooth colours with grain: few clipped overshoots, as in photographs."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 12, width // 12, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    return (smooth + rng.integers(-9, 10, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+BOXES = [(0, 0, 300, 400), (17, 31, 85, 113), (250, 3, 49, 65), (100, 200, 180, 200), (0, 0, 300, 225)]
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_crops_equal_torchvisions(box, mirror):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    image = photograph(300, 400)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    theirs = functional.resized_crop(tensor, *box, [96, 96], InterpolationMode.BICUBIC, antialias=True)
+    theirs = theirs.flip(2) if mirror else theirs
+    each = crop_resize_each([image], np.array([box]), np.array([mirror]), 96)
+    assert torch.equal(each[0], theirs)
+
+    canvas = torch.zeros(1, 3, 400, 400, dtype=torch.uint8)
+    canvas[0, :, :300] = tensor
+    given = torch.tensor([[300, 400]]), torch.tensor([box]), torch.tensor([mirror])
+    together = crop_resize(canvas, *given, 96, torch.float32, isolated=True)[0]
+    apart = (together - theirs.float()).abs()
+    assert apart.max() <= 2 and (apart > 0).float().mean() < 0.01, "8-bit weights are rounded"
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_crops_equal_torchvisions_on_pillow_images(box):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    image = photograph(300, 400)
+    theirs = functional.resized_crop(
+        Image.fromarray(image), *box, [96, 96], InterpolationMode.BICUBIC, antialias=True
+    )
+    ours = crop_resize_each([image], np.array([box]), np.array([False]), 96)[0].permute(1, 2, 0).numpy()
+    apart = np.abs(ours.astype(int) - np.asarray(theirs).astype(int))
+    assert apart.max() <= 2 and (apart > 1).mean() < 0.001, "Pillow may resize the other axis first"
+
+
+def test_whole_pixel_boxes_are_drawn_as_torchvision_draws_them():
+    from torchvision.transforms import RandomResizedCrop
+
+    augmentation = Augmentation(whole_pixels=True)
+    height, width, count = 60, 90, 3000
+    boxes, _ = augmentation.crops(
+        noise_of(count, augmentation).double(), torch.tensor([[height, width]]).expand(count, 2)
+    )
+    assert torch.equal(boxes, boxes.round())
+    assert (boxes[:, 0] + boxes[:, 2]).max() == height and (boxes[:, 1] + boxes[:, 3]).max() == width
+    assert boxes[:, :2].min() == 0 and boxes[:, 2:].min() >= 1
+    torch.manual_seed(0)
+    image = torch.zeros(3, height, width)
+    drawn = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
+    theirs = torch.tensor(drawn, dtype=torch.float64)
+    assert torch.allclose(boxes.mean(0), theirs.mean(0), atol=1.5)
+    assert torch.allclose(boxes.std(0), theirs.std(0), atol=1.0)
+
+
+def test_elongated_images_get_torchvisions_central_crop():
+    from torchvision.transforms import RandomResizedCrop
+
+    augmentation = Augmentation(scale=(0.99, 1.0), whole_pixels=True)
+    for height, width in ((10, 101), (103, 10)):
+        boxes, _ = augmentation.crops(
+            noise_of(3, augmentation).double(), torch.tensor([[height, width]]).expand(3, 2)
+        )
+        params = RandomResizedCrop.get_params(torch.zeros(3, height, width), [0.99, 1.0], [3 / 4, 4 / 3])
+        assert boxes.tolist() == [list(params)] * 3

@@ -80,8 +80,8 @@ def test_training_images_keep_the_whole_picture(tmp_path):
     for name, size in (("a", (40, 20)), ("b", (200, 100))):
         write_image(tmp_path / "d" / name / "x.png", size)
     canvas, extents = folder(tmp_path).training_images("d", np.array([0, 1]), 32)
-    assert canvas.shape == (2, 3, 64, 64)
-    assert extents.tolist() == [[20, 40], [32, 64]]
+    assert canvas.shape == (2, 3, 128, 128)
+    assert extents.tolist() == [[20, 40], [34, 67]], "averaged over 3x3 pixels: its longer side is 3 times 64"
     assert canvas[0, 0, :20, :40].float().mean() == 200 and canvas[0, :, 20:].max() == 0
 
 

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from mmap_model.data import DatasetSpec, TaskInfo
+from mmap_model.data.dataset import OfficialSplit
 from mmap_model.data.prepared.layout import MANIFEST
 from mmap_model.data.prepared.store import LocalFiles, Store
 from mmap_model.data.prepared.writer import plan_store, verify_store, write_store
 from mmap_model.data.sourced import SourceDataset
-from mmap_model.data.sources.base import OfficialSplit, Source
+from mmap_model.data.sources.base import Source
 from mmap_model.data.stored import StoredSource, default_store, find_store
 from mmap_model.errors import DatasetError
 
@@ -111,7 +112,8 @@ def test_a_store_gives_what_its_source_gives(tmp_path):
 def test_views_from_a_store_equal_those_made_from_the_images(tmp_path):
     source = MemorySource()
     prepare(source, tmp_path, evaluated=frozenset({"art"}))
-    direct, from_store = SourceDataset(source), SourceDataset(stored(tmp_path))
+    spec = DatasetSpec(name="folder")
+    direct, from_store = (SourceDataset(s, spec, tmp_path) for s in (source, stored(tmp_path)))
     for task in ("art", "real"):
         indices = np.array([5, 0, 4, 0])
         for size in (SIDE, 12):

@@ -1,0 +1,136 @@
+"""How a step gets its training pixels: which machine part crops, and what is made ready ahead of the step.
+
+Legend: N images of one step (all replicates and tasks), K uniform numbers per image for its augmentation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmap_model.backbone import Backbone
+from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each
+from mmap_model.data.bank import Fetch, ImageBank, Indices
+from mmap_model.data.prepared.pixels import TrainingPixels
+
+Noise = npt.NDArray[np.float64]
+Result = TypeVar("Result")
+
+
+class Feed(Protocol):
+    """Training images by number."""
+
+    def rows(self, task: int, indices: Indices) -> Indices:
+        """Numbers of images of a task."""
+        ...
+
+    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+        """Pixels [N, 3, H, W] in [0, 255] of one step after another, on the device and in its precision.
+
+        Args:
+            rows: by step, numbers [N].
+            noise: by step, [N, K]; None for the evaluation views.
+        """
+        ...
+
+
+class BankFeed:
+    """Images kept in the device's memory where they fit, cropped there all at once.
+
+    Args:
+        fetch, wanted: of the `ImageBank`.
+        augmentation: None for the evaluation views.
+        backbone: gives size, device and precision.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        wanted: Sequence[Sequence[Indices]],
+        augmentation: Augmentation | None,
+        backbone: Backbone,
+    ) -> None:
+        self._bank = ImageBank(fetch, wanted, device=backbone.device)
+        self._augmentation = augmentation
+        self._size, self._dtype = backbone.image_size, backbone.dtype
+
+    def rows(self, task: int, indices: Indices) -> Indices:
+        return self._bank.rows(task, indices)
+
+    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+        taken = self._bank.stream([torch.from_numpy(own) for own in rows])
+        for step, (images, extents) in enumerate(taken):
+            if self._augmentation is None or noise is None:
+                yield images.to(self._dtype)
+                continue
+            # Whole pixels are counted exactly, so that no device rounds to another one.
+            exact = self._augmentation.whole_pixels
+            drawn = torch.from_numpy(noise[step])
+            boxes, mirrored = self._augmentation.crops(
+                drawn if exact else drawn.to(images.device, self._dtype), extents.cpu() if exact else extents
+            )
+            boxes, mirrored = boxes.to(images.device), mirrored.to(images.device)
+            yield crop_resize(images, extents, boxes, mirrored, self._size, self._dtype, isolated=exact)
+
+
+class CropFeed:
+    """Crops cut on the CPU from decoded images that all processes of the machine share, ahead of the step.
+
+    Nothing is kept by this process. As many threads work ahead as torch may use.
+    """
+
+    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, backbone: Backbone) -> None:
+        assert augmentation.whole_pixels
+        self._pixels, self._augmentation, self._backbone = pixels, augmentation, backbone
+
+    def rows(self, task: int, indices: Indices) -> Indices:
+        return self._pixels.rows(task, indices)
+
+    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+        assert noise is not None, "evaluation views come from elsewhere"
+
+        def cut(step: int) -> Tensor:
+            extents = torch.from_numpy(self._pixels.extents(rows[step]))
+            boxes, mirrored = self._augmentation.crops(torch.from_numpy(noise[step]), extents)
+            return crop_resize_each(
+                self._pixels.images(rows[step]),
+                boxes.numpy().astype(np.int64),
+                mirrored.numpy(),
+                self._backbone.image_size,
+            )
+
+        for views in ahead(cut, len(rows), threads=torch.get_num_threads()):
+            yield views.to(self._backbone.device, self._backbone.dtype)
+
+
+def canvases(pixels: TrainingPixels) -> Fetch:
+    """Reads decoded images onto canvases of one size, for a `BankFeed`."""
+    side = pixels.longest
+
+    def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
+        rows = pixels.rows(task, indices)
+        found = np.zeros((len(rows), side, side, 3), np.uint8)
+        for canvas, image in zip(found, pixels.images(rows), strict=True):
+            canvas[: image.shape[0], : image.shape[1]] = image
+        return torch.from_numpy(found).permute(0, 3, 1, 2), torch.from_numpy(pixels.extents(rows))
+
+    return fetch
+
+
+def ahead(work: Callable[[int], Result], count: int, *, threads: int) -> Iterator[Result]:
+    """``work(0)`` to ``work(count - 1)`` in order, by other threads while the caller uses what is ready."""
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for number in range(count):
+            waiting.append(pool.submit(work, number))
+            if len(waiting) > threads + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

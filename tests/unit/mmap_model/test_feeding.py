@@ -1,0 +1,106 @@
+"""A GPU's way and a CPU's way of feeding give the same pixels, step by step."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmap_model.configuration import Recipe, Split
+from mmap_model.data import DatasetSpec, open_dataset
+from mmap_model.data.draws import draw
+from mmap_model.training.batches import TrainingBatches
+from mmap_model.training.feeding import BankFeed, CropFeed, ahead, canvases
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    rng = np.random.default_rng(0)
+    for domain, side in (("art", 40), ("real", 30)):
+        for name in ("fan", "mug", "tv"):
+            for n in range(6):
+                path = root / domain / name / f"{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                coarse = Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8))
+                coarse.resize((side + n, side), Image.Resampling.BICUBIC).save(path)
+    return open_dataset(DatasetSpec(name="folder", root=str(root)), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def batches(dataset, tiny_backbone):
+    draws = [
+        [
+            draw(
+                dataset.labels(t.name),
+                dataset="folder",
+                task=t.name,
+                classes=t.classes,
+                split=Split(shots=3),
+                draw_seed=seed,
+            )
+            for t in dataset.tasks
+        ]
+        for seed in (1, 2)
+    ]
+    return TrainingBatches(dataset, draws, (1, 2), Recipe(batch_size=4), tiny_backbone)
+
+
+def test_both_ways_give_the_same_pixels(dataset, batches, tiny_backbone):
+    assert isinstance(batches._feed, CropFeed)
+    wanted = [[np.arange(9), np.arange(4, 9)]]
+    pixels = dataset.training_pixels(wanted[0], tiny_backbone.image_size)
+    crops = CropFeed(pixels, dataset.augmentation, tiny_backbone)
+    bank = BankFeed(canvases(pixels), wanted, dataset.augmentation, tiny_backbone)
+    rng = np.random.default_rng(0)
+    rows, noise = [], []
+    for _ in range(3):
+        rows.append(np.concatenate([crops.rows(0, np.array([8, 0, 3])), crops.rows(1, np.array([4, 8]))]))
+        noise.append(rng.random((5, dataset.augmentation.noise)))
+    assert np.array_equal(
+        rows[0], np.concatenate([bank.rows(0, np.array([8, 0, 3])), bank.rows(1, np.array([4, 8]))])
+    )
+    count = 0
+    for ours, theirs in zip(crops.stream(rows, noise), bank.stream(rows, noise), strict=True):
+        assert ours.dtype == theirs.dtype == torch.float32 and ours.shape == theirs.shape
+        apart = (ours - theirs).abs()
+        assert apart.max() <= 2 and (apart > 0).float().mean() < 0.02, "8-bit weights are rounded"
+        count += 1
+    assert count == 3
+
+
+def test_an_epoch_does_not_depend_on_how_far_ahead_it_is_prepared(batches, monkeypatch):
+    first = [(pixels.clone(), labels) for pixels, labels in batches.epoch(1)]
+    monkeypatch.setattr(
+        "mmap_model.training.feeding.ahead", lambda work, count, threads: map(work, range(count))
+    )
+    again = list(batches.epoch(1))
+    assert len(first) == len(again) == batches.steps
+    for (pixels, labels), (same, its) in zip(first, again, strict=True):
+        assert torch.equal(pixels, same) and torch.equal(labels, its)
+
+
+def test_a_store_feeds_what_the_images_themselves_feed(dataset, batches, tiny_backbone, tmp_path):
+    from mmap_model.data.prepared import plan_store, write_store
+    from mmap_model.data.sourced import SourceDataset
+
+    write_store(dataset.source, tmp_path / "s", plan_store(dataset.source, side=16, part_images=4))
+    spec = DatasetSpec(name="folder", store=str(tmp_path / "s"))
+    stored = open_dataset(spec, tmp_path / "cache")
+    assert isinstance(stored, SourceDataset) and stored.manifest == dataset.manifest
+    assert stored.ready(16) and not stored.ready(8) and not dataset.ready(16)
+    wanted = [np.arange(9), np.arange(9)]
+    rows = np.arange(18)
+    ours, theirs = (d.training_pixels(wanted, 16) for d in (stored, dataset))
+    assert all(map(np.array_equal, ours.images(rows), theirs.images(rows)))
+
+
+def test_what_fails_ahead_fails_at_its_step():
+    def work(number):
+        if number == 2:
+            raise RuntimeError("decode")
+        return number
+
+    results = ahead(work, 4, threads=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(RuntimeError, match="decode"):
+        next(results)
