@@ -61,6 +61,15 @@ def share(fraction: float | None) -> str:
     return f"{percent:.{digits}f}{NBSP}%"
 
 
+def size(count: float) -> str:
+    """``21.1 GB``, in powers of 1000."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = 0
+    while count >= 999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.{0 if power == 0 or count >= 99.5 else 1}f}{NBSP}{units[power]}"
+
+
 def accuracy(mean: float | None, std: float | None = None, n: int | None = None) -> str:
     """``46.2 ± 0.8 (3)`` in per cent, of fractions; the parts that are known."""
     if mean is None:

@@ -1,0 +1,13 @@
+"""``orchestrator data``: the images of a study, before it starts."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli import data_prepare
+
+
+def add_to(app: typer.Typer) -> None:
+    data = typer.Typer(help="Check and prepare the images of a study.", no_args_is_help=True)
+    data_prepare.add_to(data)
+    app.add_typer(data, name="data")

@@ -1,0 +1,37 @@
+"""What the ``data`` commands work on: the dataset of a study, or a layout of images by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mmap_model.data import DatasetSpec
+from mmap_model.data.sources import source_names
+from mmap_model.errors import DatasetError, nearest
+from orchestrator.study.load import build_study, load_study, packaged_studies
+from orchestrator.study.source import Source, override
+
+
+def load_source(name: str, overrides: Iterable[str]) -> tuple[DatasetSpec, int | None]:
+    """The dataset, and the image size of the study's backbone where a study is given.
+
+    Args:
+        name: a packaged study, a study file, or a layout such as ``office_home``. A study goes before a
+            layout of the same name: it says more.
+        overrides: ``key=value`` with dotted keys, as of a study.
+
+    Raises:
+        InputError: neither, or an override that is not valid.
+    """
+    if name in packaged_studies() or name.endswith((".yaml", ".yml")):
+        from mmap_model.architecture import read_architecture
+
+        study = load_study(name, overrides)
+        return study.dataset, read_architecture(study.backbone.model).image_size
+    if name not in source_names():
+        raise DatasetError(
+            f"{name!r} is neither a study nor a layout of images",
+            where="SOURCE",
+            fix=nearest(name, [*source_names(), *packaged_studies()]),
+        )
+    source = Source(name, {"name": name, "dataset": {"name": name}})
+    return build_study(override(source, overrides)).dataset, None
