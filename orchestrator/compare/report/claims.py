@@ -16,6 +16,7 @@ from orchestrator.compare.report.roles import (
     find,
     find_ablation,
     full_label,
+    gradient_grouped,
     measured,
 )
 from orchestrator.statistics import Summary, paired_difference
@@ -80,7 +81,8 @@ class Claim:
         return "reversed" if self.difference.high < self.threshold else "undecided"
 
 
-Pick = Callable[[Comparison, str, Recipe], Side]
+Pick = Callable[[Comparison, str, Recipe], Side | None]
+"""Finds a side; None if the comparison has no such column."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,12 @@ def claims(comparison: Comparison) -> list[Claim]:
 
     Each is tested on tuned results where there are some. A claim falls back to the shared recipe, and says
     so, where one of its sides was not tuned: the two sides of a difference always come from the same recipe.
+    Claims about columns that are not part of the comparison are left out.
     """
-    found = []
+    found: list[Claim] = []
     for split in comparison.splits:
         statements = [*_statements(comparison), *_pairing_statements(comparison, split)]
-        found += [_test(statement, comparison, split) for statement in statements]
+        found += filter(None, (_test(statement, comparison, split) for statement in statements))
     topics = list(dict.fromkeys(claim.topic for claim in found))
     texts = list(dict.fromkeys(claim.statement for claim in found))
     return sorted(found, key=lambda claim: (topics.index(claim.topic), texts.index(claim.statement)))
@@ -149,14 +152,14 @@ def _statements(comparison: Comparison) -> list[_Statement]:
         _Statement(
             grouped,
             "gradient grouping beats the mean of the other partitions of its sizes",
-            mmap,
+            _gradient,
             _random,
             paper=(gradient, ("random_grouping", "multi")),
         ),
         _Statement(
             grouped,
             "gradient grouping beats all tasks in one group",
-            mmap,
+            _gradient,
             _ablation(grouping="single"),
             paper=(gradient, ("one_group", "multi")),
         ),
@@ -168,7 +171,7 @@ def _statements(comparison: Comparison) -> list[_Statement]:
                 _Statement(
                     "Group-shared and task-specific prompts together beat either alone",
                     f"both beat {words}, {_tokens(column)} tokens a tower",
-                    mmap,
+                    _gradient,
                     _column(column),
                     paper=(gradient, (f"{modules}_only", "multi")),
                 )
@@ -197,7 +200,7 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
         _Statement(
             "Grouping by gradients helps",
             f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
-            _table("mmap", "multi"),
+            _gradient,
             _column(column),
         )
         for column in columns.values()
@@ -205,12 +208,14 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
     ]
 
 
-def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim:
+def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | None:
     tried = []
     recipe: Recipe | None = None
     for candidate in BEST_FIRST:
         better = statement.better(comparison, split, candidate)
         worse = statement.worse(comparison, split, candidate)
+        if better is None or worse is None:
+            return None
         tried.append((better, worse))
         if better.seeds and worse.seeds:
             recipe = candidate
@@ -253,25 +258,24 @@ def _paper_difference(statement: _Statement) -> dict[tuple[str, str], float]:
 
 
 def _table(method: str, regime: str) -> Pick:
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
         column = find(comparison, method, regime)
-        return (
-            _missing(f"{method} ({regime}-task)")
-            if column is None
-            else _side(comparison, column, split, recipe)
-        )
+        return None if column is None else _side(comparison, column, split, recipe)
 
     return pick
 
 
 def _ablation(*, method: str = "mmap", grouping: str | None = None) -> Pick:
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
         column = find_ablation(comparison, method=method, grouping=grouping)
-        if column is None:
-            return _missing({"single": "all in one group"}.get(grouping or "", f"{method} prompts"))
-        return _side(comparison, column, split, recipe)
+        return None if column is None else _side(comparison, column, split, recipe)
 
     return pick
+
+
+def _gradient(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+    column = gradient_grouped(comparison)
+    return None if column is None else _side(comparison, column, split, recipe)
 
 
 def _column(column: Column) -> Pick:
@@ -282,24 +286,19 @@ def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) ->
     entry = measured(comparison, column, split, recipe)
     label = full_label(column)
     if entry is None:
-        return _missing(label)
+        return Side(label=label, seeds={}, why=f"{label} has no numbers here")
     return Side(label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge)
 
 
-def _missing(label: str) -> Side:
-    return Side(label=label, seeds={}, why=f"{label} has no numbers here")
-
-
-def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
     """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
-    entries: list[tuple[Column, Entry]] = []
-    for method in SINGLE_TASK_PROMPTS:
-        column = find(comparison, method, "single")
-        entry = None if column is None else measured(comparison, column, split, recipe)
-        if column is not None and entry is not None:
-            entries.append((column, entry))
+    columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
+    if not columns:
+        return None
+    measurements = [(column, measured(comparison, column, split, recipe)) for column in columns]
+    entries = [(column, entry) for column, entry in measurements if entry is not None]
     if not entries:
-        return _missing("a single-task prompt")
+        return Side(label="the best single-task prompt", seeds={}, why="no single-task prompt has numbers")
     validated = all(entry.validation for _, entry in entries)
 
     def score(entry: Entry) -> float:
@@ -318,7 +317,7 @@ def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe)
     )
 
 
-def _random(comparison: Comparison, split: str, recipe: Recipe) -> Side:
+def _random(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
     """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
     found = pairings(comparison, split, recipe)
     others = {} if found is None else found.others()
@@ -330,7 +329,7 @@ def _random(comparison: Comparison, split: str, recipe: Recipe) -> Side:
             label="the other partitions", seeds=others, lr=rates.pop() if len(rates) == 1 else None, why=why
         )
     column = find_ablation(comparison, grouping="random")
-    return _missing("the other partitions") if column is None else _side(comparison, column, split, recipe)
+    return None if column is None else _side(comparison, column, split, recipe)
 
 
 def _only(comparison: Comparison, modules: str) -> list[Column]:

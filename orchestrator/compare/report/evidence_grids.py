@@ -84,7 +84,7 @@ def beside(found: Sequence[Beside], table: MethodTable) -> Grid:
             return numbers.NONE
         mark = "†" if pair.printed.corrected_mean is not None else ""
         ours, theirs = f"{100 * pair.ours.mean:.1f}", f"{pair.printed.value:.1f}{mark}"
-        return f"{ours} / {theirs} ({numbers.signed(pair.difference)})"
+        return f"{ours}/{theirs} ({numbers.signed(pair.difference)})"
 
     known = dict.fromkeys(
         f"{'† ' if pair.printed.corrected_mean is not None else ''}{full_label(pair.column)}, {pair.task}: "
@@ -98,7 +98,7 @@ def beside(found: Sequence[Beside], table: MethodTable) -> Grid:
     )
     split = paper_split(table.comparison.dataset, table.split)
     return Grid(
-        title=f"{table.comparison.dataset}, {table.split}: ours / the paper's {split} split (difference), "
+        title=f"{table.comparison.dataset}, {table.split}: ours/the paper's {split} split (difference), "
         + recipe_words(table.recipe),
         header=("Method", *tasks),
         rows=tuple(

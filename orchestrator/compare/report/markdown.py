@@ -61,6 +61,8 @@ def claims_page(contents: Contents) -> str:
     parts = [f"# The paper's claims on {comparison.dataset}"]
     if comparison.dataset == "symbols":
         parts.append(f"> {notes.SYMBOLS}")
+    if not contents.claims:
+        return "\n\n".join([*parts, "None of them concerns the methods that were compared."]) + "\n"
     parts.append(
         "Each line is the difference in test accuracy, in points, between two methods: the 95 % t-interval "
         "of the paired difference of their averages over tasks, the unit being the seed. A claim *holds* if "

@@ -51,7 +51,8 @@ def find_ablation(
 
 def gradient_grouped(comparison: Comparison) -> Column | None:
     """MmAP as published: the column whose groups follow the gradients."""
-    return find(comparison, "mmap", "multi")
+    column = find(comparison, "mmap", "multi")
+    return column if column is not None and column.grouping == "gradient" else None
 
 
 def measured(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Entry | None:

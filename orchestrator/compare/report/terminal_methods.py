@@ -80,8 +80,11 @@ def _lines(
         if cell is None:
             yield rule
             continue
-        line = Text(name.ljust(label), "bold" if name == AVERAGE else "")
-        yield line + _joined([cell(m) for m in methods], sizes)
+        cells = [cell(m) for m in methods]
+        if all(text.plain.strip() in ("", numbers.NONE) for text in cells):
+            continue
+        line = Text.assemble((name.ljust(label), "bold" if name == AVERAGE else ""))
+        yield line + _joined(cells, sizes)
 
 
 def _joined(cells: Sequence[Text], sizes: Sequence[int]) -> Text:
@@ -154,7 +157,7 @@ def _rows(table: MethodTable) -> list[Row]:
         rows.append(("Δm full FT", plain(lambda m: _relative(m.over_full_single))))
     if any(m.worst is not None for m in methods):
         rows.append(("worst task", plain(lambda m: numbers.signed(m.worst[1]) if m.worst else numbers.NONE)))
-        rows.append(("  which", plain(lambda m: m.worst[0][:8] if m.worst else "")))
+        rows.append(("  which", plain(lambda m: _short(m.worst[0]) if m.worst else "")))
     return rows
 
 
@@ -177,6 +180,10 @@ def _from_best(method: MethodResult) -> str:
     if method.from_best is None:
         return "best"
     return numbers.signed(method.from_best.mean) + ("≈" if method.separable is False else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 8 else name[:7] + "…"
 
 
 def _tried(_: MethodResult, entry: Entry) -> str:

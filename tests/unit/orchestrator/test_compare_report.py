@@ -4,7 +4,10 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -329,3 +332,37 @@ def test_comparison_survives_its_file(comparison: Comparison) -> None:
     text = comparison.to_json()
     assert Comparison.from_json(text).to_json() == text
     assert json.loads(text)["dataset"] == "symbols"
+
+
+def test_claims_are_made_of_the_columns_that_were_compared(comparison: Comparison) -> None:
+    def keep(*names: str) -> Comparison:
+        columns = tuple(c for c in comparison.columns if c.name in names)
+        entries = tuple(e for e in comparison.entries if e.column in names)
+        return dataclasses.replace(comparison, columns=columns, entries=entries)
+
+    assert [c.statement for c in claims(keep("mmap", "coop_mt"))] == ["MmAP beats CoOp-MT"]
+    assert claims(keep("zero_shot", "bitfit")) == []
+    assert "None of them concerns" in claims_page(Contents(keep("zero_shot", "bitfit")))
+    assert shown(keep("zero_shot", "bitfit"))
+
+
+def test_claims_about_gradients_need_gradient_grouping(comparison: Comparison) -> None:
+    columns = tuple(
+        dataclasses.replace(c, grouping="random") if c.name == "mmap" else c for c in comparison.columns
+    )
+    changed = dataclasses.replace(comparison, columns=columns)
+    assert not any("gradient" in c.statement for c in claims(changed))
+    assert pairings(changed, "6-shot", "tuned") is None
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs and graphicx")
+def test_latex_compiles(make: Make, tmp_path: Path) -> None:
+    comparison = make(dataset="office_home", tasks=("Art", "Clipart", "Product", "Real World"))
+    (tmp_path / "tables.tex").write_text(tables(Contents(comparison)))
+    (tmp_path / "page.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\\input{tables}\\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull \\hbox" not in done.stdout

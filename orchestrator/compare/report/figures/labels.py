@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 DIRECTIONS = 16
-DISTANCES = (2.0, 7.0, 14.0, 24.0, 36.0)
+DISTANCES = (0.0, 5.0, 12.0, 22.0, 34.0)
 """From the edge of a marker to its label, in pixels at 100 dpi."""
 
 

@@ -13,6 +13,9 @@ from orchestrator.compare.report.method_table import MethodResult, MethodTable
 AREAS = (14.0, 130.0)
 """Marker areas in square points from the fewest to the most parameters, linear in their logarithm."""
 
+AIR = 3.0
+"""Kept free on both sides of a label, in pixels at 100 dpi."""
+
 
 def tradeoff_figure(table: MethodTable) -> Any | None:
     """One split: every trained method over its parameters, zero-shot as a line; None below two methods.
@@ -113,12 +116,12 @@ def _labels(figure: Any, axes: Any, trained: list[MethodResult], least: int, mos
         _, top = axes.transData.transform((1, 100 * (method.average.mean + (method.average.std or 0))))
         centres.append((x, y))
         markers.append(Box(x - radius, y - radius, x + radius, y + radius))
-        bars.append(Box(x - 1, 2 * y - top, x + 1, top))
+        bars.append(Box(x - 2, 2 * y - top, x + 2, top))
         text = axes.text(0, 0, method.column.label, fontsize=6.5, transform=None, zorder=4, clip_on=False)
         if method.column.method == "mmap":
             text.set_fontweight("bold")
         extent = text.get_window_extent(renderer)
-        sizes.append((extent.width, extent.height))
+        sizes.append((extent.width + 2 * AIR * scale, extent.height))
         texts.append(text)
     inside = axes.get_window_extent(renderer)
     frame = Box(inside.x0 + 2, inside.y0 + 2, inside.x1, inside.y1)
@@ -126,7 +129,7 @@ def _labels(figure: Any, axes: Any, trained: list[MethodResult], least: int, mos
     to_data = axes.transData.inverted()
     for text, box, (x, y), marker in zip(texts, boxes, centres, markers, strict=True):
         text.set_transform(axes.transData)
-        text.set_position(to_data.transform((box.left, box.bottom)))
+        text.set_position(to_data.transform((box.left + AIR * scale, box.bottom)))
         text.set_va("bottom")
         near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.bottom), box.top)
         if math.hypot(near_x - x, near_y - y) > (marker.right - marker.left) / 2 + 6 * scale:
