@@ -255,9 +255,15 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Content address: what decides the numbers, and nothing else (32 hexadecimal digits)."""
-        normalised = Cell.from_dict(self.to_dict())
-        return content_key({"recipe_version": RECIPE_VERSION, "cell": normalised.to_dict()})
+        """Content address: what decides the numbers, and nothing else (32 hexadecimal digits).
+
+        A method of one's own counts by name and version, wherever its file is.
+        """
+        from mmap_model.methods import method_identity
+
+        normalised = Cell.from_dict(self.to_dict()).to_dict()
+        normalised["configuration"]["method"] = method_identity(self.configuration.method)
+        return content_key({"recipe_version": RECIPE_VERSION, "cell": normalised})
 
 
 def canonical_partition(groups: typing.Iterable[typing.Iterable[int]]) -> Partition:

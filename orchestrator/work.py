@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmap_model.configuration import Point, Seeds, Split, to_plain
+from mmap_model.methods import own_sources
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -37,6 +38,7 @@ class WorkItem:
         reason: why the test images are looked at; recorded with the look.
         invocation: id of the driver's invocation, kept with what it trained.
         untrained: the point as it is before its first step (``baseline``).
+        sources: the file that defines the point's method, text by location, if it is one of one's own.
     """
 
     item_id: str
@@ -60,6 +62,7 @@ class WorkItem:
     reason: str = ""
     invocation: str = ""
     untrained: bool = False
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("splits", "seeds", "cells"):
@@ -78,10 +81,10 @@ class WorkItem:
     ) -> WorkItem:
         """An item from typed values."""
         return cls(
+            **{"sources": own_sources(point.method), **fields},
             point=point.to_dict(),
             splits=tuple(to_plain(s) for s in splits),
             seeds=tuple(to_plain(s) for s in seeds),
-            **fields,
         )
 
     def with_(self, **changes: Any) -> WorkItem:

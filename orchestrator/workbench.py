@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmap_model import references
 from orchestrator.engine import Engine, ModelEngine
 from orchestrator.job import Job
 from orchestrator.ledger import Ledger
@@ -68,4 +69,6 @@ class Workbench:
                 ``done``: ``state`` (``complete``, ``cancelled``, ``failed``), ``error``, ``seconds``.
             control: asked every few steps whether to go on; must answer at once.
         """
+        for location, text in item.sources.items():
+            references.provide(location, text)
         Job(self.engine, self.ledger, item, emit, control).run()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from mmap_model import references
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import from_plain
 from mmap_model.errors import nearest
@@ -112,7 +109,8 @@ def build_space(name: str, options: dict[str, Any], where: str = "space") -> Spa
 
 
 def _find(name: str, where: str) -> type[Space]:
-    if ":" not in name:
+    reference = references.parse(name)
+    if reference is None:
         if name not in _REGISTRY:
             raise SpaceError(
                 f"unknown search space {name!r}",
@@ -120,49 +118,11 @@ def _find(name: str, where: str) -> type[Space]:
                 fix=f"{nearest(name, _REGISTRY)}; your own is given as my_module:MySpace or file.py:MySpace",
             )
         return _REGISTRY[name]
-    location, _, attribute = name.rpartition(":")
-    module = _load_file(location, where) if location.endswith(".py") else _import(location, where)
-    found = getattr(module, attribute, None)
+    found = references.resolve(reference, where=f"{where}.name", example="file.py:MySpace", error=SpaceError)
     if not (isinstance(found, type) and issubclass(found, Space) and dataclasses.is_dataclass(found)):
         raise SpaceError(
-            f"{attribute!r} of {location} is not a search space",
+            f"{reference.attribute!r} of {reference.location} is not a search space",
             where=f"{where}.name",
             fix="make it a dataclass that derives from search_spaces.Space",
         )
     return found
-
-
-def _import(location: str, where: str) -> Any:
-    # Commands run from the user's folder, but a console script does not put it on the path.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        return importlib.import_module(location)
-    except ImportError as error:
-        raise SpaceError(
-            f"module {location!r} cannot be imported: {error}",
-            where=f"{where}.name",
-            fix="run from the folder that holds it, or give path/to/file.py:MySpace",
-        ) from error
-
-
-def _load_file(location: str, where: str) -> Any:
-    path = Path(location).expanduser()
-    if not path.is_file():
-        raise SpaceError(
-            f"{location} does not exist", where=f"{where}.name", fix="give the path from where you run"
-        )
-    name = f"search_spaces_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SpaceError(
-            f"{location} fails on import: {type(error).__name__}: {error}",
-            where=f"{where}.name",
-            fix="make the file importable by itself",
-        ) from error
-    return module

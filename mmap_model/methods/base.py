@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
 from mmap_model.errors import ConfigurationError, ShapeError, nearest
+from mmap_model.references import parse
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -45,7 +46,9 @@ class Method(ABC):
     """One way of tuning CLIP on several tasks.
 
     Attributes:
-        name: the registered name.
+        name: the registered name; a method of one's own has one too, different from all registered ones.
+        version: of a method of one's own: raised by hand whenever training would give other numbers, as it
+            stands in the keys of cells with the name. Registered ones have ``RECIPE_VERSION``.
         Settings: frozen, keyword-only dataclass of the method's own hyper-parameters.
         grouped: needs a partition of the tasks.
         fuses: replicates may be trained as one batch (the backbone stays frozen).
@@ -54,6 +57,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     Settings: ClassVar[type]
     grouped: ClassVar[bool] = False
     fuses: ClassVar[bool] = True
@@ -113,10 +117,33 @@ def register(method: Method) -> Method:
 
 
 def get_method(name: str, where: str = "method") -> Method:
-    """The registered method. Raises ConfigurationError with the nearest known name."""
-    if name not in _REGISTRY:
-        raise ConfigurationError(f"unknown method {name!r}", where=where, fix=nearest(str(name), _REGISTRY))
-    return _REGISTRY[name]
+    """The method of that name.
+
+    Args:
+        name: a registered name; ``file.py:MyMethod`` or ``my_module:MyMethod`` for one of one's own.
+        where: the key or option that gave it, for messages.
+
+    Raises:
+        ConfigurationError: there is none, with the nearest known name; or it is no method.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if (reference := parse(str(name))) is not None:
+        from mmap_model.methods.own import own_method
+
+        return own_method(name, reference, where)
+    own = "your own is given as my_module:MyMethod or file.py:MyMethod"
+    raise ConfigurationError(
+        f"unknown method {name!r}", where=where, fix=f"{nearest(str(name), _REGISTRY)}; {own}"
+    )
+
+
+def method_identity(name: str) -> str:
+    """What stands for the method in the keys of cells: its name, with the version if it is one's own."""
+    if name in _REGISTRY:
+        return name
+    method = get_method(name)
+    return f"{method.name}@{method.version}"
 
 
 def method_names() -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from mmap_model.checkpoint import pack_prompts
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Indices
 from mmap_model.grouping.affinity import GramStack
-from mmap_model.methods import get_method
+from mmap_model.methods import get_method, own_provenance
 from mmap_model.methods.model import TunedModel
 from mmap_model.training.metrics import (
     METRIC_VERSION,
@@ -89,7 +89,7 @@ def cell_result(
             groups=len(configuration.partition or ()),
         ),
         seconds=dict(replicate.seconds),
-        versions={**provenance(backbone.device), "fused": fused},
+        versions={**provenance(backbone.device), **own_provenance(configuration.method), "fused": fused},
         files=files,
     )
 

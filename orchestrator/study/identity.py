@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmap_model.methods import get_method
 from orchestrator.study.errors import StudyError
 from orchestrator.study.model import Study
 
@@ -35,6 +36,7 @@ def identity(study: Study) -> dict[str, Any]:
         for key, value in _flatten(study.to_plain(), "")
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
     }
+    flat["method"] = get_method(study.method).name
     flat["largest_shots"] = study.shots_before_validation
     return flat
 

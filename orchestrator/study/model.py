@@ -11,7 +11,7 @@ from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split, from_plain, to_plain
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
-from mmap_model.methods import get_method
+from mmap_model.methods import get_method, method_names
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (
     BackboneField,
@@ -132,7 +132,9 @@ class Study(Strict):
     backbone: BackboneField = BackboneSpec()
     """The frozen CLIP."""
     method: str = "mmap"
-    """A registered tuning method."""
+    """A registered tuning method, or your own: ``file.py:MyMethod``, ``my_module:MyMethod``."""
+    method_version: int | None = Field(default=None, validate_default=True)
+    """Of a method of your own, its version when the study began; filled in."""
     settings: Any = Field(default_factory=dict, validate_default=True)
     """The method's own settings that are not searched."""
     recipe: RecipeField = Recipe()
@@ -166,7 +168,14 @@ class Study(Strict):
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
-        return get_method(value).name
+        get_method(value)
+        return value
+
+    @field_validator("method_version")
+    @classmethod
+    def _version_of_own_method(cls, value: int | None, info: ValidationInfo) -> int | None:
+        name = info.data.get("method", "mmap")
+        return get_method(name).version if value is None and name not in method_names() else value
 
     @field_validator("settings", mode="before")
     @classmethod

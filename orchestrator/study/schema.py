@@ -16,13 +16,16 @@ def study_schema() -> dict[str, Any]:
     """JSON schema (2020-12) of a study file; unknown keys are forbidden in it as they are when read."""
     schema = Study.model_json_schema()
     definitions = schema.setdefault("$defs", {})
-    schema["properties"]["method"]["enum"] = list(method_names())
-    settings = [_of(get_method(name).Settings, definitions) for name in method_names()]
+    own = {"type": "string", "pattern": ":"}
+    schema["properties"]["method"]["anyOf"] = [{"enum": list(method_names())}, own]
     schema["properties"]["settings"] = {
         "title": "Settings",
         "description": "The method's own settings that are not searched.",
-        "anyOf": settings,
+        "type": "object",
     }
+    settings = [_of(get_method(name).Settings, definitions) for name in method_names()]
+    schema["if"] = {"properties": {"method": own}, "required": ["method"]}
+    schema["else"] = {"properties": {"settings": {"anyOf": settings}}}
     seed = {"anyOf": [{"type": "integer", "minimum": 0}, {"$ref": "#/$defs/Seeds"}]}
     schema["properties"]["seeds"].update(items=seed, default=[1, 2, 3])
     definitions["SpaceItem"] = {

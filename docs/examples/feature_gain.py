@@ -1,0 +1,115 @@
+"""Feature gain: every component of CLIP's image embedding is rescaled and shifted by a trained number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmap_model.architecture import Architecture
+from mmap_model.backbone import Backbone
+from mmap_model.configuration import Partition
+from mmap_model.errors import ShapeError
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods import Budget, Method
+from mmap_model.methods.copies import CopiedModel
+from mmap_model.methods.initial import normal
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureGainSettings:
+    """What a study may set and search.
+
+    Attributes:
+        gain_init: standard deviation of the gains around one, >= 0.
+        shift: train a shift beside the gain.
+        regime: one set for all tasks (``multi``), or one per task (``single``).
+    """
+
+    gain_init: float = 0.0
+    shift: bool = True
+    regime: Literal["single", "multi"] = "multi"
+
+
+class FeatureGain(Method):
+    name = "feature_gain"
+    version = 1
+    Settings = FeatureGainSettings
+    budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget())
+
+    def check(self, settings: FeatureGainSettings, architecture: Architecture) -> None:
+        if settings.gain_init < 0:
+            raise ShapeError(f"{settings.gain_init} is not allowed", where="gain_init", fix="use 0 or more")
+
+    def count(
+        self, settings: FeatureGainSettings, architecture: Architecture, *, tasks: int, groups: int
+    ) -> int:
+        """E gains and E shifts, for each task in the ``single`` regime."""
+        self.check(settings, architecture)
+        copies = tasks if settings.regime == "single" else 1
+        return copies * architecture.embed_dim * (2 if settings.shift else 1)
+
+    def build(
+        self,
+        settings: FeatureGainSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        partitions: Sequence[Partition | None],
+        train_seeds: Sequence[int],
+    ) -> FeatureGainModel:
+        self.check(settings, backbone.architecture)
+        return FeatureGainModel(
+            settings, backbone, classes=classes, template=template, train_seeds=train_seeds
+        )
+
+
+class FeatureGainModel(CopiedModel):
+    """gain·f + shift of the image embedding f before it is normalised.
+
+    Attributes:
+        gain, shift: [R, N, E] for R replicates and N copies, one or one per task.
+    """
+
+    constant_images = True  # the image tower meets nothing trained: its embeddings may be kept
+    gain: nn.Parameter
+    shift: nn.Parameter | None
+
+    def __init__(
+        self,
+        settings: FeatureGainSettings,
+        backbone: Backbone,
+        *,
+        classes: Sequence[Sequence[str]],
+        template: str,
+        train_seeds: Sequence[int],
+    ) -> None:
+        super().__init__(
+            backbone,
+            classes=classes,
+            template=template,
+            streams=[f"{seed}/feature_gain" for seed in train_seeds],
+            per_task=settings.regime == "single",
+        )
+        width = backbone.architecture.embed_dim
+        self.register_copies("gain", lambda stream: 1 + normal(stream, (width,), settings.gain_init))
+        if settings.shift:
+            self.register_copies("shift", lambda stream: torch.zeros(width))
+        else:
+            self.register_parameter("shift", None)
+
+    def image_prompts(self) -> Sequence[Tensor]:
+        return ()
+
+    def finish_images(self, embeddings: Tensor) -> Tensor:
+        """Unit features [R, T, B, E] of embeddings [R, T, B, E]."""
+        with full_precision(embeddings):
+            changed = embeddings * self.gain.unsqueeze(2)
+            if self.shift is not None:
+                changed = changed + self.shift.unsqueeze(2)
+            return F.normalize(changed, dim=-1)
