@@ -93,6 +93,7 @@ class _Statement:
     worse: Pick
     threshold: float = 0.0
     paper: tuple[tuple[str, str], tuple[str, str]] | None = None
+    note: str = ""
 
 
 def claims(comparison: Comparison) -> list[Claim]:
@@ -195,17 +196,20 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
     found = next(filter(None, (pairings(comparison, split, recipe) for recipe in BEST_FIRST)), None)
     if found is None:
         return []
-    columns = {name: comparison.column(name) for name in found.names}
-    return [
-        _Statement(
-            "Grouping by gradients helps",
-            f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
-            _gradient,
-            _column(column),
-        )
-        for column in columns.values()
-        if any(choice.partition != column.partition for choice in found.choices)
-    ]
+    statements = []
+    for column in (comparison.column(name) for name in found.names):
+        alike = [choice.seed for choice in found.choices if choice.partition == column.partition]
+        if len(alike) < len(found.choices):
+            statements.append(
+                _Statement(
+                    "Grouping by gradients helps",
+                    f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
+                    _gradient,
+                    _column(column),
+                    note=f"which is what the gradients chose for seed {enumeration(alike)}" if alike else "",
+                )
+            )
+    return statements
 
 
 def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | None:
@@ -223,7 +227,7 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
     else:
         better, worse = tried[0]
     difference = paired_difference(better.seeds, worse.seeds) if recipe else None
-    notes = [side.why for side in (better, worse) if side.why]
+    notes = [text for text in (statement.note, better.why, worse.why) if text]
     if recipe == "shared":
         untuned = [side.label for side in tried[0] if not side.seeds]
         notes.insert(

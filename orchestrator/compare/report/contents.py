@@ -78,7 +78,7 @@ class Contents:
             yield "Task affinity", [grids.affinities(self.comparison.affinities, self.comparison)]
 
     def ablation_grids(self, *, brief: bool = False) -> list[Grid]:
-        """Table 3, figure 4 and the partitions of every ablation; in brief, of the better recipe only."""
+        """Table 3, figure 4 and the partitions of every ablation; in brief, the better recipe's averages."""
         found = []
         splits = set()
         for item in self.ablations:
@@ -86,9 +86,9 @@ class Contents:
                 continue
             splits.add(item.split)
             if item.framework:
-                found.append(grids.framework(item))
+                found.append(grids.framework(item, tasks=not brief))
             if item.generators:
-                found.append(grids.generators(item))
+                found.append(grids.generators(item, tasks=not brief))
             if item.pairings is not None:
                 found.append(grids.partitions(item.pairings, self.comparison))
         return found

@@ -85,18 +85,18 @@ def methods(table: MethodTable) -> Grid:
     )
 
 
-def framework(found: Ablation) -> Grid:
-    """Table 3: which prompts, which groups."""
-    return _ablation(found, found.framework, "prompts and groups (Table 3)")
+def framework(found: Ablation, *, tasks: bool = True) -> Grid:
+    """Table 3: which prompts, which groups; with a column per task, or as the paper without."""
+    return _ablation(found, found.framework, "prompts and groups (Table 3)", tasks)
 
 
-def generators(found: Ablation) -> Grid:
+def generators(found: Ablation, *, tasks: bool = True) -> Grid:
     """Figure 4: what makes the prompts of both towers."""
-    return _ablation(found, found.generators, "what makes the prompts of both towers (figure 4)")
+    return _ablation(found, found.generators, "what makes the prompts of both towers (figure 4)", tasks)
 
 
-def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str) -> Grid:
-    tasks = found.comparison.tasks
+def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str, by_task: bool) -> Grid:
+    tasks = found.comparison.tasks if by_task else ()
     best = max((r.average.mean for r in rows if r.average), default=None)
 
     def cells(line: AblationRow) -> tuple[Value, ...]:

@@ -29,11 +29,11 @@ def signed(fraction: float | None, digits: int = 1) -> str:
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", MINUS)
 
 
-def interval(summary: Summary | None) -> str:
+def interval(summary: Summary | None, digits: int = 1) -> str:
     """``−0.4 to +1.9`` points; a dash if one seed leaves it open."""
     if summary is None or summary.low is None:
         return NONE
-    return f"{signed(summary.low)} to {signed(summary.high)}"
+    return f"{signed(summary.low, digits)} to {signed(summary.high, digits)}"
 
 
 def short_count(number: int) -> str:

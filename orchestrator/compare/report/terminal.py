@@ -55,7 +55,7 @@ def _show_claims(contents: Contents, console: Console) -> None:
         _print([glance(contents.claims, comparison)], console)
         _notes([f"{counts}; intervals and rates: claims.md."], console)
         return
-    console.print(Text(f"{comparison.dataset}: the paper's claims", "bold"))
+    console.print(Text(f"{comparison.dataset}, {comparison.splits[0]}: the paper's claims", "bold"))
     console.print(_claims(contents.claims))
     _notes(
         [
@@ -100,19 +100,17 @@ def _claims(found: list[Claim]) -> RenderableType:
     """The columns a screen has room for; claims.md has the others."""
     table = _frame()
     table.add_column("claim", ratio=1, min_width=24)
-    table.add_column("split", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("points", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("rates", no_wrap=True)
-    topic = ""
+    topic = found[0].topic
     for claim in found:
         if claim.topic != topic:
             topic = claim.topic
-            table.add_row(Text(topic, "italic"))
+            table.add_section()
         table.add_row(
-            Text(f"  {claim.statement}"),
-            claim.split,
+            Text(claim.statement),
             Text(claim.words, VERDICTS[claim.verdict]),
             numbers.signed(claim.difference.mean) if claim.difference else numbers.NONE,
             numbers.interval(claim.difference),

@@ -366,3 +366,10 @@ def test_latex_compiles(make: Make, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull \\hbox" not in done.stdout
+
+
+def test_claim_about_a_partition_says_which_seeds_chose_it(comparison: Comparison) -> None:
+    chosen_twice = claim(comparison, "gradient grouping beats clipart+sketch | painting+photo")
+    assert "which is what the gradients chose for seed 1 and 2" in chosen_twice.notes
+    never = claim(comparison, "gradient grouping beats clipart+photo | painting+sketch")
+    assert not any("chose" in note for note in never.notes)

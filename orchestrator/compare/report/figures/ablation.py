@@ -12,6 +12,9 @@ from orchestrator.compare.report.figures import style
 from orchestrator.compare.report.grids import recipe_words
 from orchestrator.statistics import Summary, summarize
 
+COLUMN_LABEL = 36
+"""Characters of a label beyond which the figure takes the width of a page."""
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -45,7 +48,9 @@ def ablation_figure(found: Ablation) -> Any | None:
     if not panels:
         return None
     heights = [len(lines) + 0.6 for _, lines in panels]
-    figure = style.new_figure(style.COLUMN, 0.5 + 0.21 * sum(heights) + 0.18 * len(panels))
+    longest = max(len(line.label) for _, lines in panels for line in lines)
+    width = style.COLUMN if longest <= COLUMN_LABEL else style.PAGE
+    figure = style.new_figure(width, 0.5 + 0.21 * sum(heights) + 0.18 * len(panels))
     cells = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, lines) in zip(cells, panels, strict=True):
         _panel(axes, lines)

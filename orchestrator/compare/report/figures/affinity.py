@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,9 @@ from orchestrator.compare.comparison import Affinity, Comparison
 from orchestrator.compare.report import numbers
 from orchestrator.compare.report.figures import style
 from orchestrator.compare.report.grids import relative_margin
+
+TITLE = 41
+"""Characters of a line above a panel."""
 
 PALE = 1.3
 """The colour scale ends beyond the largest value by this factor, so that numbers stay readable on it."""
@@ -62,6 +66,7 @@ def _map(axes: Any, affinity: Affinity, exponent: int, lowest: float, limit: flo
     values = np.array(affinity.similarity) / 10**exponent
     shown = np.ma.masked_array(values, np.triu(np.ones_like(values, dtype=bool)))
     signed = lowest < 0
+    digits = 2 if len(values) <= 5 else 1
     image = axes.imshow(
         shown[1:, :-1],
         cmap="PuOr_r" if signed else "Blues",
@@ -69,14 +74,14 @@ def _map(axes: Any, affinity: Affinity, exponent: int, lowest: float, limit: flo
         vmax=PALE * limit,
     )
     for i, j in _pairs(len(values)):
-        text = f"{values[i, j]:.2f}".replace("-", numbers.MINUS)
+        text = f"{values[i, j]:.{digits}f}".replace("-", numbers.MINUS)
         light = abs(values[i, j]) > 0.8 * limit
         axes.text(j, i - 1, text, ha="center", va="center", fontsize=7, color="white" if light else style.INK)
     together = {(i, j) for group in affinity.partition for i in group for j in group}
     for i, j in _pairs(len(values)):
         if (i, j) in together:
             frame = Rectangle(
-                (j - 0.46, i - 1.46), 0.92, 0.92, fill=False, edgecolor=style.HIGHLIGHT, linewidth=2
+                (j - 0.46, i - 1.46), 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=1.6
             )
             axes.add_patch(frame)
     axes.tick_params(length=0)
@@ -86,7 +91,8 @@ def _map(axes: Any, affinity: Affinity, exponent: int, lowest: float, limit: flo
 
 
 def _title(affinity: Affinity, comparison: Comparison) -> str:
-    lines = [f"Seed {affinity.seed}: {numbers.groups(affinity.partition, comparison.tasks)}"]
+    chosen = numbers.groups(affinity.partition, comparison.tasks)
+    lines = textwrap.wrap(f"Seed {affinity.seed}: {chosen}", TITLE)
     if affinity.margin is not None:
         lines.append(f"margin to the second best {relative_margin(affinity)}")
     if affinity.agreement is not None:
