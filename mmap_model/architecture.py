@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ class Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Widths, depths and input sizes of a CLIP with a ViT image tower and a causal text tower."""
+    """Widths, depths and input sizes of a CLIP with a ViT image tower and a causal text tower.
+
+    Attributes:
+        unused_tokens: rows of the vocabulary that are all zero: a reduced model brings CLIP's vocabulary
+            along, and no text of it uses them. They stay zero in training.
+    """
 
     model: str
     text: Tower
@@ -49,6 +55,7 @@ class Architecture:
     vocab_size: int
     image_size: int
     patch_size: int
+    unused_tokens: int = 0
 
     @property
     def depth(self) -> int:
@@ -69,6 +76,11 @@ class Architecture:
         text = (self.vocab_size + self.context_length) * t + self.text.parameters + 2 * t
         return image + v * self.embed_dim + text + t * self.embed_dim + 1
 
+    @property
+    def counted_parameters(self) -> int:
+        """``parameters`` without ``unused_tokens``: what counts and shares of parameters are made of."""
+        return self.parameters - self.unused_tokens * self.text.width
+
 
 def read_architecture(model: str, where: str = "backbone.model") -> Architecture:
     """Architecture of an open_clip model name, of ``local-dir:DIR``, or of ``symbols``.
@@ -76,7 +88,13 @@ def read_architecture(model: str, where: str = "backbone.model") -> Architecture
     Raises:
         BackboneError: unknown name, missing file, or a model that cannot be prompted, with the reason.
     """
-    return parse_architecture(model, model_config(model, where), where)
+    shape = parse_architecture(model, model_config(model, where), where)
+    if model != SYMBOLS and not model.startswith(LOCAL_DIR):
+        return shape
+    path = weights_in(model_directory(model))
+    if path is None or path.suffix != ".safetensors":
+        return shape
+    return replace(shape, unused_tokens=_unused_tokens(path, path.stat().st_mtime_ns))
 
 
 def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
@@ -114,6 +132,17 @@ def model_directory(model: str) -> Path:
     return Path(model.removeprefix(LOCAL_DIR)).expanduser()
 
 
+def weights_in(folder: Path) -> Path | None:
+    """The file that open_clip takes from a ``local-dir:``: its own names first, then safetensors."""
+    found = [p for pattern in ("*.safetensors", "*.bin", "*.pth") for p in sorted(folder.glob(pattern))]
+    order = [
+        *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+        *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+        *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+    ]
+    return min(found, key=lambda p: order.index(p.name) if p.name in order else len(order), default=None)
+
+
 def parse_architecture(model: str, config: dict[str, Any], where: str = "backbone.model") -> Architecture:
     """Check that ``config`` is a CLIP that prompts can enter, and read its shape."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
@@ -145,6 +174,19 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
         image_size=int(vision.get("image_size", 224)),
         patch_size=int(vision["patch_size"]),
     )
+
+
+@lru_cache
+def _unused_tokens(path: Path, modified: int) -> int:
+    """All-zero rows of the vocabulary in a safetensors file; ``modified`` tells its versions apart."""
+    from safetensors import SafetensorError, safe_open
+
+    name = "token_embedding.weight"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int((file.get_tensor(name) == 0).all(axis=1).sum()) if name in file.keys() else 0  # noqa: SIM118
+    except SafetensorError:  # loading the weights says what is wrong with them
+        return 0
 
 
 def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from mmap_model.architecture import (
     model_config,
     model_directory,
     parse_architecture,
+    read_architecture,
 )
 from mmap_model.backbone_spec import OPENAI_MEAN, OPENAI_STD, BackboneSpec, fingerprint
 from mmap_model.errors import BackboneError
@@ -109,12 +110,10 @@ class Backbone:
         """Number of parameters of the whole CLIP."""
         return sum(p.numel() for p in self.clip.parameters())
 
-    @cached_property
+    @property
     def counted_parameters(self) -> int:
-        """``parameters`` without all-zero rows of the vocabulary, which no text of a reduced model uses."""
-        table = self.clip.token_embedding.weight
-        unused = int((table == 0).all(dim=1).sum())
-        return self.parameters - unused * self.architecture.text.width
+        """``parameters`` without unused vocabulary, see ``Architecture``."""
+        return self.architecture.counted_parameters
 
 
 def load_backbone(
@@ -129,7 +128,7 @@ def load_backbone(
     import open_clip
 
     config = model_config(spec.model)
-    architecture = parse_architecture(spec.model, config)
+    architecture = read_architecture(spec.model)
     path = spec.weights_file
     _refuse_wrong_activation(spec, config, path)
     name = f"{LOCAL_DIR}{model_directory(spec.model)}" if spec.in_directory else spec.model

@@ -22,6 +22,8 @@ from mmap_model.architecture import (
     model_config,
     model_directory,
     parse_architecture,
+    read_architecture,
+    weights_in,
 )
 from mmap_model.errors import BackboneError
 
@@ -109,22 +111,8 @@ def fingerprint_of(spec: BackboneSpec) -> str:
 
 
 def counted_parameters(spec: BackboneSpec) -> int:
-    """``Backbone.counted_parameters`` without torch: the whole CLIP but for all-zero rows of the vocabulary.
-
-    Only a model in its own folder can have such rows: a reduced one that brings its vocabulary along.
-    """
-    architecture = parse_architecture(spec.model, model_config(spec.model))
-    path = spec.weights_file if spec.in_directory else None
-    if path is None or path.suffix != ".safetensors":
-        return architecture.parameters
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        name = "token_embedding.weight"
-        if name not in file.keys():  # noqa: SIM118
-            return architecture.parameters
-        unused = int((file.get_tensor(name) == 0).all(axis=1).sum())
-    return architecture.parameters - unused * architecture.text.width
+    """Of the whole CLIP without unused vocabulary, see ``Architecture``."""
+    return read_architecture(spec.model).counted_parameters
 
 
 def fingerprint(
@@ -140,7 +128,8 @@ def fingerprint(
     Weights count by their values in float32: a CLIP has one fingerprint whatever file or name it came from.
     """
     shape = asdict(architecture)
-    del shape["model"]
+    for name in ("model", "unused_tokens"):
+        del shape[name]
     described = {
         "architecture": shape,
         "quick_gelu": bool(config.get("quick_gelu", False)),
@@ -161,20 +150,14 @@ def fingerprint(
 
 
 def _weights_in(folder: Path) -> Path:
-    """The file that open_clip takes from a ``local-dir:``: its own names first, then safetensors."""
-    found = [p for pattern in ("*.safetensors", "*.bin", "*.pth") for p in sorted(folder.glob(pattern))]
-    if not found:
+    path = weights_in(folder)
+    if path is None:
         raise BackboneError(
             f"{folder} holds no weights",
             where="backbone.model",
             fix=f"put open_clip_model.safetensors into {folder}",
         )
-    order = [
-        *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
-        *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
-        *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
-    ]
-    return min(found, key=lambda p: order.index(p.name) if p.name in order else len(order))
+    return path
 
 
 def _native_weights(path: Path, architecture: Architecture) -> dict[str, np.ndarray[Any, Any]] | None:

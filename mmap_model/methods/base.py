@@ -68,6 +68,10 @@ class Method(ABC):
     def check(self, settings: Any, architecture: Architecture) -> None:
         """Raise ShapeError naming key, value and valid ones unless the settings fit the backbone."""
 
+    def fitted(self, settings: Any, architecture: Architecture) -> Any:
+        """The settings with every value the nearest that the backbone takes; as they are where they fit."""
+        return settings
+
     @abstractmethod
     def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """Exact number of trained parameters of one replicate."""
@@ -103,6 +107,11 @@ def check_template(where: str, template: str) -> None:
         raise ShapeError(
             f"{template!r} has no place for the class name", where=where, fix="write {} where it goes"
         )
+
+
+def nearest_divisor(wanted: int, number: int) -> int:
+    """The divisor of ``number`` nearest to ``wanted``, the smaller of two."""
+    return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: (abs(n - wanted), n))
 
 
 _REGISTRY: dict[str, Method] = {}

@@ -18,17 +18,20 @@ def budgets(
     """One JSON-ready row per method and regime, with the settings that are the paper's or the defaults.
 
     Returns:
-        Rows of ``method``, ``regime`` (``single``, ``multi``; None where nothing is trained), ``parameters``
-        (None where these settings do not fit the backbone, with ``problem``), ``share`` of the backbone,
-        ``groups``, ``settings``; and, for the paper's backbone and number of tasks, ``paper`` (as printed;
-        None for what it does not list) and ``reading``.
+        Rows of ``method``, ``regime`` (``single``, ``multi``; None where nothing is trained), ``parameters``,
+        ``share`` of the backbone, ``groups``, ``settings``, and ``fitted``: for settings that the backbone
+        does not take the nearest that it does, as in the first point of a study; empty where all fit. Where
+        nothing near fits, ``parameters`` is None and ``problem`` says why. For the paper's backbone and
+        number of tasks also ``paper`` (as printed; None for what it does not list) and ``reading``.
     """
     rows = []
     of_paper = architecture.model.removesuffix("-quickgelu") == PAPER_MODEL and tasks == PAPER_TASKS
     for name in method_names():
         method = get_method(name)
         for budget in method.budgets:
-            settings = method.Settings(**budget.settings)
+            wanted = to_plain(method.Settings(**budget.settings))
+            settings = method.fitted(method.Settings(**budget.settings), architecture)
+            chosen = to_plain(settings)
             row: dict[str, Any] = {
                 "model": architecture.model,
                 "method": name,
@@ -38,7 +41,8 @@ def budgets(
                 "parameters": None,
                 "backbone_parameters": backbone_parameters,
                 "share": None,
-                "settings": to_plain(settings),
+                "settings": chosen,
+                "fitted": {name: value for name, value in chosen.items() if value != wanted[name]},
             }
             try:
                 method.check(settings, architecture)
@@ -81,5 +85,8 @@ def show_budgets(rows: list[dict[str, Any]]) -> None:
         table.add_row(*cells, *([row["paper"] or "–", row["reading"]] if of_paper else []))
     console.print(table)
     for row in rows:
+        if row["fitted"]:
+            changed = ", ".join(f"{name}={value}" for name, value in row["fitted"].items())
+            console.print(f"{row['method']}: {changed}, the nearest that fits {row['model']}", style="dim")
         if "problem" in row:
             console.print(f"{row['method']}: {row['problem']}", style="yellow")

@@ -31,8 +31,7 @@ def params(
     as_json: AsJson = False,
 ) -> None:
     """Exact trained parameters of one configuration or of all methods, without loading a model."""
-    from mmap_model.architecture import LOCAL_DIR, SYMBOLS, read_architecture
-    from mmap_model.backbone_spec import BackboneSpec, counted_parameters
+    from mmap_model.architecture import read_architecture
     from mmap_model.configuration import to_plain
     from mmap_model.errors import ConfigurationError, InputError
     from mmap_model.methods import get_method
@@ -46,14 +45,14 @@ def params(
         raise ConfigurationError(
             f"{number} groups cannot be made of {tasks} tasks", where="--groups", fix=f"use 1 to {tasks}"
         )
-    whole = architecture.parameters
-    if model == SYMBOLS or model.startswith(LOCAL_DIR):
-        whole = counted_parameters(BackboneSpec(model))
+    whole = architecture.counted_parameters
     if method is None and not context.args:
         rows = budgets(architecture, tasks=tasks, groups=number, backbone_parameters=whole)
         print_json(rows) if as_json else show_budgets(rows)
         return
     settings = _settings(kind.Settings, context.args)
+    if not context.args:
+        settings = kind.fitted(settings, architecture)
     try:
         kind.check(settings, architecture)
     except InputError as error:

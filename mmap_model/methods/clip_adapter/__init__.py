@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
-from mmap_model.methods.base import Budget, Method, check_range, register
+from mmap_model.methods.base import Budget, Method, check_range, nearest_divisor, register
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -52,6 +52,9 @@ class ClipAdapter(Method):
                 where="ratio",
                 fix="use more than 0 and at most 1",
             )
+
+    def fitted(self, settings: ClipAdapterSettings, architecture: Architecture) -> ClipAdapterSettings:
+        return replace(settings, reduction=nearest_divisor(settings.reduction, architecture.embed_dim))
 
     def count(
         self, settings: ClipAdapterSettings, architecture: Architecture, *, tasks: int, groups: int

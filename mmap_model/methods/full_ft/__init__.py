@@ -41,8 +41,8 @@ class FullFt(Method):
         pass
 
     def count(self, settings: FullFtSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
-        """The whole CLIP, for each task in the ``single`` regime."""
-        return (tasks if settings.regime == "single" else 1) * architecture.parameters
+        """The whole CLIP, for each task in the ``single`` regime; unused vocabulary is not trained."""
+        return (tasks if settings.regime == "single" else 1) * architecture.counted_parameters
 
     def build(
         self,

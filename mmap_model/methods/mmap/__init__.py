@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
-from mmap_model.methods.base import Budget, Method, module_count, register, resolved
+from mmap_model.methods.base import Budget, Method, module_count, nearest_divisor, register, resolved
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -80,6 +80,11 @@ class Mmap(Method):
                 where="scale_init",
                 fix="use null or a positive standard deviation",
             )
+
+    def fitted(self, settings: MmapSettings, architecture: Architecture) -> MmapSettings:
+        common = gcd(architecture.text.width, architecture.image.width)
+        rows = nearest_divisor(settings.source_rows, settings.prompt_length)
+        return replace(settings, source_rows=rows, source_cols=nearest_divisor(settings.source_cols, common))
 
     def count(self, settings: MmapSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·(modules)·(m·n + (b/m)·(d_l/n + d_v/n)): source and scales per layer and module (eq. 6-7)."""

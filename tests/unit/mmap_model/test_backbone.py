@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from mmap_model.architecture import model_config, read_architecture
 from mmap_model.backbone import Backbone, load_backbone, random_backbone
 from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
+from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
 from mmap_model.errors import BackboneError
+from mmap_model.methods import get_method
+from mmap_model.training import FusedRun
 
 
 def write_local_dir(
@@ -86,8 +90,35 @@ def test_unused_vocabulary_rows_are_not_counted(tmp_path: Path) -> None:
     backbone = random_backbone()
     with torch.no_grad():
         backbone.clip.token_embedding.weight[100:1100] = 0
-    assert backbone.parameters == backbone.architecture.parameters
-    assert backbone.counted_parameters == backbone.parameters - 1000 * 32
+    loaded = load_backbone(write_local_dir(backbone, tmp_path / "clip"))
+    shape = read_architecture(f"local-dir:{tmp_path / 'clip'}")
+    assert loaded.architecture == shape
+    assert loaded.parameters == shape.parameters == backbone.parameters
+    assert loaded.counted_parameters == shape.counted_parameters == backbone.parameters - 1000 * 32
+    assert loaded.fingerprint == backbone.fingerprint
+
+
+def test_full_fine_tuning_counts_and_moves_no_unused_row(tmp_path: Path, pattern_dataset: Any) -> None:
+    backbone = random_backbone()
+    with torch.no_grad():
+        backbone.clip.token_embedding.weight[100:200] = 0
+    backbone = load_backbone(write_local_dir(backbone, tmp_path / "clip"))
+    method = get_method("full_ft")
+    for regime, copies in (("multi", 1), ("single", 4)):
+        count = method.count(method.Settings(regime=regime), backbone.architecture, tasks=4, groups=0)
+        assert count == copies * backbone.counted_parameters
+    configuration = Configuration(
+        method="full_ft", settings=method.Settings(), recipe=Recipe(epochs=2, batch_size=4, lr=0.01)
+    )
+    cell = Cell(
+        configuration=configuration, split=Split(shots=2), seeds=Seeds.both(1), dataset="d", backbone="b"
+    )
+    run = FusedRun([cell], backbone, pattern_dataset({"art": ("warm", {"mug": 6, "fan": 6})}))
+    list(run.epochs())
+    result = run.finish()[cell.key]
+    table = load(result.files["prompts.safetensors"])["clip/token_embedding/weight"]
+    assert result.parameters == backbone.counted_parameters
+    assert not table[:, 100:200].any() and not torch.equal(table[0], backbone.clip.token_embedding.weight)
 
 
 def test_random_backbones_differ_by_seed_and_leave_the_global_stream_alone() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from mmap_model.architecture import read_architecture
+from mmap_model.backbone_spec import BackboneSpec, counted_parameters
 from mmap_model.methods import method_names
 from orchestrator.cli.main import execute
+from orchestrator.study import load_plan
 
 PAPER = [
     *("params", "--model", "ViT-B-16-quickgelu", "--method", "mmap", "--tasks", "4", "--groups", "2"),
@@ -38,6 +41,21 @@ def test_all_methods_stand_beside_the_papers_row_without_importing_torch() -> No
     found = {(row["method"], row["regime"]): (row["parameters"], row["paper"]) for row in rows}
     assert len(found) == len(rows)
     assert {row["method"] for row in rows} == set(method_names())
+    exact = {
+        ("full_ft", "single"): 598_482_948,
+        ("full_ft", "multi"): 149_620_737,
+        ("bitfit", "multi"): 171_008,
+        ("clip_adapter", "multi"): 526_848,
+        ("coop", "single"): 4 * 8_192,
+        ("coop", "multi"): 8_192,
+        ("vpt", "single"): 4 * 165_888,
+        ("vpt", "multi"): 165_888,
+        ("maple", "single"): 4 * 4_776_960,
+        ("maple", "multi"): 4_776_960,
+        ("mlp", "multi"): 3_959_808,
+        ("mmap", "multi"): 129_744,
+    }
+    assert exact.items() <= {case: count for case, (count, _) in found.items()}.items()
     assert found["full_ft", "multi"] == (149_620_737, "149.62M")
     assert found["full_ft", "single"] == (598_482_948, "598.48M")
     assert found["mlp", "multi"] == (3_959_808, "3.96M")
@@ -50,13 +68,31 @@ def test_what_the_paper_printed_is_not_said_of_other_backbones(capsys: pytest.Ca
     assert not any("paper" in row for row in json.loads(capsys.readouterr().out))
 
 
-def test_settings_that_do_not_fit_the_backbone_are_named_below_the_table(
+def test_a_shape_that_the_backbone_does_not_take_gives_way_to_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert execute(["params"]) == 0
     out = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
-    assert "maple         single" in out
-    assert "mmap: source_cols" in out and "Fix: use one of" in out
+    assert "maple         single" in out and "mmap          multi       10 920" in out
+    assert "mmap: source_cols=32, the nearest that fits symbols" in out
+    assert execute(["params", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    fitted = {row["method"]: (row["parameters"], row["fitted"]) for row in rows if row["fitted"]}
+    assert fitted == {"mmap": (10_920, {"source_cols": 32})}
+    assert execute(["params", "--method", "mmap", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 10_920
+    first = load_plan("demo", ["space=[{name: mmap_shape}]"]).first[0]
+    assert {first[name] for name in first if name.startswith("source_cols")} == {32}
+
+
+def test_shares_of_a_reduced_clip_leave_its_unused_vocabulary_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["params", "--json"]) == 0
+    found = {(row["method"], row["regime"]): row for row in json.loads(capsys.readouterr().out)}
+    whole = counted_parameters(BackboneSpec())
+    assert found["full_ft", "multi"]["parameters"] == whole < read_architecture("symbols").parameters
+    assert found["full_ft", "multi"]["share"] == 1 and found["full_ft", "single"]["share"] == 4
 
 
 @pytest.mark.parametrize(
