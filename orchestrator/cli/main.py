@@ -13,7 +13,7 @@ import typer
 from typer._click.exceptions import ClickException, UsageError
 
 from mmap_model.errors import InputError
-from orchestrator.cli import cancel, confirm, data, params, plan, results, run, schema, status, sweep, ui
+from orchestrator.cli import cancel, compare, confirm, data, params, plan, results, run, schema, status, sweep, ui
 from orchestrator.cli.console import (
     DONE,
     FAILED,
@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (plan, params, sweep, run, status, results, confirm, cancel, data, ui, schema):
+for module in (plan, params, sweep, compare, run, status, results, confirm, cancel, data, ui, schema):
     module.add_to(app)
 
 

@@ -14,6 +14,9 @@ from mmap_model.configuration import Partition
 Recipe = Literal["shared", "tuned"]
 """``shared``: one learning rate for all columns, as in the paper. ``tuned``: the best on validation."""
 
+Edge = Literal["low", "high"] | None
+"""The end of the range that a tuned learning rate lies at, if so."""
+
 Section = Literal["table", "ablation"]
 """``table``: columns of Tables 1 and 2. ``ablation``: rows of Table 3 and of the prompt-generator figure."""
 
@@ -84,7 +87,7 @@ class Entry:
     recipe: Recipe
     lr: float | None = None
     loss_reduction: str = "sum"
-    edge: Literal["low", "high"] | None = None
+    edge: Edge = None
     tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0

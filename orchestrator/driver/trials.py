@@ -372,14 +372,15 @@ def trial_item(number: int) -> str:
 def probe_item(item: WorkItem, point: Point) -> WorkItem | None:
     """The work that must be done before ``item``: the probe of its grouping; None if it needs none.
 
-    Equal probes have equal ids, so that the pool does them once.
+    Equal probes of equal cells have equal ids, so that the pool does them once.
     """
     grouping = point.grouping
     if grouping is None or grouping.mode != "gradient":
         return None
     shape = {"method": point.method, "settings": to_plain(point.settings), "recipe": to_plain(point.recipe)}
     probe = to_plain(grouping.probe)
-    identity = {"probe": probe, "of": shape if grouping.probe.same else None}
+    cells = {"splits": item.splits, "seeds": item.seeds}
+    identity = {"probe": probe, "of": shape if grouping.probe.same else None, **cells}
     return item.with_(item_id=f"probe-{content_key(identity)}", purpose="probe", trial=None)
 
 

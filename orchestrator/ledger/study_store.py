@@ -3,6 +3,7 @@
 studies/<name>/study.json             the resolved study
 studies/<name>/trials/<number>.json   one per trial, replaced as it proceeds
 studies/<name>/baselines.json         keys of the reference rows
+studies/<name>/rows/<key>.json        rows of a comparison
 studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/driver/<fence>.json    who drives the study now
@@ -177,6 +178,14 @@ class StudyStore:
     def load_baselines(self) -> dict[str, dict[str, Any]]:
         document = self._read("baselines.json")
         return {} if document is None else dict(document["rows"])
+
+    def save_row(self, key: str, row: TrialRecord) -> None:
+        """Keep a row of a comparison."""
+        self._write(f"rows/{key}.json", {"key": key, "row": row.to_dict()})
+
+    def load_rows(self) -> dict[str, TrialRecord]:
+        """All rows of a comparison by key."""
+        return {d["key"]: TrialRecord.from_dict(d["row"]) for d in self._read_all("rows")}
 
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""

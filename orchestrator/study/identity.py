@@ -11,6 +11,7 @@ from orchestrator.study.model import Study
 
 MAY_CHANGE = (
     "description",
+    "compare",
     "dataset.root",
     "dataset.store",
     "fuse",

@@ -119,6 +119,38 @@ class Tracking(Strict):
         return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
+class ColumnOptions(Strict):
+    """What one method of a comparison trains with, where it differs from the defaults."""
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of the method, e.g. ``prompt_length`` where the paper's does not fit the backbone."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``recipe`` that differ, e.g. ``lr``."""
+
+
+class Compare(Strict):
+    """How ``orchestrator compare`` runs on this dataset. ``mmap`` takes the study's own settings."""
+
+    lr_low: float = Field(default=3.5e-5, gt=0)
+    """Lowest learning rate that ``--tune`` tries, for every column."""
+    lr_high: float = Field(default=0.35, gt=0)
+    """Highest learning rate that ``--tune`` tries, for every column."""
+    methods: dict[str, ColumnOptions] = Field(default_factory=dict)
+    """By method: settings and recipe in place of the defaults."""
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.lr_low >= self.lr_high:
+            raise StudyError(
+                f"{self.lr_low:g} is not below lr_high={self.lr_high:g}",
+                where="compare.lr_low",
+                fix="use a lower one",
+            )
+        for name in self.methods:
+            get_method(name, where=f"compare.methods.{name}")
+        return self
+
+
 class Study(Strict):
     """A study: what is searched, on which data, how it is measured, and where it runs."""
 
@@ -158,6 +190,7 @@ class Study(Strict):
     """Train the seeds of a split as one batch where the method allows it."""
 
     search: Search = Search()
+    compare: Compare = Compare()
     slots: Slots = Slots()
     finalists: int = Field(default=3, ge=0)
     """How many of the best by validation are scored on test at the end."""

@@ -21,7 +21,7 @@ SYMBOLS = {
 }
 """Short forms of parameter names, as in the paper; other names stand in full."""
 
-SPEAKING = ("similarity", "objective", "space", "schedule", "mode")
+SPEAKING = ("column", "regime", "split", "similarity", "objective", "space", "schedule", "mode")
 """Parameters whose value is a word that needs no name before it."""
 
 

@@ -19,8 +19,9 @@ SHOWN_SLOTS = 12
 PHASES = {
     "starting": "starting the slots",
     "search": "searching",
+    "columns": "training the columns",
     "baselines": "measuring zero-shot and zero-step",
-    "finalists": "scoring the best on the test images",
+    "finalists": "scoring on the test images",
     "stopping": "stopping: saving what is in flight",
     "done": "done",
 }

@@ -127,7 +127,12 @@ def flat_params(point: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def trial_name(trial: Trial, point: Mapping[str, Any], partitions: Sequence[Any] = ()) -> str:
-    """E.g. ``trial 3 · b=4 m=2 n=16 · G=2 · lr 0.0035``; another method than MmAP is named."""
+    """E.g. ``trial 3 · b=4 m=2 n=16 · G=2 · lr 0.0035``; another method than MmAP is named.
+
+    A name that has parts already, as rows of a comparison have, stays as it is.
+    """
+    if isinstance(trial, str) and " · " in trial:
+        return trial
     settings = dict(point.get("settings") or {})
     letters = [
         f"{short}={settings[long]}" for long, short in SYMBOLS.items() if settings.get(long) is not None

@@ -1,0 +1,125 @@
+"""``orchestrator compare``: every method of the paper's tables on one dataset, and the tables themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from orchestrator.cli.options import AsJson, Overrides
+
+LISTS = ("--methods", "--shots", "--seeds")
+"""Options that take several values in a row: ``--seeds 1 2 3``."""
+
+
+class ListOptions(TyperCommand):
+    """Reads ``--seeds 1 2 3`` as ``--seeds 1 --seeds 2 --seeds 3``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args))
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Repeat the option before each of its values; ``key=value`` and the next option end a list."""
+    found: list[str] = []
+    option, first = None, False
+    for argument in arguments:
+        if argument in LISTS:
+            option, first = argument, True
+            found.append(argument)
+            continue
+        if argument.startswith("-") or ("=" in argument and not first):
+            option = None
+        if option is None:
+            found.append(argument)
+            continue
+        values = [value for value in argument.split(",") if value]
+        for value in values:
+            found += [value] if first else [option, value]
+            first = False
+    return found
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("compare", cls=ListOptions)(compare)
+
+
+def compare(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help="symbols, office_home, mini_domainnet, a study file, or a dataset's name."
+        ),
+    ],
+    overrides: Overrides = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns: table (default), ablation, single ones as coop_mt mmap, or my_file.py:MyMethod."
+        ),
+    ] = None,
+    shots: Annotated[list[int] | None, typer.Option(help="Splits, in place of the study's.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Seeds, in place of the study's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Backbone, in place of the study's.")] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Try N learning rates for every column, on validation.")
+    ] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for tables and figures; reports/NAME if not given.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Compare tuning methods on one dataset and print the paper's tables.
+
+    Trains what is missing; the same command continues one that was stopped. Tables and figures are
+    written as CSV, Markdown, LaTeX, PNG and PDF.
+    """
+    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, show_error
+    from orchestrator.cli.sweep import command_line
+    from orchestrator.compare.plan import plan_comparison
+    from orchestrator.driver.compare import run_comparison
+    from orchestrator.driver.run import Options
+    from orchestrator.ledger import Ledger, StudyStore, check_writable
+    from orchestrator.terminal import open_display
+    from orchestrator.tracking.check import check_tracking
+
+    plan = plan_comparison(
+        dataset,
+        overrides or (),
+        methods=methods or (),
+        shots=shots or (),
+        seeds=seeds or (),
+        model=model,
+        tune=tune,
+    )
+    study = plan.base.study
+    check_writable(study.storage)
+    check_tracking(study.tracking.resolved_uri)
+    with open_display(err()) as display:
+        outcome = run_comparison(
+            plan, display.apply, retry_failed=retry_failed, options=Options(command=command_line())
+        )
+    from orchestrator.compare.assemble import assemble
+    from orchestrator.compare.report import show, write_report
+
+    found = assemble(plan, StudyStore(study.storage, study.name), Ledger(study.storage))
+    folder = output or Path("reports") / found.name
+    written = write_report(found, folder)
+    if as_json:
+        print(found.to_json(), end="")
+    else:
+        show(found, out())
+        out().print(f"{len(written)} files: {folder}", markup=False)
+    if outcome.note:
+        err().print(outcome.note, markup=False)
+    if outcome.state == "interrupted":
+        err().print("Stopped; everything finished is kept. The same command continues.")
+        return outcome.exit_code or INTERRUPTED
+    if outcome.state == "failed":
+        show_error(outcome.error or "the comparison could not go on", fix="the same command continues it")
+        return FAILED
+    return FAILED if outcome.lost else DONE

@@ -1,0 +1,51 @@
+"""A comparison on Ray: the columns at every rate, the chosen rates on all seeds, the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.driver.column_rows import ColumnRows
+from orchestrator.driver.compare import REASON, CompareTodo, find_work
+from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.session import Part, Session, Surroundings
+
+
+class CompareSession(Session):
+    """Does what is to be done of a comparison.
+
+    Args:
+        around: what it works with.
+        todo: what is to be done.
+    """
+
+    def __init__(self, around: Surroundings, todo: CompareTodo) -> None:
+        super().__init__(around)
+        self._todo = todo
+        self._rows: ColumnRows | None = None
+
+    def _work(self, pool: PoolClient) -> None:
+        self._progress({"kind": "phase", "name": "columns"})
+        rows = ColumnRows(
+            self._todo.plan,
+            pool,
+            self._store,
+            self._tracker,
+            self._progress,
+            self._invocation,
+            retry_failed=self._todo.retry_failed,
+        )
+        self._rows = rows
+        self.failed, self.lost = rows.failed, rows.lost
+        todo = self._todo
+        while todo.rows and not rows.lost:
+            rows.submit(todo.rows)
+            self._until(lambda: not rows.live)
+            todo = find_work(self._todo.plan, self._store, self._ledger)
+        self._score(pool, [(rows.tracked_as(row), record) for row, record in todo.unscored], REASON)
+
+    def _parts(self) -> Iterable[Part]:
+        return [] if self._rows is None else [self._rows]
+
+    def _close_work(self) -> None:
+        if self._rows is not None:
+            self._rows.close()
