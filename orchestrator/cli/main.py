@@ -13,7 +13,20 @@ import typer
 from typer._click.exceptions import ClickException, UsageError
 
 from mmap_model.errors import InputError
-from orchestrator.cli import cancel, compare, confirm, data, params, plan, results, run, schema, status, sweep, ui
+from orchestrator.cli import (
+    cancel,
+    compare,
+    confirm,
+    data,
+    params,
+    plan,
+    results,
+    run,
+    schema,
+    status,
+    sweep,
+    ui,
+)
 from orchestrator.cli.console import (
     DONE,
     FAILED,
