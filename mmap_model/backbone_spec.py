@@ -98,8 +98,7 @@ def fingerprint_of(spec: BackboneSpec) -> str:
     architecture = parse_architecture(spec.model, config)
     path = spec.weights_file
     if path is None:
-        name = f"{spec.model}/{spec.pretrained}/open_clip {version('open_clip_torch')}"
-        return _remembered(name, lambda: _loaded_fingerprint(spec))
+        return _remembered(_tag_name(spec), lambda: _loaded_fingerprint(spec))
     if path.suffix == ".safetensors":
         weights = _native_weights(path, architecture)
         if weights is not None:
@@ -108,6 +107,24 @@ def fingerprint_of(spec: BackboneSpec) -> str:
     stat = path.stat()
     name = f"{spec.model}/{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
     return _remembered(name, lambda: _loaded_fingerprint(spec))
+
+
+def require_weights(spec: BackboneSpec) -> None:
+    """Nothing is loaded and nothing is fetched: only whether the weights are on this machine.
+
+    A tag that was never used here takes seconds to look for, because only open_clip knows its files.
+
+    Raises:
+        BackboneError: they are not; says how to get them.
+    """
+    if spec.weights_file is not None or _place(_tag_name(spec)).is_file() or _cached(spec):
+        return
+    raise BackboneError(
+        f"the weights {spec.pretrained!r} of {spec.model!r} are not on this machine",
+        where="backbone.pretrained",
+        fix="run once with a connection: open_clip fetches them into the Hugging Face cache (HF_HOME); "
+        "or copy a checkpoint file here and set backbone.pretrained to its path",
+    )
 
 
 def counted_parameters(spec: BackboneSpec) -> int:
@@ -188,9 +205,31 @@ def _loaded_fingerprint(spec: BackboneSpec) -> str:
     return load_backbone(spec).fingerprint
 
 
-def _remembered(name: str, compute: Callable[[], str]) -> str:
+def _cached(spec: BackboneSpec) -> bool:
+    """Whether one of the files of a tag is in a cache of open_clip's."""
+    from huggingface_hub import constants
+    from open_clip.pretrained import get_pretrained_cfg
+
+    known = get_pretrained_cfg(spec.model, str(spec.pretrained)) or {}
+    hub, name = os.path.split(known.get("hf_hub") or "")
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub.replace('/', '--')}" / "snapshots"
+    wanted = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    in_hub = bool(hub) and any(any(folder.glob(f"*/{file}")) for file in wanted)
+    url = known.get("url")
+    return in_hub or bool(url and (Path.home() / ".cache" / "clip" / Path(url).name).is_file())
+
+
+def _tag_name(spec: BackboneSpec) -> str:
+    return f"{spec.model}/{spec.pretrained}/open_clip {version('open_clip_torch')}"
+
+
+def _place(name: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmap_model"
-    path = cache / "fingerprints" / hashlib.sha256(name.encode()).hexdigest()[:32]
+    return cache / "fingerprints" / hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _remembered(name: str, compute: Callable[[], str]) -> str:
+    path = _place(name)
     if path.is_file():
         return path.read_text()
     value = compute()

@@ -56,6 +56,7 @@ def drive(
 
     check_writable(plan.study.storage)
     check_tracking(plan.study.tracking.resolved_uri)
+    _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
     with open_display(err()) as display:
         outcome = run(display.apply)
     stored = find_stored(plan.study.name, plan.study.storage)

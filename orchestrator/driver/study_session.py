@@ -110,7 +110,7 @@ class StudySession(Session):
 
         study = self._plan.study
         scheduler = make_scheduler(
-            study.search.scheduler,
+            study.search.scheduler if study.protocol == "search" else "none",  # paper: nothing to go by
             epochs=study.recipe.epochs,
             reduction_factor=study.search.reduction_factor,
         )

@@ -13,6 +13,8 @@ MAY_CHANGE = (
     "description",
     "compare",
     "dataset.root",
+    "dataset.lists",
+    "dataset.excluded",
     "dataset.store",
     "fuse",
     "slots",

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from mmap_model.architecture import Architecture, read_architecture
-from mmap_model.backbone_spec import counted_parameters, fingerprint_of
+from mmap_model.backbone_spec import counted_parameters, fingerprint_of, require_weights
 from mmap_model.configuration import Grouping, Point, to_plain
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task
@@ -90,8 +90,8 @@ def plan_study(study: Study) -> StudyPlan:
     Raises:
         InputError: naming the key, the value and what to change.
     """
+    dataset = _open(study)
     architecture = read_architecture(study.backbone.model)
-    dataset = open_dataset(study.dataset)
     data = dataset.summary
     _check_images(study, data)
     tasks = len(data.tasks)
@@ -128,6 +128,24 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = ()) -> StudyPlan:
         return plan_study(study)
     except InputError as error:
         raise source.located(error) from None
+
+
+def _open(study: Study) -> Dataset:
+    """The dataset. One error says what is missing of data and weights together."""
+    try:
+        return open_dataset(study.dataset)
+    except InputError as error:
+        missing = error
+    try:
+        require_weights(study.backbone)
+    except InputError as error:
+        raise StudyError(
+            f"neither the data nor the weights are there:\n"
+            f"data, {missing.where}: {missing.problem}\n"
+            f"weights, {error.where}: {error.problem}",
+            fix=f"data: {missing.fix}\nweights: {error.fix}",
+        ) from missing
+    raise missing
 
 
 def _first(study: Study, space: SearchSpace) -> tuple[dict[str, Any], ...]:

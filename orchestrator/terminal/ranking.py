@@ -99,14 +99,22 @@ def _facts(lines: Iterable[str]) -> RenderableType:
 
 
 def ranked(results: Results) -> list[Mapping[str, Any]]:
-    """Complete trials, best first as ``build_results`` orders them."""
-    return [t for t in results["trials"] if t["state"] == "complete" and t["val"]]
+    """Complete trials, best first as ``build_results`` orders them; protocol ``paper`` has only test."""
+    return [t for t in results["trials"] if t["state"] == "complete" and (t["val"] or t.get("test"))]
 
 
 def _title(results: Results) -> RenderableType:
-    n = max((t["val"].get("n") or 0 for t in ranked(results)), default=0)
+    trials = ranked(results)
+    n = max(((t["val"] or t["test"]).get("n") or 0 for t in trials), default=0)
     seeds = f", mean ± standard deviation over {n} seeds" if n > 1 else ""
-    return Text.assemble((f"{_name(results)}", "bold"), f"  accuracy in %{seeds}; ranked by validation")
+    order = "no validation images" if _unvalidated(results) else "ranked by validation"
+    return Text.assemble((f"{_name(results)}", "bold"), f"  accuracy in %{seeds}; {order}")
+
+
+def _unvalidated(results: Results) -> bool:
+    """Protocol ``paper``: trials were tested and never validated."""
+    trials = ranked(results)
+    return bool(trials) and not any(t["val"] for t in trials)
 
 
 def _legend(results: Results, limit: int) -> list[str]:
@@ -122,9 +130,8 @@ def _legend(results: Results, limit: int) -> list[str]:
         lines.append("No trial is complete yet.")
     if any(t.get("test") for t in trials):
         looks = len(results.get("looks", []))
-        lines.append(
-            f"Looks at the test images: {looks}. The winner is rank 1 by validation, whatever test says"
-        )
+        winner = "" if _unvalidated(results) else ". The winner is rank 1 by validation, whatever test says"
+        lines.append(f"Looks at the test images: {looks}{winner}")
     if results.get("extended_after_look"):
         lines.append(
             "Trials were added after a look at the test images: read the test column with that in mind"

@@ -109,11 +109,11 @@ def image_root(spec: DatasetSpec, shape: str) -> Path:
         DatasetError: it is not given, or is no folder.
     """
     if spec.root is None:
-        raise DatasetError("no root is given", where="dataset.root", fix=f"set it to the image folder{shape}")
+        raise DatasetError("no root is given", where="dataset.root", fix=f"set dataset.root to the image folder{shape}")
     root = Path(spec.root).expanduser()
     if not root.is_dir():
         raise DatasetError(
-            f"{root} is not a folder", where="dataset.root", fix=f"set the image folder{shape}"
+            f"{root} is not a folder", where="dataset.root", fix=f"set dataset.root to the image folder{shape}"
         )
     return root
 
