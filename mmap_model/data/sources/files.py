@@ -108,13 +108,12 @@ def image_root(spec: DatasetSpec, shape: str) -> Path:
     Raises:
         DatasetError: it is not given, or is no folder.
     """
+    fix = f"set dataset.root to the image folder{shape}"
     if spec.root is None:
-        raise DatasetError("no root is given", where="dataset.root", fix=f"set dataset.root to the image folder{shape}")
+        raise DatasetError("no root is given", where="dataset.root", fix=fix)
     root = Path(spec.root).expanduser()
     if not root.is_dir():
-        raise DatasetError(
-            f"{root} is not a folder", where="dataset.root", fix=f"set dataset.root to the image folder{shape}"
-        )
+        raise DatasetError(f"{root} is not a folder", where="dataset.root", fix=fix)
     return root
 
 

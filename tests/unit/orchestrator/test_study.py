@@ -305,3 +305,59 @@ def test_planning_imports_neither_torch_nor_ray(file: Path) -> None:
         "bad = {'torch', 'ray', 'mlflow', 'open_clip'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+
+
+def test_office_home_and_mini_domainnet_are_planned_as_the_paper_trains_them(tmp_path: Path) -> None:
+    from mmap_model.data.generated import write_mini_domainnet, write_office_home
+
+    write_office_home(tmp_path / "home", per_class=18, side=8)
+    write_mini_domainnet(tmp_path / "net", classes=("ant", "cat", "dog"), per_class=12, side=8)
+    for name, root, shots, batch in (
+        ("office_home", "home", [6, 12], 16),
+        ("mini_domainnet", "net", [3, 6], 4),
+    ):
+        plan = load_plan(name, [f"dataset.root={tmp_path / root}"])
+        study = plan.study
+        assert [split.shots for split in study.splits] == shots and len(study.seeds) == 3
+        assert (study.recipe.batch_size, study.recipe.lr, study.recipe.epochs) == (batch, 0.0035, 5)
+        first = plan.space.replay(plan.first[0])
+        settings = first.settings
+        assert (settings.prompt_length, settings.source_rows, settings.source_cols) == (14, 14, 128)
+        assert first.recipe.lr == pytest.approx(0.0035)
+        assert len(plan.data.tasks) == 4 and plan.cells_per_trial == 6
+        fixed = load_plan(name, [f"dataset.root={tmp_path / root}", "space=[]", "protocol=paper"])
+        assert fixed.space.parameter_range() == (129_744, 129_744)
+
+
+@pytest.mark.parametrize("name", ["office_home", "mini_domainnet"])
+def test_one_error_says_what_is_missing_of_data_and_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_plan(name, ["backbone.pretrained=weights/ViT-B-16.pt"])
+    said = str(caught.value)
+    assert f"{name}.yaml" in said
+    assert "data, dataset.root: data/" in said and "is not a folder" in said
+    assert "weights, backbone.pretrained: weights/ViT-B-16.pt does not exist" in said
+    assert "<root>/" in said and "give the path of a checkpoint file" in said
+    assert len(said.splitlines()) < 15, "one screen"
+
+
+def test_weights_of_a_tag_are_looked_for_in_the_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    from mmap_model.backbone_spec import BackboneSpec, require_weights
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = BackboneSpec("ViT-B-16-quickgelu", "openai")
+    with pytest.raises(InputError, match="'openai' of 'ViT-B-16-quickgelu' are not on this machine"):
+        require_weights(spec)
+    snapshot = tmp_path / "hub" / "models--timm--vit_base_patch16_clip_224.openai" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "open_clip_model.safetensors").write_bytes(b"")
+    require_weights(spec)
