@@ -135,16 +135,18 @@ class ComparePlan:
         )
 
     def _row(self, column: str, point: Point, split: Split, seeds: tuple[Seeds, ...]) -> Row:
-        item = self.base.work_item(point, item_id="", splits=(split,), seeds=seeds)
+        study = self.base.study
         identity = {
-            name: value
-            for name, value in item.to_dict().items()
-            if name not in ("study", "storage", "fuse", "dataset", "backbone")
+            "point": point.to_dict(),
+            "split": to_plain(split),
+            "seeds": [to_plain(seed) for seed in seeds],
+            "protocol": study.protocol,
+            "largest_shots": study.shots_before_validation,
+            "precision": study.precision,
+            "dataset": self.base.data.manifest,
+            "backbone": self.base.fingerprint,
         }
-        data = {"dataset": self.base.data.manifest, "backbone": self.base.fingerprint}
-        return Row(
-            column=column, point=point, split=split, seeds=seeds, key=content_key({**identity, **data})[:16]
-        )
+        return Row(column=column, point=point, split=split, seeds=seeds, key=content_key(identity)[:16])
 
     def _at(self, column: str, rate: float) -> Point:
         point = self.points[column]
