@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.comparison import Column, Comparison, Recipe
 from orchestrator.compare.report.numbers import enumeration, groups
 from orchestrator.compare.report.pairings import pairings
 from orchestrator.compare.report.paper import printed_averages
-from orchestrator.compare.report.roles import (
-    BEST_FIRST,
-    SINGLE_TASK_PROMPTS,
-    find,
-    find_ablation,
-    full_label,
-    gradient_grouped,
-    measured,
+from orchestrator.compare.report.roles import BEST_FIRST
+from orchestrator.compare.report.sides import (
+    Pick,
+    Side,
+    ablation_side,
+    best_single_task_prompt,
+    column_side,
+    gradient_side,
+    other_partitions,
+    table_side,
 )
 from orchestrator.statistics import Summary, paired_difference
 
@@ -25,17 +27,6 @@ Verdict = Literal["holds", "reversed", "undecided", "no data"]
 
 MARGIN = 0.01
 """How far below full fine-tuning still counts as on par (one point of accuracy)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One of the two things a claim compares: accuracy by seed (fraction), or none and why."""
-
-    label: str
-    seeds: Mapping[str, float]
-    lr: float | None = None
-    edge: Literal["low", "high"] | None = None
-    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +72,6 @@ class Claim:
         return "reversed" if self.difference.high < self.threshold else "undecided"
 
 
-Pick = Callable[[Comparison, str, Recipe], Side | None]
-"""Finds a side; None if the comparison has no such column."""
-
-
 @dataclass(frozen=True)
 class _Statement:
     topic: str
@@ -113,26 +100,26 @@ def claims(comparison: Comparison) -> list[Claim]:
 
 
 def _statements(comparison: Comparison) -> list[_Statement]:
-    mmap = _table("mmap", "multi")
+    mmap = table_side("mmap", "multi")
     published = ("mmap", "multi")
     both = "Multi-task training beats single-task training"
     found = [
         _Statement(
             both,
             "{better} beats {worse}",
-            _table(method, "multi"),
-            _table(method, "single"),
+            table_side(method, "multi"),
+            table_side(method, "single"),
             paper=((method, "multi"), (method, "single")),
         )
         for method in ("coop", "vpt", "maple", "full_ft")
     ]
-    found.append(_Statement(both, "MmAP beats the best single-task prompt", mmap, _best_single_task_prompt))
+    found.append(_Statement(both, "MmAP beats the best single-task prompt", mmap, best_single_task_prompt))
     found += [
         _Statement(
             "MmAP beats the other parameter-efficient multi-task methods",
             "{better} beats {worse}",
             mmap,
-            _table(method, "multi"),
+            table_side(method, "multi"),
             paper=(published, (method, "multi")),
         )
         for method in ("maple", "coop", "vpt", "clip_adapter", "bitfit")
@@ -142,7 +129,7 @@ def _statements(comparison: Comparison) -> list[_Statement]:
             "MmAP is on par with multi-task full fine-tuning",
             "{better} is within one point of {worse}",
             mmap,
-            _table("full_ft", "multi"),
+            table_side("full_ft", "multi"),
             threshold=-MARGIN,
             paper=(published, ("full_ft", "multi")),
         )
@@ -153,15 +140,15 @@ def _statements(comparison: Comparison) -> list[_Statement]:
         _Statement(
             grouped,
             "gradient grouping beats the mean of the other partitions of its sizes",
-            _gradient,
-            _random,
+            gradient_side,
+            other_partitions,
             paper=(gradient, ("random_grouping", "multi")),
         ),
         _Statement(
             grouped,
             "gradient grouping beats all tasks in one group",
-            _gradient,
-            _ablation(grouping="single"),
+            gradient_side,
+            ablation_side(grouping="single"),
             paper=(gradient, ("one_group", "multi")),
         ),
     ]
@@ -172,20 +159,20 @@ def _statements(comparison: Comparison) -> list[_Statement]:
                 _Statement(
                     "Group-shared and task-specific prompts together beat either alone",
                     f"both beat {words}, {_tokens(column)} tokens a tower",
-                    _gradient,
-                    _column(column),
+                    gradient_side,
+                    column_side(column),
                     paper=(gradient, (f"{modules}_only", "multi")),
                 )
             )
     generator = "MmAP beats other ways to make both prompts"
     found += [
-        _Statement(generator, "MmAP beats prompts made by an MLP", mmap, _ablation(method="mlp")),
-        _Statement(generator, "MmAP beats joint prompts", mmap, _ablation(method="joint")),
+        _Statement(generator, "MmAP beats prompts made by an MLP", mmap, ablation_side(method="mlp")),
+        _Statement(generator, "MmAP beats joint prompts", mmap, ablation_side(method="joint")),
         _Statement(
             generator,
             "prompts made by an MLP beat joint prompts",
-            _ablation(method="mlp"),
-            _ablation(method="joint"),
+            ablation_side(method="mlp"),
+            ablation_side(method="joint"),
         ),
     ]
     return found
@@ -204,8 +191,8 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
                 _Statement(
                     "Grouping by gradients helps",
                     f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
-                    _gradient,
-                    _column(column),
+                    gradient_side,
+                    column_side(column),
                     note=f"which is what the gradients chose for seed {enumeration(alike)}" if alike else "",
                 )
             )
@@ -259,81 +246,6 @@ def _paper_difference(statement: _Statement) -> dict[tuple[str, str], float]:
         return {}
     better, worse = (printed_averages(*side) for side in statement.paper)
     return {where: better[where] - worse[where] for where in better if where in worse}
-
-
-def _table(method: str, regime: str) -> Pick:
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-        column = find(comparison, method, regime)
-        return None if column is None else _side(comparison, column, split, recipe)
-
-    return pick
-
-
-def _ablation(*, method: str = "mmap", grouping: str | None = None) -> Pick:
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-        column = find_ablation(comparison, method=method, grouping=grouping)
-        return None if column is None else _side(comparison, column, split, recipe)
-
-    return pick
-
-
-def _gradient(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-    column = gradient_grouped(comparison)
-    return None if column is None else _side(comparison, column, split, recipe)
-
-
-def _column(column: Column) -> Pick:
-    return lambda comparison, split, recipe: _side(comparison, column, split, recipe)
-
-
-def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Side:
-    entry = measured(comparison, column, split, recipe)
-    label = full_label(column)
-    if entry is None:
-        return Side(label=label, seeds={}, why=f"{label} has no numbers here")
-    return Side(label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge)
-
-
-def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-    """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
-    columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
-    if not columns:
-        return None
-    measurements = [(column, measured(comparison, column, split, recipe)) for column in columns]
-    entries = [(column, entry) for column, entry in measurements if entry is not None]
-    if not entries:
-        return Side(label="the best single-task prompt", seeds={}, why="no single-task prompt has numbers")
-    validated = all(entry.validation for _, entry in entries)
-
-    def score(entry: Entry) -> float:
-        values = entry.validation if validated else entry.seed_means()
-        return sum(values.values()) / len(values)
-
-    column, entry = max(entries, key=lambda pair: score(pair[1]))
-    by = "by validation" if validated else "by test, having no validation, which favours it"
-    labels = enumeration([full_label(c) for c, _ in entries])
-    return Side(
-        label=full_label(column),
-        seeds=entry.seed_means(),
-        lr=entry.lr,
-        edge=entry.edge,
-        why=f"{full_label(column)} is the best of {labels} {by}",
-    )
-
-
-def _random(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-    """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
-    found = pairings(comparison, split, recipe)
-    others = {} if found is None else found.others()
-    if others and found is not None:
-        entries = [comparison.entry(name, split, recipe) for name in found.names]
-        rates = {entry.lr for entry in entries if entry is not None}
-        why = "" if found.complete else f"{len(found.accuracy)} of {found.possible} partitions measured"
-        return Side(
-            label="the other partitions", seeds=others, lr=rates.pop() if len(rates) == 1 else None, why=why
-        )
-    column = find_ablation(comparison, grouping="random")
-    return None if column is None else _side(comparison, column, split, recipe)
 
 
 def _only(comparison: Comparison, modules: str) -> list[Column]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.report import numbers
-from orchestrator.compare.report.claims import Claim, Side
+from orchestrator.compare.report.claims import Claim
 from orchestrator.compare.report.grid import Grid, Value, row
 from orchestrator.compare.report.grids import recipe_words
 from orchestrator.compare.report.method_table import AVERAGE, MethodTable
 from orchestrator.compare.report.paper import Beside, paper_split
 from orchestrator.compare.report.roles import full_label
+from orchestrator.compare.report.sides import Side
 
 
 def claim_grid(found: Sequence[Claim], comparison: Comparison) -> Grid:

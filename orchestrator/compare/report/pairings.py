@@ -37,7 +37,7 @@ class Pairings:
         split, recipe: which.
         accuracy: by partition and seed, averaged over tasks (fraction).
         names: of the columns they come from.
-        choices: of the seeds whose chosen partition was measured.
+        choices: of the seeds whose chosen partition and another were measured.
         possible: how many partitions of these sizes there are.
     """
 
@@ -85,7 +85,7 @@ class Pairings:
 
 
 def pairings(comparison: Comparison, split: str, recipe: Recipe) -> Pairings | None:
-    """Partitions of the sizes chosen by the gradients; None without two of them or without a choice.
+    """Partitions of the sizes chosen by the gradients; None if no seed can compare its own with another.
 
     The accuracy of a partition is that of its ``fixed`` column; where one was not run, seeds that chose it
     contribute their own.
@@ -116,7 +116,8 @@ def pairings(comparison: Comparison, split: str, recipe: Recipe) -> Pairings | N
         for seed, partition in chosen.partitions.items()
         if seed in accuracy.get(partition, {})
     ]
-    if len(accuracy) < 2 or not choices:
+    choices = [choice for choice in choices if choice.among > 1]
+    if not choices:
         return None
     return Pairings(
         split=split,

@@ -1,0 +1,115 @@
+"""What claims compare: a column's accuracy by seed, or that of several columns taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.report.numbers import enumeration
+from orchestrator.compare.report.pairings import pairings
+from orchestrator.compare.report.roles import (
+    SINGLE_TASK_PROMPTS,
+    find,
+    find_ablation,
+    full_label,
+    gradient_grouped,
+    measured,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two things a claim compares: accuracy by seed (fraction), or none and why."""
+
+    label: str
+    seeds: Mapping[str, float]
+    lr: float | None = None
+    edge: Literal["low", "high"] | None = None
+    why: str = ""
+
+
+Pick = Callable[[Comparison, str, Recipe], Side | None]
+"""Finds a side; None if the comparison has no such column."""
+
+
+def table_side(method: str, regime: str) -> Pick:
+    """A column of Tables 1 and 2."""
+
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+        column = find(comparison, method, regime)
+        return None if column is None else _side(comparison, column, split, recipe)
+
+    return pick
+
+
+def ablation_side(*, method: str = "mmap", grouping: str | None = None) -> Pick:
+    """A row of the ablations."""
+
+    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+        column = find_ablation(comparison, method=method, grouping=grouping)
+        return None if column is None else _side(comparison, column, split, recipe)
+
+    return pick
+
+
+def gradient_side(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+    """MmAP with groups from gradients."""
+    column = gradient_grouped(comparison)
+    return None if column is None else _side(comparison, column, split, recipe)
+
+
+def column_side(column: Column) -> Pick:
+    """A column that is known to be there."""
+    return lambda comparison, split, recipe: _side(comparison, column, split, recipe)
+
+
+def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Side:
+    entry = measured(comparison, column, split, recipe)
+    label = full_label(column)
+    if entry is None:
+        return Side(label=label, seeds={}, why=f"{label} has no numbers here")
+    return Side(label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge)
+
+
+def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+    """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
+    columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
+    if not columns:
+        return None
+    measurements = [(column, measured(comparison, column, split, recipe)) for column in columns]
+    entries = [(column, entry) for column, entry in measurements if entry is not None]
+    if not entries:
+        return Side(label="the best single-task prompt", seeds={}, why="no single-task prompt has numbers")
+    validated = all(entry.validation for _, entry in entries)
+
+    def score(entry: Entry) -> float:
+        values = entry.validation if validated else entry.seed_means()
+        return sum(values.values()) / len(values)
+
+    column, entry = max(entries, key=lambda pair: score(pair[1]))
+    by = "by validation" if validated else "by test, having no validation, which favours it"
+    labels = enumeration([full_label(c) for c, _ in entries])
+    return Side(
+        label=full_label(column),
+        seeds=entry.seed_means(),
+        lr=entry.lr,
+        edge=entry.edge,
+        why=f"{full_label(column)} is the best of {labels} {by}",
+    )
+
+
+def other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+    """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
+    found = pairings(comparison, split, recipe)
+    others = {} if found is None else found.others()
+    if others and found is not None:
+        entries = [comparison.entry(name, split, recipe) for name in found.names]
+        rates = {entry.lr for entry in entries if entry is not None}
+        why = "" if found.complete else f"{len(found.accuracy)} of {found.possible} partitions measured"
+        return Side(
+            label="the other partitions", seeds=others, lr=rates.pop() if len(rates) == 1 else None, why=why
+        )
+    column = find_ablation(comparison, grouping="random")
+    return None if column is None else _side(comparison, column, split, recipe)
