@@ -1,0 +1,1 @@
+"""Where studies run: job submission, authentication, health checks and launch files. Knows no science."""

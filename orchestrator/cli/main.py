@@ -12,18 +12,21 @@ from collections.abc import Sequence
 import typer
 from typer._click.exceptions import ClickException, UsageError
 
+from cluster.sealing import open_sealed
 from mmap_model.errors import InputError
 from orchestrator.cli import (
     cancel,
     compare,
     confirm,
     data,
+    jobs,
     params,
     plan,
     results,
     run,
     schema,
     status,
+    submit,
     sweep,
     ui,
 )
@@ -45,7 +48,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (plan, params, sweep, compare, run, status, results, confirm, cancel, data, ui, schema):
+for module in (
+    plan,
+    params,
+    sweep,
+    compare,
+    run,
+    status,
+    results,
+    confirm,
+    cancel,
+    data,
+    ui,
+    submit,
+    jobs,
+    schema,
+):
     module.add_to(app)
 
 
@@ -58,6 +76,7 @@ def main() -> None:
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
+        open_sealed()
         code = app(list(arguments), prog_name="orchestrator", standalone_mode=False)
     except InputError as error:
         show_error(error.problem, where=error.where, fix=error.fix)

@@ -20,3 +20,10 @@ Storage = Annotated[
     str | None,
     typer.Option(help="Where the records are, if not where the study says: a folder or s3://…"),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Dashboard of the cluster; else $RAY_API_SERVER_ADDRESS, $RAY_ADDRESS, this machine.",
+    ),
+]

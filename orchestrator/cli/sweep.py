@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,8 +32,11 @@ def sweep(
     from orchestrator.driver import run_study
     from orchestrator.driver.run import Options
     from orchestrator.study import load_plan
+    from orchestrator.submission import for_job, in_ray_job
 
     plan = load_plan(study, overrides or ())
+    if in_ray_job():
+        plan = replace(plan, study=for_job(plan.study))
     options = Options(command=command_line())
     return drive(
         plan,

@@ -26,6 +26,7 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGro
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from cluster.sealing import open_sealed
 from orchestrator.redaction import redact_logging
 from orchestrator.slots.environment import worker_variables
 from orchestrator.slots.worker import SlotSettings, serve
@@ -109,5 +110,6 @@ def serve_slot(config: dict[str, Any]) -> None:
     """The training function that Train runs in the worker."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     redact_logging()
+    open_sealed()
     pool = config["pool"]
     serve(config["settings"], lambda method, *arguments: ray.get(getattr(pool, method).remote(*arguments)))

@@ -1,0 +1,97 @@
+"""Reaching the job server of a cluster: authenticated, checked, and without Ray's own silent detours."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import MutableMapping
+from urllib.parse import urlparse
+
+from cluster import authentication
+from cluster.errors import ClusterError
+from cluster.jobs import Jobs, refused, unreachable
+
+DEFAULT = "http://127.0.0.1:8265"
+"""Where the dashboard of a head node on this machine, or a tunnel to one, answers."""
+
+VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Where an address is taken from if none is given, in this order."""
+
+CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers of Ray's client that tell of every step; they set their own level on import."""
+
+
+def connect(address: str | None = None, environment: MutableMapping[str, str] = os.environ) -> Jobs:
+    """The jobs of the cluster at ``address``.
+
+    Args:
+        address: of its dashboard; None: the environment's, else the one on this machine.
+        environment: of this process; authentication is switched on in it.
+
+    Raises:
+        ClusterError: nothing answers, the token is missing or refused, or the cluster's Ray does not fit.
+    """
+    environment.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    authentication.use_token(environment)
+    found = address or next((environment[name] for name in VARIABLES if environment.get(name)), DEFAULT)
+    for name in VARIABLES:  # Ray's client would prefer them to what it is given
+        environment.pop(name, None)
+    if "://" not in found and found != "auto":
+        found = f"http://{found}"
+    _check_answers(found)
+    import ray
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        client = JobSubmissionClient(found)
+    except AuthenticationError as error:
+        raise refused(found) from error
+    except OSError as error:
+        raise unreachable(found) from error
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(str(error), where=found, fix="give the address of a Ray dashboard") from error
+    _check_version(found, client._server_ray_version, ray.__version__)
+    return Jobs(client, found)
+
+
+def travels_in_the_open(address: str) -> bool:
+    """Whether a token sent to this address can be read on the way."""
+    parts = urlparse(address)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or host == "localhost":
+        return False
+    with contextlib.suppress(ValueError):
+        return not ipaddress.ip_address(host).is_loopback
+    return True
+
+
+def _check_answers(address: str) -> None:
+    """Ray's client waits for minutes where nobody answers."""
+    parts = urlparse(address)
+    if parts.scheme not in ("http", "https"):
+        return
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        with socket.create_connection((parts.hostname or "", port), timeout=5.0):
+            return
+    except (OSError, ValueError) as error:
+        raise unreachable(address) from error
+
+
+def _check_version(address: str, theirs: str, ours: str) -> None:
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        raise ClusterError(
+            f"the cluster runs Ray {theirs}, this software needs Ray {'.'.join(ours.split('.')[:2])}",
+            where=address,
+            fix="use the container image of cluster/, or install the same release on all nodes",
+        )

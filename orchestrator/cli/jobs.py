@@ -1,0 +1,89 @@
+"""``orchestrator jobs``, ``logs`` and ``stop``: the jobs that run studies on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import Address, AsJson
+
+JobName = Annotated[str, typer.Argument(metavar="STUDY", help="A study, or the id of a job.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("jobs")(jobs)
+    app.command("logs")(logs)
+    app.command("stop")(stop)
+
+
+def jobs(address: Address = None, as_json: AsJson = False) -> None:
+    """The jobs of a cluster that run studies, the latest first."""
+    from rich.table import Table
+
+    from cluster.connect import connect
+    from orchestrator.cli.console import out, print_json
+    from orchestrator.redaction import redact
+
+    found = connect(address).all()
+    if as_json:
+        print_json([{**asdict(job), "command": redact(job.command)} for job in found])
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("job", "study", "state", "started", "took", "records"):
+        table.add_column(column)
+    for job in found:
+        table.add_row(
+            job.id, job.study, job.state, _time(job.started), _took(job.started, job.ended), job.storage
+        )
+    out().print(table if found else "No job of this cluster runs a study.")
+
+
+def logs(
+    name: JobName,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+) -> int:
+    """What the driver of a study prints on the cluster."""
+    from cluster.connect import connect
+    from orchestrator.cli.console import DONE, INTERRUPTED
+    from orchestrator.cli.submit import report, write
+
+    server = connect(address)
+    job = server.find(name)
+    if not follow:
+        write(server.logs(job.id))
+        return DONE
+    try:
+        return report(server.follow(job.id, write))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def stop(name: JobName, address: Address = None) -> None:
+    """Ask a study on a cluster to save and end; submitting it again continues."""
+    from cluster.connect import connect
+    from orchestrator.cli.console import out
+
+    server = connect(address)
+    job = server.find(name)
+    if job.over:
+        out().print(f"{job.id} is over: {job.state}", markup=False)
+        return
+    ended = server.stop(job.id)
+    out().print(f"{ended.id} {ended.state}; everything finished is kept", markup=False)
+
+
+def _time(seconds: float | None) -> str:
+    from datetime import UTC, datetime
+
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _took(started: float | None, ended: float | None) -> str:
+    import time
+
+    from orchestrator.terminal.format import duration
+
+    return "" if started is None else duration((ended or time.time()) - started)

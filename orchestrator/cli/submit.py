@@ -1,0 +1,122 @@
+"""``orchestrator submit``: run a study as a job of a Ray cluster; one that runs is attached to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import Address, Overrides, StudyName
+
+if TYPE_CHECKING:
+    from cluster.job import Job
+    from orchestrator.study import Study
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("submit")(submit)
+
+
+def submit(
+    study: StudyName,
+    overrides: Overrides = None,
+    address: Address = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the ranking.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show what the driver prints until it ends.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Variable that the job gets sealed, e.g. AWS_SECRET_ACCESS_KEY."),
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="Further code of yours to send along.")
+    ] = None,
+) -> int:
+    """Start a study on a cluster, or attach to its job. The same command continues a stopped one."""
+    import os
+
+    from cluster.authentication import find_token, use_token
+    from cluster.connect import connect, travels_in_the_open
+    from cluster.working_dir import staged
+    from orchestrator.cli.console import DONE, INTERRUPTED, err, out
+    from orchestrator.study import load_study
+    from orchestrator.submission import check_places, make_request, needed_files
+    from orchestrator.submission.request import PACKAGES
+
+    given = list(overrides or ())
+    loaded = load_study(study, given)
+    check_places(loaded)
+    token = use_token(os.environ) and find_token(os.environ)
+    request = make_request(study, loaded, given, token=token, secrets=secret or (), retry_failed=retry_failed)
+    files = needed_files(study, loaded, include or ())
+    jobs = connect(address)
+    if token and travels_in_the_open(jobs.address):
+        err().print(f"The token goes to {jobs.address} unencrypted; a tunnel or https keeps it secret.")
+    job, started = jobs.submit(request, lambda: staged(PACKAGES, files))
+    console = out()
+    if started:
+        console.print(f"Started {job.id} on {jobs.address}; records in {request.shown_storage}", markup=False)
+    else:
+        console.print(f"{job.id} is {job.state} already; attached, nothing was started", markup=False)
+    if not (wait or follow):
+        console.print(f"Follow: orchestrator logs --follow {job.id}")
+        console.print(f"Stop:   orchestrator stop {job.id}")
+        return DONE
+    try:
+        if follow:
+            return report(jobs.follow(job.id, write))
+        job = jobs.wait(job.id, lambda job: err().print(f"{job.id} is {job.state}", markup=False))
+    except KeyboardInterrupt:
+        err().print(
+            f"The job goes on. Attach again with the same command; end it: orchestrator stop {job.id}"
+        )
+        return INTERRUPTED
+    shown = _show_ranking(loaded)
+    if not shown:
+        write(jobs.logs(job.id))
+    return report(job)
+
+
+def report(job: Job) -> int:
+    """Say how a job that is over ended; the exit code of its driver."""
+    from orchestrator.cli.console import DONE, FAILED, err, show_error
+
+    if job.state == "succeeded":
+        return DONE
+    if job.state == "stopped":
+        err().print(f"{job.id} was stopped; everything finished is kept. Submitting again continues.")
+        return 143
+    if job.exit_code in (None, FAILED):
+        said = [line for line in job.message.splitlines() if line.strip()] or ["Ray gives no reason"]
+        show_error(
+            f"{job.id} failed; the last it said: {said[-1]}",
+            fix=f"orchestrator logs {job.id} shows why; submitting again continues",
+        )
+    return job.exit_code or FAILED
+
+
+def _show_ranking(study: Study) -> bool:
+    """Print the ranking from the records, if they can be read from here."""
+    from mmap_model.errors import InputError
+    from orchestrator.cli.console import out
+    from orchestrator.cli.results import render
+    from orchestrator.cli.stored import find_stored
+    from orchestrator.ranking import build_results
+
+    try:
+        stored = find_stored(study.name, study.storage)
+        found = build_results(stored.store, stored.ledger)
+    except (InputError, OSError):
+        return False
+    console = out()
+    console.print(render(found, stored, study.name, width=console.width))
+    return True
+
+
+def write(text: str) -> None:
+    import sys
+
+    sys.stdout.write(text)
+    sys.stdout.flush()

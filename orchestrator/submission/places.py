@@ -1,0 +1,73 @@
+"""Places that a study names must mean the same on every node of a cluster.
+
+A job starts in a temporary folder of the head node that goes with it: relative paths lead nowhere there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mmap_model.architecture import LOCAL_DIR
+from orchestrator.study import Study, StudyError, Tracking
+from orchestrator.tracking.check import DEFAULT_URI
+
+SQLITE = "sqlite:///"
+
+
+def in_ray_job(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process was started as a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in environment
+
+
+def check_places(study: Study) -> None:
+    """Raise StudyError, naming the key, for the first place that only means something in this folder."""
+    for key, place, fix in _places(study):
+        if "://" not in place and not Path(place).is_absolute():
+            raise StudyError(
+                f"{place!r} is relative to the folder that a study is started in; a job starts in a "
+                "temporary one on the cluster",
+                where=key,
+                fix=fix,
+            )
+
+
+def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
+    """The study as a job runs it: checked, and with a tracking store that outlives the job.
+
+    Without ``tracking.uri`` and ``MLFLOW_TRACKING_URI`` runs go to ``mlflow.db`` beside the records.
+
+    Raises:
+        StudyError: a place is relative, or runs would have nowhere to go.
+    """
+    check_places(study)
+    if study.tracking.uri or environment.get("MLFLOW_TRACKING_URI"):
+        return study
+    if "://" in study.storage:
+        raise StudyError(
+            f"runs would go to {DEFAULT_URI} in the temporary folder of this job",
+            where="tracking.uri",
+            fix="give the address of an MLflow server: tracking.uri=http://HOST:5000, or MLFLOW_TRACKING_URI",
+        )
+    uri = f"{SQLITE}{Path(study.storage) / 'mlflow.db'}"
+    return study.model_copy(update={"tracking": Tracking(uri=uri)})
+
+
+def _places(study: Study) -> Iterator[tuple[str, str, str]]:
+    """Key, place and what to do about it, of all places that a study gives."""
+    every = "that all nodes see, such as"
+    yield "storage", study.storage, f"give one {every} storage=/shared/studies or storage=s3://bucket/studies"
+    uri = study.tracking.resolved_uri
+    if uri.startswith(SQLITE) and (study.tracking.uri or "MLFLOW_TRACKING_URI" in os.environ):
+        yield "tracking.uri", uri.removeprefix(SQLITE), f"use {SQLITE}/shared/mlflow.db, or a server"
+    data = study.dataset
+    for name in ("root", "lists", "excluded"):
+        if value := getattr(data, name, None):
+            yield f"dataset.{name}", str(value), f"give a path {every} dataset.{name}=/shared/data"
+    if study.backbone.model.startswith(LOCAL_DIR):
+        folder = study.backbone.model.removeprefix(LOCAL_DIR)
+        yield "backbone.model", folder, f"give a path {every} {LOCAL_DIR}/shared/clip"
+    pretrained = study.backbone.pretrained or ""
+    if "/" in pretrained or Path(pretrained).suffix:  # the file need not exist here
+        yield "backbone.pretrained", pretrained, f"give a path {every} /shared/clip.pt"

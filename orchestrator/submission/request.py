@@ -1,0 +1,118 @@
+"""What is sent to a cluster for one study: the driver's command, its files, its variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.job import Request
+from cluster.jobs import STOP_WAIT
+from cluster.sealing import VARIABLE, seal
+from mmap_model.configuration import content_key
+from orchestrator.redaction import has_credentials, shown_uri
+from orchestrator.study import Study, StudyError, packaged_studies
+
+PACKAGES = ("orchestrator", "cluster", "search_spaces", "mmap_model")
+"""Code that a job brings along, so that the cluster runs what was submitted."""
+
+SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""Variables that a job gets sealed, if they are set here."""
+
+PLAIN = ("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH")
+"""Variables that a job gets as they are."""
+
+
+def make_request(
+    name_or_path: str,
+    study: Study,
+    overrides: Sequence[str],
+    *,
+    token: str | None,
+    secrets: Sequence[str] = (),
+    retry_failed: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> Request:
+    """The job of a study.
+
+    Args:
+        name_or_path: as the user gave it.
+        study: what that and the overrides come to, its places checked.
+        overrides: ``key=value``.
+        token: of the cluster; None where it has none.
+        secrets: names of further variables to seal.
+        retry_failed: train failed cells again.
+        environment: where variables are taken from.
+
+    Raises:
+        StudyError: credentials stand where everybody who may list jobs would read them, a variable is not
+            set, or there is no token to seal with.
+    """
+    _check_open(study, overrides)
+    missing = [name for name in secrets if not environment.get(name)]
+    if missing:
+        raise StudyError(
+            f"variable {missing[0]} is not set here", where="--secret", fix="set it, or leave it out"
+        )
+    sealed = {name: environment[name] for name in (*SECRETS, *secrets) if environment.get(name)}
+    plain = {name: environment[name] for name in PLAIN if environment.get(name)}
+    uri = environment.get("MLFLOW_TRACKING_URI")
+    if uri and study.tracking.uri is None:
+        (sealed if has_credentials(uri) else plain)["MLFLOW_TRACKING_URI"] = uri
+    if sealed and token is None:
+        raise StudyError(
+            f"{', '.join(sealed)} cannot be sent to a cluster without a token: everybody could read it there",
+            where="RAY_AUTH_MODE",
+            fix="switch token authentication on, or set it on the head node and unset it here",
+        )
+    variables = {
+        **plain,
+        "RAY_JOB_STOP_SIGNAL": "SIGTERM",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT),
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        **({VARIABLE: seal(sealed, token)} if sealed and token else {}),
+    }
+    shown = name_or_path if name_or_path in packaged_studies() else Path(name_or_path).name
+    options = ["--retry-failed"] if retry_failed else []
+    return Request(
+        study=study.name,
+        storage=study.storage,
+        shown_storage=shown_uri(study.storage),
+        settings=content_key(study.to_plain()),
+        command=["python", "-m", "orchestrator", "sweep", *options, shown, *overrides],
+        variables=variables,
+    )
+
+
+def needed_files(name_or_path: str, study: Study, include: Sequence[str] = ()) -> dict[str, Path]:
+    """Files that the job needs beside this software, by their path in its folder.
+
+    These are the study file, the modules of its own search spaces where they lie below the current folder,
+    and what the user includes.
+    """
+    files: dict[str, Path] = {}
+    if name_or_path not in packaged_studies():
+        path = Path(name_or_path).expanduser()
+        files[path.name] = path
+    for item in study.space:
+        location = item.name.rpartition(":")[0]
+        if location.endswith(".py"):
+            files[location] = Path(location).expanduser()
+        elif location:
+            top = location.partition(".")[0]
+            files.update({str(p): p for p in (Path(top), Path(f"{top}.py")) if p.exists()})
+    return files | {name: Path(name) for name in include}
+
+
+def _check_open(study: Study, overrides: Sequence[str]) -> None:
+    fix = "keep it out of the study: set variables here and send them with --secret NAME"
+    for key, uri in (("storage", study.storage), ("tracking.uri", study.tracking.uri or "")):
+        if has_credentials(uri):
+            raise StudyError(
+                f"{shown_uri(uri)} is given with credentials, which all users of the cluster could read",
+                where=key,
+                fix=fix,
+            )
+    for override in overrides:
+        if has_credentials(override):
+            raise StudyError("it holds credentials", where=f"override {override.partition('=')[0]}", fix=fix)
