@@ -103,8 +103,14 @@ def test_a_failed_trial_fails_the_command(file: Path, driven: list[StudyPlan]) -
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(
-    override: str, words: list[str], file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
+    override: str,
+    words: list[str],
+    file: Path,
+    driven: list[StudyPlan],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # a path is not broken over two lines
     assert execute(["sweep", str(file), override]) == 2
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert all(word in shown for word in words), shown
