@@ -40,7 +40,7 @@ def methods(table: MethodTable) -> Grid:
             summary = table.summary(method, name)
             if summary is None:
                 return Value(MISSING if method.error else numbers.NONE)
-            return Value(numbers.percent(summary, " ± "), MARKS.get(places[name].get(method.column.name, 0)))
+            return Value(numbers.percent(summary), MARKS.get(places[name].get(method.column.name, 0)))
 
         return row(
             method.column.label,
@@ -110,7 +110,7 @@ def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str, by_task: 
                 for task in tasks
             ),
             Value(
-                numbers.percent(mean, " ± ") if mean else MISSING,
+                numbers.percent(mean) if mean else MISSING,
                 1 if mean and mean.mean == best else None,
             ),
             numbers.signed(line.loss.mean) if line.loss else numbers.NONE,
@@ -154,7 +154,7 @@ def partitions(found: Pairings, comparison: Comparison) -> Grid:
             str(place),
             numbers.groups(partition, comparison.tasks),
             *(cell(partition, seed) for seed in seeds),
-            numbers.percent(mean, " ± "),
+            numbers.percent(mean),
         )
         for place, (partition, mean) in enumerate(found.ranked(), start=1)
     ]

@@ -80,7 +80,8 @@ def _topics(table: MethodTable) -> Iterator[str]:
 def _cautions(table: MethodTable) -> Iterator[str]:
     methods = table.methods
     if table.recipe == "shared":
-        yield "Descriptive: a rate that suits one method starves another. Claims rest on tuned results."
+        tuned = "Claims rest on tuned results." if table.comparison.rates else "No rate was tuned."
+        yield f"Descriptive: a rate that suits one method starves another. {tuned}"
         yield from _other_rates(table)
         if table.reductions:
             yield f"Task losses: {numbers.enumeration(sorted(table.reductions))}."

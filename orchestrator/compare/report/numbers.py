@@ -13,12 +13,19 @@ ARROWS = {"low": "↓", "high": "↑"}
 """Behind a tuned rate at the end of its range: the direction in which a better one may lie."""
 
 
-def percent(summary: Summary | None, separator: str = "±") -> str:
-    """``84.4±0.5``; without the spread if there is one seed."""
+def percent(summary: Summary | None, separator: str = " ± ") -> str:
+    """``84.4 ± 0.5``; without the spread if there is one seed."""
     if summary is None:
         return NONE
     text = f"{100 * summary.mean:.1f}"
     return text if summary.std is None else f"{text}{separator}{100 * summary.std:.1f}"
+
+
+def narrow_percent(summary: Summary | None) -> str:
+    """``84.4±0.5`` or ``18.3±23``: at most eight characters."""
+    if summary is None or summary.std is None or 100 * summary.std < 9.95:
+        return percent(summary, "±")
+    return f"{100 * summary.mean:.1f}±{100 * summary.std:.0f}"
 
 
 def signed(fraction: float | None, digits: int = 1) -> str:

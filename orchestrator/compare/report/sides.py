@@ -21,7 +21,14 @@ from orchestrator.compare.report.roles import (
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two things a claim compares: accuracy by seed (fraction), or none and why."""
+    """One of the two things a claim compares.
+
+    Attributes:
+        label: its name.
+        seeds: accuracy by seed, averaged over tasks (fraction); empty where there are no numbers.
+        lr, edge: see ``Entry``.
+        why: what must be said of it: the reason where it has no numbers, or a caution.
+    """
 
     label: str
     seeds: Mapping[str, float]
@@ -70,7 +77,16 @@ def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) ->
     label = full_label(column)
     if entry is None:
         return Side(label=label, seeds={}, why=f"{label} has no numbers here")
-    return Side(label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge)
+    return Side(
+        label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge, why=_untried(label, entry)
+    )
+
+
+def _untried(label: str, entry: Entry) -> str:
+    """That some rates of a tuned entry have no result: another might have been chosen."""
+    known = sum(trial.error is None for trial in entry.trials)
+    tried = len(entry.trials)
+    return f"{known} of the {tried} rates of {label} have a result" if known < tried else ""
 
 
 def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
@@ -96,7 +112,12 @@ def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) 
         seeds=entry.seed_means(),
         lr=entry.lr,
         edge=entry.edge,
-        why=f"{full_label(column)} is the best of {labels} {by}",
+        why="; ".join(
+            filter(
+                None,
+                (f"{full_label(column)} is the best of {labels} {by}", _untried(full_label(column), entry)),
+            )
+        ),
     )
 
 

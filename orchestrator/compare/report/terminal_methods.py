@@ -169,7 +169,7 @@ def _accuracy(table: MethodTable, row: str) -> Cell:
         if summary is None:
             return Text(f" {MISSING}", "red") if method.error else Text(f" {numbers.NONE}", "dim")
         mark, style = PLACES.get(places.get(method.column.name, 0), (" ", ""))
-        return Text(mark) + Text(numbers.percent(summary), style)
+        return Text(mark) + Text(numbers.narrow_percent(summary), style)
 
     return cell
 

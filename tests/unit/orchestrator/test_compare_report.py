@@ -191,6 +191,12 @@ def test_claim_falls_back_to_the_shared_recipe_and_says_so(make: Make) -> None:
     assert "(shared rate)" in claims_page(Contents(comparison))
 
 
+def test_claim_says_that_rates_are_missing(comparison: Comparison) -> None:
+    found = claim(comparison, "VPT-MT beats VPT")
+    assert "4 of the 5 rates of VPT have a result" in found.notes
+    assert not any("rates of" in note for note in claim(comparison, "CoOp-MT beats CoOp").notes)
+
+
 def test_best_single_task_prompt_is_chosen_by_validation_not_by_test(comparison: Comparison) -> None:
     high = {"1": 0.9, "2": 0.9, "3": 0.9}
     changed = with_average(comparison, "coop_single", "tuned", high)

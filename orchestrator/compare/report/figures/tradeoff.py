@@ -36,7 +36,7 @@ def tradeoff_figure(table: MethodTable) -> Any | None:
     low = min(m.average.mean - (m.average.std or 0) for m in table.methods if m.average)
     high = max(m.average.mean + (m.average.std or 0) for m in table.methods if m.average)
     room = 0.12 * (high - low) or 0.01
-    axes.set_ylim(100 * (low - room), 100 * (high + room))
+    axes.set_ylim(max(0.0, 100 * (low - room)), min(100.0, 100 * (high + room)))
     axes.set_xlabel("Trained parameters (all tasks)")
     axes.set_ylabel("Average test accuracy (%)")
     axes.yaxis.grid(True)
@@ -125,6 +125,7 @@ def _labels(figure: Any, axes: Any, trained: list[MethodResult], least: int, mos
         texts.append(text)
     inside = axes.get_window_extent(renderer)
     frame = Box(inside.x0 + 2, inside.y0 + 2, inside.x1, inside.y1)
+    bars += [Box(*text.get_window_extent(renderer).extents) for text in axes.texts if text not in texts]
     boxes = place_labels(markers, sizes, frame, bars, scale)
     to_data = axes.transData.inverted()
     for text, box, (x, y), marker in zip(texts, boxes, centres, markers, strict=True):
