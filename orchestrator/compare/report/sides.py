@@ -107,17 +107,13 @@ def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) 
     column, entry = max(entries, key=lambda pair: score(pair[1]))
     by = "by validation" if validated else "by test, having no validation, which favours it"
     labels = enumeration([full_label(c) for c, _ in entries])
+    label = full_label(column)
     return Side(
-        label=full_label(column),
+        label=label,
         seeds=entry.seed_means(),
         lr=entry.lr,
         edge=entry.edge,
-        why="; ".join(
-            filter(
-                None,
-                (f"{full_label(column)} is the best of {labels} {by}", _untried(full_label(column), entry)),
-            )
-        ),
+        why="; ".join(filter(None, (f"{label} is the best of {labels} {by}", _untried(label, entry)))),
     )
 
 

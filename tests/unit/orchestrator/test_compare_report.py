@@ -21,6 +21,7 @@ from orchestrator.compare.report.contents import Contents
 from orchestrator.compare.report.latex import escape, tables
 from orchestrator.compare.report.markdown import claims_page, report
 from orchestrator.compare.report.method_table import AVERAGE, method_table
+from orchestrator.compare.report.numbers import narrow_percent
 from orchestrator.compare.report.pairings import pairings
 from orchestrator.compare.report.paper import beside_paper, paper_split, printed_results
 from orchestrator.compare.report.records import accuracies, summary
@@ -107,6 +108,13 @@ def test_terminal_holds_twelve_columns_and_folds_when_narrow(comparison: Compari
         assert "≈ not separable from the best" in text
         assert "4 of 5" in text and "0.35↑" in text
         assert "no evidence" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([0.5, 0.51], "50.5±0.7"), ([0.1, 0.352], "22.6±18"), ([0.5], "50.0")]
+)
+def test_narrow_numbers_have_eight_characters_at_most(values: list[float], text: str) -> None:
+    assert narrow_percent(summarize(values)) == text
 
 
 def test_terminal_says_why_a_column_failed(make: Make) -> None:
