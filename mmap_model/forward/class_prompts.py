@@ -56,8 +56,9 @@ class ClassPrompts(nn.Module):
         leading_mask: the same for evolving prompts and common words, [P + M, X].
         row_mask: additive, what a row sees of the context and itself, [S·W, 1, Q, X + Q].
         end_mask: the same for the ends of text only, [S·W, 1, Z, X + Q].
-        ends: places of the ends of text within their rows, [S·W, Z].
-        classes: place of each class among the ends, [S, C].
+        ends: place of each class's end of text among the tokens of all rows, [S, C].
+        end_classes: class of each of the W·Z ends, [S, W·Z]; zero where a row has fewer.
+        classes: place of each class among these, [S, C].
     """
 
     class_mask: Tensor
@@ -72,6 +73,7 @@ class ClassPrompts(nn.Module):
     row_mask: Tensor
     end_mask: Tensor
     ends: Tensor
+    end_classes: Tensor
     classes: Tensor
 
     def __init__(
@@ -118,7 +120,8 @@ class ClassPrompts(nn.Module):
             "leading_mask": _additive(_leading(prompt_length, self.common), backbone.dtype),
             "row_mask": _repeat(row_mask, replicates).flatten(0, 1).unsqueeze(1),
             "end_mask": _repeat(end_mask, replicates).flatten(0, 1).unsqueeze(1),
-            "ends": _repeat(packing.ends, replicates).flatten(0, 1),
+            "ends": _repeat(packing.ends_among_rows, replicates),
+            "end_classes": _repeat(packing.end_classes, replicates),
             "classes": _repeat(packing.classes, replicates),
         }
         for name, value in constants.items():

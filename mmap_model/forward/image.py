@@ -39,7 +39,8 @@ def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evol
             x = torch.cat([x, prompts[layer].to(x.dtype).repeat_interleave(images, dim=0)], dim=1)
         h = normalise(block, x)
         if layer == len(blocks) - 1:
-            x, queries, own = x[:, :1], project(block, h[:, :1], QUERIES), project(block, h, KEYS)
+            x, first = x[:, :1], h[:, :1].contiguous()
+            queries, own = project(block, first, QUERIES), project(block, h, KEYS)
         else:
             queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
         if layer < len(prompts) and layer != stays:

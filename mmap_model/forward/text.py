@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mmap_model.forward.block import ALL, KEYS, attend, finish, normalise, project, with_shared
+from mmap_model.forward.block import ALL, KEYS, QUERIES, attend, finish, normalise, project, with_shared
 from mmap_model.forward.class_prompts import ClassPrompts, Embedded
 from mmap_model.forward.precision import full_precision
 
@@ -45,11 +45,17 @@ def encode_classes(
     stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
     evolving, mask = 0, classes.common_mask
     for layer, block in enumerate(blocks):
+        is_last = layer == len(blocks) - 1
         if layer == stays:
             x = torch.cat([_entering(classes, prompts, layer).to(x.dtype), x], dim=1)
             evolving, mask = classes.prompt_length, classes.leading_mask
         leading = evolving + common
-        queries, keys_values = project(block, normalise(block, x), ALL).split([d, 2 * d], dim=-1)
+        h = normalise(block, x)
+        if is_last:
+            x, h_of_ends = (_gather(tokens[:, leading:], classes.ends) for tokens in (x, h))
+            queries, keys_values = project(block, h_of_ends, QUERIES), project(block, h, KEYS)
+        else:
+            queries, keys_values = project(block, h, ALL).split([d, 2 * d], dim=-1)
         start = start_of_text[layer].to(keys_values.dtype).expand(sets, 1, -1)
         context = [start, keys_values[:, evolving:leading]]
         hidden = 0
@@ -62,24 +68,26 @@ def encode_classes(
             hidden = classes.prompt_length
         shared = torch.cat(context, dim=1)
         own = with_shared(shared, keys_values[:, leading:].unflatten(1, (-1, row_tokens)))
-        row_queries = queries[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
-        if layer == len(blocks) - 1:
-            ends = classes.ends[..., None].expand(-1, -1, d)
-            rows = x[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
-            attended = attend(block, row_queries.gather(1, ends), own, classes.end_mask[..., hidden:])
-            x = finish(block, rows.gather(1, ends), attended)
+        if is_last:
+            in_rows = _gather(queries, classes.end_classes).view(len(own), -1, d)
+            attended = attend(block, in_rows, own, classes.end_mask[..., hidden:])
+            attended = _gather(attended.view(sets, -1, d), classes.classes)
         else:
-            attended = attend(block, row_queries, own, classes.row_mask[..., hidden:])
+            in_rows = queries[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
+            attended = attend(block, in_rows, own, classes.row_mask[..., hidden:])
             attended = attended.unflatten(0, (sets, -1)).flatten(1, 2)
             if leading:
                 first = attend(block, queries[:, :leading], shared, mask[:, hidden:])
                 attended = torch.cat([first, attended], dim=1)
-            x = finish(block, x, attended)
-    x = x.unflatten(0, (sets, -1)).flatten(1, 2)
-    x = x.gather(1, classes.classes[..., None].expand(-1, -1, d))
+        x = finish(block, x, attended)
     with full_precision(x):
         pooled: Tensor = clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection
     return pooled
+
+
+def _gather(tokens: Tensor, places: Tensor) -> Tensor:
+    """Of tokens [S, n, D] those at places [S, m]: [S, m, D]."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def _entering(classes: ClassPrompts, prompts: Sequence[Tensor], layer: int) -> Tensor:

@@ -39,6 +39,20 @@ class Packing:
     classes: Tensor
     class_mask: Tensor
 
+    @property
+    def ends_among_rows(self) -> Tensor:
+        """Place of each class's end of text among the W·Q tokens of its task, [T, C]."""
+        row_tokens, end_count = self.rows.shape[2], self.ends.shape[2]
+        return self.classes // end_count * row_tokens + self.ends.flatten(1).gather(1, self.classes)
+
+    @property
+    def end_classes(self) -> Tensor:
+        """Class of each end, [T, W·Z]; zero where padded."""
+        found = torch.zeros_like(self.ends).flatten(1)
+        for task, (places, real) in enumerate(zip(self.classes, self.class_mask, strict=True)):
+            found[task, places[real]] = torch.arange(int(real.sum()))
+        return found
+
 
 def pack(texts: Sequence[Sequence[Sequence[int]]], *, width: int, context: int) -> Packing:
     """Pack the classes of every task.

@@ -1,0 +1,255 @@
+"""How fast is a step, beside a plain prompted CLIP and beside the machine's own multiplications?
+
+python benchmarks/step_speed/run.py [--device cuda --precision bf16] [--only train] [--repeats 5]
+
+Needs torch, torchvision, open_clip and numpy, no more. Every comparison runs its sides in processes of their
+own, in turns, and takes medians; the order changes from turn to turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+GIB = 2**30
+STEPS = [("mmap", 65, 16), ("mmap", 126, 4), ("mmap", 345, 4)]
+STEPS += [("maple", classes, batch) for _, classes, batch in STEPS]
+FUSED = {"method": "mmap", "classes": 65, "tasks": 4, "replicates": 3}
+
+
+class Side:
+    """A worker process; ``turn`` lets it do its work once."""
+
+    def __init__(self, kind: str, case: dict[str, Any], *, threads: int, keep: bool, **options: Any) -> None:
+        spec = {"kind": kind, "case": case, "threads": threads, "keep": keep, **options}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE.parents[1])}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.about = self._read()
+        self.turns: list[dict[str, Any]] = []
+
+    def turn(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        self.turns.append(self._read())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of all turns but the first, which warms up."""
+        return [turn["seconds"] for turn in self.turns[1:]]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "median_s": round(self.median, 4),
+            "seconds": [round(s, 4) for s in self.seconds],
+            "peak_gib": round(max(t["peak"] for t in self.turns) / GIB, 3),
+            "added_by_the_step_gib": round(max(t["added"] for t in self.turns) / GIB, 3),
+            "first_value": self.turns[0]["value"],
+        }
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended early, with {self._process.wait()}")
+        return json.loads(line)  # type: ignore[no-any-return]
+
+
+def interleave(sides: dict[str, Side], repeats: int) -> None:
+    """One warm-up turn of each, then ``repeats`` rounds, forwards and backwards."""
+    order = list(sides.values())
+    for number in range(1 + repeats):
+        for side in order if number % 2 == 0 else reversed(order):
+            side.turn()
+    for side in order:
+        side.close()
+
+
+def measure_steps(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ours against the reference, and against the rate of a large product."""
+    found = []
+    for method, classes, batch in STEPS:
+        case = {**common, "method": method, "classes": classes, "batch": batch}
+        sides = {
+            "ours": _side(options, "train", case, reference=False, keep=True),
+            "reference": _side(
+                options, "train", {**case, "text_chunk": options.text_chunk}, reference=True, keep=False
+            ),
+            **_rates(options, common),
+        }
+        interleave(sides, options.repeats)
+        ours, reference = sides["ours"], sides["reference"]
+        multiply_adds = sum(ours.about["text"].values()) + sum(ours.about["image"].values())
+        row: dict[str, Any] = {
+            "method": method,
+            "classes": classes,
+            "batch": batch,
+            "times_faster": round(reference.median / ours.median, 2),
+            "memory_of_reference": round(
+                ours.summary()["added_by_the_step_gib"] / reference.summary()["added_by_the_step_gib"], 3
+            ),
+            "multiply_adds": multiply_adds,
+            "text": ours.about["text"],
+            "image": ours.about["image"],
+            "loss_difference": abs(ours.turns[0]["value"] - reference.turns[0]["value"]),
+            "ours": ours.summary(),
+            "reference": reference.summary(),
+        }
+        for name in sides.keys() - {"ours", "reference"}:
+            rate = 2 * sides[name].about["multiply_adds"] / sides[name].median
+            row[f"{name}_gflops"] = round(rate / 1e9, 1)
+            row[f"share_of_{name}"] = round(2 * multiply_adds / ours.median / rate, 3)
+        found.append(row)
+        print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return found
+
+
+def measure_fusing(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Four tasks and three replicates as one batch, and one replicate after the other."""
+    found = []
+    for batch in (4, 16) if options.device == "cuda" else (4,):
+        case = {**common, **FUSED, "batch": batch}
+        sides = {
+            "fused": _side(options, "train", case, reference=False, keep=True),
+            "one_by_one": _side(options, "one_by_one", case, keep=True),
+            **_rates(options, common),
+        }
+        interleave(sides, options.repeats)
+        fused = sides["fused"]
+        multiply_adds = sum(fused.about["text"].values()) + sum(fused.about["image"].values())
+        row: dict[str, Any] = {
+            **{k: case[k] for k in ("method", "classes", "batch", "tasks", "replicates")},
+            "times_faster": round(sides["one_by_one"].median / fused.median, 3),
+            "replicate_steps_per_second": round(case["replicates"] / fused.median, 3),
+            "fused": fused.summary(),
+            "one_by_one": sides["one_by_one"].summary(),
+        }
+        for name in sides.keys() - {"fused", "one_by_one"}:
+            rate = 2 * sides[name].about["multiply_adds"] / sides[name].median
+            row[f"share_of_{name}"] = round(2 * multiply_adds / fused.median / rate, 3)
+        found.append(row)
+        print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return found
+
+
+def measure_evaluation(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Images per second to class scores, and of open_clip's encoder."""
+    case = {**common, **FUSED, "batch": 64 if options.device == "cuda" else 4}
+    sides = {
+        "ours": _side(options, "evaluate", case, reference=False, keep=True),
+        "open_clip": _side(options, "evaluate", case, reference=True, keep=False),
+        "open_clip_keeping_memory": _side(options, "evaluate", case, reference=True, keep=True),
+    }
+    interleave(sides, options.repeats)
+    row: dict[str, Any] = {"images": sides["ours"].about["images"]}
+    for name, side in sides.items():
+        row[name] = {**side.summary(), "images_per_second": round(side.about["images"] / side.median, 2)}
+    for name in ("open_clip", "open_clip_keeping_memory"):
+        row[f"of_{name}"] = round(sides[name].median / sides["ours"].median, 3)
+    print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return [row]
+
+
+MEASURES = {"train": measure_steps, "fuse": measure_fusing, "evaluate": measure_evaluation}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=MEASURES, action="append")
+    parser.add_argument("--text-chunk", type=int, help="classes the reference encodes at a time (memory)")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a CLIP of three narrow layers, to try the script"
+    )
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    common = {"device": options.device, "precision": options.precision, "tiny": options.tiny}
+    before = os.getloadavg()
+    result: dict[str, Any] = {
+        "question": "how fast is a step beside a plain prompted CLIP and beside a large product",
+        "command": " ".join(["python", "benchmarks/step_speed/run.py", *sys.argv[1:]]),
+        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": _machine(options),
+        "load_average_before": before,
+    }
+    for name in options.only or MEASURES:
+        result[name] = MEASURES[name](options, common)
+        result["load_average_after"] = os.getloadavg()
+        if options.out is not None:
+            options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _side(options: argparse.Namespace, kind: str, case: dict[str, Any], **more: Any) -> Side:
+    return Side(kind, case, threads=options.threads, **more)
+
+
+def _rates(options: argparse.Namespace, common: dict[str, Any]) -> dict[str, Side]:
+    """The large product as torch multiplies; on the CPU also by oneDNN, which ours goes through."""
+    case = {**common, "method": "mmap", "classes": 2, "batch": 1}
+    sides = {"matmul": _side(options, "matmul", case, onednn=False, keep=False)}
+    if options.device == "cpu":
+        sides["matmul_by_onednn"] = _side(options, "matmul", case, onednn=True, keep=False)
+    return sides
+
+
+def _machine(options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), processor)
+    return {
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": options.threads,
+        "accelerator": torch.cuda.get_device_name() if options.device == "cuda" else None,
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "open_clip_torch")},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    found = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    main()
