@@ -1,0 +1,243 @@
+"""The launch files are what their tools accept, and fit this software. Nothing is started or downloaded."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.study import load_study
+from orchestrator.submission import check_places
+
+ROOT = Path(__file__).parents[3]
+LAUNCH = ROOT / "cluster" / "launch"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+Fields = dict[str, Any]
+
+# Required and known fields of the ray.io/v1 schema, as KubeRay 1.5 publishes it, and of the Kubernetes types
+# inside. A field that is not listed here would be dropped or refused, so it is an error.
+SCHEMA: dict[str, tuple[set[str], set[str]]] = {
+    "RayJob": ({"apiVersion", "kind", "metadata", "spec"}, set()),
+    "RayJobSpec": (
+        {"rayClusterSpec"},
+        {"activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint",
+         "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata",
+         "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig",
+         "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished"},
+    ),
+    "RayClusterSpec": (
+        {"headGroupSpec"},
+        {"authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions",
+         "headServiceAnnotations", "managedBy", "rayVersion", "suspend", "workerGroupSpecs"},
+    ),
+    "HeadGroupSpec": (
+        {"rayStartParams", "template"},
+        {"enableIngress", "headService", "labels", "resources", "serviceType"},
+    ),
+    "WorkerGroupSpec": (
+        {"groupName", "maxReplicas", "minReplicas", "rayStartParams", "template"},
+        {"idleTimeoutSeconds", "labels", "numOfHosts", "replicas", "resources", "scaleStrategy", "suspend"},
+    ),
+    "AuthOptions": (set(), {"mode", "secretName"}),
+    "AutoscalerOptions": (
+        set(),
+        {"env", "envFrom", "idleTimeoutSeconds", "image", "imagePullPolicy", "resources", "securityContext",
+         "upscalingMode", "version", "volumeMounts"},
+    ),
+    "PodSpec": (
+        {"containers"},
+        {"affinity", "nodeSelector", "restartPolicy", "securityContext", "serviceAccountName",
+         "terminationGracePeriodSeconds", "tolerations", "volumes"},
+    ),
+    "Container": (
+        {"name", "image", "resources"},
+        {"args", "command", "env", "envFrom", "imagePullPolicy", "lifecycle", "ports", "securityContext",
+         "volumeMounts"},
+    ),
+    "ResourceRequirements": ({"limits", "requests"}, set()),
+    "VolumeMount": ({"name", "mountPath"}, {"readOnly", "subPath"}),
+    "EnvVar": ({"name"}, {"value", "valueFrom"}),
+    "ContainerPort": ({"containerPort"}, {"name", "protocol"}),
+}  # fmt: skip
+
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?")
+
+
+def checked(kind: str, found: Any) -> Fields:
+    """``found``, if it has every required field of its type and none that is unknown."""
+    required, optional = SCHEMA[kind]
+    assert isinstance(found, dict), (kind, found)
+    assert required <= set(found), f"{kind} lacks {required - set(found)}"
+    assert set(found) <= required | optional, f"{kind} knows no {set(found) - required - optional}"
+    return found
+
+
+def rayjob() -> Fields:
+    documents = list(yaml.safe_load_all((LAUNCH / "rayjob.yaml").read_text()))
+    return next(document for document in documents if document["kind"] == "RayJob")
+
+
+def pods() -> dict[str, Fields]:
+    spec = checked("RayJobSpec", rayjob()["spec"])
+    cluster = checked("RayClusterSpec", spec["rayClusterSpec"])
+    templates = {"head": checked("HeadGroupSpec", cluster["headGroupSpec"])["template"]}
+    for group in cluster["workerGroupSpecs"]:
+        templates[group["groupName"]] = checked("WorkerGroupSpec", group)["template"]
+    templates["submitter"] = spec["submitterPodTemplate"]
+    return {name: checked("PodSpec", template["spec"]) for name, template in templates.items()}
+
+
+def test_the_rayjob_has_what_its_schema_requires() -> None:
+    job = checked("RayJob", rayjob())
+    assert job["apiVersion"] == "ray.io/v1"
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,45}[a-z0-9])?", job["metadata"]["name"])
+    spec = job["spec"]
+    assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+    assert isinstance(spec["activeDeadlineSeconds"], int) and spec["activeDeadlineSeconds"] > 0
+    cluster = spec["rayClusterSpec"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    checked("AutoscalerOptions", cluster["autoscalerOptions"])
+
+
+@pytest.mark.parametrize("pod", ["head", "gpu", "submitter"])
+def test_pods_are_limited_unprivileged_and_complete(pod: str) -> None:
+    spec = pods()[pod]
+    volumes = {volume["name"] for volume in spec.get("volumes", ())}
+    for container in spec["containers"]:
+        checked("Container", container)
+        resources = checked("ResourceRequirements", container["resources"])
+        for amounts in resources.values():
+            assert {"cpu", "memory"} <= set(amounts)
+            assert all(QUANTITY.fullmatch(amount) for amount in amounts.values())
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        for mount in container.get("volumeMounts", ()):
+            assert checked("VolumeMount", mount)["name"] in volumes
+        for variable in container.get("env", ()):
+            assert isinstance(checked("EnvVar", variable).get("value", ""), str)
+        for port in container.get("ports", ()):
+            checked("ContainerPort", port)
+
+
+def test_the_rayjob_authenticates_shares_storage_and_scales() -> None:
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    assert checked("AuthOptions", cluster["authOptions"])["mode"] == "token"
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert cluster["enableInTreeAutoscaling"] is True
+    for group in cluster["workerGroupSpecs"]:
+        assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    claims = [d for d in yaml.safe_load_all((LAUNCH / "rayjob.yaml").read_text()) if d["kind"] != "RayJob"]
+    assert [claim["kind"] for claim in claims] == ["PersistentVolumeClaim"]
+    assert claims[0]["spec"]["accessModes"] == ["ReadWriteMany"]
+    shared = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for name in ("head", "gpu")
+        for volume in pods()[name]["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert shared == [claims[0]["metadata"]["name"]] * 2
+
+
+def test_the_rayjob_runs_a_study_that_a_job_can_run_and_stops_in_order() -> None:
+    spec = rayjob()["spec"]
+    words = shlex.split(spec["entrypoint"])
+    assert words[:4] == ["python", "-m", "orchestrator", "sweep"]
+    study = load_study(words[4], words[5:])
+    check_places(study)
+    mounted = pods()["gpu"]["containers"][0]["volumeMounts"]
+    assert any(study.storage.startswith(mount["mountPath"] + "/") for mount in mounted)
+    workers = spec["rayClusterSpec"]["workerGroupSpecs"][0]
+    gpus = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+    assert study.slots.count == workers["maxReplicas"] * gpus
+    variables = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
+    assert all(isinstance(value, str) for value in variables.values())
+    assert variables["RAY_JOB_STOP_SIGNAL"] == "SIGTERM" and int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) >= 20
+
+
+def test_versions_agree() -> None:
+    version = rayjob()["spec"]["rayClusterSpec"]["rayVersion"]
+    pinned = next(d for d in PROJECT["dependencies"] if d.startswith("ray["))
+    assert f">={'.'.join(version.split('.')[:2])}," in pinned
+    images = {c["image"] for pod in pods().values() for c in pod["containers"]}
+    assert images == {f"mmap-orchestrator:{PROJECT['version']}"}
+    base = next(words[0] for name, words in instructions() if name == "FROM")
+    assert re.fullmatch(r"python:3\.11-slim-\w+(@sha256:\w+)?", base), "requires-python, and a fixed release"
+
+
+def test_rays_launcher_accepts_the_on_premises_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((LAUNCH / "on_premises.yaml").read_text())
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    nodes = prepared["available_node_types"][prepared["head_node_type"]]
+    assert nodes["min_workers"] == nodes["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+def test_the_on_premises_cluster_authenticates_and_keeps_its_dashboard_to_itself() -> None:
+    config = yaml.safe_load((LAUNCH / "on_premises.yaml").read_text())
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        assert "RAY_AUTH_MODE=token" in commands[-1]
+        exported, started = commands[-1].split("; ray start")
+        assert "PATH=$HOME/mmap-orchestrator/.venv/bin:" in exported and started
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
+
+
+@pytest.mark.parametrize("name", ["on_premises.yaml", "rayjob.yaml", "Containerfile"])
+def test_a_header_says_how_it_is_used_and_what_to_edit(name: str) -> None:
+    lines = (LAUNCH / name).read_text().splitlines()
+    header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    assert "# Edit:" in [line[:7] for line in header] and any(line.startswith("#     ") for line in header)
+
+
+def instructions() -> list[tuple[str, list[str]]]:
+    """Instructions of the container file with their words, continued lines joined."""
+    text = (LAUNCH / "Containerfile").read_text()
+    lines = "\n".join(line for line in text.splitlines() if line and not line.startswith("#"))
+    joined = re.sub(r"\\\n\s*", "", lines).splitlines()
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].split()) for line in joined]
+
+
+KNOWN = ("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "LABEL", "RUN", "USER", "WORKDIR")
+
+
+def test_the_container_file_keeps_to_the_rules() -> None:
+    found = instructions()
+    assert found[0][0] == "FROM"
+    assert {name for name, _ in found} <= set(KNOWN), "ADD fetches and unpacks: COPY and RUN say what happens"
+    for name, words in found:
+        line = " ".join(words)
+        if name == "FROM":
+            assert re.search(r":[\w.-]+|@sha256:", words[0]) and not words[0].endswith(":latest")
+        if name == "RUN" and "apt-get install" in line:
+            assert "--no-install-recommends" in line and "apt-get update" in line
+            assert "rm -rf /var/lib/apt/lists/*" in line
+        if name == "RUN":
+            assert not re.search(r"\bsudo\b|(curl|wget)[^|]*\|\s*(ba)?sh", line)
+            assert "pip install" not in line or "--no-cache" in line
+        if name in ("ENV", "ARG"):
+            assert not re.search(r"(TOKEN|PASSWORD|SECRET|KEY)\w*=", line)
+        if name == "WORKDIR":
+            assert words[0].startswith("/")
+        if name == "COPY":
+            assert all((ROOT / source).exists() for source in words[:-1])
+    users = [words[0] for name, words in found if name == "USER"]
+    assert users and users[-1].split(":")[0] not in ("root", "0")
+    last = max(i for i, (name, _) in enumerate(found) if name == "RUN")
+    assert last < next(i for i, (name, _) in enumerate(found) if name == "USER")
+
+
+def test_the_container_brings_every_package_and_no_more() -> None:
+    copied = {source for name, words in instructions() if name == "COPY" for source in words[:-1]}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == allowed
+    assert packages <= copied and {"pyproject.toml", "README.md", "LICENSE"} == copied - packages
