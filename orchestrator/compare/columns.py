@@ -176,7 +176,7 @@ def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSp
 
     Args:
         names: of columns; ``table`` for all of Tables 1 and 2, ``ablation`` for all of Table 3 with the
-            framework itself, or a method of one's own (``my_file.py:MyMethod`` or a registered name).
+            framework itself, or a method (``my_file.py:MyMethod`` or registered) in all its regimes.
         tasks: names of the dataset's tasks.
 
     Raises:
@@ -193,13 +193,13 @@ def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSp
         elif name in known:
             chosen[name] = known[name]
         else:
-            own = _own(name, known)
-            chosen[own.name] = own
+            chosen |= {own.name: own for own in _own(name, known)}
     order = [*known, *(name for name in chosen if name not in known)]
     return tuple(chosen[name] for name in order if name in chosen)
 
 
-def _own(name: str, known: Iterable[str]) -> ColumnSpec:
+def _own(name: str, known: Iterable[str]) -> list[ColumnSpec]:
+    """A column for every regime of a method that the tables do not name."""
     try:
         method = get_method(name, where="--methods")
     except ConfigurationError as error:
@@ -208,7 +208,17 @@ def _own(name: str, known: Iterable[str]) -> ColumnSpec:
         fix = f"{nearest(name, [*known, 'table', 'ablation'])}; or my_file.py:MyMethod"
         raise ConfigurationError(f"unknown method {name!r}", where="--methods", fix=fix) from error
     label = name.rpartition(":")[2]
-    return ColumnSpec(name=label, label=label, method=name, regime="multi" if method.trains else None)
+    return [
+        ColumnSpec(
+            name=f"{method.name}_stl" if budget.regime == "single" else method.name,
+            label=label,
+            method=name,
+            settings=budget.settings,
+            regime=budget.regime if method.trains else None,
+            printed=budget.printed,
+        )
+        for budget in method.budgets
+    ]
 
 
 def resolve_settings(column: ColumnSpec, base: Mapping[str, Any], where: str) -> Any:

@@ -20,6 +20,7 @@ from mmap_model.configuration import (
 )
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
+from mmap_model.methods.base import method_identity
 from orchestrator.compare.columns import FULL_FT_RATE, ColumnSpec, choose_columns, resolve_settings
 from orchestrator.compare.comparison import Column
 from orchestrator.study import StudyPlan, plan_study
@@ -137,7 +138,7 @@ class ComparePlan:
     def _row(self, column: str, point: Point, split: Split, seeds: tuple[Seeds, ...]) -> Row:
         study = self.base.study
         identity = {
-            "point": point.to_dict(),
+            "point": {**point.to_dict(), "method": method_identity(point.method)},
             "split": to_plain(split),
             "seeds": [to_plain(seed) for seed in seeds],
             "protocol": study.protocol,

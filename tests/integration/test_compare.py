@@ -1,4 +1,4 @@
-"""A whole comparison on a real local Ray, with real training of a tiny CLIP."""
+"""A whole comparison on a real local Ray, with real training of a tiny CLIP, and a method from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from orchestrator.work import Event
 
 pytestmark = pytest.mark.ray
 
-COLUMNS = ["zero_shot", "coop", "coop_mt", "mmap"]
+OWN = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'feature_gain.py'}:FeatureGain"
+COLUMNS = ["zero_shot", "coop_mt", "mmap", "feature_gain_stl", "feature_gain"]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def plan(folder: Path, tiny_study: Path) -> ComparePlan:
         "settings={prompt_length: 2, source_rows: 2, source_cols: 4}",
         "compare={lr_low: 0.001, lr_high: 0.1, methods: {coop: {settings: {prompt_length: 2}}}}",
     ]
-    return plan_comparison(str(tiny_study), overrides, methods=COLUMNS, tune=2)
+    return plan_comparison(str(tiny_study), overrides, methods=[*COLUMNS[:3], OWN], tune=2)
 
 
 def run(plan: ComparePlan, **options: Any) -> Any:
@@ -82,7 +83,7 @@ def test_every_column_has_numbers_for_every_task_and_seed_under_both_recipes(
             assert set(entry.tasks) == {"noisy", "plain"}
             assert all(set(seeds) == {"1", "2"} for seeds in entry.tasks.values())
             assert all(0 <= value <= 1 for seeds in entry.tasks.values() for value in seeds.values())
-    assert found.column("coop").parameters == 2 * found.column("coop_mt").parameters
+    assert found.column("feature_gain_stl").parameters == 2 * found.column("feature_gain").parameters
     tuned = found.entry("mmap", "2-shot", "tuned")
     assert tuned is not None and [trial.lr for trial in tuned.trials] == [0.001, 0.1]
     best = max(tuned.trials, key=lambda trial: (sum(trial.validation.values()), -trial.lr))

@@ -72,6 +72,19 @@ def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
     assert "coop_mt" in (caught.value.fix or "")
 
 
+def test_a_method_of_ones_own_has_a_column_for_every_regime(tmp_path: Path) -> None:
+    file = Path(__file__).parents[3] / "docs" / "examples" / "feature_gain.py"
+    found = plan(tmp_path, methods=["zero_shot", f"{file}:FeatureGain"])
+    columns = {c.name: found.column(c) for c in found.columns}
+    assert list(columns) == ["zero_shot", "feature_gain_stl", "feature_gain"]
+    assert columns["feature_gain_stl"].parameters == 4 * columns["feature_gain"].parameters > 0
+    moved = tmp_path / "elsewhere.py"
+    moved.write_text(file.read_text())
+    again = plan(tmp_path, methods=[f"{moved}:FeatureGain"])
+    keys = {row.key for row in found.first_rows()}
+    assert {row.key for row in again.first_rows()} < keys, "the file's place does not matter"
+
+
 def test_columns_without_one_kind_of_module_have_twice_the_length(tmp_path: Path) -> None:
     columns = plan(tmp_path, methods=["task_only", "task_only_2b", "mmap"]).points
     assert columns["task_only_2b"].settings.prompt_length == 2 * columns["mmap"].settings.prompt_length
