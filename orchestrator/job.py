@@ -11,7 +11,8 @@ from typing import Any
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
-from orchestrator.ledger import Ledger, StudyStore, batch_key
+from orchestrator.ledger import DroppedError, Ledger, StudyStore, batch_key
+from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.progress import Progress
 from orchestrator.work import Control, Emit, WorkItem
 
@@ -163,7 +164,7 @@ class Job:
         finished: dict[str, dict[str, Any]] = {}
         for cell in cells:
             record = self._ledger.get(cell.key, verify=True)
-            if record is not None:
+            if record is not None and not (self._item.retrain and record.get("dropped")):
                 finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
             elif not self._item.retry_failed and (failure := self._ledger.failure(cell.key)) is not None:
@@ -271,6 +272,9 @@ class Job:
             raise CellFailed(f"cell {missing[0]} is not finished, so it cannot be scored on test images")
         scored = self._ledger.tests(keys)
         todo = [key for key in keys if key not in scored]
+        if dropped := [key for key in todo if WEIGHTS in records[key].get("dropped", {})]:
+            self._train_again({key: records[key] for key in dropped})
+            records = self._ledger.get_many(keys)
         if todo:
             reason = self._item.reason or self._item.purpose
             self._store.record_look(reason=reason, keys=todo, invocation=self._item.invocation)
@@ -292,6 +296,25 @@ class Job:
                 self._ledger.commit_test(key, {"metrics": score["metrics"], **self._about}, score["files"])
                 self._emit("test", key=key, metrics=score["metrics"])
         self._seconds["test"] += time.perf_counter() - started
+
+    def _train_again(self, records: dict[str, dict[str, Any]]) -> None:
+        """Bring the weights of finished cells back that were dropped."""
+        key, record = next(iter(records.items()))
+        if not self._item.retrain:
+            trial = "" if self._item.trial is None else f" --trial {self._item.trial}"
+            at = record["dropped"][WEIGHTS]["dropped_at"]
+            raise CellFailed(
+                f"{DroppedError(key, WEIGHTS, at)}; train it again with: "
+                f"orchestrator confirm {self._item.study}{trial} --retrain"
+            )
+        cells = {key: Cell.from_dict(record["cell"]) for key, record in records.items()}
+        changed = [key for key, cell in cells.items() if cell.key != key]
+        if changed:
+            raise CellFailed(f"cell {changed[0][:12]} was trained by another version of its method or recipe")
+        grouping = {key: record["grouping"] for key, record in records.items() if record["grouping"]}
+        self._train([[cell] for cell in cells.values()], self._emit, grouping)
+        if self._failures:
+            raise CellFailed(next(iter(self._failures.values())))
 
     def _check(self) -> None:
         if self._control().cancel:

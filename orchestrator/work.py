@@ -38,6 +38,7 @@ class WorkItem:
         reason: why the test images are looked at; recorded with the look.
         invocation: id of the driver's invocation, kept with what it trained.
         untrained: the point as it is before its first step (``baseline``).
+        retrain: train cells to score again whose weights were dropped (``confirm``).
         sources: the file that defines the point's method, text by location, if it is one of one's own.
     """
 
@@ -62,6 +63,7 @@ class WorkItem:
     reason: str = ""
     invocation: str = ""
     untrained: bool = False
+    retrain: bool = False
     sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -53,6 +53,8 @@ class Method(ABC):
         grouped: needs a partition of the tasks.
         fuses: replicates may be trained as one batch (the backbone stays frozen).
         trains: False when there is nothing to train (zero-shot).
+        keeps_weights: what it trains is small and stays with every finished cell; if not, only with cells
+            in training and with finalists.
         budgets: the method's rows in the table of parameter counts.
     """
 
@@ -62,6 +64,7 @@ class Method(ABC):
     grouped: ClassVar[bool] = False
     fuses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    keeps_weights: ClassVar[bool] = True
     budgets: ClassVar[tuple[Budget, ...]] = (Budget(),)
 
     @abstractmethod

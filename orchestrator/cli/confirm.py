@@ -23,6 +23,10 @@ def confirm(
         list[int] | None, typer.Option(min=0, help="Complete trials to score, instead of the finalists.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Train on these further seeds too, e.g. 4,5,6.")] = None,
+    retrain: Annotated[
+        bool,
+        typer.Option("--retrain", help="Train cells again whose weights were dropped (full fine-tuning)."),
+    ] = False,
     reason: Annotated[str, typer.Option(help="Recorded with the look.")] = "asked for by confirm",
     storage: Storage = None,
     as_json: AsJson = False,
@@ -46,7 +50,9 @@ def confirm(
         return drive(
             plan,
             study,
-            lambda progress: confirm_study(plan, progress, numbers=numbers, reason=reason, options=options),
+            lambda progress: confirm_study(
+                plan, progress, numbers=numbers, reason=reason, retrain=retrain, options=options
+            ),
             as_json=as_json,
         )
     further = _with_seeds(stored, plan, numbers, seeds)

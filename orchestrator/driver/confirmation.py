@@ -78,6 +78,8 @@ class Confirmation:
         name, record = self._rows[item_id]
         if event["kind"] == "test":
             self._tracker.event(tracked_as(name, record), event)
+        elif event["kind"] == "cell_finished":
+            self._invocation.trained.append(event["key"])
         elif event["kind"] == "done":
             if event["state"] == "complete":
                 self._tell_mean(name, record)

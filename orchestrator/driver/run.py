@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.rows import Row
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.trials import Progress
 from orchestrator.interrupt import Interrupt
-from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
@@ -130,6 +132,7 @@ def confirm_study(
     *,
     numbers: Sequence[int] = (),
     reason: str = "asked for by confirm",
+    retrain: bool = False,
     options: Options | None = None,
 ) -> Outcome:
     """Score trials of a study on the test images, nothing else; what was scored is not looked at again.
@@ -139,10 +142,11 @@ def confirm_study(
         progress: shown to the user.
         numbers: of complete trials; none: the finalists and the reference rows.
         reason: recorded with the look.
+        retrain: train cells again whose weights were dropped when they were no finalists.
         options: how it is run.
 
     Raises:
-        InputError: no such study or trial, or a trial that is not complete.
+        InputError: no such study or trial, a trial that is not complete, or one without weights.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
     if not store.exists():
@@ -159,7 +163,9 @@ def confirm_study(
             rows = [(number, _complete(store, number)) for number in numbers]
             scored = ledger.tests(key for _, record in rows for key in record.keys)
             rows = [row for row in rows if any(key not in scored for key in row[1].keys)]
-        return Todo(search=False, confirm=tuple(rows), reason=reason)
+        if not retrain:
+            _refuse_dropped(ledger, store.name, rows)
+        return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
     return drive(plan, store, todo, progress, options or Options())
 
@@ -290,6 +296,18 @@ def _tracker(
         return MlflowWriter(uri, store.name, {"study": store.name, **tags})
 
     return Tracker(uri, store.name, state / "outbox", tags=tags, locate=ledger.locate, connect=connect)
+
+
+def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row]) -> None:
+    for name, row in rows:
+        for key, record in ledger.get_many(row.keys).items():
+            if WEIGHTS in record.get("dropped", {}):
+                which = f" --trial {name}" if isinstance(name, int) else ""
+                raise InputError(
+                    f"{name}: {DroppedError(key, WEIGHTS, record['dropped'][WEIGHTS]['dropped_at'])}",
+                    where="--trial",
+                    fix=f"train it again and score it: orchestrator confirm {study}{which} --retrain",
+                )
 
 
 def _complete(store: StudyStore, number: int) -> TrialRecord:

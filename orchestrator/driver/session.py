@@ -169,8 +169,8 @@ class Session(ABC):
         self._progress({"kind": "sweep", "slots": layout.count})
         return self._pool
 
-    def _score(self, pool: PoolClient, rows: list[Row], reason: str) -> None:
-        """Score rows on the test images."""
+    def _score(self, pool: PoolClient, rows: list[Row], reason: str, *, retrain: bool = False) -> None:
+        """Score rows on the test images; ``retrain`` cells first whose weights were dropped."""
         if not rows:
             return
         self._progress({"kind": "phase", "name": "finalists"})
@@ -178,7 +178,7 @@ class Session(ABC):
         confirmation = Confirmation(self._plan, rows, self._ledger, self._tracker, self._invocation, reason)
         self._confirmation = confirmation
         for item in confirmation.items():
-            pool.submit(item)
+            pool.submit(item.with_(retrain=retrain))
         self._until(lambda: not confirmation.live)
         self._timing.confirm += time.monotonic() - started
         for name, error in confirmation.errors.items():

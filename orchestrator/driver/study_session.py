@@ -15,6 +15,7 @@ from orchestrator.driver.rows import ZERO_STEP
 from orchestrator.driver.session import Part, Session, Surroundings
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Trials, epochs_of
+from orchestrator.driver.weights import KeptWeights
 from orchestrator.search.proposals import Proposals
 
 
@@ -32,6 +33,7 @@ class StudySession(Session):
         self._looked = time.monotonic()
         self._trials: Trials | None = None
         self._baselines: Baselines | None = None
+        self._weights = KeptWeights(self._ledger, self._plan.study.finalists)
 
     def _work(self, pool: PoolClient) -> None:
         if self._todo.search:
@@ -76,8 +78,12 @@ class StudySession(Session):
             *about,
             slots=self._room,
             retry_failed=self._todo.retry_failed,
+            on_end=self._weights.ended,
         )
         self._trials = trials
+        for record in self._todo.records:
+            if record.number not in self._todo.again:
+                self._weights.ended(record)
         self.failed, self.lost = trials.failed, trials.lost
         trials.recall(self._todo.records, self._todo.again)
         trials.launch_ahead(self._slot_count)
@@ -132,7 +138,8 @@ class StudySession(Session):
         rows = list(self._todo.confirm)
         if self._todo.search:
             rows = unscored(self._plan, self._store, self._ledger, self._store.load_trials())
-        self._score(pool, rows, self._todo.reason)
+        self._score(pool, rows, self._todo.reason, retrain=self._todo.retrain)
+        self._weights.scored(rows)
 
     def _look_for_cancellations(self, trials: Trials) -> None:
         with contextlib.suppress(OSError):

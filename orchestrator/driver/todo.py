@@ -31,6 +31,7 @@ class Todo:
         confirm: rows to score on the test images, as far as known; after a search they are found anew.
         reason: recorded with looks at the test images.
         retry_failed: train failed cells again.
+        retrain: train cells again that are to be scored and have no weights any more.
     """
 
     search: bool
@@ -41,6 +42,7 @@ class Todo:
     confirm: tuple[Row, ...] = ()
     reason: str = ""
     retry_failed: bool = False
+    retrain: bool = False
 
     @property
     def anything(self) -> bool:

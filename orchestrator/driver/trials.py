@@ -51,6 +51,7 @@ class Trials:
         invocation: of this driver; ``fence`` and ``id`` go with everything written.
         slots: trials that may be in work at the same time.
         retry_failed: train failed cells again.
+        on_end: told of every trial that ended, with its record as written.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Trials:
         *,
         slots: Callable[[], int],
         retry_failed: bool = False,
+        on_end: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
+        self._on_end = on_end
         self._plan, self._proposals, self._store, self._queue = plan, proposals, store, queue
         self._tracker, self._progress, self._invocation = tracker, progress, invocation
         self._slots = slots
@@ -337,6 +340,7 @@ class Trials:
         )
         self._show(record, shown if record.state != "running" else "failed")
         self._release(item_id)
+        self._on_end(record)
 
     def _release(self, item_id: str) -> None:
         """Let the pool forget an item once both its work and its thin trial are over."""

@@ -1,6 +1,6 @@
 """Durable records on any file system: cells by content, studies by name. See README.md."""
 
-from orchestrator.ledger.cells import InFlight, Ledger, batch_key
+from orchestrator.ledger.cells import DroppedError, InFlight, Ledger, batch_key
 from orchestrator.ledger.documents import CorruptError
 from orchestrator.ledger.lease import Lease, LeaseError
 from orchestrator.ledger.storage import Storage, StorageError, check_writable, open_storage
@@ -9,6 +9,7 @@ from orchestrator.ledger.study_store import DriverLease, Invocation, StudyStore,
 __all__ = [
     "CorruptError",
     "DriverLease",
+    "DroppedError",
     "InFlight",
     "Invocation",
     "Lease",

@@ -36,6 +36,8 @@ from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.redaction import redact
 
 RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
+WEIGHTS = "prompts.safetensors"
+"""What a cell trained: the one file that may be dropped while the cell stays finished."""
 
 METRIC_VERSION = 1
 """Raised by hand whenever a metric of the same predictions would come out otherwise."""
@@ -65,6 +67,16 @@ class InFlight:
     history: dict[str, list[dict[str, Any]]]
     state: bytes
     about: dict[str, Any]
+
+
+class DroppedError(CorruptError):
+    """A file of a finished cell that was dropped; training the cell again brings it back."""
+
+    def __init__(self, key: str, name: str, at: str) -> None:
+        super().__init__(
+            f"{name} of cell {key[:12]} was dropped on {at[:16]}, when the cell was no finalist: "
+            "a method that trains the whole backbone keeps its weights for finalists only"
+        )
 
 
 class Ledger:
@@ -105,7 +117,7 @@ class Ledger:
         """Write a finished cell: its files, then the record.
 
         A cell finishes once: where a whole record exists already (another study trained it meanwhile) nothing
-        is written.
+        is written. A record whose weights were dropped gives way to a whole one.
 
         Args:
             key: of the cell.
@@ -115,7 +127,8 @@ class Ledger:
         Returns:
             True if this call committed the cell.
         """
-        if self.get(key) is not None:
+        known = self.get(key)
+        if known is not None and not known.get("dropped"):
             return False
         entries = self._write_files(key, files)
         document = {**record, "key": key, "files": entries, "finished_at": now()}
@@ -124,13 +137,34 @@ class Ledger:
         self.storage.delete(f"cells/{key}/{FAILURE}")
         return True
 
+    def drop(self, key: str, name: str) -> int:
+        """Delete a file of a finished cell whose numbers stay; returns the bytes that went.
+
+        The record is rewritten first: ``dropped`` holds the file's entry and the time, ``files`` no longer
+        names it, so the record stays whole at every moment.
+        """
+        record = self.get(key)
+        if record is None or name not in {**record["files"], **record.get("dropped", {})}:
+            return 0
+        freed = 0
+        if name in record["files"]:
+            entry = record["files"].pop(name)
+            freed = int(entry["bytes"])
+            record["dropped"] = {**record.get("dropped", {}), name: {**entry, "dropped_at": now()}}
+            self.storage.write(f"cells/{key}/{RECORD}", encode(record))
+        self.storage.delete(f"cells/{key}/{name}")  # also what an interrupted call left behind
+        return freed
+
     def read_file(self, key: str, name: str, *, of: str = RECORD) -> bytes:
         """A file of a finished cell (``of=TEST`` for the files of its test record), checked against its hash.
 
         Raises:
             CorruptError: the cell is not finished, has no such file, or the file is damaged.
+            DroppedError: the file was dropped.
         """
         record = self._read_json(f"cells/{key}/{of}", aside=f"cells/{key}/{of}")
+        if record is not None and name in record.get("dropped", {}):
+            raise DroppedError(key, name, record["dropped"][name]["dropped_at"])
         if record is None or name not in record["files"]:
             raise CorruptError(f"cell {key} has no committed file {name!r}")
         data = self.storage.read(f"cells/{key}/{name}")

@@ -15,9 +15,13 @@ import pytest
 from PIL import Image
 
 from mmap_model.configuration import Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
+from orchestrator.driver.rows import finalists
+from orchestrator.driver.weights import KeptWeights
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ranking import build_results
 from orchestrator.work import Event, WorkItem
 from orchestrator.workbench import Workbench
@@ -104,6 +108,56 @@ def test_a_killed_trial_resumes_bit_for_bit_and_ends_as_a_result(tmp_path: Path,
     row = build_results(store, ledgers[1])["trials"][0]
     assert row["val"]["mean"] == pytest.approx(means[0][-1]) and row["val"]["n"] == 2
     assert row["test"]["n"] == 2 and set(row["tasks"]) == {"clipart", "sketch"}
+
+
+def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
+    tmp_path: Path, images: str
+) -> None:
+    ledger, store = Ledger(tmp_path), StudyStore(tmp_path, "demo")
+    store.save_study({"name": "demo"})
+    weights, trials, items = KeptWeights(ledger, 1), [], []
+    bench = Workbench({"name": "folder", "root": images}, {"model": "symbols"}, str(tmp_path), threads=1)
+
+    def told(item: WorkItem) -> list[Event]:
+        events: list[Event] = []
+        bench.run(item, events.append)
+        return events
+
+    for number, lr in enumerate((1e-4, 3e-3)):
+        recipe = Recipe(epochs=2, batch_size=4, warmup_epochs=0, lr=lr)
+        point = Point(method="full_ft", settings=get_method("full_ft").Settings(), recipe=recipe)
+        small = {"splits": (Split(shots=2),), "seeds": (Seeds.both(1),)}
+        items.append(item_at(tmp_path, images, point, trial=number, **small))
+        events = told(items[-1])
+        cells = next(e["cells"] for e in events if e["kind"] == "cells")
+        value = [e["mean"] for e in events if e["kind"] == "epoch"][-1]
+        trials.append(
+            TrialRecord(number=number, state="complete", point=point.to_dict(), cells=cells, value=value)
+        )
+        store.save_trial(trials[-1])
+    before = build_results(store, ledger)
+    entries = {trial.number: weights_of(ledger, trial) for trial in trials}
+    for trial in trials:
+        weights.ended(trial)
+    (winner,) = finalists(trials, 1)
+    (other,) = [trial for trial in trials if trial is not winner]
+    assert weights_of(ledger, winner) == entries[winner.number] and entries[winner.number]["bytes"] > 4e6
+    assert weights_of(ledger, other) is None and not list(tmp_path.glob(f"cells/{other.keys[0]}/{WEIGHTS}"))
+    assert build_results(store, ledger) == before
+    assert all(ledger.get(key, verify=True) for trial in trials for key in trial.keys)
+
+    confirm = items[other.number].with_(purpose="confirm", cells=tuple(other.keys))
+    assert f"confirm demo --trial {other.number} --retrain" in told(confirm)[-1]["error"]
+    assert told(confirm.with_(retrain=True))[-1]["state"] == "complete"
+    assert set(ledger.tests(other.keys)) == set(other.keys)
+    assert weights_of(ledger, other) == entries[other.number], "trained again they are the same"
+
+
+def weights_of(ledger: Ledger, trial: TrialRecord) -> dict[str, Any] | None:
+    """Size and hash of what a trial's only cell trained, as far as it is there."""
+    record = ledger.get(trial.keys[0], verify=True)
+    assert record is not None
+    return record["files"].get(WEIGHTS)  # type: ignore[no-any-return]
 
 
 def test_reference_rows_with_the_real_model(tmp_path: Path, images: str) -> None:

@@ -30,6 +30,7 @@ class FullFt(Method):
     name = "full_ft"
     Settings = FullFtSettings
     fuses = False
+    keeps_weights = False
     budgets = (
         Budget(
             settings={"regime": "single"}, regime="single", printed="598.48M", reading="one CLIP per task"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mmap_model.errors import InputError
 from orchestrator.ledger import (
     CorruptError,
+    DroppedError,
     InFlight,
     Invocation,
     Ledger,
@@ -316,3 +317,38 @@ def test_a_failure_is_kept_without_secrets(root: str, monkeypatch: pytest.Monkey
     failure = ledger.failure(KEY)
     assert failure is not None
     assert (failure["error"], failure["traceback"]) == ("403 for ***", "http://host ***")
+
+
+def test_a_dropped_file_leaves_a_whole_record(root: str) -> None:
+    ledger = Ledger(root)
+    assert ledger.drop(KEY, "w") == 0
+    assert ledger.commit(KEY, {"metrics": {"accuracy": 0.5}}, {"w": b"weights", "p": b"p"})
+    assert ledger.drop(KEY, "w") == 7
+    record = Ledger(root).get(KEY, verify=True)
+    assert record is not None and record["metrics"] == {"accuracy": 0.5} and list(record["files"]) == ["p"]
+    assert record["dropped"]["w"]["bytes"] == 7
+    assert ledger.storage.read(f"cells/{KEY}/w") is None and ledger.read_file(KEY, "p") == b"p"
+    with pytest.raises(DroppedError, match=r"w of cell 0123456789ab was dropped on .* finalists only"):
+        ledger.read_file(KEY, "w")
+    assert ledger.drop(KEY, "w") == ledger.drop(KEY, "other") == 0
+    assert ledger.damaged == []
+
+
+def test_a_drop_that_was_interrupted_is_finished_by_the_next(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {}, {"w": b"weights"})
+    ledger.drop(KEY, "w")
+    ledger.storage.write(f"cells/{KEY}/w", b"weights")
+    assert Ledger(root).get(KEY, verify=True) is not None
+    ledger.drop(KEY, "w")
+    assert ledger.storage.read(f"cells/{KEY}/w") is None
+
+
+def test_only_a_record_without_its_weights_gives_way_to_another(root: str) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"seconds": 1}, {"w": b"weights"})
+    assert not ledger.commit(KEY, {"seconds": 2}, {"w": b"others"})
+    ledger.drop(KEY, "w")
+    assert ledger.commit(KEY, {"seconds": 3}, {"w": b"weights"})
+    record = ledger.get(KEY, verify=True)
+    assert record is not None and record["seconds"] == 3 and "dropped" not in record

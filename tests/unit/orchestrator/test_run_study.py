@@ -18,6 +18,7 @@ from orchestrator.driver.baselines import baseline_points
 from orchestrator.driver.session import Surroundings
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.study import StudyPlan, load_plan
 
 
@@ -98,6 +99,23 @@ def test_confirming_what_is_not_complete_is_refused(plan: StudyPlan) -> None:
     with pytest.raises(InputError, match="trial 7 is unknown"):
         confirm_study(plan, numbers=[7])
     assert confirm_study(plan, numbers=[1]) == Outcome(), "it was scored already"
+
+
+def test_confirming_what_has_no_weights_any_more_says_how_to_get_them_back(
+    plan: StudyPlan, asked: None
+) -> None:
+    store, ledger = finish(plan), Ledger(plan.study.storage)
+    ledger.commit("w", {"metrics": {"accuracy": 0.5}}, {WEIGHTS: b"w"})
+    ledger.drop("w", WEIGHTS)
+    trial = store.load_trial(1)
+    assert trial is not None
+    trial.cells = [{"key": "w", "split": "6-shot", "seed": "1", "parameters": 1}]
+    store.save_trial(trial)
+    with pytest.raises(InputError, match=r"dropped on .*(?s:.*)confirm unit --trial 1 --retrain"):
+        confirm_study(plan, numbers=[1])
+    with pytest.raises(Asked) as caught:
+        confirm_study(plan, numbers=[1], retrain=True)
+    assert caught.value.todo.retrain
 
 
 class Asked(Exception):

@@ -25,6 +25,7 @@ from mmap_model.configuration import (
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.work import Control, Event, WorkItem
 from orchestrator.workbench import Workbench
 
@@ -487,6 +488,31 @@ def test_unfinished_cells_cannot_be_scored(scene: Scene) -> None:
     events = scene.run(purpose="confirm", cells=("f" * 32,))
     assert events[-1]["state"] == "failed" and "not finished" in events[-1]["error"]
     assert StudyStore(scene.root, "demo").load_looks() == []
+
+
+def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run()))
+    whole = {key: scene.ledger.read_file(key, WEIGHTS) for key in keys}
+    for key in keys[:2]:
+        scene.ledger.drop(key, WEIGHTS)
+    assert {c["status"] for c in of_kind(scene.run(), "cells")[0]["cells"]} == {"finished"}
+    refused = scene.run(purpose="confirm", cells=keys)
+    assert refused[-1]["state"] == "failed" and scene.engine.scored == []
+    for word in (keys[0][:12], "was dropped", "orchestrator confirm demo --trial 0 --retrain"):
+        assert word in refused[-1]["error"]
+    assert StudyStore(scene.root, "demo").load_looks() == []
+    trained = scene.engine.epochs_run
+    events = scene.run(purpose="confirm", cells=keys, retrain=True, fuse="off")
+    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert scene.engine.epochs_run - trained == 2 * EPOCHS
+    assert [event["key"] for event in of_kind(events, "cell_finished")] == list(keys[:2])
+    for key in keys:
+        record = scene.ledger.get(key, verify=True)
+        assert record is not None and record["grouping"] == {"margin": 0.5} and "dropped" not in record
+        text = scene.ledger.read_file(key, WEIGHTS).decode()
+        assert text.split("\n")[-1].startswith(f"{EPOCHS}:") and (
+            key in keys[:2] or text == whole[key].decode()
+        )
 
 
 def test_reference_rows(scene: Scene) -> None:
