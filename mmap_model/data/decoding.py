@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from mmap_model.errors import DatasetError
+
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for images that it cannot decode."""
 
 _TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
@@ -17,9 +21,22 @@ def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
     """An RGB image, upright as its EXIF says. Raises DatasetError naming an image that cannot be decoded."""
     try:
         with Image.open(encoded) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except OSError as error:
+            return _rgb(ImageOps.exif_transpose(file))
+    except DAMAGE as error:
         raise _undecodable(name, error) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Eight bits in three channels. Of deeper grey images Pillow would cut off whatever exceeds 255."""
+    if image.mode.startswith("I"):  # 16 bits, also where they are held in 32
+        image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.asarray(image)
+        scale = 255 if values.max(initial=0) <= 1 else 1
+        image = Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow would warn of for every such image
+    return image.convert("RGB")
 
 
 def upright_size(encoded: IO[bytes], name: str) -> tuple[int, int]:
@@ -28,7 +45,7 @@ def upright_size(encoded: IO[bytes], name: str) -> tuple[int, int]:
         with Image.open(encoded) as file:
             width, height = file.size
             turned = file.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-    except OSError as error:
+    except DAMAGE as error:
         raise _undecodable(name, error) from error
     return (width, height) if turned else (height, width)
 
@@ -53,7 +70,7 @@ def training_original(image: Image.Image, side: int) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _undecodable(name: str, error: OSError) -> DatasetError:
+def _undecodable(name: str, error: Exception) -> DatasetError:
     return DatasetError(
         f"{name} cannot be decoded: {error}", where="dataset.root", fix="replace or remove it"
     )

@@ -137,6 +137,17 @@ def draw(
     return Draw(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
 
 
+def part_sizes(
+    count: int, shots: int, *, protocol: Literal["search", "paper"] = "search", kept: int = 1
+) -> tuple[int, int, int]:
+    """How many images of a class of ``count`` train, validate and test at ``shots``, the most of a study.
+
+    ``kept`` images are left to test at least: none where a published test part is tested on.
+    """
+    train, validation, test = _cut(np.arange(min(count, 2**20)), shots, None, protocol, kept)
+    return len(train), len(validation), len(test)
+
+
 def _complete(
     fixed: FixedParts, labels: Indices, orders: Sequence[Indices], protocol: Literal["search", "paper"]
 ) -> Draw:

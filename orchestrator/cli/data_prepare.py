@@ -70,7 +70,7 @@ def prepare(
     expected = _expected(plan, sum(int(images.sizes(name).sum()) for name in names))
     _check_room(folder, sum(expected.values()))
     count = sum(task.images for task in plan.tasks)
-    with _bar(f"Preparing {count:,} images".replace(",", " "), count, unit="images") as advance:
+    with bar(f"Preparing {count:,} images".replace(",", " "), count, unit="images") as advance:
         digest = write_store(
             images,
             folder,
@@ -84,7 +84,7 @@ def prepare(
             fix=f"remove {folder} and prepare it again",
         )
     if remote is not None:
-        with _bar("Copying", sum(expected.values()), unit="bytes") as advance:
+        with bar("Copying", sum(expected.values()), unit="bytes") as advance:
             upload(folder, remote, advance)
     found = {
         "store": remote or str(folder),
@@ -134,7 +134,7 @@ def _written(folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def _bar(title: str, total: int, *, unit: str) -> Iterator[Any]:
+def bar(title: str, total: int, *, unit: str) -> Iterator[Any]:
     """A progress bar on standard error; gives a function that takes how much more is done."""
     from rich.progress import (
         BarColumn,

@@ -8,6 +8,7 @@ from mmap_model.data import DatasetSpec
 from mmap_model.data.sources import source_names
 from mmap_model.errors import DatasetError, nearest
 from orchestrator.study.load import build_study, load_study, packaged_studies
+from orchestrator.study.model import Study
 from orchestrator.study.source import Source, override
 
 
@@ -22,11 +23,22 @@ def load_source(name: str, overrides: Iterable[str]) -> tuple[DatasetSpec, int |
     Raises:
         InputError: neither, or an override that is not valid.
     """
-    if name in packaged_studies() or name.endswith((".yaml", ".yml")):
-        from mmap_model.architecture import read_architecture
+    study, given = load_study_or_layout(name, overrides)
+    if not given:
+        return study.dataset, None
+    from mmap_model.architecture import read_architecture
 
-        study = load_study(name, overrides)
-        return study.dataset, read_architecture(study.backbone.model).image_size
+    return study.dataset, read_architecture(study.backbone.model).image_size
+
+
+def load_study_or_layout(name: str, overrides: Iterable[str]) -> tuple[Study, bool]:
+    """The study of that name, or one of defaults around a layout; and whether it is a study of the user's.
+
+    Raises:
+        InputError: neither, or an override that is not valid.
+    """
+    if name in packaged_studies() or name.endswith((".yaml", ".yml")):
+        return load_study(name, overrides), True
     if name not in source_names():
         raise DatasetError(
             f"{name!r} is neither a study nor a layout of images",
@@ -34,4 +46,4 @@ def load_source(name: str, overrides: Iterable[str]) -> tuple[DatasetSpec, int |
             fix=nearest(name, [*source_names(), *packaged_studies()]),
         )
     source = Source(name, {"name": name, "dataset": {"name": name}})
-    return build_study(override(source, overrides)).dataset, None
+    return build_study(override(source, overrides)), False

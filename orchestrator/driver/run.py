@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
+from orchestrator.draws import keep_draws
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
 from orchestrator.driver.todo import Todo, find_todo
@@ -121,6 +122,7 @@ def run_study(
 
     def todo(ledger: Ledger) -> Todo:
         store.save_study(plan.study.to_plain())
+        keep_draws(store, plan.study, plan.dataset)
         return find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
 
     return drive(plan, store, todo, progress, options or Options())

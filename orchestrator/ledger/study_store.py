@@ -1,6 +1,7 @@
 """The records of one study: its resolved file, trials, looks at the test images, invocations, driver lease.
 
 studies/<name>/study.json             the resolved study
+studies/<name>/draws/<draw>.json      images of one split and seed
 studies/<name>/trials/<number>.json   one per trial, replaced as it proceeds
 studies/<name>/baselines.json         keys of the reference rows
 studies/<name>/rows/<key>.json        rows of a comparison
@@ -152,6 +153,15 @@ class StudyStore:
         """The resolved study, as it was given to ``save_study``."""
         document = self._read("study.json")
         return None if document is None else dict(document["study"])
+
+    def save_draw(self, name: str, draw: dict[str, Any]) -> None:
+        """Keep the images of one split and seed; see ``orchestrator.draws``."""
+        self._write(f"draws/{name}.json", {"draw": draw})
+
+    def load_draw(self, name: str) -> dict[str, Any] | None:
+        """What was given to ``save_draw``."""
+        document = self._read(f"draws/{name}.json")
+        return None if document is None else dict(document["draw"])
 
     def save_trial(self, trial: TrialRecord) -> None:
         self._write(f"trials/{trial.number}.json", trial.to_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class StudyPlan:
         study: the validated study.
         architecture: of its backbone.
         data: tasks, class lists and manifest of its dataset.
+        dataset: the same, opened.
         space: its search space, valid by construction.
         size: how many points that holds.
         trials: configurations to try, no more than the space holds.
@@ -43,6 +44,7 @@ class StudyPlan:
     study: Study
     architecture: Architecture
     data: DatasetSummary
+    dataset: Dataset = field(repr=False, compare=False)
     space: SearchSpace
     size: Size
     trials: int
@@ -112,6 +114,7 @@ def plan_study(study: Study) -> StudyPlan:
         study=study,
         architecture=architecture,
         data=data,
+        dataset=dataset,
         space=space,
         size=size,
         trials=min(study.search.trials, size.points) if bounded else study.search.trials,

@@ -1,0 +1,55 @@
+"""One encoded image: whether it can be decoded, and what has to be done to make it upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import ExifTags, Image
+
+from mmap_model.data.decoding import DAMAGE
+
+
+def inspect(encoded: bytes) -> list[tuple[str, str]]:
+    """Kinds of fault (see `mmap_model.data.faults`), each with what is wrong; the whole image is decoded."""
+    if not encoded:
+        return [("zero_bytes", "has no content")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about metadata
+        try:
+            file = Image.open(io.BytesIO(encoded))
+        except DAMAGE as error:
+            return [("unreadable", f"is no image that can be read: {_reason(error)}")]
+        with file:
+            try:
+                file.load()
+                orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+            except DAMAGE as error:
+                return [("truncated", f"breaks off or is damaged: {_reason(error)}")]
+            found = _mode(file)
+            if orientation in range(2, 9):
+                found.append(("rotated", f"has EXIF orientation {orientation}"))
+            if (frames := getattr(file, "n_frames", 1)) > 1:
+                found.append(("animated", f"has {frames} frames"))
+            return found
+
+
+def _mode(image: Image.Image) -> list[tuple[str, str]]:
+    if image.mode == "P":
+        return [("palette", f"has a palette of {len(image.getpalette() or ()) // 3} colours")]
+    if image.mode == "CMYK":
+        return [("cmyk", "is in CMYK")]
+    if image.mode.startswith(("I", "F")):
+        return [("deep", f"has mode {image.mode}")]
+    found = []
+    if image.mode in ("L", "LA", "1"):
+        found.append(("grey", f"has mode {image.mode}"))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") and image.getextrema()[-1] != (255, 255):
+        found.append(("alpha", f"has mode {image.mode} and is not opaque"))
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """The error in one line, without the name of the buffer that Pillow was given."""
+    text = str(error).partition(" <_io.BytesIO")[0].splitlines()
+    return text[0] if text and text[0] else type(error).__name__
