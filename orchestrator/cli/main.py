@@ -16,6 +16,7 @@ from cluster.sealing import open_sealed
 from mmap_model.errors import InputError
 from orchestrator.cli import (
     cancel,
+    cluster,
     compare,
     confirm,
     data,
@@ -62,6 +63,7 @@ for module in (
     ui,
     submit,
     jobs,
+    cluster,
     schema,
 ):
     module.add_to(app)

@@ -33,6 +33,12 @@ def check_places(study: Study) -> None:
             )
 
 
+def local_places(study: Study) -> dict[str, str]:
+    """Paths of data and weights on a file system, by the key that names them."""
+    kept = ("storage", "tracking.uri")
+    return {key: place for key, place, _ in _places(study) if key not in kept and "://" not in place}
+
+
 def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
     """The study as a job runs it: checked, and with a tracking store that outlives the job.
 

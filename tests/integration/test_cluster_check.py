@@ -1,0 +1,28 @@
+"""The questions of ``cluster check`` put to the nodes of a real Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.cluster import look
+from orchestrator.study import load_study
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_running_ray_answers_for_a_study(shared_ray: Path, tmp_path: Path) -> None:
+    found = {
+        finding.name: finding for finding in look(load_study("demo", [f"storage={tmp_path / 'shared'}"]))
+    }
+    assert {finding.state for finding in found.values()} <= {"ok", "warning"}, found
+    assert found["nodes"].text.startswith("1: ") and found["nodes"].text.endswith("head")
+    assert found["storage"].text == "written and read on one node"
+    assert found["token"].state == found["weights"].state == found["versions"].state == "ok"
+    assert found["slots"].text.startswith("3 fit"), "4 logical cores, 1.1 for each slot and its trial"
+    assert not list((tmp_path / "shared" / ".check").iterdir()), "its marks are gone"
+
+    missing = load_study("demo", [f"storage={tmp_path}", "dataset={name: folder, root: /nowhere}"])
+    data = next(finding for finding in look(missing) if finding.name == "data")
+    assert data.state == "error" and "/nowhere is not there on" in data.text
