@@ -16,6 +16,7 @@ from cluster.sealing import open_sealed
 from mmap_model.errors import InputError
 from orchestrator.cli import (
     cancel,
+    clean,
     cluster,
     compare,
     confirm,
@@ -64,6 +65,7 @@ for module in (
     submit,
     jobs,
     cluster,
+    clean,
     schema,
 ):
     module.add_to(app)

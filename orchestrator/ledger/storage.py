@@ -13,6 +13,7 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +23,15 @@ from orchestrator.redaction import redact, shown_uri
 
 class StorageError(InputError):
     """A storage location that cannot be understood, read or written."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a listing shows it: path below the root, bytes, seconds since 1970 when it was written."""
+
+    path: str
+    size: int
+    modified: float
 
 
 class Storage(ABC):
@@ -63,6 +73,10 @@ class Storage(ABC):
     @abstractmethod
     def files(self, folder: str) -> Iterator[str]:
         """Paths, relative to ``folder``, of all files at any depth below it, by listings alone."""
+
+    @abstractmethod
+    def everything(self) -> Iterator[Entry]:
+        """All files below the root, unfinished and hidden ones too: for housekeeping, not for reading."""
 
     def locate(self, path: str) -> str:
         """The absolute path or URI of ``path``, for people and for links: no credentials, no options."""
@@ -167,6 +181,14 @@ class LocalStorage(Storage):
             for name in names:
                 if not name.startswith("."):
                     yield f"{prefix}/{name}" if prefix else name
+
+    def everything(self) -> Iterator[Entry]:
+        for base, _, names in os.walk(self._root):
+            for name in names:
+                path = Path(base, name)
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.lstat()
+                    yield Entry(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
 
     def _at(self, path: str) -> Path:
         return self._root / _inside(path)
@@ -281,6 +303,13 @@ class ArrowStorage(Storage):
             name = info.path[prefix:]
             if info.is_file and not any(part.startswith(".") for part in name.split("/")):
                 yield name
+
+    def everything(self) -> Iterator[Entry]:
+        prefix = len(self._base) + 1
+        for info in self._list("", recursive=True):
+            if info.is_file:
+                modified = info.mtime.timestamp() if info.mtime is not None else 0.0
+                yield Entry(info.path[prefix:], info.size or 0, modified)
 
     def _list(self, folder: str, *, recursive: bool) -> list[Any]:
         selector = self._selector(self._at(folder), allow_not_found=True, recursive=recursive)

@@ -1,0 +1,6 @@
+"""What lies in a storage, what of it nobody needs, and removing that. Imports neither Ray nor torch."""
+
+from orchestrator.cleaning.remove import remove
+from orchestrator.cleaning.survey import CATEGORIES, Item, StudyInfo, Survey, survey
+
+__all__ = ["CATEGORIES", "Item", "StudyInfo", "Survey", "remove", "survey"]

@@ -1,0 +1,36 @@
+"""Removing what a survey found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from orchestrator.cleaning.survey import Item
+from orchestrator.ledger import Storage
+from orchestrator.ledger.cells import RECORD
+
+
+def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) -> list[Item]:
+    """Remove items.
+
+    Args:
+        storage: that they lie in.
+        items: of a survey made just now.
+        confirmed: paths that the user agreed to; what has appeared since stays.
+
+    Returns:
+        What was removed.
+    """
+    gone = []
+    for item in items:
+        if item.path not in confirmed:
+            continue
+        if item.category == "caches":
+            shutil.rmtree(Path(item.path), ignore_errors=True)
+        else:
+            if item.category == "cells":  # first what makes it count as finished
+                storage.delete(f"{item.path}/{RECORD}")
+            storage.delete(item.path)
+        gone.append(item)
+    return gone

@@ -1,0 +1,150 @@
+"""``orchestrator clean``: what lies on disk, and removing what nobody needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from orchestrator.cleaning import Item, Survey
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("clean")(clean)
+
+
+def clean(
+    storage: Annotated[str, typer.Option(help="Where the records are: a folder or s3://…")] = "runs",
+    study: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A study that is to go, with cells only it uses.")
+    ] = None,
+    caches: Annotated[bool, typer.Option("--caches", help="This machine's caches are to go too.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Only this kind: cells, states, leftovers, …")
+    ] = None,
+    dry_run: Annotated[
+        bool | None,
+        typer.Option("--dry-run/--remove", help="Show, or remove after asking.", show_default="show"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show what is on disk and what may go; remove it only on --remove and a yes, or on --yes."""
+    from orchestrator.cleaning import remove, survey
+    from orchestrator.cli.console import DONE, INTERRUPTED, out, print_json
+    from orchestrator.ledger import open_storage
+
+    place = open_storage(storage)
+    _check_names(place, study or (), only or ())
+    found = survey(place, studies=study or (), caches=caches)
+    chosen = [item for item in found.items if not only or item.category in only]
+    removing = (yes or dry_run is False) and dry_run is not True
+    if as_json and not removing:
+        print_json(_plain(found, chosen))
+        return DONE
+    console = out()
+    if not as_json:
+        _show(found, chosen, place.locate(""))
+    if not removing or not chosen:
+        if chosen and not removing:
+            console.print("Nothing was removed. Remove it with the same command and --remove")
+        return DONE
+    if not yes and not typer.confirm(f"Remove these {len(chosen)} items?"):
+        console.print("Nothing was removed.")
+        return INTERRUPTED
+    again = survey(place, studies=study or (), caches=caches)
+    gone = remove(place, again.items, {item.path for item in chosen})
+    if as_json:
+        print_json({"removed": [asdict(item) for item in gone]})
+    else:
+        console.print(f"Removed {len(gone)} items, {_size(sum(item.size for item in gone))}")
+    return DONE
+
+
+def _check_names(place: Any, studies: Any, only: Any) -> None:
+    from mmap_model.errors import nearest
+    from orchestrator.cleaning import CATEGORIES
+    from orchestrator.cleaning.survey import is_driven
+    from orchestrator.study.errors import StudyError
+
+    known = place.names("studies")
+    for name in studies:
+        if name not in known:
+            raise StudyError(
+                f"there is no study {name!r} in {place.locate('')}",
+                where="--study",
+                fix=nearest(name, known) if known else "it holds no study",
+            )
+        if is_driven(place, name):
+            raise StudyError(
+                f"somebody drives study {name!r}",
+                where="--study",
+                fix="stop it first: orchestrator status says who",
+            )
+    for kind in only:
+        if kind not in CATEGORIES:
+            raise StudyError(f"{kind!r} is no kind of item", where="--only", fix=nearest(kind, CATEGORIES))
+
+
+def _show(found: Survey, chosen: list[Item], place: str) -> None:
+    from rich.table import Table
+
+    from orchestrator.cleaning import CATEGORIES
+    from orchestrator.cli.console import out
+
+    console = out()
+    console.print(f"In {place}", markup=False)
+    stays = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for study in found.studies:
+        driven = ", somebody drives it" if study.driven else ""
+        text = f"{study.trials} trials, {study.cells} cells{driven}"
+        stays.add_row(f"study {study.name}", text, _size(study.size))
+    for kind, (count, size) in found.kept.items():
+        stays.add_row(KEPT[kind], str(count), _size(size))
+    console.print(stays if stays.row_count else "No records")
+    if not chosen:
+        console.print("Nothing there that may go")
+        return
+    console.print("May go:")
+    goes = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for category, meaning in CATEGORIES.items():
+        some = [item for item in chosen if item.category == category]
+        if some:
+            goes.add_row(category, f"{len(some)} {meaning}", _size(sum(item.size for item in some)))
+            for item in some[:SHOWN]:
+                goes.add_row("", f"  {item.path}: {item.reason}", _size(item.size))
+            if len(some) > SHOWN:
+                goes.add_row("", f"  and {len(some) - SHOWN} more (--json lists all)", "")
+    console.print(goes)
+
+
+SHOWN = 3
+"""Items of a kind that are listed one by one."""
+
+KEPT = {
+    "cells": "finished cells",
+    "failed": "failed cells",
+    "states": "in-flight states",
+    "claims": "claims held",
+    "caches": "cached files of this machine",
+}
+
+
+def _plain(found: Survey, chosen: list[Item]) -> dict[str, Any]:
+    return {
+        "studies": [asdict(study) for study in found.studies],
+        "kept": {kind: {"count": count, "bytes": size} for kind, (count, size) in found.kept.items()},
+        "may_go": [asdict(item) for item in chosen],
+    }
+
+
+def _size(size: int) -> str:
+    """``3.4 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = min(3, (size.bit_length() - 1) // 10)
+    return f"{size / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
