@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, from_plain
+from mmap_model.execution import Execution
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -100,6 +101,7 @@ class ModelEngine:
         precision: of the backbone's weights: ``fp64`` loads doubles, everything else single precision.
         threads: of torch on the CPU; None leaves them as they are.
         cache_dir: where prepared data is kept.
+        compute: ``Execution`` as a dictionary.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class ModelEngine:
         precision: str = "fp32",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        compute: dict[str, Any] | None = None,
     ) -> None:
         from mmap_model.backbone_spec import BackboneSpec
         from mmap_model.data import DatasetSpec
@@ -120,6 +123,7 @@ class ModelEngine:
         self._precision = precision
         self._threads = threads
         self._cache_dir = cache_dir
+        self._execution = from_plain(Execution, compute or {}, "compute")
         self.device = device
 
     @cached_property
@@ -149,7 +153,10 @@ class ModelEngine:
     def start(self, cells: Sequence[Cell]) -> Run:
         from mmap_model.training import FusedRun
 
-        return _ModelRun(FusedRun(list(cells), self._backbone, self._dataset, device=self.device))
+        run = FusedRun(
+            list(cells), self._backbone, self._dataset, device=self.device, execution=self._execution
+        )
+        return _ModelRun(run)
 
     def is_interruption(self, error: Exception) -> bool:
         from mmap_model.training import Interrupted

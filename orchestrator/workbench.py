@@ -23,6 +23,7 @@ class Workbench:
         precision: of the cells: ``fp64`` loads the backbone in double precision.
         threads: of torch on the CPU; None leaves them as they are.
         cache_dir: where prepared data is kept.
+        compute: ``Execution`` as a dictionary.
         engine: in place of the real one, for tests.
     """
 
@@ -36,11 +37,18 @@ class Workbench:
         precision: str = "fp32",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        compute: dict[str, Any] | None = None,
         engine: Engine | None = None,
     ) -> None:
         self.ledger = Ledger(storage)
         self.engine = engine or ModelEngine(
-            dataset, backbone, device=device, precision=precision, threads=threads, cache_dir=cache_dir
+            dataset,
+            backbone,
+            device=device,
+            precision=precision,
+            threads=threads,
+            cache_dir=cache_dir,
+            compute=compute,
         )
 
     def load(self) -> None:

@@ -8,11 +8,13 @@ Legend: N sequences, L their tokens, Q tokens that ask, P prompt tokens, X key t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mmap_model.forward.kernels import linear, residual_mlp
 
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
 
 QUERIES, KEYS, ALL = slice(0, 1), slice(1, 3), slice(0, 3)
 """Parts of the packed input projection; keys come with their values."""
+
+
+def run_layer(layer: Callable[..., Tensor], *given: Any, checkpointed: bool) -> Tensor:
+    """``layer(*given)``; if ``checkpointed``, nothing but ``given`` is kept for the backward pass."""
+    if checkpointed and torch.is_grad_enabled():
+        # Nothing in a layer is random.
+        return checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+    return layer(*given)
 
 
 def normalise(block: ResidualAttentionBlock, x: Tensor) -> Tensor:

@@ -12,15 +12,33 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mmap_model.forward.block import ALL, KEYS, QUERIES, attend, finish, normalise, project, with_shared
+from mmap_model.forward.block import (
+    ALL,
+    KEYS,
+    QUERIES,
+    attend,
+    finish,
+    normalise,
+    project,
+    run_layer,
+    with_shared,
+)
 from mmap_model.forward.kernels import linear
 from mmap_model.forward.precision import full_precision
 
 if TYPE_CHECKING:
     from open_clip import CLIP
+    from open_clip.transformer import ResidualAttentionBlock
 
 
-def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evolve: bool = False) -> Tensor:
+def encode_images(
+    clip: CLIP,
+    pixels: Tensor,
+    prompts: Sequence[Tensor],
+    *,
+    evolve: bool = False,
+    checkpointed: bool = False,
+) -> Tensor:
     """Image embeddings before normalisation, fp32 (or fp64): [S, B, E].
 
     Args:
@@ -29,6 +47,7 @@ def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evol
         prompts: one [S, P, D] per layer, discarded after it.
         evolve: the prompts of the last entry stay: later layers transform them like any other token (shallow
             VPT, MaPLe). If not, layers beyond the last entry have none.
+        checkpointed: keep each layer's input only, and compute the layer again in the backward pass.
     """
     sets, images = pixels.shape[:2]
     x = embed(clip, pixels.flatten(0, 1))
@@ -37,19 +56,27 @@ def encode_images(clip: CLIP, pixels: Tensor, prompts: Sequence[Tensor], *, evol
     for layer, block in enumerate(blocks):
         if layer == stays:
             x = torch.cat([x, prompts[layer].to(x.dtype).repeat_interleave(images, dim=0)], dim=1)
-        h = normalise(block, x)
-        if layer == len(blocks) - 1:
-            x, first = x[:, :1], h[:, :1].contiguous()
-            queries, own = project(block, first, QUERIES), project(block, h, KEYS)
-        else:
-            queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
-        if layer < len(prompts) and layer != stays:
-            shared = project(block, normalise(block, prompts[layer].to(x.dtype)), KEYS)
-            own = with_shared(shared, own.unflatten(0, (sets, images)))
-        x = finish(block, x, attend(block, queries, own))
+        prompt = prompts[layer] if layer < len(prompts) and layer != stays else None
+        x = run_layer(_layer, block, x, prompt, images, layer == len(blocks) - 1, checkpointed=checkpointed)
     with full_precision(x):
         pooled: Tensor = clip.visual.ln_post(x[:, 0].to(clip.visual.proj.dtype)) @ clip.visual.proj
     return pooled.view(sets, images, -1)
+
+
+def _layer(
+    block: ResidualAttentionBlock, x: Tensor, prompt: Tensor | None, images: int, is_last: bool
+) -> Tensor:
+    """One block for tokens [S·B, L, D]; of the last one the class token [S·B, 1, D] only."""
+    h = normalise(block, x)
+    if is_last:
+        x, first = x[:, :1], h[:, :1].contiguous()
+        queries, own = project(block, first, QUERIES), project(block, h, KEYS)
+    else:
+        queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
+    if prompt is not None:
+        shared = project(block, normalise(block, prompt.to(x.dtype)), KEYS)
+        own = with_shared(shared, own.unflatten(0, (-1, images)))
+    return finish(block, x, attend(block, queries, own))
 
 
 def embed(clip: CLIP, pixels: Tensor) -> Tensor:

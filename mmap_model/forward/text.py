@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mmap_model.forward.block import ALL, KEYS, QUERIES, attend, finish, normalise, project, with_shared
+from mmap_model.forward.block import (
+    ALL,
+    KEYS,
+    QUERIES,
+    attend,
+    finish,
+    normalise,
+    project,
+    run_layer,
+    with_shared,
+)
 from mmap_model.forward.class_prompts import ClassPrompts, Embedded
 from mmap_model.forward.precision import full_precision
 
 if TYPE_CHECKING:
     from open_clip import CLIP
+    from open_clip.transformer import ResidualAttentionBlock
 
 
 def encode_classes(
@@ -27,6 +38,7 @@ def encode_classes(
     *,
     evolve: bool = False,
     embedded: Embedded | None = None,
+    checkpointed: bool = False,
 ) -> Tensor:
     """Class embeddings before normalisation, fp32 (or fp64): [S, C, E]; padded classes repeat another one.
 
@@ -37,52 +49,69 @@ def encode_classes(
         evolve: the prompts of the last entry stay: later layers transform them like any other token (CoOp,
             MaPLe). If not, layers beyond the last entry have none.
         embedded: the words by ``clip``, if that is not the backbone that ``classes`` were made with.
+        checkpointed: keep each layer's input only, and compute the layer again in the backward pass.
     """
     x, start_of_text = embedded or Embedded(classes.words, classes.start)
-    sets, common, d = len(x), classes.common, x.shape[-1]
-    row_tokens = classes.row_mask.shape[2]
     blocks = clip.transformer.resblocks
     stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
-    evolving, mask = 0, classes.common_mask
+    evolving = 0
     for layer, block in enumerate(blocks):
-        is_last = layer == len(blocks) - 1
         if layer == stays:
             x = torch.cat([_entering(classes, prompts, layer).to(x.dtype), x], dim=1)
-            evolving, mask = classes.prompt_length, classes.leading_mask
-        leading = evolving + common
-        h = normalise(block, x)
-        if is_last:
-            x, h_of_ends = (_gather(tokens[:, leading:], classes.ends) for tokens in (x, h))
-            queries, keys_values = project(block, h_of_ends, QUERIES), project(block, h, KEYS)
-        else:
-            queries, keys_values = project(block, h, ALL).split([d, 2 * d], dim=-1)
-        start = start_of_text[layer].to(keys_values.dtype).expand(sets, 1, -1)
-        context = [start, keys_values[:, evolving:leading]]
-        hidden = 0
-        if evolving:
-            context.insert(0, keys_values[:, :evolving])
-        elif layer < len(prompts):
-            prompt = _entering(classes, prompts, layer).to(x.dtype)
-            context.insert(0, project(block, normalise(block, prompt), KEYS))
-        else:
-            hidden = classes.prompt_length
-        shared = torch.cat(context, dim=1)
-        own = with_shared(shared, keys_values[:, leading:].unflatten(1, (-1, row_tokens)))
-        if is_last:
-            in_rows = _gather(queries, classes.end_classes).view(len(own), -1, d)
-            attended = attend(block, in_rows, own, classes.end_mask[..., hidden:])
-            attended = _gather(attended.view(sets, -1, d), classes.classes)
-        else:
-            in_rows = queries[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
-            attended = attend(block, in_rows, own, classes.row_mask[..., hidden:])
-            attended = attended.unflatten(0, (sets, -1)).flatten(1, 2)
-            if leading:
-                first = attend(block, queries[:, :leading], shared, mask[:, hidden:])
-                attended = torch.cat([first, attended], dim=1)
-        x = finish(block, x, attended)
+            evolving = classes.prompt_length
+        prompt = _entering(classes, prompts, layer) if layer < len(prompts) and not evolving else None
+        is_last = layer == len(blocks) - 1
+        given = (block, x, prompt, start_of_text[layer], classes, evolving, is_last)
+        x = run_layer(_layer, *given, checkpointed=checkpointed)
     with full_precision(x):
         pooled: Tensor = clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection
     return pooled
+
+
+def _layer(
+    block: ResidualAttentionBlock,
+    x: Tensor,
+    prompt: Tensor | None,
+    start: Tensor,
+    classes: ClassPrompts,
+    evolving: int,
+    is_last: bool,
+) -> Tensor:
+    """One block for tokens [S, evolving prompts + M + W·Q, D]; of the last the ends of text [S, C, D] only.
+
+    ``prompt`` [S, P, D] is discarded after the layer, ``start`` [2·D] are keys and values of SOS.
+    """
+    sets, d, row_tokens = len(x), x.shape[-1], classes.row_mask.shape[2]
+    leading = evolving + classes.common
+    h = normalise(block, x)
+    if is_last:
+        x, h_of_ends = (_gather(tokens[:, leading:], classes.ends) for tokens in (x, h))
+        queries, keys_values = project(block, h_of_ends, QUERIES), project(block, h, KEYS)
+    else:
+        queries, keys_values = project(block, h, ALL).split([d, 2 * d], dim=-1)
+    context = [start.to(keys_values.dtype).expand(sets, 1, -1), keys_values[:, evolving:leading]]
+    hidden = 0
+    if evolving:
+        context.insert(0, keys_values[:, :evolving])
+    elif prompt is not None:
+        context.insert(0, project(block, normalise(block, prompt.to(x.dtype)), KEYS))
+    else:
+        hidden = classes.prompt_length
+    shared = torch.cat(context, dim=1)
+    own = with_shared(shared, keys_values[:, leading:].unflatten(1, (-1, row_tokens)))
+    if is_last:
+        in_rows = _gather(queries, classes.end_classes).view(len(own), -1, d)
+        attended = attend(block, in_rows, own, classes.end_mask[..., hidden:])
+        attended = _gather(attended.view(sets, -1, d), classes.classes)
+    else:
+        in_rows = queries[:, leading:].unflatten(1, (-1, row_tokens)).flatten(0, 1)
+        attended = attend(block, in_rows, own, classes.row_mask[..., hidden:])
+        attended = attended.unflatten(0, (sets, -1)).flatten(1, 2)
+        if leading:
+            mask = classes.leading_mask if evolving else classes.common_mask
+            first = attend(block, queries[:, :leading], shared, mask[:, hidden:])
+            attended = torch.cat([first, attended], dim=1)
+    return finish(block, x, attended)
 
 
 def _gather(tokens: Tensor, places: Tensor) -> Tensor:

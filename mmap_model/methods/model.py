@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.precision import full_precision
 
 
@@ -24,8 +25,10 @@ class TunedModel(nn.Module, ABC):
         tasks: T.
         constant_images: nothing trained has a part in ``image_embeddings``: of the same pixels they may be
             computed once and kept. Then ``image_features`` is ``finish_images`` of them.
+        execution: how to compute.
     """
 
+    execution: Execution = DEFAULT_EXECUTION
     constant_images: ClassVar[bool] = False
     replicates: int
     tasks: int

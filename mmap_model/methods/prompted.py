@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
-from mmap_model.forward import ClassPrompts, encode_classes, encode_images
+from mmap_model.forward import ClassPrompts
 from mmap_model.forward.class_prompts import Positions
+from mmap_model.forward.compiled import class_encoder, image_encoder
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 
@@ -94,7 +95,14 @@ class PromptedModel(TunedModel):
     def image_embeddings(self, pixels: Tensor) -> Tensor:
         """Image embeddings before normalisation, [R, T, B, E]."""
         prompts = self.image_prompts()
-        features = encode_images(self.backbone.clip, pixels.flatten(0, 1), prompts, evolve=self.evolve)
+        encode = image_encoder(self.execution)
+        features = encode(
+            self.backbone.clip,
+            pixels.flatten(0, 1),
+            prompts,
+            evolve=self.evolve,
+            checkpointed=self.execution.checkpoint,
+        )
         return features.view(self.replicates, self.tasks, *features.shape[1:])
 
     def finish_images(self, embeddings: Tensor) -> Tensor:
@@ -112,7 +120,14 @@ class PromptedModel(TunedModel):
 
     def _encode_classes(self) -> Tensor:
         prompts = self.text_prompts()
-        features = encode_classes(self.backbone.clip, self.class_prompts, prompts, evolve=self.evolve)
+        encode = class_encoder(self.execution)
+        features = encode(
+            self.backbone.clip,
+            self.class_prompts,
+            prompts,
+            evolve=self.evolve,
+            checkpointed=self.execution.checkpoint,
+        )
         with full_precision(features):
             unit = F.normalize(features, dim=-1).view(*self.text_sets, *features.shape[1:])
         return unit if self._list_of_task is None else unit[:, self._list_of_task]

@@ -59,8 +59,26 @@ class Evaluation:
         # What every process of the machine reads from the same pages needs no copy in each of them.
         limit = 0 if self._device.type == "cpu" and dataset.ready(size) else MEMORY_LIMIT
         self._bank = ImageBank(fetch, indices, device=self._device, limit=limit)
+        self._per_batch = IMAGES_PER_BATCH
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._kept_of: TunedModel | None = None
+
+    def limit(self, images: int) -> bool:
+        """Score at most ``images`` at a time, at least one of each replicate and task; False if it is so."""
+        before, self._per_batch = self._step, min(images, self._per_batch)
+        if self._step < before:
+            self._kept = []
+        return self._step < before
+
+    def halve(self) -> bool:
+        """Score half as many images at a time from here on; False if that is less than one of each."""
+        return self.limit(self._step * len(self.indices) * len(self.indices[0]) // 2)
+
+    @property
+    def _step(self) -> int:
+        """Images of each replicate and task in a batch."""
+        most = self._per_batch // (len(self.indices) * len(self.indices[0]))
+        return max(1, min(most, max(len(own) for replicate in self.indices for own in replicate)))
 
     @torch.no_grad()
     def run(
@@ -133,7 +151,7 @@ class Evaluation:
                 assert len(own), "every task has images to score"
                 rows[r, t] = self._bank.rows(t, own)[filled]
                 labels[r, t] = self._labels[r][t][filled]
-        step = max(1, IMAGES_PER_BATCH // (replicates * tasks))
+        step = self._step
         all_rows = torch.from_numpy(rows)
         all_labels = torch.from_numpy(labels).to(self._device)
         parts = [slice(first, first + step) for first in range(0, most, step)][start:]

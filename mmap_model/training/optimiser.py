@@ -37,6 +37,11 @@ class ReplicateSgd:
             weight_decay=recipe.weight_decay,
         )
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that it trains."""
+        return list(self._parameters.values())
+
     def start_epoch(self, epoch: int) -> float:
         """Set and return the learning rate of an epoch."""
         rate = learning_rate(self._recipe, epoch)
@@ -45,7 +50,12 @@ class ReplicateSgd:
         return rate
 
     def step(self, losses: Tensor, backward: Callable[[Tensor], None] | None = None) -> None:
-        """One step down the sum or mean over tasks of ``losses`` [R, T].
+        """A step down the sum or mean over tasks of ``losses`` [R, T]: ``differentiate`` and ``update``."""
+        self.differentiate(losses, backward)
+        self.update()
+
+    def differentiate(self, losses: Tensor, backward: Callable[[Tensor], None] | None = None) -> None:
+        """Leave the gradient in the parameters; they stay as they are, so this may be tried again.
 
         ``backward`` may stand in for the backward pass: it must leave the gradient of ``losses.sum()`` in the
         parameters' ``.grad``.
@@ -57,6 +67,9 @@ class ReplicateSgd:
             backward(losses)
             for gradient in self._gradients():
                 gradient.mul_(self._share)
+
+    def update(self) -> None:
+        """Clip the gradients and move the parameters."""
         if self._recipe.clip_norm is not None:
             clip_per_replicate(self._gradients(), self._recipe.clip_norm)
         self._sgd.step()

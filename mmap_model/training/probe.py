@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from mmap_model.grouping.affinity import SPACES, GramStack
 from mmap_model.methods.mmap.module import MmapModel
-from mmap_model.methods.model import TunedModel
 
 _PREFIX = "gram."
 
@@ -30,10 +29,14 @@ class ProbeRecorder:
         """Whether step ``step`` (1-based, over all epochs) is a snapshot; ``warm``: the warm-up is over."""
         return warm and step % self._every == 0
 
-    def backward(self, step: int, model: TunedModel, losses: Tensor) -> None:
-        """Record a snapshot; leaves the gradient of ``losses.sum()`` in the model, like a backward pass."""
-        assert isinstance(model, MmapModel), "a probe trains MmAP"
-        grams = model.task_gram(losses)
+    def record(self, step: int, model: MmapModel, by_set: Sequence[Tensor]) -> None:
+        """Keep a snapshot; leaves the gradient in the model's parameters, like a backward pass.
+
+        Args:
+            step: 1-based, over all epochs.
+            by_set: gradients of the generated prompts, see ``MmapModel.task_gram``.
+        """
+        grams = model.task_gram(by_set)
         self._steps.append(step)
         for space in SPACES:
             self._grams[space].append(grams[space].cpu())

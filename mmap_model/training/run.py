@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmap_model.backbone import Backbone
 from mmap_model.configuration import Cell
 from mmap_model.data.dataset import Dataset
-from mmap_model.forward.precision import full_precision
+from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation
+from mmap_model.training.memory import is_out_of_memory, release
 from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
@@ -28,6 +29,7 @@ from mmap_model.training.probe import ProbeRecorder
 from mmap_model.training.replicate import Stopwatch, make_replicates
 from mmap_model.training.results import CellResult, cell_result
 from mmap_model.training.state import pack, unpack
+from mmap_model.training.step import TrainingStep
 
 POLL_STEPS = 4
 """Steps between two looks at ``should_stop`` and at what has become of the losses."""
@@ -63,6 +65,7 @@ class FusedRun:
         backbone: in double precision for ``fp64`` cells, in single precision otherwise.
         dataset: whose manifest the cells name.
         device: where to compute; the backbone is moved there.
+        execution: how to compute.
 
     Attributes:
         epoch: completed epochs.
@@ -78,6 +81,7 @@ class FusedRun:
         dataset: Dataset,
         *,
         device: torch.device | str = "cpu",
+        execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
         self.epoch = 0
         self._replicates = make_replicates(cells, dataset)
@@ -98,10 +102,12 @@ class FusedRun:
             partitions=[cell.configuration.partition for cell in cells],
             train_seeds=[cell.seeds.train for cell in cells],
         )
+        self._model.execution = execution
         trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._sgd = ReplicateSgd(trained, self._recipe, tasks=len(dataset.tasks)) if trained else None
         self._normalise = Normalisation(backbone)
         self._batches: TrainingBatches | None = None
+        self._step: TrainingStep | None = None
         self._evaluation: Evaluation | None = None
         self._predictions: list[list[Predictions]] | None = None
         self._probe = ProbeRecorder(cells[0].snapshot_every or 1) if cells[0].kind == "probe" else None
@@ -201,7 +207,7 @@ class FusedRun:
     def _train(self, sgd: ReplicateSgd, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """One epoch; returns the mean training losses [R, T]."""
         self._watch.start()
-        batches = self._training_batches()
+        batches, taker = self._training_batches(), self._training_step(sgd)
         total = torch.zeros((), device=self._backbone.device)
         self._model.train()
         for step, (pixels, labels) in enumerate(batches.epoch(epoch)):
@@ -212,32 +218,21 @@ class FusedRun:
                 self._drop_diverged(sgd, epoch)
                 if not self.active:
                     break
-            losses = self._losses(pixels, labels)
-            total = total + losses.detach()
-            self._step(sgd, losses, (epoch - 1) * batches.steps + step + 1)
+            total = total + self._take(taker, pixels, labels, (epoch - 1) * batches.steps + step + 1)
             self._watch.lap("train")
         return total / batches.steps
 
-    def _losses(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy [R, T] of pixels [R, T, B, 3, H, W] and labels [R, T, B]."""
-        with self._autocast():
-            logits = self._model.logits(self._normalise(pixels))
-        with full_precision(logits):
-            each = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none")
-        return each.view(labels.shape).mean(-1)
-
-    def _step(self, sgd: ReplicateSgd, losses: Tensor, number: int) -> None:
-        """Step ``number``, 1-based over all epochs."""
-        bad = ~torch.isfinite(losses.detach()).all(1)
-        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
-        if len(self.active) < len(self._replicates):
-            losses = torch.where(self._active_mask()[:, None], losses, 0.0)
-        probe = self._probe
+    def _take(self, step: TrainingStep, pixels: Tensor, labels: Tensor, number: int) -> Tensor:
+        """Losses [R, T] of step ``number``, 1-based over all epochs, which is taken."""
+        probe, snapshot = self._probe, None
         warm_up = self._recipe.warmup_epochs * self._training_batches().steps
         if probe is not None and probe.due(number, warm=number > warm_up):
-            sgd.step(losses, lambda summed: probe.backward(number, self._model, summed))
-        else:
-            sgd.step(losses)
+            snapshot = partial(probe.record, number)
+        active = self._active_mask() if len(self.active) < len(self._replicates) else None
+        losses = step.take(pixels, labels, active, snapshot)
+        bad = ~torch.isfinite(losses).all(1)
+        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
+        return losses
 
     def _drop_diverged(self, sgd: ReplicateSgd, epoch: int) -> None:
         """Mark replicates whose losses or parameters are no longer finite; set all idle ones to zero."""
@@ -267,9 +262,19 @@ class FusedRun:
             if should_stop():
                 raise Interrupted("while evaluating")
 
+        if self._step is not None and self._step.in_parts:
+            # Without gradients an image takes a fraction of what it takes in training.
+            self._evaluation.limit(self._step.images * len(self._replicates) * len(self._dataset.tasks))
         self._model.eval()
-        with self._autocast():
-            found = self._evaluation.run(self._model, self._normalise, check)
+        while True:
+            try:
+                with self._autocast():
+                    found = self._evaluation.run(self._model, self._normalise, check)
+                break
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._evaluation.halve():
+                    raise
+            release(self._backbone.device)
         self._watch.lap("evaluate")
         return found
 
@@ -303,6 +308,11 @@ class FusedRun:
                 self._backbone,
             )
         return self._batches
+
+    def _training_step(self, sgd: ReplicateSgd) -> TrainingStep:
+        if self._step is None:
+            self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast)
+        return self._step
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

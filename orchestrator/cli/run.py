@@ -79,6 +79,7 @@ def _work(
     plan: StudyPlan, item: WorkItem, device: str, *, quiet: bool, shown: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Do the item; finished cells by key, and the last event."""
+    from mmap_model.configuration import to_plain
     from orchestrator.cli.console import err
     from orchestrator.terminal.format import accuracy, configuration, integer
     from orchestrator.work import Event
@@ -121,6 +122,7 @@ def _work(
         device=device,
         precision=item.precision,
         threads=threads,
+        compute=to_plain(plan.study.compute),
     )
     bench.run(item, emit)
     return finished, last

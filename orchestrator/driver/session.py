@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mmap_model.configuration import to_plain
 from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.rows import Row
@@ -224,6 +225,7 @@ class Session(ABC):
             "device": "cuda" if layout.gpus else "cpu",
             "precision": item.precision,
             "threads": layout.threads,
+            "compute": to_plain(self._plan.study.compute),
         }
         return SlotSettings(slot="", workbench=self._workbench, arguments=arguments, threads=layout.threads)
 

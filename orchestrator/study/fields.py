@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split, from_plain
 from mmap_model.data.dataset import DatasetSpec
+from mmap_model.execution import Execution
 from orchestrator.study.errors import StudyError
 
 
@@ -72,6 +73,7 @@ def parse_seed(value: Any, where: str) -> Seeds:
 ToTuple = BeforeValidator(_to_tuple)
 DatasetField = Annotated[DatasetSpec, Plain("dataset")]
 BackboneField = Annotated[BackboneSpec, Plain("backbone")]
+ComputeField = Annotated[Execution, Plain("compute")]
 RecipeField = Annotated[Recipe, Plain("recipe")]
 GroupingField = Annotated[Grouping, Plain("grouping")]
 SplitsField = Annotated[tuple[Split, ...], BeforeValidator(_to_splits)]

@@ -12,6 +12,7 @@ from orchestrator.study.model import Study
 MAY_CHANGE = (
     "description",
     "compare",
+    "compute",
     "dataset.root",
     "dataset.lists",
     "dataset.excluded",

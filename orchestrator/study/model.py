@@ -11,10 +11,12 @@ from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split, from_plain, to_plain
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
+from mmap_model.execution import Execution
 from mmap_model.methods import get_method, method_names
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (
     BackboneField,
+    ComputeField,
     DatasetField,
     GroupingField,
     RecipeField,
@@ -188,6 +190,9 @@ class Study(Strict):
     """Of the backbone; prompts and losses are fp32 also under bf16."""
     fuse: Literal["auto", "on", "off"] = "auto"
     """Train the seeds of a split as one batch where the method allows it."""
+
+    compute: ComputeField = Execution()
+    """How cells are computed; their numbers do not depend on it beyond the order of sums. May be changed."""
 
     search: Search = Search()
     compare: Compare = Compare()

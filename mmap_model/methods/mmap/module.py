@@ -7,6 +7,7 @@ b prompt length, m × n source, D width of a tower (d_l text, d_v image), J modu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from mmap_model.backbone import Backbone
 from mmap_model.configuration import Partition
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.modules import ModularPrompts
+
+Tower = Literal["text", "image"]
 
 
 class MmapModel(ModularPrompts):
@@ -54,7 +57,7 @@ class MmapModel(ModularPrompts):
         self.settings = settings
         for name, (shape, std) in _tensors(settings, backbone).items():
             self.register_modules(name, shape, std)
-        self._generated: dict[str, Tensor] = {}
+        self._generated: dict[Tower, Tensor] = {}
 
     def text_prompts(self) -> Sequence[Tensor]:
         self._generated["text"] = self.of_sets(generate(self.source, self.text_scale))
@@ -64,29 +67,30 @@ class MmapModel(ModularPrompts):
         self._generated["image"] = self.of_sets(generate(self.source, self.image_scale))
         return self._generated["image"].unbind(0)
 
-    def task_gram(self, losses: Tensor) -> dict[str, Tensor]:
+    def generated(self, tower: Tower) -> Tensor:
+        """The prompts [K, S, J·b, D] that the latest ``class_features`` or ``image_features`` was given."""
+        return self._generated[tower]
+
+    def task_gram(self, by_set: Sequence[Tensor]) -> dict[str, Tensor]:
         """Inner products of the tasks' gradients (eq. 8) of a model with one group and no task modules.
 
-        Takes one backward pass: every task has its own copy of the generated prompt, whose gradient is that
-        task's alone, and the generator's product with it is the task's gradient with respect to the
-        parameters.
+        Every task has its own copy of the generated prompt, whose gradient is that task's alone, and the
+        generator's product with it is the task's gradient with respect to the parameters.
 
         Args:
-            losses: [R, T], computed from the latest ``class_features`` and ``image_features``. Afterwards
-                ``.grad`` of each parameter is the gradient of their sum.
+            by_set: gradient of the summed losses with respect to the ``generated`` prompts of text and image
+                tower. Afterwards ``.grad`` of each parameter is the gradient of the same sum.
 
         Returns:
             fp64 [R, T, T], by space: ``prompts`` (generated, both towers) and ``parameters``.
         """
         assert self.settings.modules == "group" and set(self.groups) == {1}, "the probe shares one module"
-        towers = [self._generated[tower] for tower in ("text", "image")]
-        by_set = torch.autograd.grad(losses.sum(), towers)
         leaves = {
             name: parameter.detach().expand(-1, self.tasks, *parameter.shape[2:]).clone().requires_grad_()
             for name, parameter in self.named_parameters()
         }
         generated = [generate(leaves["source"], leaves[name]) for name in ("text_scale", "image_scale")]
-        by_task = torch.autograd.grad(generated, list(leaves.values()), by_set)
+        by_task = torch.autograd.grad(generated, list(leaves.values()), list(by_set))
         for name, gradient in zip(leaves, by_task, strict=True):
             self.get_parameter(name).grad = gradient.sum(dim=1, keepdim=True)
         by_prompt = [g.unflatten(1, (self.replicates, self.tasks)).movedim(0, 2) for g in by_set]
