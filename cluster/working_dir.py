@@ -52,7 +52,9 @@ def _copy(source: Path, root: Path, target: str) -> None:
     if not destination.is_relative_to(root.resolve()) or not source.exists():
         reason = "does not exist" if not source.exists() else "lies outside the folder of the study"
         raise ClusterError(
-            f"{source} {reason}", where="--include", fix="give a path below the current folder"
+            f"{source} {reason}",
+            where="files of the job",
+            fix="name files, in a study and with --include, by paths below the current folder",
         )
     destination.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():

@@ -10,6 +10,7 @@ from cluster.job import Request
 from cluster.jobs import STOP_WAIT
 from cluster.sealing import VARIABLE, seal
 from mmap_model.configuration import content_key
+from mmap_model.references import parse
 from orchestrator.redaction import has_credentials, shown_uri
 from orchestrator.study import Study, StudyError, packaged_studies
 
@@ -87,19 +88,18 @@ def make_request(
 def needed_files(name_or_path: str, study: Study, include: Sequence[str] = ()) -> dict[str, Path]:
     """Files that the job needs beside this software, by their path in its folder.
 
-    These are the study file, the modules of its own search spaces where they lie below the current folder,
-    and what the user includes.
+    These are the study file, the files and modules of its own methods and search spaces where they lie below
+    the current folder, and what the user includes.
     """
     files: dict[str, Path] = {}
     if name_or_path not in packaged_studies():
         path = Path(name_or_path).expanduser()
         files[path.name] = path
-    for item in study.space:
-        location = item.name.rpartition(":")[0]
-        if location.endswith(".py"):
-            files[location] = Path(location).expanduser()
-        elif location:
-            top = location.partition(".")[0]
+    for reference in map(parse, (study.method, *(item.name for item in study.space))):
+        if reference is not None and reference.is_file:
+            files[reference.location] = reference.path
+        elif reference is not None:
+            top = reference.location.partition(".")[0]
             files.update({str(p): p for p in (Path(top), Path(f"{top}.py")) if p.exists()})
     return files | {name: Path(name) for name in include}
 

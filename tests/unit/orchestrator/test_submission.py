@@ -148,15 +148,16 @@ def test_the_study_file_and_its_own_spaces_are_sent(here: Path) -> None:
     (here / "near.py").write_text(space)
     study = demo().model_copy(
         update={
+            "method": "own.py:Method",
             "space": (
                 demo().space[0].model_copy(update={"name": "near.py:MySpace"}),
                 demo().space[0].model_copy(update={"name": "mine.spaces:Other"}),
                 demo().space[0].model_copy(update={"name": "installed_elsewhere:Third"}),
-            )
+            ),
         }
     )
     files = needed_files(str(here / "sub" / "birds.yaml"), study, include=["near.py"])
-    assert set(files) == {"birds.yaml", "near.py", "mine"}
+    assert set(files) == {"birds.yaml", "near.py", "mine", "own.py"}
     assert files["birds.yaml"] == here / "sub" / "birds.yaml"
     assert needed_files("demo", demo()) == {}
     command = make_request(
