@@ -40,10 +40,9 @@ def connect(address: str | None = None, environment: MutableMapping[str, str] = 
     """
     environment.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     authentication.use_token(environment)
-    found = address or next((environment[name] for name in VARIABLES if environment.get(name)), DEFAULT)
-    for name in VARIABLES:  # Ray's client would prefer them to what it is given
-        environment.pop(name, None)
-    if "://" not in found and found != "auto":
+    server, ray_address = (environment.pop(name, None) for name in VARIABLES)  # Ray would prefer them
+    found = address or server or ray_address or DEFAULT
+    if "://" not in found and found != ray_address:  # Ray finds the dashboard of what it calls an address
         found = f"http://{found}"
     _check_answers(found)
     import ray

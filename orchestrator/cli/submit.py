@@ -61,8 +61,9 @@ def submit(
     else:
         console.print(f"{job.id} is {job.state} already; attached, nothing was started", markup=False)
     if not (wait or follow):
-        console.print(f"Follow: orchestrator logs --follow {job.id}")
-        console.print(f"Stop:   orchestrator stop {job.id}")
+        there = "" if address is None else f" --address {address}"
+        console.print(f"Follow: orchestrator logs --follow {job.id}{there}", markup=False, soft_wrap=True)
+        console.print(f"Stop:   orchestrator stop {job.id}{there}", markup=False, soft_wrap=True)
         return DONE
     try:
         if follow:

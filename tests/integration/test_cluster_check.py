@@ -1,4 +1,4 @@
-"""The questions of ``cluster check`` put to the nodes of a real Ray."""
+"""The questions of ``cluster check`` put to the nodes of a real Ray, and where that Ray listens."""
 
 from __future__ import annotations
 
@@ -26,3 +26,23 @@ def test_a_running_ray_answers_for_a_study(shared_ray: Path, tmp_path: Path) -> 
     missing = load_study("demo", [f"storage={tmp_path}", "dataset={name: folder, root: /nowhere}"])
     data = next(finding for finding in look(missing) if finding.name == "data")
     assert data.state == "error" and "/nowhere is not there on" in data.text
+
+
+def test_a_local_ray_listens_on_loopback_alone(shared_ray: Path) -> None:
+    import ipaddress
+
+    import ray
+    from psutil import CONN_LISTEN, Process
+
+    assert ray.is_initialized()
+    us = Process()
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in (us, *us.children(recursive=True))
+        for connection in process.net_connections(kind="inet")
+        if connection.status == CONN_LISTEN
+    }
+    assert len(listening) > 3
+    addresses = {address: ipaddress.ip_address(address) for _, address in listening}
+    mapped = {text: getattr(address, "ipv4_mapped", None) or address for text, address in addresses.items()}
+    assert all(address.is_loopback for address in mapped.values()), listening

@@ -93,7 +93,7 @@ def test_a_token_is_secret_on_loopback_and_under_tls(address: str, is_open: bool
 
 
 def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
-    environment = {"RAY_AUTH_TOKEN": TOKEN, "RAY_ADDRESS": "127.0.0.1:1"}
+    environment = {"RAY_AUTH_TOKEN": TOKEN, "RAY_API_SERVER_ADDRESS": "127.0.0.1:1"}
     with pytest.raises(ClusterError, match=r"http://127.0.0.1:1: no Ray dashboard answers"):
         connect(None, environment)
     with pytest.raises(ClusterError, match=r"http://127.0.0.1:2: no Ray dashboard"):

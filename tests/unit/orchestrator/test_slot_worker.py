@@ -150,6 +150,19 @@ def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(be
     assert "RuntimeError: broken" in pool.pool.events(0)[-1][1]["error"]
 
 
+def test_no_secret_of_the_worker_leaves_it_with_an_error(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        emit({"kind": "cell_failed", "item_id": item.item_id, "key": "k", "error": "403 very-secret-key"})
+        finish(item, emit)
+
+    bench(run)
+    pool = Connection("a")
+    serve(SETTINGS, pool)
+    assert [event["error"] for event in pool.told if event["kind"] == "cell_failed"] == ["403 ***"]
+
+
 def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:
     bench(lambda *_: pytest.fail("nothing may run"))
     pool = Connection("a")

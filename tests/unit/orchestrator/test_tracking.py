@@ -157,6 +157,19 @@ def test_how_a_trial_ended(tracker: Tracker, server: Server, state: str, status:
     assert [o["status"] for o in server.of("trial/0/cell/k2", "end")] == [status]
 
 
+def test_no_secret_gets_into_a_tag_or_a_message(
+    tracker: Tracker, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
+    tracker.event(0, cells())
+    tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "s3://key:secret@bucket hunter2hunter2"})
+    tracker.trial_ended(0, "failed", error="s3://key:secret@bucket hunter2hunter2")
+    assert tracker.flush(5)
+    tags = [tag for operation in server.operations for tag in operation.get("tags", {}).values()]
+    assert tags.count("s3://bucket ***") == 2
+    assert not [tag for tag in tags if "secret@" in tag or "hunter2" in tag]
+
+
 def test_test_numbers_of_finalists(tracker: Tracker, server: Server) -> None:
     tracker.event(
         0, {"kind": "test", "key": "k1", "metrics": {"accuracy": 0.3, "tasks": {"a": {"accuracy": 0.3}}}}
