@@ -158,6 +158,17 @@ class ModelEngine:
         )
         return _ModelRun(run)
 
+    def profile(self, cells: Sequence[Cell]) -> dict[str, Any]:
+        """What a step of these cells costs, JSON-ready: ``mmap_model.training.profile.Profile`` and more."""
+        from mmap_model.training.profile import profile_cells
+        from mmap_model.training.provenance import provenance
+
+        found = profile_cells(
+            list(cells), self._backbone, self._dataset, device=self.device, execution=self._execution
+        )
+        derived = {"cell_seconds": found.cell_seconds, "share_of_matmul": found.share_of_matmul}
+        return {**vars(found), **derived, **provenance(self.device)}
+
     def is_interruption(self, error: Exception) -> bool:
         from mmap_model.training import Interrupted
 

@@ -24,6 +24,7 @@ from orchestrator.cli import (
     jobs,
     params,
     plan,
+    profile,
     results,
     run,
     schema,
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 for module in (
     plan,
+    profile,
     params,
     sweep,
     compare,

@@ -37,6 +37,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
     least, most = plan.space.parameter_range()
     study = plan.study
     cells = plan.trials * plan.cells_per_trial
+    known = estimate(plan, cells)
     return {
         "study": study.name,
         "dataset": study.dataset.name,
@@ -59,7 +60,8 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "epochs": study.recipe.epochs,
         "slots": None if plan.slots is None else vars(plan.slots),
         "labels": {split: {"train": k, "validation": v} for split, (k, v) in study.label_budget().items()},
-        "device_hours": estimate(plan, cells),
+        "device_hours": None if known is None else known[0],
+        "device_hours_from": None if known is None else known[1],
         "storage": shown_uri(study.storage),
     }
 
@@ -78,7 +80,8 @@ def _show(found: dict[str, Any], start: str) -> None:
         f"{split}: {n['train']} training + {n['validation']} validation"
         for split, n in found["labels"].items()
     )
-    hours = found["device_hours"]
+    hours, place = found["device_hours"], found["storage"]
+    source = {"cells": f"measured on cells like these in {place}", "profile": "by the stored profile"}
     slots = found["slots"]
     rows = {
         "data": f"{found['dataset']}: {len(found['tasks'])} tasks ({', '.join(found['tasks'])})",
@@ -97,9 +100,9 @@ def _show(found: dict[str, Any], start: str) -> None:
         "slots": "as the cluster has them"
         if slots is None
         else f"{slots['count']}; of each: cores {slots['cpus']:g}, GPUs {slots['gpus']:g}",
-        "device time": f"about {duration(3600 * hours)} (measured on cells like these in {found['storage']})"
+        "device time": f"about {duration(3600 * hours)} ({source[found['device_hours_from']]})"
         if hours is not None
-        else f"unknown: no cell like these is finished in {found['storage']} yet",
+        else f"unknown: no cell like these is finished in {place} yet; try orchestrator profile",
     }
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")

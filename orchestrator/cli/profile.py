@@ -1,0 +1,130 @@
+"""``orchestrator profile``: where the time of a step goes, and what the study will cost on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson, Overrides, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.study import StudyPlan
+
+PARTS = {
+    "text": "text tower",
+    "image": "image tower",
+    "prompts": "prompts",
+    "optimiser": "optimiser",
+    "data": "data",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("profile")(profile)
+
+
+def profile(
+    study: StudyName,
+    overrides: Overrides = None,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device; the one that the study's slots would have.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a few steps of the study's first configuration and show where their time goes.
+
+    Nothing is trained or recorded but the profile, which `plan` counts with until cells are finished. A step
+    is that of all seeds as the study would train them together, with the cores of one slot.
+    """
+    from orchestrator.cli.console import print_json
+    from orchestrator.study import load_plan
+    from orchestrator.study.profiles import store_profile
+
+    plan = load_plan(study, overrides or ())
+    chosen = device or ("cuda" if plan.slots is not None and plan.slots.gpus else "cpu")
+    found = {split.label: _measure(plan, number, chosen) for number, split in enumerate(plan.study.splits)}
+    for split in plan.study.splits:
+        store_profile(plan, split, found[split.label])
+    if as_json:
+        print_json(found)
+    else:
+        _show(plan, found)
+
+
+def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
+    """The profile of the cells of one split, JSON-ready."""
+    from mmap_model.configuration import Cell, Configuration, to_plain
+    from orchestrator.engine import ModelEngine
+
+    study = plan.study
+    engine = ModelEngine(
+        to_plain(study.dataset),
+        to_plain(study.backbone),
+        device=device,
+        precision=study.precision,
+        threads=plan.slots.threads if plan.slots is not None else None,
+        compute=to_plain(study.compute),
+    )
+    point = plan.space.replay((*plan.first, plan.space.preset())[0])
+    fused = study.fuse != "off" and engine.fuses(point)
+    # Which tasks share a group does not change what a step costs.
+    partition = (tuple(range(len(plan.data.tasks))),) if point.grouping is not None else None
+    cells = [
+        Cell(
+            configuration=Configuration(
+                method=point.method, settings=point.settings, recipe=point.recipe, partition=partition
+            ),
+            split=study.splits[split],
+            seeds=seeds,
+            protocol=study.protocol,
+            largest_shots=study.shots_before_validation,
+            precision=study.precision,
+            dataset=plan.data.manifest,
+            backbone=plan.fingerprint,
+        )
+        for seeds in (study.seeds if fused else study.seeds[:1])
+    ]
+    return engine.profile(cells)
+
+
+def _show(plan: StudyPlan, found: dict[str, dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from orchestrator.cli.console import out
+    from orchestrator.terminal.format import duration, integer
+
+    console, first = out(), next(iter(found.values()))
+    threads = f", {first['threads']} threads" if first["device"] == "cpu" else ""
+    fused = f"{first['cells']} fused cells on {first['device_name']}{threads}"
+    console.print(f"[bold]{plan.study.name}[/]  one step of {fused}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("part", style="bold")
+    table.add_column("milliseconds", justify="right")
+    table.add_column("share", justify="right")
+    whole = first["step_seconds"] + first["parts"]["data"]
+    rest = first["step_seconds"] - sum(s for part, s in first["parts"].items() if part != "data")
+    rows = {PARTS[part]: seconds for part, seconds in first["parts"].items()} | {
+        "loss, the rest": max(rest, 0.0)
+    }
+    for name, seconds in (*rows.items(), ("step with its data", whole)):
+        table.add_row(name, f"{1000 * seconds:.1f}", f"{100 * seconds / whole:.0f} %")
+    console.print(table)
+    rate = first["multiply_adds"] / first["step_seconds"]
+    console.print(
+        f"{2 * rate / 1e9:,.1f} GFLOP/s, {100 * first['share_of_matmul']:.0f} % of a large product on this "
+        f"machine ({2 * first['matmul_rate'] / 1e9:,.1f})"
+    )
+    at_a_time = f"{first['images_at_a_time']} images per task and seed at a time"
+    console.print(f"peak memory {first['peak_gb']:.2f} GB; {at_a_time}")
+    seconds = sum(profile["cell_seconds"] for profile in found.values())
+    trial = seconds * len(plan.study.seeds)
+    cells = plan.trials * plan.cells_per_trial
+    for label, own in found.items():
+        console.print(
+            f"{label}: {own['steps']} steps × {own['epochs']} epochs; a cell {duration(own['cell_seconds'])}"
+        )
+    cost = duration(trial * plan.trials)
+    console.print(
+        f"{integer(cells)} cells ({plan.trials} trials): about {cost} of device time, probes left out"
+    )
