@@ -59,19 +59,24 @@ class ImageBank:
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 [n, 3, S, S] and extents [n, 2] of rows [n], on the device."""
         if self._kept is not None:
-            images, extents = self._kept
             rows = rows.to(self._device)
-            return images[rows], extents[rows]
+            return self._kept[0][rows], self._kept[1][rows]
         numbers = rows.cpu().numpy()
         task_of = np.searchsorted(self._starts, numbers, side="right") - 1
-        read, order = [], []
+        taken: tuple[Tensor, Tensor] | None = None
         for task in np.unique(task_of).tolist():
             mine = np.flatnonzero(task_of == task)
-            read.append(self._fetch(task, self._members[task][numbers[mine] - self._starts[task]]))
-            order.append(mine)
-        back = torch.from_numpy(np.argsort(np.concatenate(order)))
-        images, extents = (torch.cat(column)[back] for column in zip(*read, strict=True))
-        return images.to(self._device, non_blocking=True), extents.to(self._device)
+            found = self._fetch(task, self._members[task][numbers[mine] - self._starts[task]])
+            if len(mine) == len(numbers):
+                taken = found
+                break
+            if taken is None:
+                images, extents = (part.new_empty(len(numbers), *part.shape[1:]) for part in found)
+                taken = images, extents
+            for whole, part in zip(taken, found, strict=True):
+                whole[mine] = part
+        assert taken is not None, "rows are asked for"
+        return taken[0].to(self._device, non_blocking=True), taken[1].to(self._device)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """`take` of one batch of rows after another; files are read one batch ahead."""

@@ -21,7 +21,9 @@ def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
     """An RGB image, upright as its EXIF says. Raises DatasetError naming an image that cannot be decoded."""
     try:
         with Image.open(encoded) as file:
-            return _rgb(ImageOps.exif_transpose(file))
+            ImageOps.exif_transpose(file, in_place=True)
+            file.load()
+            return _rgb(file)
     except DAMAGE as error:
         raise _undecodable(name, error) from error
 
@@ -36,7 +38,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # what Pillow would warn of for every such image
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def upright_size(encoded: IO[bytes], name: str) -> tuple[int, int]:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmap_model.data.arrays import from_numbers, numbers
+
 _METADATA = b"mmap_images"
 
 TaskImages = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -53,7 +55,9 @@ def _write(path: Path, tasks: Mapping[str, TaskImages], metadata: dict[str, Any]
             pixels = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(width), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
             )
-            writer.write_batch(pa.record_batch([pa.array(labels), pixels], schema=schema))
+            writer.write_batch(
+                pa.record_batch([from_numbers(labels.astype(np.int64)), pixels], schema=schema)
+            )
     partial.replace(path)
 
 
@@ -65,5 +69,5 @@ def _read(path: Path) -> ImageStore:
         batch = reader.get_batch(number)
         column = batch.column("image")
         flat = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * column.type.byte_width)
-        tasks[task] = (flat.reshape(-1, *header["shape"]), batch.column("label").to_numpy())
+        tasks[task] = (flat.reshape(-1, *header["shape"]), numbers(batch.column("label")))
     return ImageStore(tasks, header["metadata"])

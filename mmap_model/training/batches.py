@@ -90,7 +90,7 @@ class TrainingBatches:
         members = [np.unique(np.concatenate(task)) for task in zip(*wanted, strict=True)]
         pixels = dataset.training_pixels(members, size) if augmentation is not None else None
         if pixels is not None and augmentation is not None and backbone.device.type == "cpu":
-            return CropFeed(pixels, augmentation, backbone)
+            return CropFeed(pixels, augmentation, size)
 
         def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
             name = self._names[task]

@@ -32,7 +32,7 @@ class Feed(Protocol):
         ...
 
     def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
-        """Pixels [N, 3, H, W] in [0, 255] of one step after another, on the device and in its precision.
+        """Pixels [N, 3, H, W] in [0, 255] of one step after another, on the device; uint8 or its precision.
 
         Args:
             rows: by step, numbers [N].
@@ -86,9 +86,9 @@ class CropFeed:
     Nothing is kept by this process. As many threads work ahead as torch may use.
     """
 
-    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, backbone: Backbone) -> None:
+    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, size: int) -> None:
         assert augmentation.whole_pixels
-        self._pixels, self._augmentation, self._backbone = pixels, augmentation, backbone
+        self._pixels, self._augmentation, self._size = pixels, augmentation, size
 
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._pixels.rows(task, indices)
@@ -103,11 +103,10 @@ class CropFeed:
                 self._pixels.images(rows[step]),
                 boxes.numpy().astype(np.int64),
                 mirrored.numpy(),
-                self._backbone.image_size,
+                self._size,
             )
 
-        for views in ahead(cut, len(rows), threads=torch.get_num_threads()):
-            yield views.to(self._backbone.device, self._backbone.dtype)
+        yield from ahead(cut, len(rows), threads=torch.get_num_threads())
 
 
 def canvases(pixels: TrainingPixels) -> Fetch:

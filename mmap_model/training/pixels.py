@@ -19,4 +19,4 @@ class Normalisation:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels [..., 3, H, W] of any type, normalised."""
-        return (pixels.to(self._mean.dtype) - self._mean) / self._std
+        return torch.sub(pixels, self._mean).div_(self._std)

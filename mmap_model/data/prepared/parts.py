@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
+from mmap_model.data.arrays import from_booleans, from_bytes, from_numbers, from_rows, from_strings, numbers
 from mmap_model.data.decoding import centre_crop, open_image, upright_size
 from mmap_model.data.prepared.layout import INDEX_SCHEMA, StorePlan, part_path, rows_path
 from mmap_model.data.sources.base import Source
@@ -52,7 +53,7 @@ def write_part(folder: Path, plan: StorePlan, source: Source, task: int, part: i
             sizes[row] = image.height, image.width
             views[row] = _channels_first(centre_crop(image, plan.side))
     files = {}
-    originals = pa.record_batch([pa.array(encoded, pa.large_binary())], schema=ORIGINALS_SCHEMA)
+    originals = pa.record_batch([from_bytes(encoded)], schema=ORIGINALS_SCHEMA)
     path = part_path("originals", task, part)
     files[path] = _write(folder / path, originals)
     if views is not None:
@@ -80,7 +81,7 @@ def read_rows(
         if not file_path.exists() or file_path.stat().st_size != int(size):
             return None
         files[name] = (int(size), digest)
-    written = PartWritten(len(rows), int(rows.column("size").to_numpy().sum()), files)
+    written = PartWritten(len(rows), int(numbers(rows.column("size")).sum()), files)
     return rows.replace_schema_metadata(None), written
 
 
@@ -129,14 +130,15 @@ def _rows(
     ids, part = source.ids(task), slice(indices.start, indices.stop)
     official = source.official(task)
     trained = None if official is None else np.isin(np.arange(part.start, part.stop), official.train)
+    digests = b"".join(hashlib.sha256(image).digest() for image in encoded)
     columns = [
-        pa.array(ids[part], pa.string()),
-        pa.array(source.labels(task)[part], pa.int64()),
-        pa.array([len(e) for e in encoded], pa.int64()),
-        pa.array([hashlib.sha256(e).digest() for e in encoded], pa.binary(32)),
-        pa.array(sizes[:, 0]),
-        pa.array(sizes[:, 1]),
-        pa.nulls(len(encoded), pa.bool_()) if trained is None else pa.array(trained),
+        from_strings(ids[part]),
+        from_numbers(source.labels(task)[part].astype(np.int64)),
+        from_numbers(source.sizes(task)[part].astype(np.int64)),
+        from_rows(np.frombuffer(digests, np.uint8).reshape(-1, 32)),
+        from_numbers(sizes[:, 0]),
+        from_numbers(sizes[:, 1]),
+        pa.nulls(len(encoded), pa.bool_()) if trained is None else from_booleans(trained),
     ]
     return pa.record_batch(columns, schema=INDEX_SCHEMA)
 
@@ -146,9 +148,8 @@ def _channels_first(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _pixels_batch(views: npt.NDArray[np.uint8]) -> pa.RecordBatch:
-    width = int(np.prod(views.shape[1:]))
-    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(views), [None, pa.py_buffer(views)])
-    return pa.record_batch([column], schema=pa.schema([("image", pa.binary(width))]))
+    column = from_rows(views)
+    return pa.record_batch([column], schema=pa.schema([("image", column.type)]))
 
 
 def _write(path: Path, batch: pa.RecordBatch) -> tuple[int, str]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmap_model.configuration import content_key
+from mmap_model.data.arrays import from_bytes, from_numbers, numbers
 from mmap_model.data.decoding import open_image, training_original
 from mmap_model.data.prepared.cache import make_room, touch
 from mmap_model.data.sources.base import Indices, Source
@@ -44,7 +45,7 @@ class TrainingPixels:
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         self._members = members
         self._starts = np.cumsum([0, *(len(m) for m in members)])
-        sizes = [[b.column(name).to_numpy() for b in batches] for name in ("height", "width")]
+        sizes = [[numbers(b.column(name)) for b in batches] for name in ("height", "width")]
         self._extents = np.stack([np.concatenate(column) for column in sizes], axis=1).astype(np.int64)
         self._columns = [batch.column("image") for batch in batches]
         assert len(self._extents) == self._starts[-1], "the file holds what its name says"
@@ -121,9 +122,9 @@ def _write(path: Path, source: Source, places: Sequence[tuple[str, int]], side: 
         ):
             for first in range(0, len(places), _BATCH):
                 images = list(pool.map(decode, places[first : first + _BATCH]))
-                heights, widths = (pa.array([i.shape[axis] for i in images], pa.int32()) for axis in (0, 1))
-                pixels = pa.array([i.tobytes() for i in images], pa.large_binary())
-                writer.write_batch(pa.record_batch([heights, widths, pixels], schema=_SCHEMA))
+                sizes = np.array([image.shape[:2] for image in images], np.int32)
+                columns = [from_numbers(sizes[:, 0]), from_numbers(sizes[:, 1]), from_bytes(images)]
+                writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

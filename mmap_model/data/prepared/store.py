@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmap_model.data.arrays import booleans, numbers
 from mmap_model.data.dataset import OfficialSplit
 from mmap_model.data.prepared.layout import INDEX, MANIFEST, StoredTask, StorePlan, part_path
 from mmap_model.data.prepared.parts import EvaluationPart, OriginalsPart
@@ -91,17 +92,15 @@ class Store:
 
     def labels(self, task: str) -> Indices:
         """Read-only, not copied."""
-        labels: Indices = self._column(task, "label").to_numpy()
-        return labels
+        return numbers(self._column(task, "label"))
 
     def sizes(self, task: str) -> Indices:
         """Bytes of the encoded images."""
-        sizes: Indices = self._column(task, "size").to_numpy()
-        return sizes
+        return numbers(self._column(task, "size"))
 
     def extents(self, task: str) -> Indices:
         """Upright (height, width) of the encoded images, [n, 2]."""
-        columns = [self._column(task, name).to_numpy() for name in ("height", "width")]
+        columns = [numbers(self._column(task, name)) for name in ("height", "width")]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def official(self, task: str) -> OfficialSplit | None:
@@ -109,7 +108,7 @@ class Store:
         column = self._column(task, "official_train")
         if column.null_count:
             return None
-        trained = column.to_numpy(zero_copy_only=False)
+        trained = booleans(column)
         return OfficialSplit(np.flatnonzero(trained), np.flatnonzero(~trained))
 
     def original(self, task: str, index: int) -> pa.Buffer:
