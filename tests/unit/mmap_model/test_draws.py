@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmap_model.configuration import Split
-from mmap_model.data.draws import draw
+from mmap_model.data.dataset import OfficialSplit, TaskInfo
+from mmap_model.data.draws import draw, draw_task, part_sizes
 from mmap_model.errors import DatasetError
 
 counts = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -139,3 +140,58 @@ def test_largest_shots_below_the_split_is_refused():
 def test_a_class_without_images_is_refused():
     with pytest.raises(DatasetError, match="'class 1'"):
         drawn(np.array([0, 0, 2, 2]), 1, names=["class 0", "class 1", "class 2"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts, st.integers(1, 12), seeds, st.sampled_from(["search", "paper"]))
+def test_at_the_most_shots_every_image_is_used_once(sizes, shots, seed, protocol):
+    labels = labels_of(sizes, 0)
+    found = drawn(labels, shots, seed, protocol=protocol)
+    together = np.concatenate([found.train, found.validation, found.test])
+    assert sorted(together.tolist()) == list(range(len(labels)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts,
+    st.lists(st.integers(1, 12), min_size=2, max_size=4, unique=True),
+    seeds,
+    st.integers(0, 3),
+    st.sampled_from(["search", "paper"]),
+)
+def test_a_published_division_is_kept_to(sizes, shots, seed, division, protocol):
+    labels = labels_of(sizes, 0)
+    in_test = np.random.default_rng(division).random(len(labels)) < 0.4
+    official = OfficialSplit(np.flatnonzero(~in_test), np.flatnonzero(in_test))
+    draws = [
+        drawn(labels, k, seed, protocol=protocol, largest_shots=max(shots), official=official)
+        for k in sorted(shots)
+    ]
+    for k, found in zip(sorted(shots), draws, strict=True):
+        assert found.test.tolist() == official.test.tolist()
+        own = [*found.train.tolist(), *found.validation.tolist()]
+        assert len(set(own)) == len(own) and set(own) <= set(official.train.tolist())
+        available = np.bincount(labels[official.train], minlength=len(sizes))
+        trained = np.bincount(labels[found.train], minlength=len(sizes))
+        enough = available >= (k if protocol == "paper" else max(shots) + 4)
+        assert (trained[enough] == k).all() and (trained <= np.minimum(k, available)).all()
+        assert (trained >= np.minimum(1, available)).all(), "a scarce class trains with what it has"
+    for smaller, larger in pairwise(draws):
+        assert set(smaller.train) <= set(larger.train)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 16), st.sampled_from(["search", "paper"]))
+def test_part_sizes_are_those_of_a_draw(count, shots, protocol):
+    found = drawn(labels_of([count]), shots, protocol=protocol)
+    sizes = (len(found.train), len(found.validation), len(found.test))
+    assert part_sizes(count, shots, protocol=protocol) == sizes
+
+
+def test_other_words_for_a_class_draw_the_same_images(pattern_dataset):
+    dataset = pattern_dataset({"art": ("art", {"mug": 20, "tv": 20})})
+    options = {"split": Split(shots=3), "draw_seed": 1}
+    before = draw_task(dataset, "art", **options)
+    dataset.class_keys = lambda task: ("mug", "tv")
+    dataset.tasks = (TaskInfo("art", ("coffee mug", "television")),)
+    assert draw_task(dataset, "art", **options).train.tolist() == before.train.tolist()
