@@ -188,11 +188,12 @@ def flat_config(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_task(cells: Sequence[Mapping[str, Any]], records: Records) -> dict[str, dict[Any, float]]:
-    """Per task, one value per seed: the mean over splits."""
+    """Per task, one value per seed: the mean over splits. Without validation images there is none."""
     values: dict[str, dict[tuple[Any, Any], float]] = {}
     for cell in cells:
         for task, numbers in (records[cell["key"]]["metrics"].get("tasks") or {}).items():
-            values.setdefault(task, {})[cell["split"], cell["seed"]] = float(numbers["accuracy"])
+            if numbers.get("accuracy") is not None:
+                values.setdefault(task, {})[cell["split"], cell["seed"]] = float(numbers["accuracy"])
     return {task: seed_means(pairs) for task, pairs in values.items()}
 
 

@@ -36,51 +36,43 @@ def select(source: Source, spec: DatasetSpec) -> Source:
 
 @dataclass(frozen=True)
 class _View:
-    """One task of the selection: which images of the inner source, and their labels here."""
+    """One task of the selection: which images of the inner source, and what they are here."""
 
     keys: tuple[str, ...]
     kept: Indices
+    ids: Sequence[str]
     labels: Indices
+    sizes: Indices
 
 
 class _Selected(Source):
+    """A source seen through the selection of a study."""
+
     def __init__(self, inner: Source, spec: DatasetSpec, excluded: Mapping[str, int]) -> None:
+        _check_names(inner, spec)
         self._inner = inner
         self.name, self.published = inner.name, inner.published
-        _check_names(inner, spec)
-        self._views: dict[str, _View] = {}
         faults = [f for f in inner.faults if excluded.get(f.id) != MISSING or f.kind != "missing_file"]
         wanted = None if spec.classes is None else {loose(name) for name in spec.classes}
         words = {loose(old): new for old, new in (spec.class_names or {}).items()}
+        self._views: dict[str, _View] = {}
         tasks = []
         for task in inner.tasks:
-            keys, labels = inner.class_keys(task.name), inner.labels(task.name)
-            stays = np.ones(len(labels), bool)
-            if excluded:
-                sizes = inner.sizes(task.name).tolist()
-                stays = np.array(
-                    [excluded.get(i) != size for i, size in zip(inner.ids(task.name), sizes, strict=True)]
-                )
-            counts = np.bincount(labels[stays], minlength=len(keys))
-            used = []
-            for label, (key, name) in enumerate(zip(keys, task.classes, strict=True)):
+            used, names = [], []
+            stays = _kept(inner, task.name, excluded)
+            counts = np.bincount(inner.labels(task.name)[stays], minlength=len(task.classes))
+            for label, (key, name) in enumerate(zip(inner.class_keys(task.name), task.classes, strict=True)):
                 if wanted is not None and not wanted & {loose(key), loose(name)}:
                     continue
                 if counts[label]:
                     used.append(label)
+                    names.append(words.get(loose(key), words.get(loose(name), name)))
                 else:
                     problem = f"nothing is left of class {name!r} of task {task.name!r}"
                     faults.append(Fault("empty_class", problem, "excluded images", task.name))
-            kept = np.flatnonzero(stays & np.isin(labels, used))
-            place = np.full(len(keys), -1)
-            place[used] = np.arange(len(used))
-            self._views[task.name] = _View(tuple(keys[label] for label in used), kept, place[labels[kept]])
-            names = tuple(
-                words.get(loose(keys[label]), words.get(loose(task.classes[label]), task.classes[label]))
-                for label in used
-            )
             _check_unique(task.name, names)
-            tasks.append(TaskInfo(task.name, names))
+            self._views[task.name] = _view(inner, task.name, used, stays)
+            tasks.append(TaskInfo(task.name, tuple(names)))
         self.tasks = tuple(tasks)
         self.faults = tuple(faults)
 
@@ -88,14 +80,13 @@ class _Selected(Source):
         return self._views[task].keys
 
     def ids(self, task: str) -> Sequence[str]:
-        ids = self._inner.ids(task)
-        return [ids[index] for index in self._views[task].kept]
+        return self._views[task].ids
 
     def labels(self, task: str) -> Indices:
         return self._views[task].labels
 
     def sizes(self, task: str) -> Indices:
-        return self._inner.sizes(task)[self._views[task].kept]
+        return self._views[task].sizes
 
     def read(self, task: str, index: int) -> bytes:
         return self._inner.read(task, int(self._views[task].kept[index]))
@@ -118,6 +109,29 @@ class _Selected(Source):
         kept = self._views[task].kept
         train, test = (np.flatnonzero(np.isin(kept, part)) for part in (whole.train, whole.test))
         return OfficialSplit(train, test)
+
+
+def _kept(source: Source, task: str, excluded: Mapping[str, int]) -> npt.NDArray[np.bool_]:
+    """Which images of a task are not excluded as they are now."""
+    if not excluded:
+        return np.ones(len(source.labels(task)), bool)
+    pairs = zip(source.ids(task), source.sizes(task).tolist(), strict=True)
+    return np.array([excluded.get(name) != size for name, size in pairs], bool)
+
+
+def _view(source: Source, task: str, used: Sequence[int], stays: npt.NDArray[np.bool_]) -> _View:
+    """The images of the classes ``used``, of those that stay; labels count these classes only."""
+    keys, labels, ids = source.class_keys(task), source.labels(task), source.ids(task)
+    kept = np.flatnonzero(stays & np.isin(labels, used))
+    place = np.full(len(keys), -1)
+    place[list(used)] = np.arange(len(used))
+    return _View(
+        keys=tuple(keys[label] for label in used),
+        kept=kept,
+        ids=[ids[index] for index in kept.tolist()],
+        labels=place[labels[kept]],
+        sizes=source.sizes(task)[kept],
+    )
 
 
 def _check_names(source: Source, spec: DatasetSpec) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ranking import build_results, flat_config
+from orchestrator.terminal.ranking import ranked, report
 
 POINT = {
     "method": "mmap",
@@ -220,3 +222,25 @@ def test_reading_results_imports_nothing_heavy(study: Study) -> None:
     command = [sys.executable, "-c", program, study.store.storage.root]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not {"torch", "ray", "mlflow", "optuna", "scipy", "pyarrow"} & set(done.stdout.split())
+
+
+def test_without_validation_images_there_are_test_numbers_only(study: Study) -> None:
+    keys = ["paper-1", "paper-2"]
+    tasks = {"clipart": {"loss": 0.1}, "sketch": {"loss": 0.2}}
+    for key in keys:
+        study.ledger.commit(key, {"metrics": {"accuracy": None, "tasks": tasks}}, {})
+        study.ledger.commit_test(key, {"metrics": {"accuracy": 0.5}}, {})
+    cells = [
+        {"key": key, "split": "3-shot", "seed": key[-1], "partition": None, "parameters": 9} for key in keys
+    ]
+    study.store.save_trial(TrialRecord(number=0, state="complete", point=POINT, cells=cells))
+    study.store.record_look(reason="end", keys=keys, invocation="1")
+    found = study.results()
+    (trial,) = found["trials"]
+    assert (found["winner"], trial["val"], trial["tasks"]) == (None, None, {})
+    assert trial["test"]["mean"] == 0.5 and trial["test"]["n"] == 2
+    assert [row["number"] for row in ranked(found)] == [0]
+    console = Console(width=110, record=True)
+    console.print(report(found))
+    text = console.export_text()
+    assert "no validation images" in text and "50.0" in text and "rank 1 by validation" not in text
