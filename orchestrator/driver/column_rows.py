@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.compare.plan import ComparePlan, Row
 from orchestrator.driver.trials import Progress, Queue, probe_item, trial_item
@@ -25,6 +25,7 @@ class ColumnRows:
         tracker, progress: told of everything.
         invocation: of this driver.
         retry_failed: train failed cells again.
+        on_end: told of every row that ended, with its record as written.
 
     Attributes:
         failed, lost: numbers of the rows that failed, or whose workers kept dying.
@@ -40,7 +41,9 @@ class ColumnRows:
         invocation: Invocation,
         *,
         retry_failed: bool = False,
+        on_end: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
+        self._on_end = on_end
         self._plan, self._queue, self._store = plan, queue, store
         self._tracker, self._progress, self._invocation = tracker, progress, invocation
         self._retry_failed = retry_failed
@@ -157,6 +160,7 @@ class ColumnRows:
         )
         self._show(row, record, record.state if record.state != "running" else "failed")
         self._queue.forget(event["item_id"])
+        self._on_end(record)
 
     def _show(self, row: Row, record: TrialRecord, state: str | None = None) -> None:
         values = {"column": self._labels[row.column], "regime": self._regimes[row.column]}

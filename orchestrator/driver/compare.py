@@ -11,6 +11,7 @@ from orchestrator.compare.plan import ComparePlan, Row
 from orchestrator.driver.column_rows import unfinished
 from orchestrator.driver.run import Options, Outcome, drive
 from orchestrator.driver.trials import Progress
+from orchestrator.driver.weights import keeps_weights
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 
 if TYPE_CHECKING:
@@ -132,6 +133,26 @@ def final_rows(plan: ComparePlan, known: Mapping[str, TrialRecord]) -> list[Row]
     """Rows that the tables show, each once: the shared recipe and the chosen rates."""
     rows = [*plan.shared(), *chosen_rows(plan, known)]
     return list({row.key: row for row in rows}.values())
+
+
+def needless_weights(plan: ComparePlan, known: Mapping[str, TrialRecord], ledger: Ledger) -> set[str]:
+    """Finished cells of whole backbones whose weights nobody waits for: scored, or of a rate that lost."""
+    heavy = {
+        key
+        for record in known.values()
+        if record.state == "complete" and not keeps_weights(record)
+        for key in record.keys
+    }
+    if not heavy:
+        return set()
+    shown = {row.key for row in final_rows(plan, known)}
+    for split in plan.base.study.splits:
+        for column in plan.columns:
+            best = best_rate(plan, known, column.name, split)
+            rates = {best, plan.points[column.name].recipe.lr}  # the shared recipe's cells may be among them
+            shown |= {row.key for row in plan.tried(column.name, split) if row.lr in rates}
+    waiting = heavy.intersection(key for name in shown if name in known for key in known[name].keys)
+    return heavy - (waiting - ledger.tests(waiting).keys())
 
 
 def unscored_rows(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.driver.column_rows import ColumnRows
-from orchestrator.driver.compare import REASON, CompareTodo, find_work
+from orchestrator.driver.compare import REASON, CompareTodo, find_work, needless_weights
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver.weights import drop_weights, keeps_weights
+from orchestrator.ledger import TrialRecord
 
 
 class CompareSession(Session):
@@ -33,6 +35,7 @@ class CompareSession(Session):
             self._progress,
             self._invocation,
             retry_failed=self._todo.retry_failed,
+            on_end=self._drop_weights,
         )
         self._rows = rows
         self.failed, self.lost = rows.failed, rows.lost
@@ -41,7 +44,16 @@ class CompareSession(Session):
             rows.submit(todo.rows)
             self._until(lambda: not rows.live)
             todo = find_work(self._todo.plan, self._store, self._ledger)
-        self._score(pool, [(rows.tracked_as(row), record) for row, record in todo.unscored], REASON)
+        unscored = [(rows.tracked_as(row), record) for row, record in todo.unscored]
+        self._score(pool, unscored, REASON, retrain=True)
+        for _, record in unscored:
+            self._drop_weights(record)
+
+    def _drop_weights(self, record: TrialRecord) -> None:
+        """A row was trained or scored: of whole backbones only weights that are still to be scored stay."""
+        if not keeps_weights(record):
+            known = self._store.load_rows()
+            drop_weights(self._ledger, needless_weights(self._todo.plan, known, self._ledger))
 
     def _parts(self) -> Iterable[Part]:
         return [] if self._rows is None else [self._rows]

@@ -16,7 +16,7 @@ from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import RANDOM, TABLE, choose_columns, pairings
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.plan import ComparePlan, Row, plan_comparison, rates
-from orchestrator.driver.compare import best_rate, find_work
+from orchestrator.driver.compare import best_rate, find_work, needless_weights
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 
 TASKS = ("clipart", "painting", "photo", "sketch")
@@ -206,6 +206,32 @@ def test_the_best_rate_on_validation_is_trained_on_all_seeds(tmp_path: Path) -> 
     known = StudyStore(str(tmp_path), found.base.study.name).load_rows()
     assert best_rate(found, known, "mmap", Split(shots=6)) == 3.5e-5, "the lowest of equals"
     assert work(found) == ([("mmap", 3.5e-5)], 0)
+
+
+def test_weights_of_whole_backbones_stay_until_they_are_scored_or_their_rate_lost(tmp_path: Path) -> None:
+    found = plan(tmp_path, "recipe.lr=0.035", methods=["full_ft", "mmap"], tune=3)
+    assert found.points["full_ft"].recipe.lr == 0.0035 == found.rates[1]
+    store, ledger = StudyStore(str(tmp_path), found.base.study.name), Ledger(tmp_path)
+
+    def needless() -> set[float | None]:
+        """Rates of full fine-tuning whose weights may go."""
+        keys = needless_weights(found, store.load_rows(), ledger)
+        rows = [*found.first_rows(), *found.tried("mmap", Split(shots=6))]
+        assert keys <= {f"{row.key}-{s.label}" for row in rows if row.column == "full_ft" for s in row.seeds}
+        return {row.lr for row in rows if f"{row.key}-1" in keys}
+
+    for row in found.tried("mmap", Split(shots=6)):
+        finish(found, row, 0.9, tested=False)
+    low, middle, high = found.tried("full_ft", Split(shots=6))
+    finish(found, high, 0.5, tested=False)
+    assert needless() == set(), "the best so far"
+    finish(found, low, 0.6, tested=False)
+    assert needless() == {high.lr}
+    finish(found, middle, 0.4, tested=False)
+    assert needless() == {high.lr}, "the shared recipe is to be scored"
+    for row in (middle, low):
+        finish(found, row, 0.5, tested=True)
+    assert needless() == {low.lr, middle.lr, high.lr}
 
 
 def test_a_rate_that_failed_is_never_chosen(tmp_path: Path) -> None:
