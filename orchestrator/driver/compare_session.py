@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from orchestrator.driver.column_rows import ColumnRows
 from orchestrator.driver.compare import REASON, CompareTodo, find_work, needless_weights
 from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.rows import Row
 from orchestrator.driver.session import Part, Session, Surroundings
 from orchestrator.driver.weights import drop_weights, keeps_weights
 from orchestrator.ledger import TrialRecord
@@ -44,7 +45,7 @@ class CompareSession(Session):
             rows.submit(todo.rows)
             self._until(lambda: not rows.live)
             todo = find_work(self._todo.plan, self._store, self._ledger)
-        unscored = [(rows.tracked_as(row), record) for row, record in todo.unscored]
+        unscored: list[Row] = [(rows.tracked_as(row), record) for row, record in todo.unscored]
         self._score(pool, unscored, REASON, retrain=True)
         for _, record in unscored:
             self._drop_weights(record)
