@@ -311,3 +311,23 @@ def test_a_record_that_cannot_be_written_now_is_written_later(
     monkeypatch.setattr(harness.store, "save_trial", save)
     harness.trials.flush()
     assert harness.record(0).state == "complete"
+
+
+def test_who_follows_the_trials_is_told_how_each_ended_once_it_is_recorded(start: Any) -> None:
+    told: list[tuple[int, str, float | None, list[str]]] = []
+
+    def on_end(record: Any) -> None:
+        assert StudyStore(store.storage, "unit").load_trial(record.number) == record
+        told.append((record.number, record.state, record.value, record.keys))
+
+    harness = start(on_end=on_end)
+    store = harness.store
+    for _ in range(2):
+        harness.trials.launch()
+    harness.complete(1, 0.6)
+    harness.cells(0)
+    harness.done(0, "failed", "it broke")
+    assert told == [
+        (1, "complete", 0.6, [f"{key}-1" for key in KEYS]),
+        (0, "failed", None, [f"{key}-0" for key in KEYS]),
+    ]
