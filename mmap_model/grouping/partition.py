@@ -10,14 +10,15 @@ Every objective is a sum over groups g, and within a group a weighted sum of the
   from the data.
 
 Solvers: enumeration up to 10 tasks, dynamic programming over subsets to 16, merging and local moves beyond.
-Partitions within a relative tolerance are ties; the one of fewest groups wins, then the one whose
-restricted-growth string (group number of every task, numbered by first appearance) comes first.
+Partitions within a relative tolerance are ties; the one of fewest groups wins, then the one whose first
+group (that of task 0) holds task 1 rather than not, then task 2, and so on; then the second group.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -243,8 +244,16 @@ def _enumerate(similarity: Matrix, objective: Objective, groups: int | None) -> 
 
 
 def _first(scores: Matrix, values: Matrix, table: _Table) -> int:
+    """The best of a table: among ties the fewest groups, then as `subsets` walks through groups."""
     tied = np.flatnonzero(scores >= scores.max() - TOLERANCE * np.abs(values).sum())
-    return int(tied[np.argmin(table.groups[tied])])
+    tied = tied[table.groups[tied] == table.groups[tied].min()]
+    tasks = table.strings.shape[1]
+    for group, task in product(range(tasks), range(tasks)):
+        if len(tied) == 1:
+            break
+        with_task = table.strings[tied, task] == group
+        tied = tied[with_task] if with_task.any() else tied
+    return int(tied[0])
 
 
 def _partition(string: npt.NDArray[np.int8]) -> Partition:

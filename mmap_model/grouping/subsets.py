@@ -83,7 +83,7 @@ def _options(best: Values, weights: Values, mask: int, layer: int) -> tuple[Mask
 
 
 def _walk(best: Values, weights: Values, mask: int, layer: int, slack: float) -> list[int]:
-    """The blocks of the best split of ``mask``; among ties the first in lexicographic order."""
+    """The blocks of the best split of ``mask``; among ties the block with the lowest tasks, one by one."""
     chosen = []
     while mask:
         blocks, values = _options(best, weights, mask, layer)
