@@ -141,6 +141,7 @@ def evaluated(store: Path, side: int, per_task: int) -> dict[str, Any]:
 
     from mmap_model.data import open_dataset
     from mmap_model.data.dataset import DatasetSpec
+    from mmap_model.host_memory import keep_freed_memory
     from mmap_model.training.evaluation import Evaluation
     from mmap_model.training.pixels import Normalisation
 
@@ -148,6 +149,7 @@ def evaluated(store: Path, side: int, per_task: int) -> dict[str, Any]:
     dataset = open_dataset(spec, os.environ["MMAP_CACHE_DIR"])
     backbone: Any = SimpleNamespace(**{**vars(BACKBONE), "image_size": side})
     assert dataset.ready(side), "the evaluation view is read, not made"
+    keep_freed_memory()  # as a worker that trains
     labels = [dataset.labels(task.name) for task in dataset.tasks]
     indices = [np.arange(len(own))[: per_task or None] for own in labels]
     stub: Any = Stub()

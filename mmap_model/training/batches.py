@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mmap_model.backbone import Backbone
 from mmap_model.configuration import Recipe
-from mmap_model.data.bank import Indices
+from mmap_model.data.bank import MEMORY_LIMIT, Indices
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
-from mmap_model.training.feeding import BankFeed, CropFeed, Feed, canvases
+from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed, canvases
 
 
 class TrainingBatches:
@@ -89,8 +89,11 @@ class TrainingBatches:
         size, augmentation = backbone.image_size, self._augmentation
         members = [np.unique(np.concatenate(task)) for task in zip(*wanted, strict=True)]
         pixels = dataset.training_pixels(members, size) if augmentation is not None else None
-        if pixels is not None and augmentation is not None and backbone.device.type == "cpu":
-            return CropFeed(pixels, augmentation, size)
+        if pixels is not None and augmentation is not None:
+            if backbone.device.type == "cpu":
+                return CropFeed(pixels, augmentation, size)
+            if pixels.bytes <= MEMORY_LIMIT:
+                return PackedFeed(pixels, augmentation, backbone)
 
         def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
             name = self._names[task]

@@ -95,14 +95,20 @@ class Evaluation:
             check: called before every batch; may raise to end the evaluation.
         """
         classes = model.class_features()
-        found: list[tuple[Tensor, ...]] = []
+        # Results get their place before the first batch: what stays must not lie between what comes and goes,
+        # or the process grows by a batch of pixels with every batch.
+        most = max(len(own) for replicate in self.indices for own in replicate)
+        found: tuple[Tensor, ...] = ()
+        start = 0
         for features, labels in self._features(model, prepare, check):
             logits = model.compare(features, classes)
             with full_precision(logits):
-                found.append(_read(logits, labels))
-        top, probabilities, nll = (
-            torch.cat(column, dim=2).cpu().numpy() for column in zip(*found, strict=True)
-        )
+                read = _read(logits, labels)
+            found = found or tuple(r.new_empty(*r.shape[:2], most, *r.shape[3:]) for r in read)
+            for whole, part in zip(found, read, strict=True):
+                whole[:, :, start : start + part.shape[2]] = part
+            start += labels.shape[2]
+        top, probabilities, nll = (whole.cpu().numpy() for whole in found)
         return [
             [
                 Predictions(

@@ -80,6 +80,37 @@ class BankFeed:
             yield crop_resize(images, extents, boxes, mirrored, self._size, self._dtype, isolated=exact)
 
 
+class PackedFeed:
+    """Decoded images in the device's memory, each in its own size; crops are cut and resized there."""
+
+    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, backbone: Backbone) -> None:
+        assert augmentation.whole_pixels
+        self._pixels, self._augmentation = pixels, augmentation
+        self._size, self._device, self._dtype = backbone.image_size, backbone.device, backbone.dtype
+        images = pixels.images(np.arange(len(pixels)))
+        self._images = [torch.from_numpy(image.copy()).to(self._device) for image in images]
+
+    def rows(self, task: int, indices: Indices) -> Indices:
+        return self._pixels.rows(task, indices)
+
+    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+        assert noise is not None, "evaluation views come from elsewhere"
+        for own, drawn in zip(rows, noise, strict=True):
+            extents = torch.from_numpy(self._pixels.extents(own))
+            boxes, mirrored = self._augmentation.crops(torch.from_numpy(drawn), extents)
+            sizes = boxes[:, 2:].long()
+            side = int(sizes.max())
+            crops = torch.zeros(len(own), side, side, 3, dtype=torch.uint8, device=self._device)
+            for crop, row, box in zip(crops, own.tolist(), boxes.long().tolist(), strict=True):
+                top, left, height, width = box
+                crop[:height, :width] = self._images[row][top : top + height, left : left + width]
+            boxes[:, :2] = 0
+            sizes, boxes, mirrored = (part.to(self._device) for part in (sizes, boxes, mirrored))
+            yield crop_resize(
+                crops.permute(0, 3, 1, 2), sizes, boxes, mirrored, self._size, self._dtype, isolated=True
+            )
+
+
 class CropFeed:
     """Crops cut on the CPU from decoded images that all processes of the machine share, ahead of the step.
 

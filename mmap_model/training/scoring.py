@@ -11,6 +11,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.checkpoint import load_prompts
 from mmap_model.configuration import Cell
 from mmap_model.data.dataset import Dataset
+from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation
 from mmap_model.training.metrics import METRIC_VERSION
 from mmap_model.training.pixels import Normalisation
@@ -45,6 +46,8 @@ def score_test(
         CheckpointError: prompts that are damaged or belong to another backbone.
     """
     backbone = backbone.to(device)
+    if backbone.device.type == "cpu":
+        keep_freed_memory()
     results = {}
     for cell in cells:
         model = load_prompts(files[cell.key], backbone, where=f"cell {cell.key}")

@@ -50,6 +50,14 @@ class TrainingPixels:
         self._columns = [batch.column("image") for batch in batches]
         assert len(self._extents) == self._starts[-1], "the file holds what its name says"
 
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels."""
+        return int(self._extents.prod(axis=1).sum() * 3)
+
     @property
     def longest(self) -> int:
         """The longest side of all images, pixels."""

@@ -9,7 +9,7 @@ from mmap_model.configuration import Recipe, Split
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.draws import draw
 from mmap_model.training.batches import TrainingBatches
-from mmap_model.training.feeding import BankFeed, CropFeed, ahead, canvases
+from mmap_model.training.feeding import BankFeed, CropFeed, PackedFeed, ahead, canvases
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +45,26 @@ def batches(dataset, tiny_backbone):
     return TrainingBatches(dataset, draws, (1, 2), Recipe(batch_size=4), tiny_backbone)
 
 
-def test_both_ways_give_the_same_pixels(dataset, batches, tiny_backbone):
+@pytest.mark.parametrize("on_the_device", ["packed", "canvases"])
+def test_all_ways_give_the_same_pixels(on_the_device, dataset, batches, tiny_backbone):
     assert isinstance(batches._feed, CropFeed)
     wanted = [[np.arange(9), np.arange(4, 9)]]
     pixels = dataset.training_pixels(wanted[0], tiny_backbone.image_size)
     crops = CropFeed(pixels, dataset.augmentation, tiny_backbone.image_size)
-    bank = BankFeed(canvases(pixels), wanted, dataset.augmentation, tiny_backbone)
+    if on_the_device == "packed":
+        device = PackedFeed(pixels, dataset.augmentation, tiny_backbone)
+    else:
+        device = BankFeed(canvases(pixels), wanted, dataset.augmentation, tiny_backbone)
     rng = np.random.default_rng(0)
     rows, noise = [], []
     for _ in range(3):
         rows.append(np.concatenate([crops.rows(0, np.array([8, 0, 3])), crops.rows(1, np.array([4, 8]))]))
         noise.append(rng.random((5, dataset.augmentation.noise)))
     assert np.array_equal(
-        rows[0], np.concatenate([bank.rows(0, np.array([8, 0, 3])), bank.rows(1, np.array([4, 8]))])
+        rows[0], np.concatenate([device.rows(0, np.array([8, 0, 3])), device.rows(1, np.array([4, 8]))])
     )
     count = 0
-    for ours, theirs in zip(crops.stream(rows, noise), bank.stream(rows, noise), strict=True):
+    for ours, theirs in zip(crops.stream(rows, noise), device.stream(rows, noise), strict=True):
         assert ours.dtype == torch.uint8 and ours.shape == theirs.shape
         apart = (ours - theirs).abs()
         assert apart.max() <= 2 and (apart > 0).float().mean() < 0.02, "8-bit weights are rounded"
@@ -104,3 +108,32 @@ def test_what_fails_ahead_fails_at_its_step():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(RuntimeError, match="decode"):
         next(results)
+
+
+def test_evaluation_through_a_store_keeps_no_image_and_changes_no_number(dataset, tiny_backbone, tmp_path):
+    from mmap_model.data.prepared import plan_store, write_store
+    from mmap_model.methods import get_method
+    from mmap_model.training.evaluation import Evaluation
+    from mmap_model.training.pixels import Normalisation
+
+    side = tiny_backbone.image_size
+    write_store(dataset.source, tmp_path / "s", plan_store(dataset.source, side=side, part_images=4))
+    stored = open_dataset(DatasetSpec(name="folder", store=str(tmp_path / "s")), tmp_path / "cache")
+    method = get_method("zero_shot")
+    model = method.build(
+        method.Settings(),
+        tiny_backbone,
+        classes=[task.classes for task in dataset.tasks],
+        template="a photo of a {}.",
+        partitions=[None],
+        train_seeds=[1],
+    )
+    indices = [[np.arange(18), np.array([17, 2, 5])]]
+    found = []
+    for each in (dataset, stored):
+        evaluation = Evaluation(each, indices, tiny_backbone)
+        assert evaluation._bank.in_memory == (each is dataset)
+        found.append(evaluation.run(model, Normalisation(tiny_backbone))[0])
+    for direct, through in zip(*found, strict=True):
+        for name in ("labels", "classes", "probabilities", "nll"):
+            assert np.array_equal(getattr(direct, name), getattr(through, name))

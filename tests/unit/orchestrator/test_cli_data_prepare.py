@@ -81,7 +81,7 @@ def test_wrong_input_is_said_before_anything_is_written(
 def test_preparing_imports_no_torch(root: Path) -> None:
     code = (
         "import sys; from orchestrator.cli.main import execute; assert execute(sys.argv[1:]) == 0;"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pandas'} & set(sys.modules); assert not heavy, heavy"
     )
     arguments = ["data", "prepare", "folder", f"dataset.root={root}", "--side", "8", "--workers", "1"]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)
