@@ -6,7 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -98,15 +101,23 @@ def fingerprint_of(spec: BackboneSpec) -> str:
     architecture = parse_architecture(spec.model, config)
     path = spec.weights_file
     if path is None:
+        if not _place(_tag_name(spec)).is_file() and not _hub_is_reachable():
+            require_weights(spec)  # at once, and not after a minute of attempts to fetch them
         return _remembered(_tag_name(spec), lambda: _loaded_fingerprint(spec))
     if path.suffix == ".safetensors":
         weights = _native_weights(path, architecture)
         if weights is not None:
             mean, std = _normalisation(spec)
             return fingerprint(architecture, config, mean=mean, std=std, weights=weights)
-    stat = path.stat()
-    name = f"{spec.model}/{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
-    return _remembered(name, lambda: _loaded_fingerprint(spec))
+    return _remembered(_file_name(spec, path), lambda: _loaded_fingerprint(spec))
+
+
+def fingerprint_is_known(spec: BackboneSpec) -> bool:
+    """Whether ``fingerprint_of`` answers at once, without loading or fetching a CLIP."""
+    path = spec.weights_file
+    if spec.in_directory or (path is not None and path.suffix == ".safetensors"):
+        return True
+    return _place(_tag_name(spec) if path is None else _file_name(spec, path)).is_file()
 
 
 def require_weights(spec: BackboneSpec) -> None:
@@ -219,8 +230,28 @@ def _cached(spec: BackboneSpec) -> bool:
     return in_hub or bool(url and (Path.home() / ".cache" / "clip" / Path(url).name).is_file())
 
 
+def _hub_is_reachable() -> bool:
+    """Whether fetching may succeed: the hub's name can be resolved, or a proxy does that."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
 def _tag_name(spec: BackboneSpec) -> str:
     return f"{spec.model}/{spec.pretrained}/open_clip {version('open_clip_torch')}"
+
+
+def _file_name(spec: BackboneSpec, path: Path) -> str:
+    stat = path.stat()
+    return f"{spec.model}/{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
 
 
 def _place(name: str) -> Path:

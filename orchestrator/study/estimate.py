@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmap_model.backbone_spec import fingerprint_is_known
 from mmap_model.configuration import to_plain
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ def estimate(plan: StudyPlan, cells: int) -> tuple[float, Source] | None:
 
     Alike are cells of the same data, backbone, method and split, whatever their shape: with a frozen backbone
     the prompt's size decides little. The rate is the median of seconds per epoch. Without a finished cell at
-    some split, what ``orchestrator profile`` measured counts.
+    some split, what ``orchestrator profile`` measured counts. Nothing is known of a backbone that this
+    machine has not met: planning fetches and loads no weights.
     """
+    if not fingerprint_is_known(plan.study.backbone):
+        return None
     from orchestrator.ledger import Ledger
 
     ledger = Ledger(plan.study.storage)

@@ -154,3 +154,16 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, file: Path
 def test_points_are_json(file: Path) -> None:
     plan = load_plan(str(file))
     assert json.dumps(to_plain(plan.work_item(plan.space.replay(plan.first[0]), item_id="x")))
+
+
+def test_planning_fetches_no_weights(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object) -> str:
+        raise AssertionError("plan loaded a CLIP")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "cache"))
+    monkeypatch.setattr("mmap_model.backbone_spec._loaded_fingerprint", load)
+    backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=openai"]
+    assert execute(["plan", str(file), *backbone, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["device_hours"] is None

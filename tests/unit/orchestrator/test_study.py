@@ -361,3 +361,19 @@ def test_weights_of_a_tag_are_looked_for_in_the_caches(
     snapshot.mkdir(parents=True)
     (snapshot / "open_clip_model.safetensors").write_bytes(b"")
     require_weights(spec)
+
+
+def test_without_a_connection_missing_weights_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("mmap_model.backbone_spec._loaded_fingerprint", lambda spec: pytest.fail("fetched"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match="are not on this machine"):
+        fingerprint_of(BackboneSpec("ViT-B-16-quickgelu", "openai"))
