@@ -31,8 +31,9 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
         print_json([{**asdict(job), "command": redact(job.command)} for job in found])
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("job", "study", "state", "started", "took", "records"):
-        table.add_column(column)
+    for column in ("job", "study", "state", "started", "took"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("records", overflow="fold")
     for job in found:
         table.add_row(
             job.id, job.study, job.state, _time(job.started), _took(job.started, job.ended), job.storage

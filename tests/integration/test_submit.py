@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -91,19 +92,18 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
     done = states().count("complete")
     _until(lambda: states().count("complete") > done)
     _ray_job(head, environment, "stop", "plain")
-    assert store.load_invocations()[-1].outcome == "running", "Ray ended it after three seconds"
+    # Ray gives it three seconds, which suffice to end in order or do not: either way it goes on below.
+    assert store.load_invocations()[-1].outcome in ("running", "interrupted")
+    assert 2 <= states().count("complete") < 4
 
     last = run("submit", *study, "--wait")
     assert last.returncode == 0, last
     assert "rank" in last.stdout and "zero-shot" in last.stdout and "Started demo-" in last.stdout
     assert states() == ["complete"] * 4
-    jobs = [line for line in run("jobs").stdout.splitlines() if not line.startswith("cluster-check")]
-    assert [line.split()[1:3] for line in jobs[1:]] == [
-        ["demo", "succeeded"],
-        ["demo", "stopped"],
-        ["demo", "stopped"],
-    ]
-    assert jobs[1].split()[0].endswith("-2") and jobs[3].split()[0].endswith("-1")
+    jobs = [job for job in json.loads(run("jobs", "--json").stdout) if job["study"] == "demo"]
+    assert [job["state"] for job in jobs] == ["succeeded", "stopped", "stopped"]
+    stem = jobs[0]["id"].removesuffix("-2")
+    assert [job["id"] for job in jobs] == [f"{stem}-2", "plain", f"{stem}-1"]
 
     results = subprocess.run(
         [sys.executable, "-m", "orchestrator", "results", "demo", "--storage", str(storage)],
@@ -118,7 +118,7 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
         "jobs", cwd=here, environment={**environment, "RAY_AUTH_TOKEN": "not-the-token"}
     )
     assert refused.returncode == 2 and "the cluster refuses this token" in refused.stderr
-    logs = run("logs", jobs[1].split()[0]).stdout
+    logs = run("logs", jobs[0]["id"]).stdout
     printed += [logs, last.stdout, last.stderr, refused.stdout, refused.stderr, attached.stdout]
     for secret in (head.token, PASSWORD):
         assert not [text for text in printed if secret in text]
