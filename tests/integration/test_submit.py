@@ -44,7 +44,7 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
 
     assert isinstance(head, Head)
     storage = tmp_path / "shared"
-    study = ["demo", "search.trials=4", "seeds=[1,2]", "recipe.epochs=2", "search.scheduler=none"]
+    study = ["demo", "search.trials=6", "seeds=[1,2]", "recipe.epochs=2", "search.scheduler=none"]
     study += ["finalists=1", f"storage={storage}"]
     store = StudyStore(storage, "demo")
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
@@ -75,7 +75,7 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
     _until(lambda: "running" in states(), first)
     attached = run("submit", *study)
     assert attached.returncode == 0 and "attached, nothing was started" in attached.stdout, attached
-    other = run("submit", *study, "search.trials=5")
+    other = run("submit", *study, "search.trials=7")
     assert other.returncode == 2 and "other settings" in other.stderr, other
 
     _until(lambda: states().count("complete") >= 1, first)
@@ -94,12 +94,11 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
     _ray_job(head, environment, "stop", "plain")
     # Ray gives it three seconds, which suffice to end in order or do not: either way it goes on below.
     assert store.load_invocations()[-1].outcome in ("running", "interrupted")
-    assert 2 <= states().count("complete") < 4
 
     last = run("submit", *study, "--wait")
     assert last.returncode == 0, last
     assert "rank" in last.stdout and "zero-shot" in last.stdout and "Started demo-" in last.stdout
-    assert states() == ["complete"] * 4
+    assert states() == ["complete"] * 6
     jobs = [job for job in json.loads(run("jobs", "--json").stdout) if job["study"] == "demo"]
     assert [job["state"] for job in jobs] == ["succeeded", "stopped", "stopped"]
     stem = jobs[0]["id"].removesuffix("-2")
@@ -112,7 +111,7 @@ def test_a_study_is_submitted_once_survives_stops_and_is_finished(
         capture_output=True,
         text=True,
     )
-    assert results.returncode == 0 and "4 complete" in results.stdout, results
+    assert results.returncode == 0 and "6 complete" in results.stdout, results
 
     refused = head.orchestrator(
         "jobs", cwd=here, environment={**environment, "RAY_AUTH_TOKEN": "not-the-token"}
