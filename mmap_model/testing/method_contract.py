@@ -9,7 +9,8 @@ fuses; those of a grouped method have different partitions. Each check asserts o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmap_model.methods.model import TunedModel
 from mmap_model.testing.patterns import PatternDataset
 from mmap_model.training import FusedRun, score_test
 from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.step import TrainingStep
 
 CLASSES = (
     ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
@@ -203,12 +205,32 @@ def fused_replicates_equal_separate_ones(subject: Subject) -> None:
     for replicate, seed in enumerate(subject.seeds):
         own = pixels[replicate : replicate + 1]
         alone = subject.build(_double(), [seed], [replicate])
-        _close(losses[replicate], _losses(alone, own)[0], "the loss")
+        _close(losses[replicate], _losses(alone, own)[0], "the loss of a replicate alone")
         _train(alone, own, 3)
         state, expected = fused.replicate_state(replicate), alone.replicate_state(0)
         assert state.keys() == expected.keys(), "replicate_state has other names"
         for name, tensor in expected.items():
-            _close(state[name], tensor, name)
+            _close(state[name], tensor, f"{name} of a replicate alone")
+
+
+def a_step_in_parts_is_the_whole_step(subject: Subject) -> None:
+    """Image by image and with checkpoints: the same losses, and parameters to 1e-9 in float64."""
+    if not subject.method.trains:
+        return
+    pixels, found = _pixels(subject), []
+    labels = torch.zeros(pixels.shape[:3], dtype=torch.int64)
+    for images, checkpoint in ((pixels.shape[2], False), (1, False), (1, True)):
+        model = subject.build(_double(), subject.seeds)
+        model.execution = replace(model.execution, checkpoint=checkpoint)
+        sgd = ReplicateSgd(dict(model.named_parameters()), FINE, tasks=len(CLASSES))
+        step = TrainingStep(model, sgd, lambda given: given, nullcontext)
+        step.images = images
+        found.append((step.take(pixels, labels), dict(model.named_parameters())))
+    (losses, whole), *others = found
+    for own_losses, parameters in others:
+        _close(own_losses, losses, "the loss of a step in parts")
+        for name, parameter in parameters.items():
+            _close(parameter.detach(), whole[name].detach(), f"{name} after a step in parts")
 
 
 def what_is_saved_is_what_was_trained(subject: Subject) -> None:
@@ -290,6 +312,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         every_trained_tensor_gets_a_gradient,
         twenty_steps_lower_the_loss_and_leave_the_backbone,
         fused_replicates_equal_separate_ones,
+        a_step_in_parts_is_the_whole_step,
         what_is_saved_is_what_was_trained,
         logits_are_full_precision_under_bf16,
         constant_images_are_constant,
@@ -341,7 +364,7 @@ def _same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor], oth
         assert torch.equal(tensor, second[name]), f"{name} {otherwise}"
 
 
-def _close(fused: Tensor, alone: Tensor, what: str) -> None:
-    limit = 1e-9 * max(1.0, alone.abs().max().item())
-    apart = (fused - alone).abs().max().item()
-    assert apart <= limit, f"{what} of a replicate is {apart:.1e} away from what it is alone"
+def _close(found: Tensor, expected: Tensor, what: str) -> None:
+    limit = 1e-9 * max(1.0, expected.abs().max().item())
+    apart = (found - expected).abs().max().item()
+    assert apart <= limit, f"{what} is {apart:.1e} away from what it is otherwise"

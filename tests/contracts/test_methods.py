@@ -1,7 +1,14 @@
-"""What every registered tuning method keeps. A new method adds its settings and the paper's counts of it."""
+"""What every registered tuning method keeps. A new method adds its settings and the paper's counts of it.
+
+With compiled towers (``inductor`` takes hours on two cores, ``aot_eager``, which makes no kernels, minutes):
+
+    MMAP_TEST_COMPILE=aot_eager uv run pytest tests/contracts/test_methods.py
+"""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +16,11 @@ import torch
 
 from mmap_model.architecture import read_architecture
 from mmap_model.backbone import Backbone
+from mmap_model.execution import Execution
 from mmap_model.methods import get_method, method_names
+from mmap_model.methods.model import TunedModel
 from mmap_model.testing import CHECKS, Subject
+from mmap_model.training import FusedRun
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bitfit": ("bitfit", {}),
@@ -53,6 +63,17 @@ PAPER = {
     "zero_shot": {None: 0},
 }
 """Exact numbers behind the paper's "Parameters" row: ViT-B/16, four tasks, two groups."""
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile the towers of all models if MMAP_TEST_COMPILE names a backend of ``torch.compile``."""
+    backend = os.environ.get("MMAP_TEST_COMPILE")
+    if backend:
+        execution = Execution(compile="on")
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+        monkeypatch.setattr(TunedModel, "execution", execution)
+        monkeypatch.setitem(FusedRun.__init__.__kwdefaults__, "execution", execution)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("check", CHECKS)
