@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmap_model.architecture import (
     LOCAL_DIR,
@@ -71,8 +72,23 @@ class Backbone:
 
     def to(self, device: torch.device | str) -> Backbone:
         """Move the weights in place."""
+        if torch.device(device) != self.device:
+            self.__dict__.pop("in_bf16", None)
         self.clip.to(device)
         return self
+
+    @cached_property
+    def in_bf16(self) -> CLIP:
+        """The model with the blocks' matrices in bf16, as autocast would cast them at every use."""
+        matrices = {
+            id(p): nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False)
+            for tower in (self.clip.transformer, self.clip.visual.transformer)
+            for p in tower.parameters()
+            if p.ndim == 2
+        }
+        # Everything else is shared, not copied.
+        shared = {id(t): t for t in (*self.clip.parameters(), *self.clip.buffers()) if id(t) not in matrices}
+        return copy.deepcopy(self.clip, matrices | shared)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 [n, context length]: start of text, words, end of text, zeros.

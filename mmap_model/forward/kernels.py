@@ -32,10 +32,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def residual_mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """``x + mlp(ln_2(x))`` of a block, for x [N, D]."""
-    activation = _activation(block.mlp.gelu)
-    if activation is None or not _is_plain(x) or any(p.requires_grad for p in _mlp_weights(block)):
+    activation, weights = _activation(block.mlp.gelu), _mlp_weights(block)
+    compiling = torch.compiler.is_compiling()
+    if activation is None or compiling or any(p.requires_grad for p in weights):
         return x + block.mlp(block.ln_2(x))  # type: ignore[no-any-return]
-    return _FrozenMlp.apply(x, *_mlp_weights(block), block.ln_2.eps, activation)  # type: ignore[no-untyped-call,no-any-return]
+    device = x.device.type
+    low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    with torch.autocast(device, enabled=False):
+        return _FrozenMlp.apply(x, *weights, block.ln_2.eps, activation, low)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _FrozenLinear(torch.autograd.Function):
@@ -57,6 +61,9 @@ class _FrozenMlp(torch.autograd.Function):
 
     For QuickGELU the hidden activation is s = 1.702·h, which costs nothing: LayerNorm's affine part and the
     bias carry the factor. Its inverse cancels in the backward pass.
+
+    Under autocast, products are taken and the hidden activation is kept in its precision ``low``, LayerNorm
+    in that of its weights.
     """
 
     @staticmethod
@@ -71,37 +78,48 @@ class _FrozenMlp(torch.autograd.Function):
         down_bias: Tensor,
         eps: float,
         activation: str,
+        low: torch.dtype,
     ) -> Tensor:
         quick = QUICK if activation == "quick" else 1.0
-        normal, mean, rstd = torch.native_layer_norm(x, gain.shape, gain * quick, shift * quick, eps)
-        hidden = _product(normal, up, up_bias * quick)
-        del normal
+        full = x.to(gain.dtype)
+        normal, mean, rstd = torch.native_layer_norm(full, gain.shape, gain * quick, shift * quick, eps)
+        up, down = up.to(low), down.to(low)
+        hidden = _product(normal.to(low), up, (up_bias * quick).to(low))
+        del full, normal
         needed = ctx.needs_input_grad[0]
         if activation == "quick":
             active = F.silu(hidden) if needed else F.silu(hidden, inplace=True)
         else:
             active = F.gelu(hidden, approximate=activation)
-        out = _product(active, down, down_bias * quick)
+        out = _product(active, down, (down_bias * quick).to(low))
         if needed:
             ctx.save_for_backward(x, mean, rstd, hidden, gain, shift, up, down)
             ctx.activation = activation
+        if out.dtype != x.dtype:
+            return torch.add(x, out, alpha=1 / quick)
         return torch.add(x, out, alpha=1 / quick, out=out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _FrozenMlp._backward(ctx, gradient), *[None] * 9
+
+    @staticmethod
+    def _backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, mean, rstd, hidden, gain, shift, up, down = ctx.saved_tensors
-        inner = _product(gradient, down.t())
+        inner = _product(gradient.to(hidden.dtype), down.t())
         if ctx.activation == "quick":
             torch.ops.aten.silu_backward.grad_input(inner, hidden, grad_input=inner)
         else:
             torch.ops.aten.gelu_backward.grad_input(
                 inner, hidden, approximate=ctx.activation, grad_input=inner
             )
-        inner = _product(inner, up.t())
+        inner = _product(inner, up.t()).to(gain.dtype)
         inner = torch.ops.aten.native_layer_norm_backward(
-            inner, x, gain.shape, mean, rstd, gain, shift, [True, False, False]
+            inner, x.to(gain.dtype), gain.shape, mean, rstd, gain, shift, [True, False, False]
         )[0]
-        return inner.add_(gradient), *[None] * 8
+        total: Tensor = inner.to(gradient.dtype).add_(gradient)
+        return total
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.compiled import class_encoder, image_encoder
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 TextPrompts = Literal["task", "replicate", "none"]
 
@@ -97,7 +100,7 @@ class PromptedModel(TunedModel):
         prompts = self.image_prompts()
         encode = image_encoder(self.execution)
         features = encode(
-            self.backbone.clip,
+            self._clip,
             pixels.flatten(0, 1),
             prompts,
             evolve=self.evolve,
@@ -112,6 +115,14 @@ class PromptedModel(TunedModel):
     def logit_scale(self) -> Tensor:
         return self.backbone.clip.logit_scale.reshape(()).exp()  # type: ignore[no-any-return]
 
+    @property
+    def _clip(self) -> CLIP:
+        """The towers; in mixed precision with matrices that need no casting."""
+        device = self.backbone.device.type
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+            return self.backbone.in_bf16
+        return self.backbone.clip
+
     @torch.no_grad()
     def _constant_class_features(self) -> Tensor:
         if self._constant is None:
@@ -122,7 +133,7 @@ class PromptedModel(TunedModel):
         prompts = self.text_prompts()
         encode = class_encoder(self.execution)
         features = encode(
-            self.backbone.clip,
+            self._clip,
             self.class_prompts,
             prompts,
             evolve=self.evolve,

@@ -39,7 +39,7 @@ class ProbeRecorder:
         grams = model.task_gram(by_set)
         self._steps.append(step)
         for space in SPACES:
-            self._grams[space].append(grams[space].cpu())
+            self._grams[space].append(grams[space])
 
     def stack(self, replicate: int) -> GramStack:
         """All snapshots of one replicate."""
@@ -52,7 +52,10 @@ class ProbeRecorder:
     def state(self) -> dict[str, Tensor]:
         """Steps int64 [n] and Gram matrices fp64 [n, R, T, T]."""
         empty = torch.zeros(0, 1, 1, 1, dtype=torch.float64)
-        stacks = {space: torch.stack(grams) if grams else empty for space, grams in self._grams.items()}
+        stacks = {
+            space: torch.stack([gram.cpu() for gram in grams]) if grams else empty
+            for space, grams in self._grams.items()
+        }
         steps = torch.tensor(self._steps, dtype=torch.int64)
         return {_PREFIX + "steps": steps, **{_PREFIX + space: stack for space, stack in stacks.items()}}
 

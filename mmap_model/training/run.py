@@ -146,7 +146,6 @@ class FusedRun:
                 epoch = self.epoch + 1
                 rate = self._sgd.start_epoch(epoch)
                 losses = self._train(self._sgd, epoch, should_stop)
-                self._drop_diverged(self._sgd, epoch)
             if not self.active:
                 yield EpochReport(epoch, {})
                 return
@@ -215,11 +214,15 @@ class FusedRun:
             if step % POLL_STEPS == 0:
                 if should_stop():
                     raise Interrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
-                self._drop_diverged(sgd, epoch)
+                if self._backbone.device.type == "cpu":
+                    # Elsewhere this look would make the host wait for the device in the middle of an epoch.
+                    self._drop_diverged(sgd, epoch)
                 if not self.active:
                     break
             total = total + self._take(taker, pixels, labels, (epoch - 1) * batches.steps + step + 1)
             self._watch.lap("train")
+        self._drop_diverged(sgd, epoch)
+        self._watch.lap("train")
         return total / batches.steps
 
     def _take(self, step: TrainingStep, pixels: Tensor, labels: Tensor, number: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Step → loss of short trainings as text: a change of the code proves itself by leaving them as they are.
+"""Step → loss and epoch → evaluation of short trainings as text: a change of the code leaves them alone.
 
 After a change that is meant to alter training (then `RECIPE_VERSION` rises too), write them anew with
 
@@ -16,7 +16,10 @@ from mmap_model.methods.mmap import MmapSettings
 from mmap_model.training import FusedRun
 from mmap_model.training.step import TrainingStep
 
-LOSSES = Path(__file__).parent / "losses"
+LOSSES, EVALUATIONS = (Path(__file__).parent / name for name in ("losses", "evaluations"))
+TASKS = ("art", "photo", "sketch")
+METRICS = ("accuracy", "nll")
+COLUMNS = [f"seed{seed}.{task}" for seed in (1, 2) for task in TASKS]
 
 CASES = {
     "mmap": (
@@ -73,17 +76,26 @@ def test_losses_are_as_recorded(case, tiny_backbone_fp64, dataset, monkeypatch):
         return losses
 
     monkeypatch.setattr(TrainingStep, "take", recording)
-    list(FusedRun(cells, tiny_backbone_fp64, dataset).epochs())
-    path = LOSSES / f"{case}.txt"
+    reports = list(FusedRun(cells, tiny_backbone_fp64, dataset).epochs())
+    as_recorded(LOSSES / f"{case}.txt", "step", COLUMNS, seen)
+    scored = [
+        [
+            report.cells[cell.key]["tasks"][task][metric]
+            for cell in cells
+            for task in TASKS
+            for metric in METRICS
+        ]
+        for report in reports
+    ]
+    columns = [f"{column}.{metric}" for column in COLUMNS for metric in METRICS]
+    as_recorded(EVALUATIONS / f"{case}.txt", "epoch", columns, scored)
+
+
+def as_recorded(path, counted, columns, rows):
     if os.environ.get("MMAP_WRITE_GOLDEN"):
-        path.write_text(written(seen))
+        lines = [" ".join([f"# {counted}", *columns])]
+        lines += [" ".join([str(n), *(f"{value:.10f}" for value in row)]) for n, row in enumerate(rows, 1)]
+        path.write_text("\n".join(lines) + "\n")
     recorded = np.loadtxt(path, ndmin=2)
-    assert recorded[:, 0].tolist() == list(range(1, len(seen) + 1))
-    np.testing.assert_allclose(recorded[:, 1:], np.array(seen), rtol=1e-6)
-
-
-def written(losses):
-    columns = [f"seed{r}.{task}" for r in (1, 2) for task in ("art", "photo", "sketch")]
-    lines = [" ".join(["# step", *columns])]
-    lines += [" ".join([str(step), *(f"{v:.10f}" for v in row)]) for step, row in enumerate(losses, 1)]
-    return "\n".join(lines) + "\n"
+    assert recorded[:, 0].tolist() == list(range(1, len(rows) + 1))
+    np.testing.assert_allclose(recorded[:, 1:], np.array(rows), rtol=1e-6)

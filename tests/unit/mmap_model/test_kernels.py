@@ -12,6 +12,7 @@ from torch import Tensor
 from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.forward import kernels
 from mmap_model.forward.kernels import linear, residual_mlp
+from mmap_model.methods import get_method
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 
@@ -78,6 +79,48 @@ def test_weights_in_training_get_their_gradients(tiny_backbone: Backbone) -> Non
     finally:
         block.ln_2.bias.grad = None
         block.ln_2.bias.requires_grad_(False)
+
+
+@pytest.mark.parametrize("quick_gelu", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_mlp_of_a_block_in_mixed_precision(quick_gelu: bool, dtype: torch.dtype) -> None:
+    backbone = random_backbone(quick_gelu=quick_gelu)
+    block, lowered = (c.visual.transformer.resblocks[1] for c in (backbone.clip, backbone.in_bf16))
+    x = (torch.randn(2, 7, 48) * 3).to(dtype)
+    exact = value_and_gradient(lambda x: x + block.mlp(block.ln_2(x)), x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = value_and_gradient(lambda x: residual_mlp(block, x), x)
+        again = value_and_gradient(lambda x: residual_mlp(lowered, x), x)
+    for actual, same, expected in zip(ours, again, exact, strict=True):
+        assert actual.dtype == dtype
+        assert torch.equal(actual, same)
+        assert 0 < relative(actual.float(), expected) < 0.02
+
+
+def test_lowered_matrices_give_the_bits_of_autocast(
+    tiny_backbone: Backbone, unequal_classes: tuple[tuple[str, ...], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = get_method("mmap")
+    model = method.build(
+        method.Settings(prompt_length=4, source_rows=2, source_cols=8),
+        tiny_backbone,
+        classes=unequal_classes,
+        template="a photo of a {}.",
+        partitions=[((0, 1), (2,))],
+        train_seeds=[1],
+    )
+    pixels = torch.randn(1, 3, 2, 3, 16, 16)
+    found = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model.logits(pixels)
+        losses = -logits.log_softmax(-1)[..., 0].sum()
+        found.append([logits, *torch.autograd.grad(losses, list(model.parameters()))])
+        monkeypatch.setattr(type(tiny_backbone), "in_bf16", tiny_backbone.clip)
+    for actual, expected in zip(*found, strict=True):
+        assert torch.equal(actual, expected)
+    weights = tiny_backbone.clip.visual.transformer.resblocks[0].mlp.c_fc.weight
+    assert weights.dtype == torch.float32
 
 
 def test_mixed_precision_is_left_to_autocast(tiny_backbone: Backbone) -> None:
