@@ -15,6 +15,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -28,13 +29,18 @@ FUSED = {"method": "mmap", "classes": 65, "tasks": 4, "replicates": 3}
 
 
 class Side:
-    """A worker process; ``turn`` lets it do its work once."""
+    """A worker process; ``turn`` lets it do its work once.
 
-    def __init__(self, kind: str, case: dict[str, Any], *, threads: int, keep: bool, **options: Any) -> None:
-        spec = {"kind": kind, "case": case, "threads": threads, "keep": keep, **options}
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE.parents[1])}
+    Args:
+        spec: what it is told; ``threads`` among it.
+        script: that it runs.
+        root: the repository whose packages it imports.
+    """
+
+    def __init__(self, spec: dict[str, Any], script: str = "worker.py", root: Path = HERE.parents[1]) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(spec["threads"]), "PYTHONPATH": str(root)}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), json.dumps(spec)],
+            [sys.executable, str(HERE / script), json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -175,7 +181,48 @@ def measure_evaluation(options: argparse.Namespace, common: dict[str, Any]) -> l
     return [row]
 
 
-MEASURES = {"train": measure_steps, "fuse": measure_fusing, "evaluate": measure_evaluation}
+def measure_trial(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seconds of a trial of Office-Home's size on a GPU; on the CPU only with ``--tiny``."""
+    if options.device == "cpu" and not options.tiny:
+        return [{"seconds": None, "why": "hours on a CPU; run with --device cuda"}]
+    from cases import VIT_B_16
+
+    spec = {"what": "office_home", "threads": options.threads, "shape": VIT_B_16, **common}
+    side = Side(spec, "trials.py")
+    interleave({"trial": side}, max(1, options.repeats // 2))
+    return [side.summary()]
+
+
+def measure_demo(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cells of the demo's first trial, by an older commit and by this one."""
+    spec = {"what": "demo", "threads": options.threads, "device": "cpu"}
+    with tempfile.TemporaryDirectory() as folder:
+        older = Path(folder) / "older"
+        subprocess.run(["git", "worktree", "add", "--detach", older, options.older], cwd=HERE, check=True)
+        try:
+            sides = {"now": Side(spec, "trials.py"), "older": Side(spec, "trials.py", older)}
+            interleave(sides, options.repeats)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", older], cwd=HERE, check=True)
+    row: dict[str, Any] = {"older_commit": options.older}
+    for name, side in sides.items():
+        row[f"{name}_training_s"] = round(
+            statistics.median(turn["training_seconds"] for turn in side.turns[1:]), 3
+        )
+        row[name] = side.summary()
+    row["times_faster_training"] = round(row["older_training_s"] / row["now_training_s"], 2)
+    row["times_faster_with_evaluation"] = round(sides["older"].median / sides["now"].median, 2)
+    print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return [row]
+
+
+MEASURES = {
+    "train": measure_steps,
+    "fuse": measure_fusing,
+    "evaluate": measure_evaluation,
+    "trial": measure_trial,
+    "demo": measure_demo,
+}
 
 
 def main() -> None:
@@ -190,6 +237,9 @@ def main() -> None:
     parser.add_argument("--text-chunk", type=int, help="classes the reference encodes at a time (memory)")
     parser.add_argument(
         "--tiny", action="store_true", help="a CLIP of three narrow layers, to try the script"
+    )
+    parser.add_argument(
+        "--older", default="9c3c2ec", help="commit that the demo's cells are trained with too"
     )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -210,7 +260,7 @@ def main() -> None:
 
 
 def _side(options: argparse.Namespace, kind: str, case: dict[str, Any], **more: Any) -> Side:
-    return Side(kind, case, threads=options.threads, **more)
+    return Side({"kind": kind, "case": case, "threads": options.threads, **more})
 
 
 def _rates(options: argparse.Namespace, common: dict[str, Any]) -> dict[str, Side]:
