@@ -2,7 +2,7 @@
 
     uv run pytest -m slow tests/integration/test_submit.py
 
-11 minutes on 2 cores that carried a load of 14; the longest wait is for Ray and for imports, not for training.
+11 minutes on 2 cores that carried a load of 14; the longest wait is for Ray and imports, not for training.
 """
 
 from __future__ import annotations
