@@ -57,19 +57,19 @@ def test_a_remote_store_gives_the_same_images_and_fetches_only_what_is_read(sour
 
 
 def test_a_file_is_fetched_once_however_many_ask(remote, tmp_path, monkeypatch):
-    fetches, start = [], threading.Barrier(4)
+    fetches, start = [], threading.Barrier(4, timeout=60)
     fetch = RemoteFiles._fetch
     monkeypatch.setattr(
         RemoteFiles, "_fetch", lambda self, name, path: (fetches.append(name), fetch(self, name, path))
     )
 
-    def ask(_):
-        files = RemoteFiles(remote, tmp_path / "cache")
+    def ask(files):
         start.wait()
         return files.path("originals/0-000000.arrow").read_bytes()
 
+    askers = [RemoteFiles(remote, tmp_path / "cache") for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(ask, range(4)))) == 1
+        assert len(set(pool.map(ask, askers))) == 1
     assert fetches == ["originals/0-000000.arrow"]
 
 
