@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 GIB = 2**30
 STEPS = [("mmap", 65, 16), ("mmap", 126, 4), ("mmap", 345, 4)]
 STEPS += [("maple", classes, batch) for _, classes, batch in STEPS]
+REFERENCE_BYTES = 40 * 10**6
+"""That the reference keeps of one class: about 105 tokens in 12 layers."""
 FUSED = {"method": "mmap", "classes": 65, "tasks": 4, "replicates": 3}
 
 
@@ -99,13 +101,12 @@ def interleave(sides: dict[str, Side], repeats: int) -> None:
 def measure_steps(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
     """Ours against the reference, and against the rate of a large product."""
     found = []
-    for method, classes, batch in STEPS:
+    for method, classes, batch in [STEPS[number] for number in options.steps or range(len(STEPS))]:
+        chunk = text_chunk(classes, options)
         case = {**common, "method": method, "classes": classes, "batch": batch}
         sides = {
             "ours": _side(options, "train", case, reference=False, keep=True),
-            "reference": _side(
-                options, "train", {**case, "text_chunk": options.text_chunk}, reference=True, keep=False
-            ),
+            "reference": _side(options, "train", {**case, "text_chunk": chunk}, reference=True, keep=False),
             **_rates(options, common),
         }
         interleave(sides, options.repeats)
@@ -115,6 +116,7 @@ def measure_steps(options: argparse.Namespace, common: dict[str, Any]) -> list[d
             "method": method,
             "classes": classes,
             "batch": batch,
+            "reference_text_chunk": chunk,
             "times_faster": round(reference.median / ours.median, 2),
             "memory_of_reference": round(
                 ours.summary()["added_by_the_step_gib"] / reference.summary()["added_by_the_step_gib"], 3
@@ -133,6 +135,14 @@ def measure_steps(options: argparse.Namespace, common: dict[str, Any]) -> list[d
         found.append(row)
         print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
     return found
+
+
+def text_chunk(classes: int, options: argparse.Namespace) -> int | None:
+    """Classes that the reference encodes at a time, with checkpoints; None if memory holds them all."""
+    if options.device == "cuda" or options.tiny:
+        return None
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None if classes * REFERENCE_BYTES < 0.8 * available else -(-classes // 3)
 
 
 def measure_fusing(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
@@ -234,7 +244,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=MEASURES, action="append")
-    parser.add_argument("--text-chunk", type=int, help="classes the reference encodes at a time (memory)")
+    parser.add_argument("--steps", type=int, action="append", help=f"numbers of {STEPS}, counted from 0")
     parser.add_argument(
         "--tiny", action="store_true", help="a CLIP of three narrow layers, to try the script"
     )

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmap_model.data.transfer import to_device
+
 Indices = npt.NDArray[np.int64]
 Fetch = Callable[[int, Indices], tuple[Tensor, Tensor]]
 """(task number, indices) to images uint8 [n, 3, S, S] and extents int64 [n, 2]."""
@@ -59,7 +61,7 @@ class ImageBank:
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 [n, 3, S, S] and extents [n, 2] of rows [n], on the device."""
         if self._kept is not None:
-            rows = rows.to(self._device)
+            rows = to_device(rows, self._device)
             return self._kept[0][rows], self._kept[1][rows]
         numbers = rows.cpu().numpy()
         task_of = np.searchsorted(self._starts, numbers, side="right") - 1
@@ -76,7 +78,7 @@ class ImageBank:
             for whole, part in zip(taken, found, strict=True):
                 whole[mine] = part
         assert taken is not None, "rows are asked for"
-        return taken[0].to(self._device, non_blocking=True), taken[1].to(self._device)
+        return to_device(taken[0], self._device), to_device(taken[1], self._device)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """`take` of one batch of rows after another; files are read one batch ahead."""

@@ -22,6 +22,7 @@ from mmap_model.data.bank import MEMORY_LIMIT, Indices
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
+from mmap_model.data.transfer import to_device
 from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed, canvases
 
 
@@ -73,7 +74,7 @@ class TrainingBatches:
                 rows[r, t], labels[r, t] = self._rows[r][t][order], self._labels[r][t][order]
                 if noise is not None and drawn is not None:
                     noise[r, t] = drawn
-        all_labels = torch.from_numpy(labels).to(self._device)
+        all_labels = to_device(torch.from_numpy(labels), self._device)
         parts = [slice(s * self.batch_size, (s + 1) * self.batch_size) for s in range(self.steps)]
         taken = self._feed.stream(
             [rows[:, :, part].reshape(-1) for part in parts],

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mmap_model.backbone import Backbone
 from mmap_model.data.bank import MEMORY_LIMIT, ImageBank, Indices
 from mmap_model.data.dataset import Dataset
+from mmap_model.data.transfer import to_device
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 from mmap_model.training.metrics import TOP, Predictions
@@ -159,7 +160,7 @@ class Evaluation:
                 labels[r, t] = self._labels[r][t][filled]
         step = self._step
         all_rows = torch.from_numpy(rows)
-        all_labels = torch.from_numpy(labels).to(self._device)
+        all_labels = to_device(torch.from_numpy(labels), self._device)
         parts = [slice(first, first + step) for first in range(0, most, step)][start:]
         if not parts:
             return

@@ -19,6 +19,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each
 from mmap_model.data.bank import Fetch, ImageBank, Indices
 from mmap_model.data.prepared.pixels import TrainingPixels
+from mmap_model.data.transfer import to_device
 
 Noise = npt.NDArray[np.float64]
 Result = TypeVar("Result")
@@ -74,9 +75,10 @@ class BankFeed:
             exact = self._augmentation.whole_pixels
             drawn = torch.from_numpy(noise[step])
             boxes, mirrored = self._augmentation.crops(
-                drawn if exact else drawn.to(images.device, self._dtype), extents.cpu() if exact else extents
+                drawn if exact else to_device(drawn, images.device, self._dtype),
+                extents.cpu() if exact else extents,
             )
-            boxes, mirrored = boxes.to(images.device), mirrored.to(images.device)
+            boxes, mirrored = (to_device(part, images.device) for part in (boxes, mirrored))
             yield crop_resize(images, extents, boxes, mirrored, self._size, self._dtype, isolated=exact)
 
 
@@ -105,7 +107,7 @@ class PackedFeed:
                 top, left, height, width = box
                 crop[:height, :width] = self._images[row][top : top + height, left : left + width]
             boxes[:, :2] = 0
-            sizes, boxes, mirrored = (part.to(self._device) for part in (sizes, boxes, mirrored))
+            sizes, boxes, mirrored = (to_device(part, self._device) for part in (sizes, boxes, mirrored))
             yield crop_resize(
                 crops.permute(0, 3, 1, 2), sizes, boxes, mirrored, self._size, self._dtype, isolated=True
             )

@@ -89,7 +89,12 @@ def cell_result(
             groups=len(configuration.partition or ()),
         ),
         seconds=dict(replicate.seconds),
-        versions={**provenance(backbone.device), **own_provenance(configuration.method), "fused": fused},
+        versions={
+            **provenance(backbone.device),
+            **own_provenance(configuration.method),
+            "fused": fused,
+            "compute": vars(model.execution),
+        },
         files=files,
     )
 
