@@ -86,8 +86,8 @@ def _free(execution: Execution, device: torch.device) -> float:
         return execution.max_memory_gb * GIGABYTE - _resident()
     # The same on every run of a machine, whatever else goes on: chunks decide the order of sums.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = min(1.0, torch.get_num_threads() / cores)
-    return share * _host_memory() - BESIDE_STEPS
+    ours = min(1.0, torch.get_num_threads() / cores) * _host_memory()
+    return max(ours - BESIDE_STEPS, ours / 4)
 
 
 def _host_memory() -> float:

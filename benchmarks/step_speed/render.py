@@ -1,0 +1,70 @@
+"""The tables of README.md from results.json: python benchmarks/step_speed/render.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def main() -> None:
+    page = HERE / "README.md"
+    before, rest = page.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    found = json.loads((HERE / "results.json").read_text())
+    page.write_text(f"{before}{BEGIN}\n\n{tables(found)}\n\n{END}{after}")
+
+
+def tables(found: dict[str, Any]) -> str:
+    """All that was measured, as Markdown."""
+    machine = found["machine"]
+    load = found["load_average_before"][0], found["load_average_after"][0]
+    parts = [
+        f"{machine['processor']}, {machine['threads']} threads, {machine['instructions']}, "
+        f"torch {machine['torch']}, commit {machine['commit'][:10]}; load average {load[0]:.1f} before, {load[1]:.1f} after."
+    ]
+    if "train" in found:
+        parts.append(_steps(found["train"]))
+    parts += [_line(found, name, text) for name, text in LINES.items() if name in found]
+    return "\n\n".join(parts)
+
+
+def _steps(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| method | classes, batch | step, s | plain, s | times faster | memory added, GiB | plain, GiB "
+        "| multiply-adds, 10⁹ | of `torch.mm` | of oneDNN's product |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ours, plain = row["ours"], row["reference"]
+        chunked = "" if row["reference_text_chunk"] is None else f" ({row['reference_text_chunk']} at a time)"
+        lines.append(
+            f"| {row['method']} | {row['classes']}, {row['batch']} | {ours['median_s']:.2f} "
+            f"| {plain['median_s']:.1f}{chunked} | **{row['times_faster']:.1f}** "
+            f"| {ours['added_by_the_step_gib']:.2f} | {plain['added_by_the_step_gib']:.2f} "
+            f"| {row['multiply_adds'] / 1e9:.0f} | {100 * row['share_of_matmul']:.0f} % "
+            f"| {100 * row.get('share_of_matmul_by_onednn', float('nan')):.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def _line(found: dict[str, Any], name: str, text: str) -> str:
+    return "\n".join("- " + text.format(**row) for row in found[name])
+
+
+LINES = {
+    "fuse": "Four tasks × three replicates, 65 classes, batch {batch}, fused: "
+    "{replicate_steps_per_second:.2f} replicate-steps per second, {times_faster:.2f} times one replicate after the other.",
+    "evaluate": "Evaluation: {ours[images_per_second]:.1f} images per second, {of_open_clip:.2f} of "
+    "open_clip's `encode_image`, {of_open_clip_keeping_memory:.2f} of it with an allocator that keeps freed memory.",
+    "demo": "The demo's first trial (three cells fused): {older_training_s:.1f} s of training by commit "
+    "{older_commit}, {now_training_s:.1f} s now, {times_faster_training:.2f} times faster; "
+    "{times_faster_with_evaluation:.2f} with evaluation and start.",
+}
+
+
+if __name__ == "__main__":
+    main()
