@@ -20,11 +20,13 @@ def main() -> None:
 
 def tables(found: dict[str, Any]) -> str:
     """All that was measured, as Markdown."""
-    machine = found["machine"]
-    load = found["load_average_before"][0], found["load_average_after"][0]
+    about = list(found["about"].values())
+    machine, commits = about[0]["machine"], {one["machine"]["commit"][:10] for one in about}
+    loads = [one[f"load_average_{when}"][0] for one in about for when in ("before", "after")]
     parts = [
         f"{machine['processor']}, {machine['threads']} threads, {machine['instructions']}, "
-        f"torch {machine['torch']}, commit {machine['commit'][:10]}; load average {load[0]:.1f} before, {load[1]:.1f} after."
+        f"torch {machine['torch']}, commit {', '.join(sorted(commits))}; load average {min(loads):.1f} to "
+        f"{max(loads):.1f}, of which {machine['threads']} are the benchmark's own."
     ]
     if "train" in found:
         parts.append(_steps(found["train"]))
@@ -57,9 +59,11 @@ def _line(found: dict[str, Any], name: str, text: str) -> str:
 
 LINES = {
     "fuse": "Four tasks × three replicates, 65 classes, batch {batch}, fused: "
-    "{replicate_steps_per_second:.2f} replicate-steps per second, {times_faster:.2f} times one replicate after the other.",
+    "{replicate_steps_per_second:.2f} replicate-steps per second, {times_faster:.2f} times one replicate "
+    "after the other.",
     "evaluate": "Evaluation: {ours[images_per_second]:.1f} images per second, {of_open_clip:.2f} of "
-    "open_clip's `encode_image`, {of_open_clip_keeping_memory:.2f} of it with an allocator that keeps freed memory.",
+    "open_clip's `encode_image`, {of_open_clip_keeping_memory:.2f} of it with an allocator that keeps freed "
+    "memory.",
     "demo": "The demo's first trial (three cells fused): {older_training_s:.1f} s of training by commit "
     "{older_commit}, {now_training_s:.1f} s now, {times_faster_training:.2f} times faster; "
     "{times_faster_with_evaluation:.2f} with evaluation and start.",

@@ -254,17 +254,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     common = {"device": options.device, "precision": options.precision, "tiny": options.tiny}
-    before = os.getloadavg()
     result: dict[str, Any] = {
-        "question": "how fast is a step beside a plain prompted CLIP and beside a large product",
-        "command": " ".join(["python", "benchmarks/step_speed/run.py", *sys.argv[1:]]),
-        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": _machine(options),
-        "load_average_before": before,
+        "question": "how fast is a step beside a plain prompted CLIP and beside a large product"
     }
+    if options.out is not None and options.out.exists():
+        result = json.loads(options.out.read_text())  # other parts stay as they were measured
     for name in options.only or MEASURES:
+        about = {
+            "command": " ".join(["python", "benchmarks/step_speed/run.py", *sys.argv[1:]]),
+            "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "machine": _machine(options),
+            "load_average_before": os.getloadavg(),
+        }
         result[name] = MEASURES[name](options, common)
-        result["load_average_after"] = os.getloadavg()
+        result.setdefault("about", {})[name] = {**about, "load_average_after": os.getloadavg()}
         if options.out is not None:
             options.out.write_text(json.dumps(result, indent=2) + "\n")
 

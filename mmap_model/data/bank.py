@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -80,17 +80,18 @@ class ImageBank:
         assert taken is not None, "rows are asked for"
         return to_device(taken[0], self._device), to_device(taken[1], self._device)
 
-    def stream(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """`take` of one batch of rows after another; files are read one batch ahead."""
         if self.in_memory:
             yield from map(self.take, batches)
             return
         with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = deque([reader.submit(self.take, batches[0])])
-            for rows in batches[1:]:
+            ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+            for rows in batches:
                 ahead.append(reader.submit(self.take, rows))
-                yield ahead.popleft().result()
-            yield ahead.popleft().result()
+                if len(ahead) > 1:
+                    yield ahead.popleft().result()
+            yield from (taken.result() for taken in ahead)
 
     def _size(self) -> int:
         for task, members in enumerate(self._members):

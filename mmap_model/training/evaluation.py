@@ -48,10 +48,7 @@ class Evaluation:
     ) -> None:
         names = [task.name for task in dataset.tasks]
         self.indices = indices
-        self._labels = [
-            [dataset.labels(name)[own] for name, own in zip(names, replicate, strict=True)]
-            for replicate in indices
-        ]
+        self._labels_of_task = [dataset.labels(name) for name in names]
 
         def fetch(task: int, own: Indices) -> tuple[Tensor, Tensor]:
             return dataset.images(names[task], own, size), torch.full((len(own), 2), size)
@@ -113,15 +110,19 @@ class Evaluation:
         return [
             [
                 Predictions(
-                    truth,
-                    top[r, t, : len(truth)].astype(np.int64),
-                    probabilities[r, t, : len(truth)].astype(np.float64),
-                    nll[r, t, : len(truth)].astype(np.float64),
+                    self._labels(r, t),
+                    top[r, t, : len(own)],
+                    probabilities[r, t, : len(own)],
+                    nll[r, t, : len(own)],
                 )
-                for t, truth in enumerate(replicate)
+                for t, own in enumerate(replicate)
             ]
-            for r, replicate in enumerate(self._labels)
+            for r, replicate in enumerate(self.indices)
         ]
+
+    def _labels(self, replicate: int, task: int, places: Indices | slice = slice(None)) -> Indices:
+        """Of the images at these places among a replicate's own."""
+        return self._labels_of_task[task][self.indices[replicate][task][places]]
 
     def _features(
         self, model: TunedModel, prepare: Callable[[Tensor], Tensor], check: Callable[[], None]
@@ -150,24 +151,31 @@ class Evaluation:
         Short tasks repeat their images.
         """
         replicates, tasks = len(self.indices), len(self.indices[0])
-        most = max(len(own) for replicate in self.indices for own in replicate)
-        rows, labels = np.empty((2, replicates, tasks, most), np.int64)
-        for r, replicate in enumerate(self.indices):
-            for t, own in enumerate(replicate):
-                filled = np.resize(np.arange(len(own)), most) if len(own) else np.zeros(most, np.int64)
-                assert len(own), "every task has images to score"
-                rows[r, t] = self._bank.rows(t, own)[filled]
-                labels[r, t] = self._labels[r][t][filled]
-        step = self._step
-        all_rows = torch.from_numpy(rows)
-        all_labels = to_device(torch.from_numpy(labels), self._device)
-        parts = [slice(first, first + step) for first in range(0, most, step)][start:]
-        if not parts:
+        assert all(len(own) for r in self.indices for own in r), "every task has images to score"
+        most, step = max(len(own) for replicate in self.indices for own in replicate), self._step
+        firsts = range(0, most, step)[start:]
+        if not firsts:
             return
-        taken = self._bank.stream([all_rows[:, :, part].flatten() for part in parts])
-        for part, (images, _) in zip(parts, taken, strict=True):
+
+        # One batch after the other: nothing here grows with the number of images.
+        def of_all(read: Callable[[int, int, Indices], Indices], first: int) -> Tensor:
+            """[R, T, B] of what ``read`` says of replicate, task and places among its images."""
+            places = np.arange(first, min(first + step, most))
+            found = [
+                read(r, t, places % len(own))
+                for r, replicate in enumerate(self.indices)
+                for t, own in enumerate(replicate)
+            ]
+            return torch.from_numpy(np.stack(found)).view(replicates, tasks, -1)
+
+        def row(replicate: int, task: int, places: Indices) -> Indices:
+            return self._bank.rows(task, self.indices[replicate][task][places])
+
+        taken = self._bank.stream(of_all(row, first).flatten() for first in firsts)
+        for first, (images, _) in zip(firsts, taken, strict=True):
             check()
-            yield images.view(replicates, tasks, -1, *images.shape[1:]), all_labels[:, :, part]
+            labels = to_device(of_all(self._labels, first), self._device)
+            yield images.view(replicates, tasks, -1, *images.shape[1:]), labels
 
 
 def _read(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
@@ -175,4 +183,4 @@ def _read(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     log_probabilities = F.log_softmax(logits, dim=-1)
     best = log_probabilities.topk(min(TOP, logits.shape[-1]), dim=-1)
     nll = -log_probabilities.gather(-1, labels[..., None]).squeeze(-1)
-    return best.indices, best.values.exp(), nll
+    return best.indices.int(), best.values.exp(), nll

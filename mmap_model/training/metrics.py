@@ -22,12 +22,14 @@ class Predictions:
         classes: the most probable classes, best first, [n, min(5, C)].
         probabilities: theirs, [n, min(5, C)].
         nll: negative log probability of the truth, nats, [n].
+
+    In the precision they were computed in; every metric is computed in double precision.
     """
 
-    labels: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float64]
-    nll: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.integer]
+    classes: npt.NDArray[np.integer]
+    probabilities: npt.NDArray[np.floating]
+    nll: npt.NDArray[np.floating]
 
 
 def summarise(predictions: Predictions) -> dict[str, float]:
@@ -36,7 +38,7 @@ def summarise(predictions: Predictions) -> dict[str, float]:
     right = guess == predictions.labels
     return {
         "accuracy": float(right.mean()),
-        "nll": float(predictions.nll.mean()),
+        "nll": float(predictions.nll.astype(np.float64).mean()),
         "ece": calibration_error(predictions.probabilities[:, 0], right),
         "macro_f1": macro_f1(predictions.labels, guess),
     }
@@ -48,14 +50,15 @@ def mean_over_tasks(tasks: Iterable[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def calibration_error(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
+def calibration_error(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error over 15 equally wide bins of confidence (Guo et al. 2017)."""
+    confidence = confidence.astype(np.float64)
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=right.astype(np.float64) - confidence, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def macro_f1(labels: npt.NDArray[np.int64], guess: npt.NDArray[np.int64]) -> float:
+def macro_f1(labels: npt.NDArray[np.integer], guess: npt.NDArray[np.integer]) -> float:
     """Mean F1 over the classes that occur among the labels."""
     count = int(max(labels.max(), guess.max())) + 1
     truth = np.bincount(labels, minlength=count)
