@@ -17,7 +17,9 @@ class Node:
     Attributes:
         id: Ray's, hexadecimal.
         address: its IP address.
+        host: its name, not always unique.
         head: the cluster's head.
+        draining: it will be taken away soon, as Ray was told.
         cpus, gpus: logical resources.
         memory: bytes that Ray schedules by.
     """
@@ -28,14 +30,26 @@ class Node:
     cpus: float
     gpus: float
     memory: float
+    host: str = ""
+    draining: bool = False
 
 
 def living_nodes() -> list[Node]:
-    """The nodes of the Ray that this process is connected to, the head first."""
+    """The nodes of the Ray that this process is connected to, the head first. Two short calls of its head."""
     import ray
+    from ray._private.state import state
 
-    found = [_node(entry) for entry in ray.nodes() if entry["Alive"]]
+    leaving = state.get_draining_nodes()
+    found = [_node(entry, entry["NodeID"] in leaving) for entry in ray.nodes() if entry["Alive"]]
     return sorted(found, key=lambda node: (not node.head, node.address, node.id))
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """What nobody uses at the moment, by node id and resource; a node that just joined may be missing."""
+    from ray._private.state import available_resources_per_node
+
+    found: dict[str, dict[str, float]] = available_resources_per_node()
+    return found
 
 
 def ask_every(
@@ -67,7 +81,7 @@ def ask_every(
     return found
 
 
-def _node(entry: Mapping[str, Any]) -> Node:
+def _node(entry: Mapping[str, Any], draining: bool) -> Node:
     resources = entry["Resources"]
     return Node(
         id=entry["NodeID"],
@@ -76,4 +90,6 @@ def _node(entry: Mapping[str, Any]) -> Node:
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
         memory=resources.get("memory", 0.0),
+        host=entry.get("NodeManagerHostname", ""),
+        draining=draining,
     )

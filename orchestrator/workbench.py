@@ -12,6 +12,9 @@ from orchestrator.job import Job
 from orchestrator.ledger import Ledger
 from orchestrator.work import Control, Emit, WorkItem
 
+CONTEXT = 512 * 2**20
+"""Allowance in bytes for what CUDA takes of a GPU for each process and torch does not count."""
+
 
 class Workbench:
     """Backbone and data, loaded once, and the ledger that takes the results.
@@ -54,6 +57,18 @@ class Workbench:
     def load(self) -> None:
         """Load backbone and data now rather than with the first item that trains."""
         self.engine.load()
+
+    def memory(self) -> dict[str, int] | None:
+        """Bytes of the GPU that this process had at most (``peak``) and that there are (``total``).
+
+        The peak is what torch had reserved and the allowance ``CONTEXT``; None on a CPU.
+        """
+        if not self.engine.device.startswith("cuda"):
+            return None
+        import torch
+
+        peak = torch.cuda.max_memory_reserved(self.engine.device) + CONTEXT
+        return {"peak": peak, "total": torch.cuda.mem_get_info(self.engine.device)[1]}
 
     def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control] = Control) -> None:
         """Do one item. Everything that happens is told through ``emit``; the last event is ``done``.

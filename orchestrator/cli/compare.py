@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,7 @@ def compare(
     from orchestrator.driver.compare import run_comparison
     from orchestrator.driver.run import Options
     from orchestrator.ledger import Ledger, StudyStore, check_writable
+    from orchestrator.submission import plan_for_job
     from orchestrator.terminal import open_display
     from orchestrator.tracking.check import check_tracking
 
@@ -96,6 +98,7 @@ def compare(
         model=model,
         tune=tune,
     )
+    plan = replace(plan, base=plan_for_job(plan.base))
     study = plan.base.study
     check_writable(study.storage)
     check_tracking(study.tracking.resolved_uri)

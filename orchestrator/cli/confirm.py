@@ -35,15 +35,18 @@ def confirm(
 
     With --seeds they are also trained on further seeds, as a study of their own, and ranked on those alone.
     """
-    from orchestrator.cli.stored import find_stored
+    from orchestrator.cli.stored import find_stored, place_of
     from orchestrator.cli.sweep import command_line, drive
     from orchestrator.driver import confirm_study, run_study
     from orchestrator.driver.run import Options
     from orchestrator.study import plan_study
+    from orchestrator.submission import check_place, in_ray_job, plan_for_job
 
+    if in_ray_job():
+        check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
     stored = find_stored(study, storage)
     root = stored.store.storage.root
-    plan = plan_study(stored.study.model_copy(update={"storage": root}))
+    plan = plan_for_job(plan_study(stored.study.model_copy(update={"storage": root})))
     options = Options(command=command_line())
     numbers = tuple(trial or ())
     if seeds is None:

@@ -67,6 +67,7 @@ def describe(stored: Any) -> dict[str, Any]:
         "last_run": None
         if last is None
         else {"outcome": last.outcome, "started_at": last.started_at, "ended_at": last.ended_at},
+        "quarantined": [] if last is None else last.quarantined,
         "looks_at_test": len(stored.store.load_looks()),
         "damaged": stored.store.damaged,
     }
@@ -89,6 +90,12 @@ def _show(found: dict[str, Any]) -> None:
     elif found["last_run"]:
         run = found["last_run"]
         console.print(f"Nobody drives it; the last run ended {_time(run['ended_at'])}: {run['outcome']}")
+    for slot in found["quarantined"]:
+        where = f" on {slot['node']}" if slot["node"] else ""
+        reason = " ".join(slot["reason"].splitlines()[-1:])
+        console.print(
+            f"Slot {slot['slot']}{where} is quarantined since {_time(slot['at'])}: {reason}", markup=False
+        )
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
         console.print(f"  trial {trial['number']}: {at}, {accuracy(trial['mean'])} %")

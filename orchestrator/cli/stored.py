@@ -30,12 +30,9 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
         StudyError: nothing of that name was ever run there.
     """
     from orchestrator.ledger import Ledger, StudyStore
-    from orchestrator.study import load_study, packaged_studies, study_from_plain
+    from orchestrator.study import study_from_plain
 
-    name, root = name_or_path, storage or "runs"
-    if name_or_path in packaged_studies() or Path(name_or_path).suffix in (".yaml", ".yml"):
-        study = load_study(name_or_path)
-        name, root = study.name, storage or study.storage
+    name, root = place_of(name_or_path, storage)
     store = StudyStore(root, name)
     plain = store.load_study()
     if plain is None:
@@ -48,3 +45,13 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
         )
     stored = study_from_plain(plain, f"studies/{name}/study.json")
     return Stored(stored, store, Ledger(store.storage))
+
+
+def place_of(name_or_path: str, storage: str | None) -> tuple[str, str]:
+    """Name of a study, and the storage of its records as it was given: ``storage``, or the study's own."""
+    from orchestrator.study import load_study, packaged_studies
+
+    if name_or_path in packaged_studies() or Path(name_or_path).suffix in (".yaml", ".yml"):
+        study = load_study(name_or_path)
+        return study.name, storage or study.storage
+    return name_or_path, storage or "runs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,11 +31,9 @@ def sweep(
     from orchestrator.driver import run_study
     from orchestrator.driver.run import Options
     from orchestrator.study import load_plan
-    from orchestrator.submission import for_job, in_ray_job
+    from orchestrator.submission import plan_for_job
 
-    plan = load_plan(study, overrides or ())
-    if in_ray_job():
-        plan = replace(plan, study=for_job(plan.study))
+    plan = plan_for_job(load_plan(study, overrides or ()))
     options = Options(command=command_line())
     return drive(
         plan,

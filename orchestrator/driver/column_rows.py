@@ -109,7 +109,7 @@ class ColumnRows:
         elif kind == "cell_failed":
             told = {"trial": record.number, "key": event["key"], "error": event["error"]}
             self._progress({"kind": "cell", "state": "failed", **told})
-        elif kind == "stopped":
+        elif kind in ("stopped", "requeued"):
             record.device_seconds += event["seconds"].get("total", 0.0)
         if kind == "done":
             self._on_done(row, record, event)

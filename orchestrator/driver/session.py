@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,15 +16,18 @@ from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.rows import Row
 from orchestrator.driver.slot_display import SlotDisplay
+from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.trials import Progress
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
+from orchestrator.ledger.documents import now
 from orchestrator.redaction import redact
+from orchestrator.slots.membership import Membership
+from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.study import StudyPlan
-from orchestrator.study.machine import SlotLayout
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event
 
@@ -94,9 +97,10 @@ class Session(ABC):
         self._display = SlotDisplay(around.progress)
         self._news = threading.Condition()
         self._owns_ray = False
-        self._slot_count = 1
+        self._memory = SlotMemory()
         self._pool: PoolClient | None = None
         self._slots: Slots | None = None
+        self._membership: Membership | None = None
         self._confirmation: Confirmation | None = None
         self.failed: list[int] = []
         self.lost: list[int] = []
@@ -137,7 +141,7 @@ class Session(ABC):
     # Phases
 
     def _start(self) -> PoolClient:
-        """Start Ray, the pool and the slots; Train is imported while Ray starts."""
+        """Start Ray, the pool and the first slots; Train is imported while Ray starts."""
         from orchestrator.slots import environment
 
         environment.prepare()
@@ -155,20 +159,49 @@ class Session(ABC):
         self._interrupt.install()
         self._check()
         self._pool = PoolClient(start_pool(), self._take)
-        layout = layout or self._lay_out_on_cluster()
-        self._slot_count = layout.count
+        if layout is not None:
+            self._slots = self._make_slots(SlotSize(layout.cpus, layout.gpus), layout.threads, self._pool)
+            imports.join()
+            for number in range(layout.count):
+                self._slots.open(Place(str(number)))
+            self._progress({"kind": "sweep", "slots": layout.count})
+        else:
+            self._follow_nodes(self._pool, imports)
+        return self._pool
+
+    def _follow_nodes(self, pool: PoolClient, imports: threading.Thread) -> None:
+        """Slots where Ray, not this machine, says what there is: they come and go with its nodes."""
+        from cluster.nodes import living_nodes
+        from orchestrator.slots.demand import Demand
+
+        wanted = self._plan.study.slots
+        size = SlotSize.of(wanted.cpus, wanted.gpus, living_nodes())
+        self._slots = self._make_slots(size, wanted.threads or max(1, int(wanted.cpus)), pool)
+        self._membership = Membership(
+            self._slots,
+            nodes=living_nodes,
+            free=_room_now,
+            size=size,
+            count=wanted.count,
+            demand=Demand(size),
+            note=lambda text: self._progress({"kind": "note", "text": text}),
+        )
         imports.join()
-        self._slots = Slots(
-            self._settings(layout),
-            count=layout.count,
-            cpus=layout.cpus,
-            gpus=layout.gpus,
+        self._membership.start()
+
+    def _make_slots(self, size: SlotSize, threads: int, pool: PoolClient) -> Slots:
+        import ray
+
+        self._memory = SlotMemory(size.gpus)
+        return Slots(
+            self._settings(size, threads),
+            size=size,
             storage=self._folder / "train",
             states=self._states,
+            pool=pool.actor,
+            tell=self._on_slot,
+            here=ray.get_runtime_context().get_node_id(),
         )
-        self._slots.start(self._pool.actor, self._on_slot)
-        self._progress({"kind": "sweep", "slots": layout.count})
-        return self._pool
 
     def _score(self, pool: PoolClient, rows: list[Row], reason: str, *, retrain: bool = False) -> None:
         """Score rows on the test images; ``retrain`` cells first whose weights were dropped."""
@@ -196,6 +229,8 @@ class Session(ABC):
                 self._pool.stop()
             except Exception:
                 patience = 0.0  # Ray is going down by itself: nobody is left to hear it
+            if self._membership is not None:
+                self._membership.stop()
             if self._slots is not None and not self._slots.join(patience):
                 logger.info("Some slots did not leave in time")
             self._pool.close()
@@ -207,27 +242,23 @@ class Session(ABC):
 
     # Slots
 
-    def _lay_out_on_cluster(self) -> SlotLayout:
-        """Slots where Ray, not this machine, says what there is."""
-        from orchestrator.slots.cluster import capacity
-
-        slots, room = self._plan.study.slots, capacity()
-        gpus = float(min(room.gpus, 1)) if slots.gpus == "auto" else slots.gpus
-        count = room.slots(slots.cpus, gpus) if slots.count == "auto" else slots.count
-        return SlotLayout(count, slots.cpus, gpus, slots.threads or max(1, int(slots.cpus)))
-
-    def _settings(self, layout: SlotLayout) -> SlotSettings:
+    def _settings(self, size: SlotSize, threads: int) -> SlotSettings:
         item = self._plan.work_item(self._plan.study.point, item_id="")
         arguments = {
             "dataset": item.dataset,
             "backbone": item.backbone,
             "storage": self._store.storage.root,
-            "device": "cuda" if layout.gpus else "cpu",
+            "device": "cuda" if size.gpus else "cpu",
             "precision": item.precision,
-            "threads": layout.threads,
+            "threads": threads,
             "compute": to_plain(self._plan.study.compute),
         }
-        return SlotSettings(slot="", workbench=self._workbench, arguments=arguments, threads=layout.threads)
+        return SlotSettings(slot="", workbench=self._workbench, arguments=arguments, threads=threads)
+
+    @property
+    def _slot_count(self) -> int:
+        """Slots that are up or may come up."""
+        return 0 if self._slots is None else len(self._slots.places())
 
     def _room(self) -> int:
         """Trials that may be in work: one per slot that is up, or that is expected before any was."""
@@ -286,10 +317,34 @@ class Session(ABC):
             self._confirmation.take(event)
 
     def _on_slot(self, event: Event) -> None:
+        known = event["slot"] in self._states.stopped
         self._states.take(event)
+        if event["state"] == "stopped" and known:
+            return  # the pool and the slot's run both tell of it
         self._display.take(event)
+        if event["state"] == "stopped":
+            self._quarantine(event["slot"])
+        elif event["state"] == "measured" and (warning := self._memory.take(event)):
+            self._progress({"kind": "note", "text": warning})
         with self._news:
             self._news.notify_all()
+
+    def _quarantine(self, slot: str) -> None:
+        """Keep with the invocation, for ``status``, that a slot takes no more work, and why."""
+        places = {} if self._slots is None else {place.name: place for place in self._slots.places()}
+        node = places[slot].shown if slot in places else ""
+        reason = self._states.stopped[slot]
+        self._invocation.quarantined.append({"slot": slot, "node": node, "reason": reason, "at": now()})
+        self._store.save_invocation(self._invocation)
+
+
+def _room_now(size: SlotSize) -> Mapping[str, int]:
+    """How many more slots each node carries beside what is used of it."""
+    from cluster.nodes import free_resources
+
+    return {
+        node: size.fit(free.get("CPU", 0.0), free.get("GPU", 0.0)) for node, free in free_resources().items()
+    }
 
 
 def _import_train() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.driver.trials import Progress
 from orchestrator.work import Event
 
-SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped"}
+SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
 """The states of a slot in the pool's words and in those of ``orchestrator.terminal``."""
 
 
@@ -50,4 +50,9 @@ class SlotDisplay:
             return
         self._progress({"kind": "slot", "slot": slot, "state": SHOWN[state]})
         if state == "stopped":
-            self._progress({"kind": "note", "text": f"Slot {slot} stopped: {event.get('error')}"})
+            self._progress(
+                {
+                    "kind": "note",
+                    "text": f"Slot {slot} is quarantined, it takes no more work: {event.get('error')}",
+                }
+            )

@@ -86,7 +86,7 @@ class StudySession(Session):
                 self._weights.ended(record)
         self.failed, self.lost = trials.failed, trials.lost
         trials.recall(self._todo.records, self._todo.again)
-        trials.launch_ahead(self._slot_count)
+        trials.launch_ahead(max(1, self._slot_count))
         known = self._todo.baselines
         baselines = self._measure(pool, {name: known[name] for name in known if name != ZERO_STEP})
         # Tune's own start would compete with the workers' for the same cores.

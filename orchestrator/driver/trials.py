@@ -195,7 +195,8 @@ class Trials:
                 "epoch": self._on_epoch,
                 "cell_finished": self._on_cell_finished,
                 "cell_failed": self._on_cell_failed,
-                "stopped": self._on_stopped,
+                "stopped": self._on_seconds,
+                "requeued": self._on_seconds,
                 "done": self._on_done,
             }.get(event["kind"])
             if handler is not None:
@@ -301,7 +302,8 @@ class Trials:
             }
         )
 
-    def _on_stopped(self, record: TrialRecord, event: Event) -> None:
+    def _on_seconds(self, record: TrialRecord, event: Event) -> None:
+        """Work that was interrupted has taken time too."""
         record.device_seconds += event["seconds"].get("total", 0.0)
         self._unsaved[record.number] = record
 

@@ -97,6 +97,7 @@ class Invocation:
         timing: seconds by part: ``start_up``, ``training``, ``evaluation``, ``per_trial_overhead``, …
         outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
         provenance: versions, commit, device.
+        quarantined: slots that failed too often in a row: ``{slot, node, reason, at}``.
     """
 
     id: str = field(default_factory=lambda: invocation_id())
@@ -109,6 +110,7 @@ class Invocation:
     timing: dict[str, float] = field(default_factory=dict)
     fence: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))

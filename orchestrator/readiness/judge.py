@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cluster.nodes import Node
 from orchestrator.readiness.probe import Answer
-from orchestrator.slots.cluster import TRIAL_CPUS
+from orchestrator.slots.placement import SlotSize
 from orchestrator.study import Study
 
 HEAD_BASE = 1.5 * 2**30
@@ -85,14 +85,8 @@ def judge(
 
 def slots_per_node(study: Study, nodes: Sequence[Node]) -> dict[str, int]:
     """How many slots each node carries: a slot lies on one node, with its trial's share of a core."""
-    wanted = study.slots
-    gpus = float(any(node.gpus >= 1 for node in nodes)) if wanted.gpus == "auto" else wanted.gpus
-
-    def fit(node: Node) -> int:
-        by_cpus = int((node.cpus + 1e-9) / (wanted.cpus + TRIAL_CPUS))
-        return by_cpus if not gpus else min(by_cpus, int(node.gpus / gpus + 1e-9))
-
-    return {node.id: fit(node) for node in nodes}
+    size = SlotSize.of(study.slots.cpus, study.slots.gpus, nodes)
+    return {node.id: size.fits(node) for node in nodes}
 
 
 def _nodes(

@@ -9,7 +9,6 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
@@ -21,19 +20,6 @@ OBJECT_STORE = 256 * 2**20
 """Bytes of a local object store. Nothing large passes through it."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Resources of the whole Ray cluster."""
-
-    cpus: float
-    gpus: float
-
-    def slots(self, cpus: float, gpus: float) -> int:
-        """How many slots of that size it can carry beside their trials."""
-        by_cpus = int((self.cpus + 1e-9) / (cpus + TRIAL_CPUS))
-        return max(1, by_cpus if not gpus else min(by_cpus, int(self.gpus / gpus + 1e-9)))
 
 
 def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
@@ -94,11 +80,3 @@ def _without_services() -> Iterator[None]:
         yield
     finally:
         parameter.RayParams, node.Node.start_api_server = params, start_server
-
-
-def capacity() -> Capacity:
-    """Of the Ray that this process is connected to."""
-    import ray
-
-    resources = ray.cluster_resources()
-    return Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))

@@ -24,6 +24,11 @@ DEATHS = 3
 """Deaths of workers on one item, and of one slot without a finished cell, that end the item or the slot."""
 
 
+GRACE = 90.0
+"""Seconds in which Ray notices that a node is gone. Its health check asks every 3 s and gives up at the fifth
+failure: 15 s where the connection is refused, 65 s where nothing answers at all."""
+
+
 @dataclass
 class _Item:
     item: dict[str, Any]
@@ -49,6 +54,16 @@ class _Slot:
     deaths: int = 0
     error: str = ""
     stopped: bool = False
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A death that does not count yet: the node may have died, and then neither slot nor item is to blame."""
+
+    slot: str
+    item: str | None
+    until: float
 
 
 class Pool:
@@ -80,6 +95,7 @@ class Pool:
         self._events: deque[tuple[int, Event]] = deque()
         self._sequence = 0
         self._leases = 0
+        self._doubts: list[_Doubt] = []
         self._stopping = False
 
     # The driver
@@ -161,12 +177,14 @@ class Pool:
     def hello(self, slot: str, worker: str) -> bool:
         """A worker process of ``slot`` is up; False tells it to end.
 
-        A predecessor that is not known to be dead must be: a slot has one worker.
+        A predecessor that is not known to be dead must be: a slot has one worker. The node lives, so that
+        deaths in doubt were the slot's own.
         """
         record = self._slots.setdefault(slot, _Slot())
         if record.worker not in (None, worker):
             self.died(slot, "its worker was replaced")
-        if record.stopped or self._stopping:
+        self._settle_doubts(lambda doubt: doubt.slot == slot)
+        if record.stopped or record.draining or self._stopping:
             return False
         record.worker, record.seen = worker, self._clock()
         self._tell({"kind": "slot", "slot": slot, "state": "up"})
@@ -176,12 +194,15 @@ class Pool:
         """The next item for a worker: ``{lease, item}``; ``{stop: True}``; None if there is nothing yet."""
         self.expire()
         record = self._slots.get(slot)
-        if self._stopping or record is None or record.stopped or record.worker != worker:
+        if self._stopping or record is None or record.worker != worker or record.stopped or record.draining:
             return {"stop": True}
         record.seen = self._clock()
         assert record.item is None, f"{slot} asks for work while it holds {record.item}"
         for item_id in self._queue:
             entry = self._items[item_id]
+            doubtful = sum(doubt.item == item_id for doubt in self._doubts)
+            if entry.deaths + doubtful >= self._deaths:
+                continue  # it may kill whoever takes it: known once the doubts are settled
             if all(self._state(n) == "complete" for n in entry.needs):
                 self._queue.remove(item_id)
                 self._leases += 1
@@ -212,7 +233,7 @@ class Pool:
             return {"cancel": True, "cancelled_keys": [], "valid": False}
         record.seen = self._clock()
         return {
-            "cancel": entry.cancel or self._stopping,
+            "cancel": entry.cancel or record.draining or self._stopping,
             "cancelled_keys": sorted(entry.cancelled_keys),
             "valid": True,
         }
@@ -226,6 +247,8 @@ class Pool:
             record.error = error
         if final:
             self._stop_slot(slot, record)
+        elif record.draining:
+            self._dismiss(slot, record)
         elif error is None:
             self._release(record)
             record.worker = None
@@ -235,27 +258,61 @@ class Pool:
         """Tell the driver which placement group holds the slot's worker."""
         self._tell({"kind": "slot", "slot": slot, "state": "placed", "placement_group": placement_group})
 
-    def died(self, slot: str, error: str) -> bool:
-        """The worker of ``slot`` is dead: its item is queued again. False if the slot has died too often."""
+    def measured(self, slot: str, worker: str, memory: dict[str, int]) -> None:
+        """Tell the driver what a worker takes of its GPU's memory, see ``Bench.memory``."""
+        record = self._slots.get(slot)
+        if record is not None and record.worker == worker:
+            self._tell({"kind": "slot", "slot": slot, "state": "measured", **memory})
+
+    def died(self, slot: str, error: str, *, grace: float = 0.0) -> bool:
+        """The worker of ``slot`` is dead: its item is queued again. False if the slot has no further one.
+
+        Args:
+            slot: whose worker it was.
+            error: what is known of the death.
+            grace: seconds in which the slot's node may turn out to be gone (``lost``). Nobody waits for
+                that, but the death counts against slot and item only after them, or once another worker
+                of the slot comes up.
+        """
         record = self._slots.setdefault(slot, _Slot())
         if record.stopped:
             return False
-        self._release(record)
+        if record.draining:
+            self._dismiss(slot, record)
+            return False
+        item_id = self._release(record, counted=grace <= 0)
         record.worker = None
-        record.deaths += 1
         record.error = record.error or error
-        if record.deaths >= self._deaths:
-            self._stop_slot(slot, record)
+        if grace > 0:
+            self._doubts.append(_Doubt(slot, item_id, self._clock() + grace))
+        elif not self._count(slot, record):
             return False
         self._tell({"kind": "slot", "slot": slot, "state": "down", "error": record.error})
         return True
 
+    def drain(self, slot: str) -> None:
+        """Let a slot go whose node will be taken away: its item is queued again, no death counts."""
+        record = self._slots.setdefault(slot, _Slot())
+        if record.worker is None:
+            self._dismiss(slot, record)
+        else:
+            record.draining = True
+            self._notify(f"worker:{record.worker}")
+            self._notify("queue")
+
+    def lost(self, slot: str) -> None:
+        """The node of ``slot`` is gone and the slot with it: its item is queued again, no death counts."""
+        self._dismiss(slot, self._slots.get(slot) or _Slot())
+
     def expire(self) -> None:
-        """Take workers that have been silent for too long for dead."""
-        limit = self._clock() - self._patience
-        for slot, record in self._slots.items():
+        """Take workers that have been silent for too long for dead, and count deaths no longer in doubt."""
+        now = self._clock()
+        self._settle_doubts(lambda doubt: doubt.until <= now)
+        limit = now - self._patience
+        for slot, record in list(self._slots.items()):
             if record.worker is not None and record.item is not None and record.seen < limit:
-                self.died(slot, f"its worker was silent for {self._patience:g} s")
+                # Silence is how a node looks that is gone without a word.
+                self.died(slot, f"its worker was silent for {self._patience:g} s", grace=GRACE)
 
     # Inside
 
@@ -268,8 +325,11 @@ class Pool:
         elif kind in ("cell_finished", "probe_finished"):
             record.deaths, record.error = 0, ""
         elif kind == "done":
-            record.item, entry.worker = None, None
             self._notify(f"worker:{record.worker}")
+            if record.draining and event["state"] == "cancelled" and not entry.cancel and not self._stopping:
+                self._release(record, counted=False, seconds=event.get("seconds"))
+                return
+            record.item, entry.worker = None, None
             if self._stopping and event["state"] == "cancelled":
                 self._tell({"kind": "stopped", "item_id": item_id, "seconds": event.get("seconds", {})})
                 return
@@ -312,22 +372,59 @@ class Pool:
         end = self._items[item_id].end if item_id in self._items else self._ended[item_id]
         return end["error"] if end else None
 
-    def _release(self, record: _Slot) -> None:
-        """Queue the item of a worker that is gone again, in front, unless it has killed too many."""
+    def _release(
+        self, record: _Slot, *, counted: bool = True, seconds: dict[str, float] | None = None
+    ) -> str | None:
+        """Queue the item of a worker that is gone again, in front, unless it has killed too many; its id."""
         item_id, record.item = record.item, None
         if item_id is None:
-            return
+            return None
         entry = self._items[item_id]
         entry.worker, entry.lease = None, 0
-        entry.deaths += 1
+        entry.deaths += counted
         if entry.cancel:
-            self._end(item_id, "cancelled")
+            self._end(item_id, "cancelled", seconds=seconds)
         elif entry.deaths >= self._deaths:
-            self._end(item_id, "lost", f"{entry.deaths} workers died while they worked on it")
+            self._lose(item_id, entry)
         else:
             self._queue.appendleft(item_id)
-            self._tell({"kind": "requeued", "item_id": item_id, "deaths": entry.deaths})
+            again = {"kind": "requeued", "item_id": item_id, "deaths": entry.deaths, "seconds": seconds or {}}
+            self._tell(again)
             self._notify("queue")
+        return item_id
+
+    def _lose(self, item_id: str, entry: _Item) -> None:
+        self._end(item_id, "lost", f"{entry.deaths} workers died while they worked on it")
+
+    def _count(self, slot: str, record: _Slot) -> bool:
+        """Count a death of a slot; False if it was one too many."""
+        record.deaths += 1
+        if record.deaths >= self._deaths:
+            self._stop_slot(slot, record)
+        return not record.stopped
+
+    def _settle_doubts(self, over: Callable[[_Doubt], bool]) -> None:
+        """Count the deaths whose doubt is ``over``."""
+        settled = [doubt for doubt in self._doubts if over(doubt)]
+        self._doubts = [doubt for doubt in self._doubts if doubt not in settled]
+        for doubt in settled:
+            record, entry = self._slots.get(doubt.slot), self._items.get(doubt.item or "")
+            if record is not None and not record.stopped:
+                self._count(doubt.slot, record)
+            if entry is not None and entry.end is None:
+                entry.deaths += 1
+                if entry.deaths >= self._deaths and entry.worker is None:
+                    self._lose(doubt.item or "", entry)
+        if settled:
+            self._notify("queue")
+
+    def _dismiss(self, slot: str, record: _Slot) -> None:
+        """Forget a slot that went for no fault of its own."""
+        self._doubts = [doubt for doubt in self._doubts if doubt.slot != slot]
+        self._release(record, counted=False)
+        self._slots.pop(slot, None)
+        self._tell({"kind": "slot", "slot": slot, "state": "gone"})
+        self._notify("queue")
 
     def _stop_slot(self, slot: str, record: _Slot) -> None:
         self._release(record)

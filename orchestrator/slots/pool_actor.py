@@ -53,8 +53,17 @@ class PoolActor:
     async def placed(self, slot: str, placement_group: str) -> None:
         self._pool.placed(slot, placement_group)
 
-    async def died(self, slot: str, error: str) -> bool:
-        return self._pool.died(slot, error)
+    async def measured(self, slot: str, worker: str, memory: dict[str, int]) -> None:
+        self._pool.measured(slot, worker, memory)
+
+    async def died(self, slot: str, error: str, grace: float = 0.0) -> bool:
+        return self._pool.died(slot, error, grace=grace)
+
+    async def drain(self, slot: str) -> None:
+        self._pool.drain(slot)
+
+    async def lost(self, slot: str) -> None:
+        self._pool.lost(slot)
 
     async def acquire(self, slot: str, worker: str, timeout: float) -> dict[str, Any] | None:
         attempt = functools.partial(self._pool.acquire, slot, worker)

@@ -1,4 +1,4 @@
-"""The slots of a study: their Train runs in threads of the driver, started, watched and ended together."""
+"""The slots of a study: their Train runs in threads of the driver, opened, watched and ended one by one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.slots.pool import DEATHS
+from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.pool import DEATHS, GRACE
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.work import Event
+
+if TYPE_CHECKING:
+    from orchestrator.slots.resident_run import ResidentTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +43,42 @@ class SlotStates:
             self.placement_groups[slot] = event["placement_group"]
         elif state == "up":
             self.up.add(slot)
-        else:
+        elif state in ("down", "stopped", "gone"):
             self.up.discard(slot)
             if state == "stopped":
                 self.stopped[slot] = event.get("error") or "its worker failed"
+            elif state == "gone":
+                self.stopped.pop(slot, None)
+
+
+@dataclass(eq=False)
+class _Run:
+    """The Train run of one slot.
+
+    Attributes:
+        place: of the slot.
+        number: counts the runs of a driver.
+        thread: in which it runs.
+        trainer: of the present attempt.
+        leaving: nothing that happens to it is a failure.
+    """
+
+    place: Place
+    number: int
+    thread: threading.Thread | None = None
+    trainer: ResidentTrainer | None = None
+    leaving: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def end(self) -> None:
+        """End it at once, wherever it stands: also one that waits for room which never comes."""
+        self.leaving = True
+        trainer = self.trainer
+        if trainer is not None:
+            trainer.end()
 
 
 class Slots:
@@ -50,46 +86,81 @@ class Slots:
 
     Args:
         settings: of the workers; ``slot`` is set per slot.
-        count: how many runs.
-        cpus, gpus: of one worker.
+        size: of one worker.
         storage: a local folder for Train.
         states: kept up to date by whoever reads the pool's events.
+        pool: the pool actor.
+        tell: takes the event of a slot that ended for good in a way the pool cannot see.
+        here: id of the driver's node: the only one that cannot be lost without the driver.
     """
 
     def __init__(
         self,
         settings: SlotSettings,
         *,
-        count: int,
-        cpus: float,
-        gpus: float,
+        size: SlotSize,
         storage: Path,
         states: SlotStates,
+        pool: Any,
+        tell: Callable[[Event], None],
+        here: str = "",
     ) -> None:
-        self._settings = [replace(settings, slot=str(i)) for i in range(count)]
-        self._cpus, self._gpus, self._storage = cpus, gpus, storage
+        self._settings, self._size, self._storage = settings, size, storage
+        self._pool, self._tell, self._here = pool, tell, here
         self.states = states
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+        self._opened = 0
 
-    def start(self, pool: Any, tell: Callable[[Event], None]) -> None:
-        """Start all runs; returns at once.
+    def open(self, place: Place) -> None:
+        """Start a slot; returns at once."""
+        run = _Run(place, self._opened)
+        self._opened += 1
+        run.thread = threading.Thread(target=self._keep, args=(run,), name=f"slot-{place.name}", daemon=True)
+        with self._lock:
+            self._runs[place.name] = run
+        run.thread.start()
 
-        Args:
-            pool: the pool actor.
-            tell: takes the event of a slot that ended for good in a way the pool cannot see.
-        """
-        for settings in self._settings:
-            thread = threading.Thread(
-                target=self._keep, args=(settings, pool, tell), name=f"slot-{settings.slot}", daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
+    def drain(self, name: str) -> None:
+        """Let a slot's worker give its work back and leave; one that does not work yet ends at once."""
+        run = self._run(name)
+        if name not in self.states.up:
+            self.lose(name)
+        elif run is not None:
+            run.leaving = True
+            self._pool.drain.remote(name)
+
+    def lose(self, name: str) -> None:
+        """The slot's node is gone: end its run, requeue its work. What is left of both counts for nothing."""
+        run = self._run(name)
+        if run is not None:
+            run.end()
+            self._pool.lost.remote(name)
+            with self._lock:
+                if not run.alive:
+                    self._runs.pop(name, None)
+
+    def places(self) -> list[Place]:
+        """Of slots that run, and of those that stopped for good."""
+        with self._lock:
+            runs = list(self._runs.values())
+        stopped = self.states.stopped
+        return [run.place for run in runs if not run.leaving and (run.alive or run.place.name in stopped)]
+
+    def leaving(self) -> list[Place]:
+        """Of slots that have been told to go and have not gone yet."""
+        with self._lock:
+            self._runs = {name: run for name, run in self._runs.items() if run.alive or not run.leaving}
+            return [run.place for run in self._runs.values() if run.leaving]
 
     @property
     def all_stopped(self) -> bool:
-        """No slot is left that could take work."""
-        return len(self.states.stopped) == len(self._settings)
+        """There were slots and none is left that could take work; slots whose node went may come again."""
+        if not self.states.stopped:
+            return False
+        names = {place.name for place in self.places()}
+        return bool(names) and names <= self.states.stopped.keys()
 
     @property
     def error(self) -> str:
@@ -99,38 +170,60 @@ class Slots:
     def join(self, timeout: float) -> bool:
         """Wait for the runs to end after the pool was told to stop; False if some are still up."""
         self._stopping.set()
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            if run.place.node and run.place.name not in self.states.up:
+                run.end()  # it waits for room on its node, and would not hear that nobody needs it
         deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        for run in runs:
+            if run.thread is not None:
+                run.thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(run.alive for run in runs)
 
-    def _keep(self, settings: SlotSettings, pool: Any, tell: Callable[[Event], None]) -> None:
+    def _run(self, name: str) -> _Run | None:
+        with self._lock:
+            return self._runs.get(name)
+
+    def _keep(self, run: _Run) -> None:
         """Run the slot. Train restarts its worker; a controller that dies is replaced here."""
         from ray.exceptions import RayActorError
 
         from orchestrator.slots.resident_run import resident_run
 
+        slot, node = run.place.name, run.place.node
         error = ""
         for attempt in range(DEATHS):
-            name = f"slot-{settings.slot}-{attempt}"
-            run = resident_run(settings, pool, cpus=self._cpus, gpus=self._gpus, storage=self._storage / name)
+            run.trainer = resident_run(
+                replace(self._settings, slot=slot),
+                self._pool,
+                size=self._size,
+                storage=self._storage / f"slot-{run.number}-{attempt}",
+                node=node,
+                grace=0.0 if node in ("", self._here) else GRACE,
+            )
+            if run.leaving:
+                return
             try:
-                run.fit()
+                run.trainer.fit()
                 return
             except RayActorError as failure:
                 error = f"its Train controller died: {failure}"
                 if self._stopping.is_set():
                     return
-                logger.warning("slot %s: %s", settings.slot, error)
                 with contextlib.suppress(Exception):
-                    self._free(settings.slot)
-                    pool.died.remote(settings.slot, error)
+                    self._free(slot)
+                if run.leaving:
+                    return
+                logger.warning("slot %s: %s", slot, error)
+                with contextlib.suppress(Exception):
+                    self._pool.died.remote(slot, error)
             except (Exception, SystemExit) as failure:
                 # Train raises what ended the run; SystemExit comes from a Ray that shuts down.
                 error = f"{type(failure).__name__}: {failure}"
                 break
-        if not self._stopping.is_set():
-            tell({"kind": "slot", "slot": settings.slot, "state": "stopped", "error": error})
+        if not self._stopping.is_set() and not run.leaving:
+            self._tell({"kind": "slot", "slot": slot, "state": "stopped", "error": error})
 
     def _free(self, slot: str) -> None:
         """Give back what a dead controller had reserved: Ray keeps it until the whole job ends."""

@@ -22,6 +22,9 @@ from orchestrator.work import Control, Event, WorkItem
 ACQUIRE_S = 10.0
 """Seconds that a worker without work waits for an answer before it asks again: its sign of life."""
 
+NEWS = 1.05
+"""Times its last report by which a worker's memory has to grow to be reported again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +32,10 @@ class Bench(Protocol):
     """What does the work: ``orchestrator.workbench.Workbench`` or a stand-in."""
 
     def load(self) -> None: ...
+    def memory(self) -> dict[str, int] | None:
+        """Bytes of its GPU that this process had at most (``peak``) and that there are (``total``)."""
+        ...
+
     def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None: ...
 
 
@@ -68,6 +75,7 @@ def serve(settings: SlotSettings, pool: Connection) -> None:
         return
     try:
         bench = _make(settings)
+        peak = 0.0
         while True:
             answer = pool("acquire", settings.slot, worker, ACQUIRE_S)
             if answer is None:
@@ -76,6 +84,10 @@ def serve(settings: SlotSettings, pool: Connection) -> None:
                 break
             with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
                 bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
+            memory = bench.memory()
+            if memory is not None and memory["peak"] > peak:
+                peak = NEWS * memory["peak"]
+                pool("measured", settings.slot, worker, memory)
     except InputError as error:
         pool("bye", settings.slot, worker, redact(str(error)), True)
     except Exception:

@@ -87,11 +87,12 @@ class Slots(Strict):
     """The resident workers that train."""
 
     count: Literal["auto"] | int = "auto"
-    """Number of slots; ``auto`` takes what the machine or cluster has."""
+    """Number of slots; ``auto`` takes what the machine or cluster has, nodes that join later included."""
     cpus: float = Field(default=1, gt=0)
     """Cores of one slot."""
     gpus: Literal["auto"] | float = "auto"
-    """GPUs of one slot, or a fraction of one; ``auto`` is one where there are GPUs, else none."""
+    """GPUs of one slot, or a fraction: 0.25 puts four on a GPU, and a warning tells if they do not fit.
+    ``auto`` is one where there are GPUs, else none."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one slot's arithmetic; null: its cores."""
 

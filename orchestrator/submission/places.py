@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mmap_model.architecture import LOCAL_DIR
-from orchestrator.study import Study, StudyError, Tracking
+from orchestrator.study import Study, StudyError, StudyPlan, Tracking
 from orchestrator.tracking.check import DEFAULT_URI
 
 SQLITE = "sqlite:///"
@@ -24,13 +25,18 @@ def in_ray_job(environment: Mapping[str, str] = os.environ) -> bool:
 def check_places(study: Study) -> None:
     """Raise StudyError, naming the key, for the first place that only means something in this folder."""
     for key, place, fix in _places(study):
-        if "://" not in place and not Path(place).is_absolute():
-            raise StudyError(
-                f"{place!r} is relative to the folder that a study is started in; a job starts in a "
-                "temporary one on the cluster",
-                where=key,
-                fix=fix,
-            )
+        check_place(key, place, fix)
+
+
+def check_place(key: str, place: str, fix: str) -> None:
+    """Raise StudyError, naming ``key``, if a place only means something in this folder."""
+    if "://" not in place and not Path(place).is_absolute():
+        raise StudyError(
+            f"{place!r} is relative to the folder that a study is started in; a job starts in a "
+            "temporary one on the cluster",
+            where=key,
+            fix=fix,
+        )
 
 
 def local_places(study: Study) -> dict[str, str]:
@@ -58,6 +64,15 @@ def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
         )
     uri = f"{SQLITE}{Path(study.storage) / 'mlflow.db'}"
     return study.model_copy(update={"tracking": Tracking(uri=uri)})
+
+
+def plan_for_job(plan: StudyPlan, environment: Mapping[str, str] = os.environ) -> StudyPlan:
+    """The plan with its study as ``for_job`` has it, inside a job; elsewhere as it is.
+
+    Raises:
+        StudyError: as ``for_job``.
+    """
+    return replace(plan, study=for_job(plan.study, environment)) if in_ray_job(environment) else plan
 
 
 def _places(study: Study) -> Iterator[tuple[str, str, str]]:

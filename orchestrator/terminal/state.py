@@ -4,7 +4,7 @@ Events are plain dictionaries; unknown kinds are ignored, so that a driver may s
 
     kind      keys
     sweep     study, trials, epochs, cells_per_trial, slots, done (trials finished before), storage, tracking
-    slot      slot, state (starting, idle, busy, restarting, stopped), trial or None, what
+    slot      slot, state (starting, idle, busy, restarting, stopped, gone), trial or None, what
     trial     number, state (running, complete, pruned, failed, cancelled), values, parameters, mean, error
     epoch     trial, epoch, mean (over the trial's cells)
     cell      trial, key, state (new, resumed, finished, failed), error
@@ -114,6 +114,9 @@ class SweepState:
             self._slot(number)
 
     def _on_slot(self, event: Event) -> None:
+        if event.get("state") == "gone":
+            self.slots.pop(str(event["slot"]), None)
+            return
         slot = self._slot(event["slot"])
         slot.state = str(event.get("state", slot.state))
         slot.trial = event.get("trial")
@@ -145,9 +148,8 @@ class SweepState:
             self._first_start = trial.started if self._first_start is None else self._first_start
 
     def _slot(self, name: Any) -> SlotState:
-        """A slot by number or by a name that ends in its number (``gpu-3``)."""
-        number = str(name).rpartition("-")[2]
-        return self.slots.setdefault(number, SlotState(number))
+        """A slot by its name: a number, or its node's with a number (``gpu-node-3:0``)."""
+        return self.slots.setdefault(str(name), SlotState(str(name)))
 
     def _on_note(self, event: Event) -> None:
         self.notes.append(str(event["text"]))

@@ -179,6 +179,97 @@ def test_a_finished_cell_forgives_a_slot_its_deaths(pool: Pool) -> None:
         assert pool.died("0", "killed")
 
 
+def test_a_death_that_turns_out_to_be_its_nodes_counts_for_nobody(pool: Pool, clock: Clock) -> None:
+    pool.submit(item("a"))
+    for _ in range(5):
+        pool.hello("far", "w")
+        assert take(pool, "far")["item"] == item("a"), "queued again at once, whatever the reason"
+        assert pool.died("far", "connection reset", grace=90.0)
+        pool.lost("far")
+    clock.now = 1000.0
+    pool.expire()
+    pool.hello("far", "w")
+    assert take(pool, "far")["item"] == item("a")
+    assert {event.get("deaths", 0) for _, event in pool.events(0)} == {0}
+
+
+def test_a_death_in_doubt_counts_when_time_is_up(pool: Pool, clock: Clock) -> None:
+    pool.submit(item("poison"))
+    for slot in "012":
+        pool.hello(slot, "w")
+        take(pool, slot, "w")
+        assert pool.died(slot, "killed", grace=90.0)
+    pool.hello("3", "w")
+    assert pool.acquire("3", "w") is None, "it may be what kills them"
+    assert pool.follow("poison", 0)["end"] is None
+    clock.now = 90.0
+    pool.expire()
+    assert pool.follow("poison", 0)["end"]["state"] == "lost"
+
+
+def test_an_item_in_doubt_is_handed_out_once_its_nodes_are_known_to_be_gone(pool: Pool) -> None:
+    pool.submit(item("a"))
+    for slot in "012":
+        pool.hello(slot, "w")
+        take(pool, slot, "w")
+        pool.died(slot, "connection reset", grace=90.0)
+    pool.hello("3", "w")
+    pool.lost("1")
+    assert take(pool, "3")["item"] == item("a")
+
+
+def test_another_worker_of_a_slot_shows_that_its_node_lives(pool: Pool) -> None:
+    for attempt in range(2):
+        assert pool.hello("0", f"w{attempt}")
+        assert pool.died("0", "segmentation fault", grace=90.0)
+    assert pool.hello("0", "w2")
+    assert pool.died("0", "segmentation fault", grace=90.0)
+    assert not pool.hello("0", "w3"), "that was the third death"
+    assert pool.events(0)[-1][1]["state"] == "stopped"
+
+
+def test_a_drained_slot_gives_its_item_back_and_takes_no_other(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.hello("1", "v")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    lease = take(pool)["lease"]
+    pool.drain("0")
+    assert pool.wish("0", "w", lease)["cancel"]
+    pool.report("0", "w", lease, [done("a", "cancelled")])
+    assert pool.acquire("0", "w") == {"stop": True}
+    pool.bye("0", "w")
+    assert take(pool, "1", "v")["item"] == item("a"), "in front"
+    told = [event for _, event in pool.events(0) if event["kind"] in ("requeued", "slot", "done")][2:]
+    assert told == [
+        {"kind": "requeued", "item_id": "a", "deaths": 0, "seconds": {"total": 1.0}},
+        {"kind": "slot", "slot": "0", "state": "gone"},
+    ]
+    assert pool.hello("0", "w2"), "the node is back: the slot is a new one"
+
+
+def test_what_ends_while_its_slot_drains_has_ended(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    pool.submit(item("b"))
+    lease = take(pool)["lease"]
+    pool.drain("0")
+    pool.report("0", "w", lease, [done("a")])
+    assert pool.follow("a", 0)["end"]["state"] == "complete"
+    assert pool.acquire("0", "w") == {"stop": True}
+
+
+def test_a_slot_that_dies_while_it_drains_is_gone_and_nothing_counts(pool: Pool) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    take(pool)
+    pool.drain("0")
+    assert not pool.died("0", "killed"), "no other worker is wanted"
+    pool.hello("1", "v")
+    assert pool.acquire("1", "v") is not None
+    assert pool.events(0)[-1][1]["deaths"] == 0
+
+
 def test_an_input_error_stops_the_slot_at_once(pool: Pool) -> None:
     pool.hello("0", "w")
     pool.bye("0", "w", "no such dataset", final=True)
@@ -299,13 +390,27 @@ class AnyOrder(RuleBasedStateMachine):
         self.ended.add(name)
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def die(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), grace=st.sampled_from([0.0, 90.0]), node_too=st.booleans())
+    def die(self, data: st.DataObject, grace: float, node_too: bool) -> None:
         slot = data.draw(st.sampled_from(sorted(self.workers)))
         worker, lease = self.workers.pop(slot), self.leases.pop(slot, None)
-        self.pool.died(slot, "killed")
+        self.pool.died(slot, "killed", grace=grace)
+        if node_too:
+            self.pool.lost(slot)
         if lease is not None:
             assert not self.pool.report(slot, worker, lease["lease"], [done(lease["item"]["item_id"])])
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def drain(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.workers)))
+        worker, lease = self.workers.pop(slot), self.leases.pop(slot, None)
+        self.pool.drain(slot)
+        if lease is not None:
+            name = lease["item"]["item_id"]
+            assert self.pool.report(slot, worker, lease["lease"], [done(name, "cancelled")])
+        assert self.pool.acquire(slot, worker) == {"stop": True}
+        self.pool.bye(slot, worker)
 
     @invariant()
     def ends_are_those_reported(self) -> None:

@@ -63,6 +63,9 @@ def test_what_is_overridden_of_ray_exists_in_the_installed_version() -> None:
     assert "PlacementGroupCleanerCallback()" in inspect.getsource(trainer._create_default_callbacks)
     assert {"after_controller_start", "_maybe_send_resource_request"} <= set(vars(ScalingPolicy))
     assert "after_worker_group_poll_status" in inspect.getsource(controller.WorkerGroup)
+    assert "self._create_placement_group(" in inspect.getsource(controller.WorkerGroup._start_impl)
+    assert "self.worker_group_cls.create(" in inspect.getsource(controller.TrainController)
+    assert "controller.run.remote()" in inspect.getsource(trainer._initialize_and_run_controller)
     assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
     assert {"no_monitor", "include_log_monitor"} <= set(
         inspect.signature(parameter.RayParams.__init__).parameters

@@ -27,12 +27,16 @@ def work_item(name: str) -> dict[str, Any]:
 
 
 class Bench:
-    """Runs what the test gives it."""
+    """Runs what the test gives it, and reports what memory it is given."""
 
     def __init__(self, run: Callable[..., None]) -> None:
         self._run = run
+        self.memories: list[dict[str, int] | None] = []
 
     def load(self) -> None: ...
+
+    def memory(self) -> dict[str, int] | None:
+        return self.memories.pop(0) if self.memories else None
 
     def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
         self._run(item, emit, control)
@@ -74,9 +78,11 @@ class Connection:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., None]], None]]:
-    def install(run: Callable[..., None]) -> None:
+    def install(run: Callable[..., None], *memories: dict[str, int] | None) -> None:
         module = types.ModuleType("bench_under_test")
-        module.make = lambda: Bench(run)  # type: ignore[attr-defined]
+        made = Bench(run)
+        made.memories = list(memories)
+        module.make = lambda: made  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "bench_under_test", module)
 
     yield install
@@ -161,6 +167,17 @@ def test_no_secret_of_the_worker_leaves_it_with_an_error(bench: Any, monkeypatch
     pool = Connection("a")
     serve(SETTINGS, pool)
     assert [event["error"] for event in pool.told if event["kind"] == "cell_failed"] == ["403 ***"]
+
+
+def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(bench: Any) -> None:
+    peaks = (100, 102, 110, None)
+    bench(lambda item, emit, control: finish(item, emit), *(p and {"peak": p, "total": 400} for p in peaks))
+    pool = Connection("a", "b", "c", "d")
+    serve(SETTINGS, pool)
+    told = [event for event in pool.told if event.get("state") == "measured"]
+    assert told == [
+        {"kind": "slot", "slot": "0", "state": "measured", "peak": peak, "total": 400} for peak in (100, 110)
+    ]
 
 
 def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:

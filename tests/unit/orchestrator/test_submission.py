@@ -66,13 +66,15 @@ def test_runs_of_a_job_go_beside_its_records_unless_said_otherwise() -> None:
         for_job(demo("storage=s3://bucket"), {})
 
 
-def test_a_sweep_that_is_a_job_refuses_places_that_go_with_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+@pytest.mark.parametrize("command", ["sweep demo", "confirm demo", "compare symbols"])
+def test_a_command_that_is_a_job_refuses_places_that_go_with_it(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
     assert not in_ray_job({}) and in_ray_job({"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"})
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert execute(["sweep", "demo"]) == 2
-    assert "storage=/shared/studies" in capsys.readouterr().err
+    assert execute(command.split()) == 2
+    shown = capsys.readouterr().err
+    assert "/shared/studies" in shown and "'runs' is relative" in shown
     assert not (here / "runs").exists()
 
 

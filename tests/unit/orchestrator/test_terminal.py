@@ -80,7 +80,7 @@ def test_time_left_follows_the_pace_of_this_run() -> None:
     assert state.remaining is None
     for number in (1, 2):
         state.apply({"kind": "trial", "number": number, "state": "running"})
-        state.apply({"kind": "slot", "slot": f"-{number}", "state": "busy", "trial": number})
+        state.apply({"kind": "slot", "slot": f"gpu-{number}:0", "state": "busy", "trial": number})
     seconds[0] = 20.0
     for number in (1, 2):
         state.apply({"kind": "trial", "number": number, "state": "complete"})

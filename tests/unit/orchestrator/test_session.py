@@ -1,0 +1,106 @@
+"""What a session makes of news of its slots; no Ray, no slots."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.main import execute
+from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.interrupt import Interrupt
+from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.slots import Slots
+from orchestrator.study import load_plan
+from orchestrator.tracking.tracker import NoTracker
+
+
+class Idle(Session):
+    """Has nothing to do; its slots are where a test says."""
+
+    def _work(self, pool: PoolClient) -> None: ...
+
+    def _parts(self) -> Iterable[Part]:
+        return []
+
+
+@pytest.fixture
+def shown() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[dict[str, Any]]) -> Idle:
+    plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
+    store = StudyStore(plan.study.storage, "unit")
+    store.save_study(plan.study.to_plain())
+    found = Idle(
+        Surroundings(
+            plan=plan,
+            store=store,
+            ledger=Ledger(plan.study.storage),
+            tracker=NoTracker(),
+            progress=shown.append,
+            invocation=Invocation(),
+            lease=store.driver_lease(),
+            interrupt=Interrupt(),
+            folder=tmp_path,
+            workbench="",
+            started=threading.Event(),
+        )
+    )
+    places = [Place("gpu-3:0", "a", "gpu-3"), Place("gpu-3:1", "a", "gpu-3")]
+    monkeypatch.setattr(Slots, "places", lambda self: places)
+    found._slots = Slots(
+        found._settings(SlotSize(1, 0.5), 1),
+        size=SlotSize(1, 0.5),
+        storage=tmp_path,
+        states=found._states,
+        pool=None,
+        tell=found._on_slot,
+    )
+    found._memory._gpus, found._memory._sharing = 0.5, 2
+    return found
+
+
+def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
+    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = {"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "CUDA error: ECC"}
+    session._take([stopped])
+    session._take([{**stopped, "error": "SlotStopped: told again by the run"}])
+    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    assert notes == ["Slot gpu-3:0 is quarantined, it takes no more work: CUDA error: ECC"]
+    assert session._reason_to_stop() is None, "the other slot goes on"
+    assert execute(["status", "unit", "--storage", str(tmp_path / "runs")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Slot gpu-3:0 on gpu-3 is quarantined since" in said and "CUDA error: ECC" in said
+    session._take([{**stopped, "slot": "gpu-3:1"}])
+    assert "CUDA error: ECC" in str(session._reason_to_stop()), "no slot is left"
+
+
+def test_memory_that_does_not_suffice_is_a_note_with_its_fix(
+    session: Idle, shown: list[dict[str, Any]]
+) -> None:
+    report = {"kind": "slot", "slot": "gpu-3:0", "state": "measured", "peak": 15 * 2**30, "total": 24 * 2**30}
+    session._take([report, report])
+    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    assert len(notes) == 1 and notes[0].endswith("Fix: run again with slots.gpus=1")
+
+
+def test_a_slot_that_went_with_its_node_is_shown_no_longer(
+    session: Idle, shown: list[dict[str, Any]]
+) -> None:
+    from orchestrator.terminal import SweepState
+
+    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
+    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "gone"}])
+    state = SweepState()
+    for event in shown:
+        state.apply(event)
+    assert shown[0]["state"] == "idle" and state.slots == {} and not session._states.up

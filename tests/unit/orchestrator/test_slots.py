@@ -1,0 +1,165 @@
+"""What the driver makes of its slots' events, and how it ends runs; Train runs are stand-ins."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.driver.slot_memory import SlotMemory
+from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.slots import Slots, SlotStates
+from orchestrator.slots.worker import SlotSettings
+
+GIB = 2**30
+
+
+class Call:
+    """Notes calls of actor methods."""
+
+    def __init__(self, name: str, calls: list[tuple[Any, ...]]) -> None:
+        self._name, self._calls = name, calls
+
+    def remote(self, *arguments: Any) -> None:
+        self._calls.append((self._name, *arguments))
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Call:
+        return Call(name, self.calls)
+
+
+class Run:
+    """A Train run that lasts until it is ended, as one does whose worker finds no room."""
+
+    def __init__(self, **made_with: Any) -> None:
+        self.made_with = made_with
+        self._ended = threading.Event()
+
+    def fit(self) -> None:
+        from ray.exceptions import RayActorError
+
+        assert self._ended.wait(30)
+        raise RayActorError
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    made: list[Run] = []
+
+    def resident_run(settings: SlotSettings, pool: Any, **options: Any) -> Run:
+        made.append(Run(slot=settings.slot, **options))
+        return made[-1]
+
+    module = types.ModuleType("resident_run")
+    module.resident_run = resident_run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "orchestrator.slots.resident_run", module)
+    return made
+
+
+@pytest.fixture
+def slots(tmp_path: Path, runs: list[Run]) -> Slots:
+    return Slots(
+        SlotSettings(slot="", workbench="", arguments={}, threads=1),
+        size=SlotSize(1, 0.5),
+        storage=tmp_path,
+        states=SlotStates(),
+        pool=Pool(),
+        tell=lambda event: pytest.fail(f"nothing failed: {event}"),
+        here="head",
+    )
+
+
+def up(slots: Slots, name: str, state: str = "up", **about: Any) -> None:
+    slots.states.take({"kind": "slot", "slot": name, "state": state, **about})
+
+
+def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, runs: list[Run]) -> None:
+    slots.open(Place("a:0", "a", "a"))
+    while not runs:
+        pass
+    thread = slots._runs["a:0"].thread
+    assert thread is not None
+    slots.lose("a:0")
+    thread.join(10)
+    assert not thread.is_alive() and slots.places() == [] and slots.leaving() == []
+    assert slots._pool.calls == [("lost", "a:0")]
+    assert runs[0].made_with["node"] == "a" and runs[0].made_with["grace"] > 0
+    slots.open(Place("a:0", "other", "a"))
+    assert [place.node for place in slots.places()] == ["other"]
+    assert slots.join(10), "who waits for room hears nothing of the end"
+
+
+def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: list[Run]) -> None:
+    slots.open(Place("head:0", "head", "head"))
+    slots.open(Place("0"))
+    while len(runs) < 2:
+        pass
+    assert {run.made_with["grace"] for run in runs} == {0.0}
+    for run in runs:
+        slots._stopping.set()
+        run.end()
+
+
+def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Slots, runs: list[Run]) -> None:
+    slots.open(Place("a:0", "a", "a"))
+    slots.open(Place("a:1", "a", "a"))
+    up(slots, "a:0")
+    slots.drain("a:0")
+    slots.drain("a:1")
+    assert ("drain", "a:0") in slots._pool.calls and ("lost", "a:1") in slots._pool.calls
+    assert slots.places() == [] and "a:0" in [place.name for place in slots.leaving()]
+    slots.lose("a:0")
+    assert slots.join(10)
+
+
+def test_all_slots_have_stopped_only_if_none_may_come_again(slots: Slots, runs: list[Run]) -> None:
+    assert not slots.all_stopped, "the first node may still be on its way"
+    slots.open(Place("a:0", "a", "a"))
+    slots.open(Place("b:0", "b", "b"))
+    up(slots, "a:0", "stopped", error="out of memory")
+    assert not slots.all_stopped
+    up(slots, "b:0", "stopped", error="no such dataset")
+    assert slots.all_stopped and slots.error == "out of memory"
+    slots.lose("a:0")
+    up(slots, "a:0", "gone")
+    assert slots.all_stopped and slots.error == "no such dataset"
+    slots.lose("b:0")
+    up(slots, "b:0", "gone")
+    assert not slots.all_stopped, "their nodes went: others may come"
+
+
+def test_slots_that_share_a_gpu_beyond_its_memory_are_warned_of_once() -> None:
+    report = {"kind": "slot", "slot": "a:0", "state": "measured", "peak": 9 * GIB, "total": 24 * GIB}
+    memory = SlotMemory(0.25)
+    warning = memory.take(report)
+    assert warning is not None
+    for words in (
+        "4 slots share a GPU of 24.0 GiB",
+        "slots.gpus=0.25",
+        "slot a:0",
+        "9.0 GiB",
+        "slots.gpus=0.5",
+    ):
+        assert words in warning
+    assert memory.take(report) is None
+    assert SlotMemory(0.5).take(report) is None
+    assert SlotMemory(1).take(report) is None
+
+
+@pytest.mark.parametrize("fitting", range(1, 30))
+def test_the_share_that_is_advised_lets_as_many_slots_on_a_gpu_as_fit(fitting: int) -> None:
+    warning = SlotMemory(0.01).take({"slot": "0", "peak": GIB, "total": fitting * GIB + 1})
+    assert warning is not None
+    advised = float(warning.rpartition("=")[2])
+    assert int(1 / advised + 1e-9) == fitting
