@@ -223,14 +223,14 @@ class Session(ABC):
 
         self._display.close()
         self._stop_work()
+        if self._membership is not None:
+            self._membership.stop()
         if self._pool is not None:
             patience = LEAVE_S
             try:
                 self._pool.stop()
             except Exception:
                 patience = 0.0  # Ray is going down by itself: nobody is left to hear it
-            if self._membership is not None:
-                self._membership.stop()
             if self._slots is not None and not self._slots.join(patience):
                 logger.info("Some slots did not leave in time")
             self._pool.close()
