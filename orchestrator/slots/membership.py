@@ -37,8 +37,7 @@ class Membership:
     """Looks at the nodes every few seconds and opens, drains and gives up slots.
 
     Ray's word counts: a node is gone once Ray's head says so, 15 s after its processes were killed and about
-    a minute after it fell silent. Its work does not wait for that (``Pool.died``). A node that comes back is
-    a new node to Ray, and here too.
+    a minute after it fell silent. A node that comes back is a new node to Ray, and here too.
 
     Args:
         runs: the slots.

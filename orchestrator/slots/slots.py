@@ -46,7 +46,8 @@ class SlotStates:
         elif state in ("down", "stopped", "gone"):
             self.up.discard(slot)
             if state == "stopped":
-                self.stopped[slot] = event.get("error") or "its worker failed"
+                # The pool tells first, and why; the end of the run follows from that.
+                self.stopped.setdefault(slot, event.get("error") or "its worker failed")
             elif state == "gone":
                 self.stopped.pop(slot, None)
 

@@ -2,7 +2,7 @@
 
     uv run pytest -m slow tests/integration/test_two_nodes.py
 
-Needs root and `ip` for network namespaces.
+Needs root and `ip` for network namespaces. 2.5 minutes on 2 cores.
 """
 
 from __future__ import annotations
