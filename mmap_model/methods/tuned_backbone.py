@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 
+Weights = dict[str, Tensor]
+
+
 class TunedBackbone(TunedModel):
     """Private copies of some of the CLIP's tensors; the rest is read from the shared, frozen backbone.
 
@@ -72,19 +75,19 @@ class TunedBackbone(TunedModel):
 
     def class_features(self) -> Tensor:
         by_copy = [
-            [self._encode_texts(replicate, number) for number in range(self._copies)]
-            for replicate in range(self.replicates)
+            torch.cat([self._encode_texts(weights, number) for number, weights in enumerate(copies)])
+            for copies in self._weights()
         ]
-        features = torch.stack([torch.cat(copies) for copies in by_copy])
+        features = torch.stack(by_copy)
         with full_precision(features):
             return F.normalize(features, dim=-1)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         by_copy = [
-            [self._run(r, number, own) for number, own in enumerate(replicate.chunk(self._copies))]
-            for r, replicate in enumerate(pixels)
+            torch.cat([self._run(*pair) for pair in zip(copies, own.chunk(self._copies), strict=True)])
+            for copies, own in zip(self._weights(), pixels, strict=True)
         ]
-        features = torch.stack([torch.cat(copies) for copies in by_copy])
+        features = torch.stack(by_copy)
         with full_precision(features):
             return F.normalize(features, dim=-1)
 
@@ -94,23 +97,33 @@ class TunedBackbone(TunedModel):
         trained = self.get_parameter("clip/logit_scale").reshape(self.replicates, -1, 1, 1)
         return torch.exp(trained).expand(-1, self.tasks, -1, -1)
 
-    def _encode_texts(self, replicate: int, number: int) -> Tensor:
+    def _encode_texts(self, weights: Weights, number: int) -> Tensor:
         """Class embeddings of the tasks of one copy, [T or 1, C, E]."""
         tasks = list(range(self.tasks)) if self._copies == 1 else [number]
         lists = [self._list_of_task[task] for task in tasks]
         if self._copies == 1:
-            features = self._run(replicate, number, self._texts[0])[lists]
+            features = self._run(weights, self._texts[0])[lists]
         else:
-            features = self._run(replicate, number, self._texts[lists[0]])
+            features = self._run(weights, self._texts[lists[0]])
         places = self.get_buffer("_places")[tasks, :, None].expand(-1, -1, features.shape[-1])
         return features.gather(1, places)
 
-    def _run(self, replicate: int, number: int, given: nn.Module | Tensor) -> Tensor:
-        own = {
-            f"clip.{name}": self.get_parameter(own)[replicate, number] for name, own in self._trained.items()
+    def _weights(self) -> list[list[Weights]]:
+        """The trained tensors by replicate and copy.
+
+        Taken apart at once: the backward pass then puts each whole gradient together once, where indexing
+        would fill and add one of the size of all copies for every copy.
+        """
+        parts = {
+            f"clip.{name}": self.get_parameter(own).flatten(0, 1).unbind()
+            for name, own in self._trained.items()
         }
+        sets = [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]
+        return [sets[first : first + self._copies] for first in range(0, len(sets), self._copies)]
+
+    def _run(self, weights: Weights, given: nn.Module | Tensor) -> Tensor:
         frozen = {f"clip.{name}": tensor for name, tensor in self._frozen.items()}
-        return functional_call(self._towers[0], own | frozen, (given,))  # type: ignore[no-any-return]
+        return functional_call(self._towers[0], weights | frozen, (given,))  # type: ignore[no-any-return]
 
 
 class _Towers(nn.Module):
