@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.cleaning.survey import Item
 from orchestrator.ledger import Storage
 from orchestrator.ledger.cells import RECORD
+from orchestrator.ledger.gather import gather
 
 
 def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) -> list[Item]:
@@ -22,15 +23,15 @@ def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) 
     Returns:
         What was removed.
     """
-    gone = []
-    for item in items:
-        if item.path not in confirmed:
-            continue
-        if item.category == "caches":
-            shutil.rmtree(Path(item.path), ignore_errors=True)
-        else:
-            if item.category == "cells":  # first what makes it count as finished
-                storage.delete(f"{item.path}/{RECORD}")
-            storage.delete(item.path)
-        gone.append(item)
+    gone = [item for item in items if item.path in confirmed]
+    gather(lambda item: _remove(storage, item), gone)
     return gone
+
+
+def _remove(storage: Storage, item: Item) -> None:
+    if item.category == "caches":
+        shutil.rmtree(Path(item.path), ignore_errors=True)
+        return
+    if item.category == "cells":  # first what makes it count as finished
+        storage.delete(f"{item.path}/{RECORD}")
+    storage.delete(item.path)

@@ -18,6 +18,7 @@ from mmap_model.data.dataset import default_cache_dir
 from orchestrator.ledger import CorruptError, Storage, StudyStore
 from orchestrator.ledger.cells import FAILURE, RECORD
 from orchestrator.ledger.documents import decode, decode_state
+from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import read_holding
 from orchestrator.ledger.storage import Entry
 
@@ -100,8 +101,14 @@ def survey(storage: Storage, *, studies: Sequence[str] = (), caches: bool = Fals
     driven = [name for name in names if is_driven(storage, name)]
     leaving = [name for name in studies if name in names and name not in driven]
     staying = [name for name in names if name not in leaving]
-    referred = {name: _references(storage, name, entries) for name in staying}
+    own: dict[str, list[Entry]] = {name: [] for name in names}
+    for entry in entries:
+        parts = entry.path.split("/")
+        if parts[0] == "studies" and parts[1] in own:
+            own[parts[1]].append(entry)
+    referred = {name: _references(storage, own[name]) for name in staying}
     every = set().union(*referred.values())
+    cells = {entry.path.split("/")[1] for entry in entries if entry.path.startswith("cells/")}
     items: list[Item] = []
     kept: dict[str, tuple[int, int]] = {}
     _sort_cells(storage, entries, every, staying, bool(driven), now, items, kept)
@@ -110,21 +117,18 @@ def survey(storage: Storage, *, studies: Sequence[str] = (), caches: bool = Fals
     _sort_rest(entries, set(driven), leaving, now, items)
     _sort_caches(caches and not driven, items, kept)
     return Survey(
-        studies=[_info(storage, name, referred.get(name, set()), entries, name in driven) for name in names],
+        studies=[_info(name, own[name], cells & referred.get(name, set()), name in driven) for name in names],
         kept=kept,
         items=items,
         driven=driven,
     )
 
 
-def _references(storage: Storage, name: str, entries: Iterable[Entry]) -> set[str]:
-    """Every key that stands in a record of the study."""
-    prefix, local = f"studies/{name}/", f"studies/{name}/local/"
-    found: set[str] = set()
-    for entry in entries:
-        if entry.path.startswith(prefix) and not entry.path.startswith(local):
-            found.update(key.decode() for key in _KEY.findall(storage.read(entry.path) or b""))
-    return found
+def _references(storage: Storage, entries: Iterable[Entry]) -> set[str]:
+    """Every key that stands in a record of a study with these files."""
+    paths = [entry.path for entry in entries if entry.path.split("/")[2] != "local"]
+    texts = gather(lambda path: _KEY.findall(storage.read(path) or b""), paths)
+    return {key.decode() for keys in texts for key in keys}
 
 
 def _sort_cells(
@@ -141,12 +145,15 @@ def _sort_cells(
     for entry in entries:
         if entry.path.startswith("cells/") and not _is_temporary(entry.path):
             groups.setdefault(entry.path.split("/")[1], []).append(entry)
+    finished = {key for key, files in groups.items() if f"cells/{key}/{RECORD}" in {e.path for e in files}}
+    doubtful = [] if driven else [key for key in groups if key in finished and key not in referred]
+    reasons = gather(lambda key: _why_unreferred(storage, key, studies), doubtful)
+    why = dict(zip(doubtful, reasons, strict=True))
     for key, files in groups.items():
         names, size = {entry.path.split("/")[-1] for entry in files}, sum(entry.size for entry in files)
         path = f"cells/{key}"
-        if RECORD in names:
-            reason = "" if key in referred or driven else _why_unreferred(storage, key, studies)
-            if reason:
+        if key in finished:
+            if reason := why.get(key, ""):
                 items.append(Item(category="cells", path=path, size=size, reason=reason))
             else:
                 _count(kept, "cells", size)
@@ -184,10 +191,9 @@ def _sort_states(
     items: list[Item],
     kept: dict[str, tuple[int, int]],
 ) -> None:
-    for entry in entries:
-        if not entry.path.startswith("inflight/") or _is_temporary(entry.path):
-            continue
-        reason = _why_no_state(storage, entry.path, driven, studies)
+    states = [e for e in entries if e.path.startswith("inflight/") and not _is_temporary(e.path)]
+    reasons = gather(lambda entry: _why_no_state(storage, entry.path, driven, studies), states)
+    for entry, reason in zip(states, reasons, strict=True):
         if reason:
             items.append(Item(category="states", path=entry.path, size=entry.size, reason=reason))
         else:
@@ -223,8 +229,8 @@ def _sort_claims(
         if entry.path.startswith("claims/"):
             folder = "/".join(entry.path.split("/")[:2])
             sizes[folder] = sizes.get(folder, 0) + entry.size
-    for folder, size in sizes.items():
-        holding = read_holding(storage, folder)
+    holdings = gather(lambda folder: read_holding(storage, folder), sizes)
+    for (folder, size), holding in zip(sizes.items(), holdings, strict=True):
         if holding is None or holding.released:
             items.append(Item(category="claims", path=folder, size=size, reason="released"))
         elif holding.owner.is_dead():
@@ -272,13 +278,13 @@ def _sort_caches(wanted: bool, items: list[Item], kept: dict[str, tuple[int, int
             _count(kept, "caches", size, len(files))
 
 
-def _info(storage: Storage, name: str, cells: set[str], entries: Iterable[Entry], driven: bool) -> StudyInfo:
-    own = [entry for entry in entries if entry.path.startswith(f"studies/{name}/")]
+def _info(name: str, entries: Sequence[Entry], cells: set[str], driven: bool) -> StudyInfo:
+    trials = re.compile(rf"studies/{re.escape(name)}/trials/\d+\.json")
     return StudyInfo(
         name=name,
-        trials=len(StudyStore(storage, name).trial_numbers()),
-        cells=len(cells & {entry.path.split("/")[1] for entry in entries if entry.path.startswith("cells/")}),
-        size=sum(entry.size for entry in own),
+        trials=sum(trials.fullmatch(entry.path) is not None for entry in entries),
+        cells=len(cells),
+        size=sum(entry.size for entry in entries),
         driven=driven,
     )
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +30,7 @@ from orchestrator.ledger.documents import (
     encode_state,
     now,
 )
+from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.redaction import redact
@@ -42,8 +42,7 @@ WEIGHTS = "prompts.safetensors"
 METRIC_VERSION = 1
 """Raised by hand whenever a metric of the same predictions would come out otherwise."""
 
-READERS = 16
-"""Records read at the same time: object stores answer in tens of milliseconds, many at once."""
+Read = Callable[[str], dict[str, Any] | None]
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class Ledger:
         return record
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Records of those of ``keys`` that are finished, read concurrently."""
+        """Records of those of ``keys`` that are finished; read side by side where the storage is slow."""
         return self._gather(self.get, keys)
 
     def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
@@ -180,6 +179,10 @@ class Ledger:
         """Folder of a cell as a path or URI."""
         return self.storage.locate(f"cells/{key}")
 
+    def known(self) -> list[str]:
+        """Sorted keys of all cells of which anything is kept, finished or not, by one listing."""
+        return self.storage.names("cells")
+
     def finished(self) -> set[str]:
         """Keys of all cells with a record, by listings alone."""
         return self._cells_with(RECORD)
@@ -214,11 +217,11 @@ class Ledger:
         return self._read_json(path, aside=path)
 
     def tests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Test records of those of ``keys`` that have one, read concurrently."""
+        """Test records of those of ``keys`` that have one."""
         return self._gather(self.test, keys)
 
     def failures(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Failures of those of ``keys`` that have one, read concurrently."""
+        """Failures of those of ``keys`` that have one."""
         return self._gather(self.failure, keys)
 
     def save_inflight(self, state: InFlight) -> str:
@@ -290,15 +293,9 @@ class Ledger:
         self.damaged.append(message)
         logger.warning("Damaged record treated as absent: %s", message)
 
-    def _gather(self, read: Any, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def _gather(self, read: Read, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         wanted = list(dict.fromkeys(keys))
-        if not wanted:
-            return {}
-        if self.storage.exclusive:  # a local disk answers at once, threads would only get in each other's way
-            found = [read(key) for key in wanted]
-        else:
-            with ThreadPoolExecutor(min(READERS, len(wanted))) as pool:
-                found = list(pool.map(read, wanted))
+        found = gather(read, wanted)
         return {key: record for key, record in zip(wanted, found, strict=True) if record is not None}
 
 

@@ -12,12 +12,13 @@ import contextlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmap_model.errors import InputError
+from orchestrator.ledger.gather import gather
 from orchestrator.redaction import redact, shown_uri
 
 
@@ -174,21 +175,43 @@ class LocalStorage(Storage):
             return []
 
     def files(self, folder: str) -> Iterator[str]:
-        top = str(self._at(folder))
-        for base, folders, names in os.walk(top):
-            folders[:] = [f for f in folders if not f.startswith(".")]
-            prefix = base[len(top) :].lstrip("/")
-            for name in names:
-                if not name.startswith("."):
-                    yield f"{prefix}/{name}" if prefix else name
+        top = f"{folder}/" if folder else ""
+        for entry in self._walk(folder, lambda prefix: self._scan(prefix, hidden=False, stat=False)):
+            yield entry.path.removeprefix(top)
 
     def everything(self) -> Iterator[Entry]:
-        for base, _, names in os.walk(self._root):
-            for name in names:
-                path = Path(base, name)
-                with contextlib.suppress(FileNotFoundError):
-                    found = path.lstat()
-                    yield Entry(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
+        return self._walk("", lambda prefix: self._scan(prefix, hidden=True, stat=True))
+
+    def _walk(self, folder: str, scan: Callable[[str], tuple[list[str], list[Entry]]]) -> Iterator[Entry]:
+        """Everything below a folder, the folders of one level side by side where that pays."""
+        level = [folder]
+        while level:
+            below: list[str] = []
+            for folders, files in gather(scan, level):
+                below += folders
+                yield from files
+            level = below
+
+    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[Entry]]:
+        """Folders and files of a folder; size and time of a file only with ``stat``, which asks for each."""
+        folders, files = [], []
+        try:
+            with os.scandir(self._at(folder)) as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if not hidden and entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders += [] if entry.is_symlink() else [path]
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False) if stat else None
+                        files.append(
+                            Entry(path, found.st_size if found else 0, found.st_mtime if found else 0.0)
+                        )
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return folders, files
 
     def _at(self, path: str) -> Path:
         return self._root / _inside(path)

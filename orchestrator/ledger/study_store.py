@@ -16,13 +16,12 @@ import dataclasses
 import os
 import re
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmap_model.errors import InputError
-from orchestrator.ledger.cells import READERS
 from orchestrator.ledger.documents import CorruptError, decode, encode, now
+from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import Lease, current_fence
 from orchestrator.ledger.storage import Storage, open_storage
 
@@ -174,7 +173,7 @@ class StudyStore:
 
     def load_trials(self) -> list[TrialRecord]:
         """All trials by number. A damaged record is left out and named in ``damaged``."""
-        return [TrialRecord.from_dict(document) for document in self._read_all("trials")]
+        return [TrialRecord.from_dict(document) for document in self._gather("trials")]
 
     def trial_numbers(self) -> list[int]:
         """Numbers of all trials, by one listing."""
@@ -197,7 +196,7 @@ class StudyStore:
 
     def load_rows(self) -> dict[str, TrialRecord]:
         """All rows of a comparison by key."""
-        return {d["key"]: TrialRecord.from_dict(d["row"]) for d in self._read_all("rows")}
+        return {d["key"]: TrialRecord.from_dict(d["row"]) for d in self._gather("rows")}
 
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
@@ -208,14 +207,14 @@ class StudyStore:
 
     def load_looks(self) -> list[dict[str, Any]]:
         """Every look at the test images, oldest first."""
-        return self._read_all("looks")
+        return self._gather("looks")
 
     def save_invocation(self, invocation: Invocation) -> None:
         self._write(f"invocations/{invocation.id}.json", invocation.to_dict())
 
     def load_invocations(self) -> list[Invocation]:
         """Every run of a driver, oldest first."""
-        return [Invocation(**document) for document in self._read_all("invocations")]
+        return [Invocation(**document) for document in self._gather("invocations")]
 
     def driver_lease(self, *, invocation: str = "", **options: Any) -> DriverLease:
         return DriverLease(self.storage, self.name, invocation=invocation, **options)
@@ -238,15 +237,10 @@ class StudyStore:
             self.damaged.append(f"{self.storage.locate(full)}: {error}")
             return None
 
-    def _read_all(self, folder: str) -> list[dict[str, Any]]:
+    def _gather(self, folder: str) -> list[dict[str, Any]]:
         names = [n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json")]
         names.sort(key=lambda name: (len(name), name) if name[:-5].isdecimal() else (0, name))
-        paths = [f"{folder}/{name}" for name in names]
-        if self.storage.exclusive or not paths:
-            documents = [self._read(path) for path in paths]
-        else:
-            with ThreadPoolExecutor(min(READERS, len(paths))) as pool:
-                documents = list(pool.map(self._read, paths))
+        documents = gather(self._read, [f"{folder}/{name}" for name in names])
         return [document for document in documents if document is not None]
 
 

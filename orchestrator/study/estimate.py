@@ -30,7 +30,7 @@ def estimate(plan: StudyPlan, cells: int) -> tuple[float, Source] | None:
     from orchestrator.ledger import Ledger
 
     ledger = Ledger(plan.study.storage)
-    records = ledger.get_many(sorted(ledger.finished())[:READ]).values()
+    records = ledger.get_many(ledger.known()[:READ]).values()
     by_split: list[float] = []
     for split in plan.study.splits:
         rates = [

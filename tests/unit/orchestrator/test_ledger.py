@@ -7,6 +7,8 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from orchestrator.ledger import (
 )
 from orchestrator.ledger.cells import RECORD, TEST
 from orchestrator.ledger.documents import decode, decode_state, encode, encode_state
+from orchestrator.ledger.gather import AT_ONCE, LAST, SLOW_S, gather
+from orchestrator.ledger.storage import LocalStorage
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -352,3 +356,41 @@ def test_only_a_record_without_its_weights_gives_way_to_another(root: str) -> No
     assert ledger.commit(KEY, {"seconds": 3}, {"w": b"weights"})
     record = ledger.get(KEY, verify=True)
     assert record is not None and record["seconds"] == 3 and "dropped" not in record
+
+
+def test_records_on_a_slow_storage_are_read_side_by_side(tmp_path: Path) -> None:
+    keys = [f"{number:032x}" for number in range(LAST + 3 * AT_ONCE)]
+    for key in keys:
+        Ledger(tmp_path).commit(key, {"metrics": {"accuracy": 0.5}}, {})
+
+    class Slow(LocalStorage):
+        """Answers the first few after a while, others once as many as may be under way have asked."""
+
+        rounds = 0
+        alone = 0
+
+        def __init__(self) -> None:
+            super().__init__(tmp_path)
+            self._full = threading.Barrier(AT_ONCE, action=self._count)
+
+        def _count(self) -> None:
+            self.rounds += 1
+
+        def read(self, path: str) -> bytes | None:
+            if threading.current_thread() is threading.main_thread():
+                self.alone += 1
+                time.sleep(2 * SLOW_S)
+            else:
+                self._full.wait(timeout=10)
+            return super().read(path)
+
+    slow = Slow()
+    found = Ledger(slow).get_many(keys)
+    assert list(found) == keys and all(record["metrics"] == {"accuracy": 0.5} for record in found.values())
+    assert (slow.alone, slow.rounds) == (LAST, 3)
+
+
+def test_records_on_a_fast_storage_are_read_one_after_the_other() -> None:
+    threads = set()
+    gather(lambda _: threads.add(threading.current_thread()), range(200))
+    assert threads == {threading.main_thread()}
