@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
 
@@ -10,13 +11,23 @@ from mmap_model.configuration import Point
 from orchestrator.driver import cancelling
 from orchestrator.driver.baselines import Baselines, missing_baselines
 from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.launching import Launcher
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.rows import ZERO_STEP
 from orchestrator.driver.session import Part, Session, Surroundings
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Trials, epochs_of
 from orchestrator.driver.weights import KeptWeights
+from orchestrator.ledger import TrialRecord, WriteBehind
 from orchestrator.search.proposals import Proposals
+
+CLOSE_S = 5.0
+"""Seconds to write the last records."""
+
+WAIT_S = 0.5
+"""Seconds between looks at what may stop the study while records are written."""
+
+logger = logging.getLogger(__name__)
 
 
 class StudySession(Session):
@@ -34,6 +45,8 @@ class StudySession(Session):
         self._trials: Trials | None = None
         self._baselines: Baselines | None = None
         self._weights = KeptWeights(self._ledger, self._plan.study.finalists)
+        self._behind = WriteBehind(self._store.storage)
+        self._launcher: Launcher | None = None
 
     def _work(self, pool: PoolClient) -> None:
         if self._todo.search:
@@ -56,8 +69,12 @@ class StudySession(Session):
             self._trials.stop()
 
     def _close_work(self) -> None:
+        if self._launcher is not None:
+            self._launcher.close(CLOSE_S)
         if self._trials is not None:
             self._trials.close()
+        if not self._behind.close(CLOSE_S):
+            logger.error("Some records of trials could not be written: those trials run again")
 
     def _search(self, pool: PoolClient) -> None:
         """Run the trials and the reference rows."""
@@ -79,6 +96,7 @@ class StudySession(Session):
             slots=self._room,
             retry_failed=self._todo.retry_failed,
             on_end=self._weights.ended,
+            behind=self._behind,
         )
         self._trials = trials
         for record in self._todo.records:
@@ -92,13 +110,20 @@ class StudySession(Session):
         # Tune's own start would compete with the workers' for the same cores.
         self._until(lambda: bool(self._states.up))
         if not trials.exhausted:
+            self._launcher = Launcher(trials, self._room)
             self._run_tune(trials, pool)
         self._until(lambda: not trials.live and not baselines.live)
-        missing = missing_baselines(self._plan, self._store, self._ledger, self._store.load_trials())
+        missing = missing_baselines(self._plan, self._store, self._ledger, self._records())
         start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
         if start.live:
             self._progress({"kind": "phase", "name": "baselines"})
             self._until(lambda: not start.live)
+
+    def _records(self) -> list[TrialRecord]:
+        """Of all trials, once everything told of them is written."""
+        while not self._behind.drain(WAIT_S):
+            self._check()
+        return self._store.load_trials()
 
     def _measure(self, pool: PoolClient, points: Mapping[str, Point]) -> Baselines:
         """Queue reference rows; those before must be done."""
@@ -137,7 +162,7 @@ class StudySession(Session):
     def _confirm(self, pool: PoolClient) -> None:
         rows = list(self._todo.confirm)
         if self._todo.search:
-            rows = unscored(self._plan, self._store, self._ledger, self._store.load_trials())
+            rows = unscored(self._plan, self._store, self._ledger, self._records())
         self._score(pool, rows, self._todo.reason, retrain=self._todo.retrain)
         self._weights.scored(rows)
 

@@ -1,8 +1,9 @@
 """The trials of a study while it runs: which comes next, what is recorded of each, who is told. No Ray in it.
 
-Two threads call it: Tune's loop asks for trials and says how they ended, the reader of the pool's events
-passes on what workers tell. What a trial came to is decided by the work alone, here, in ``take``; the
-searcher only learns from it.
+Three threads call it: Tune's loop takes trials and says how they ended, the ``Launcher`` proposes them and
+queues their work, the reader of the pool's events passes on what workers tell. None waits for another's
+storage or sampler. What a trial came to is decided by the work alone, here, in ``take``; the searcher only
+learns from it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmap_model.configuration import Point, content_key, to_plain
-from orchestrator.ledger import Invocation, StudyStore, TrialRecord
+from orchestrator.ledger import Invocation, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposals
 
 logger = logging.getLogger(__name__)
+
+WAIT_S = 0.5
+"""Seconds that Tune's loop waits at most for a trial while none is live."""
 
 Progress = Callable[[Event], None]
 """Takes the events that ``orchestrator.terminal`` shows."""
@@ -52,6 +56,7 @@ class Trials:
         slots: trials that may be in work at the same time.
         retry_failed: train failed cells again.
         on_end: told of every trial that ended, with its record as written.
+        behind: writes the records of trials in work; without it every change is written at once.
     """
 
     def __init__(
@@ -67,13 +72,23 @@ class Trials:
         slots: Callable[[], int],
         retry_failed: bool = False,
         on_end: Callable[[TrialRecord], None] = lambda record: None,
+        behind: WriteBehind | None = None,
     ) -> None:
         self._on_end = on_end
+        self._behind = behind
         self._plan, self._proposals, self._store, self._queue = plan, proposals, store, queue
         self._tracker, self._progress, self._invocation = tracker, progress, invocation
         self._slots = slots
         self._retry_failed = retry_failed
         self._lock = threading.RLock()
+        self._launching = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._ahead: Callable[[], int] | None = None
+        self._in_hand = False
+        self.fault: Exception | None = None
+        self._untold: deque[tuple[int, str, dict[int, float]]] = deque()
+        self._unfollowed = 0
+        self._counted: set[str] = set()
         self._again: deque[TrialRecord] = deque()
         self._next = 0
         self._launched: deque[dict[str, Any]] = deque()
@@ -112,37 +127,84 @@ class Trials:
         with self._lock:
             if self._stopping:
                 return True
-            return not self._launched and not self._again and self._spent
+            return not self._launched and not self._in_hand and not self._again and self._spent
 
     @property
     def _spent(self) -> bool:
         return self._exhausted or self._next >= self._plan.trials
 
     def room(self, live: int) -> bool:
-        """Whether another trial may run beside ``live`` ones: one per slot."""
-        return live < self._slots()
+        """Whether another trial may run beside ``live`` ones, one per slot, and can be had now."""
+        if self.fault is not None:
+            raise self.fault
+        if live >= self._slots():
+            return False
+        if self._ahead is None:
+            return True
+        with self._changed:
+            if not self._launched and not live:  # Tune would sleep for a second before it asks again
+                self._changed.wait_for(lambda: bool(self._launched) or self.exhausted, WAIT_S)
+            return bool(self._launched)
 
     def launch(self) -> dict[str, Any] | None:
         """Queue the next trial's work; what its thin trial needs to follow it, or None if none is left."""
         with self._lock:
             if self._launched:
                 return self._launched.popleft()
-            return None if self._stopping else self._launch()
+        return self._launch()
 
     def launch_ahead(self, count: int) -> None:
         """Queue the work of the first trials now; ``launch`` hands them out later.
 
         So the first cells train while Tune still starts.
         """
+        while self._unfollowed < count and self.launch_one():
+            pass
+
+    def launch_in_background(self, ahead: Callable[[], int]) -> None:
+        """From here on ``launch_wanted`` launches trials, up to ``ahead()`` more than there are slots."""
+        self._ahead = ahead
+
+    def launch_wanted(self, patience: float) -> None:
+        """Launch a trial if there are fewer than slots could use; else wait a while until there are."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._wanting, patience):
+                return
+        try:
+            self.launch_one()
+        except Exception as error:
+            if not self._stopping:
+                logger.exception("No further trial could be launched")
+                self.fault = error
+
+    @property
+    def _wanting(self) -> bool:
+        if self._stopping or self._ahead is None or self.fault is not None:
+            return False
+        return self._unfollowed < self._slots() + self._ahead() and bool(self._again or not self._spent)
+
+    def launch_one(self) -> bool:
+        """Queue the next trial's work, to be handed out by ``launch``; False if none is left."""
         with self._lock:
-            while len(self._launched) < count and (config := self._launch()) is not None:
-                self._launched.append(config)
+            self._in_hand = True
+        config = None
+        try:
+            config = self._launch()
+        finally:
+            with self._changed:
+                self._in_hand = False
+                if config is not None:
+                    self._launched.append(config)
+                self._changed.notify_all()
+        return config is not None
 
     def ended(self, number: int, state: str, epochs: dict[int, float]) -> None:
         """The thin trial ended. The searcher learns from it unless the next invocation goes on with it."""
-        with self._lock:
+        with self._changed:
+            self._unfollowed -= 1
+            self._changed.notify_all()
             if not self._stopping and state not in ("lost", "stopped"):
-                self._proposals.tell(number, state, epochs)
+                self._untold.append((number, state, epochs))
             self._release(trial_item(number))
 
     # Stopping
@@ -209,59 +271,78 @@ class Trials:
         with self._lock:
             for number, record in list(self._unsaved.items()):
                 try:
-                    self._store.save_trial(record)
+                    self._store.save_trial(record, self._behind)
                 except OSError as error:
                     logger.error("The record of trial %d could not be written yet: %s", number, error)
                 else:
                     del self._unsaved[number]
 
     def _launch(self) -> dict[str, Any] | None:
-        if self._again:
-            record = self._again.popleft()
-            record.error = record.ended_at = record.value = None
-        elif self._spent:
-            return None
-        else:
-            proposal = self._proposals.propose(self._next)
-            if proposal is None:
-                self._exhausted = True
-                self._progress(
-                    {
-                        "kind": "note",
-                        "text": f"The space holds no more than {self._next} different configurations.",
-                    }
-                )
+        """Propose, record and queue a trial; what its thin trial needs to follow it, None if none is left."""
+        with self._launching:
+            record = self._next_record()
+            if record is None:
                 return None
-            self._next += 1
-            record = TrialRecord(
-                number=proposal.number,
-                params=proposal.params,
-                distributions=proposal.distributions,
-                point=proposal.point.to_dict(),
+            record.attempts += 1
+            record.started_at = record.started_at or now()
+            record.fence, record.invocation = self._invocation.fence, self._invocation.id
+            self._write(record)
+            point = Point.from_dict(record.point)
+            item_id = trial_item(record.number)
+            with self._lock:
+                self._unfollowed += 1
+                self._live[item_id] = record
+                self._tracker.trial_started(record.number, record.point)
+                self._show(record)
+            item = self._plan.work_item(
+                point,
+                item_id=item_id,
+                trial=record.number,
+                fence=self._invocation.fence,
+                invocation=self._invocation.id,
+                retry_failed=self._retry_failed,
             )
-        record.attempts += 1
-        record.started_at = record.started_at or now()
-        record.fence, record.invocation = self._invocation.fence, self._invocation.id
-        self._unsaved[record.number] = record
-        self.flush()
-        point = Point.from_dict(record.point)
-        item_id = trial_item(record.number)
-        self._live[item_id] = record
-        self._tracker.trial_started(record.number, record.point)
-        self._show(record)
-        item = self._plan.work_item(
-            point,
-            item_id=item_id,
-            trial=record.number,
-            fence=self._invocation.fence,
-            invocation=self._invocation.id,
-            retry_failed=self._retry_failed,
+            needs = [probe.item_id] if (probe := probe_item(item, point)) is not None else []
+            if probe is not None:
+                self._queue.submit(probe)
+            self._queue.submit(item, needs)
+            return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
+
+    def _next_record(self) -> TrialRecord | None:
+        """Of a trial that runs again, or of a new one; None if there is none."""
+        with self._lock:
+            if self._stopping:
+                return None
+            if self._again:
+                record = self._again.popleft()
+                record.error = record.ended_at = record.value = None
+                return record
+            if self._spent:
+                return None
+        while self._untold:
+            self._proposals.tell(*self._untold.popleft())
+        proposal = self._proposals.propose(self._next)
+        if proposal is None:
+            self._exhausted = True
+            text = f"The space holds no more than {self._next} different configurations."
+            self._progress({"kind": "note", "text": text})
+            return None
+        self._next += 1
+        return TrialRecord(
+            number=proposal.number,
+            params=proposal.params,
+            distributions=proposal.distributions,
+            point=proposal.point.to_dict(),
         )
-        needs = [probe.item_id] if (probe := probe_item(item, point)) is not None else []
-        if probe is not None:
-            self._queue.submit(probe)
-        self._queue.submit(item, needs)
-        return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
+
+    def _write(self, record: TrialRecord) -> None:
+        """Before its work is queued, so that a driver that is killed takes up the same trial again."""
+        try:
+            self._store.save_trial(record)
+        except OSError as error:
+            logger.error("The record of trial %d could not be written yet: %s", record.number, error)
+            with self._lock:
+                self._unsaved[record.number] = record
 
     def _on_cells(self, record: TrialRecord, event: Event) -> None:
         names = ("key", "split", "seed", "partition", "parameters")
@@ -269,10 +350,9 @@ class Trials:
         record.parameters = max((cell["parameters"] for cell in record.cells), default=None)
         if record.parameters is not None:
             record.share = record.parameters / self._plan.backbone_parameters
-        known = {*self._invocation.reused, *self._invocation.trained}
-        self._invocation.reused += [
-            c["key"] for c in event["cells"] if c["status"] == "finished" and c["key"] not in known
-        ]
+        finished = [cell["key"] for cell in event["cells"] if cell["status"] == "finished"]
+        self._invocation.reused += [key for key in finished if key not in self._counted]
+        self._counted.update(finished)
         self._unsaved[record.number] = record
         self._show(record)
         for cell in event["cells"]:
@@ -289,6 +369,7 @@ class Trials:
 
     def _on_cell_finished(self, record: TrialRecord, event: Event) -> None:
         self._invocation.trained.append(event["key"])
+        self._counted.add(event["key"])
         self._progress({"kind": "cell", "trial": record.number, "key": event["key"], "state": "finished"})
 
     def _on_cell_failed(self, record: TrialRecord, event: Event) -> None:

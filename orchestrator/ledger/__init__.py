@@ -5,6 +5,7 @@ from orchestrator.ledger.documents import CorruptError
 from orchestrator.ledger.lease import Lease, LeaseError
 from orchestrator.ledger.storage import Storage, StorageError, check_writable, open_storage
 from orchestrator.ledger.study_store import DriverLease, Invocation, StudyStore, TrialRecord
+from orchestrator.ledger.write_behind import WriteBehind
 
 __all__ = [
     "CorruptError",
@@ -19,6 +20,7 @@ __all__ = [
     "StorageError",
     "StudyStore",
     "TrialRecord",
+    "WriteBehind",
     "batch_key",
     "check_writable",
     "open_storage",

@@ -24,6 +24,7 @@ from orchestrator.ledger.documents import CorruptError, decode, encode, now
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import Lease, current_fence
 from orchestrator.ledger.storage import Storage, open_storage
+from orchestrator.ledger.write_behind import WriteBehind
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
@@ -164,8 +165,10 @@ class StudyStore:
         document = self._read(f"draws/{name}.json")
         return None if document is None else dict(document["draw"])
 
-    def save_trial(self, trial: TrialRecord) -> None:
-        self._write(f"trials/{trial.number}.json", trial.to_dict())
+    def save_trial(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
+        """Write a trial as it is now, at once or ``behind`` the caller's back."""
+        path, data = f"{self._folder}/trials/{trial.number}.json", encode(trial.to_dict())
+        (self.storage.write if behind is None else behind.put)(path, data)
 
     def load_trial(self, number: int) -> TrialRecord | None:
         document = self._read(f"trials/{number}.json")

@@ -80,6 +80,7 @@ class Proposals:
 
     def propose(self, number: int) -> Proposal | None:
         """A point for trial ``number`` that no other trial has; None if there is none left."""
+        self._forget_old()
         for fixed, sampler in self._attempts(number):
             self._study.sampler = sampler
             if fixed is not None:
@@ -113,7 +114,6 @@ class Proposals:
             for epoch, mean in epochs.items():
                 self._storage.set_trial_intermediate_value(trial_id, epoch, mean)
         self._study.tell(optuna_number, value if outcome is TrialState.COMPLETE else None, state=outcome)
-        self._forget_old()
 
     def replay(
         self,
@@ -141,7 +141,6 @@ class Proposals:
         )
         if running:
             self._optuna_numbers[number] = len(self._trials()) - 1
-        self._forget_old()
 
     def _attempts(self, number: int) -> Iterator[tuple[Mapping[str, Any] | None, Any]]:
         """Fixed parameters and the sampler of one attempt after the other."""

@@ -20,6 +20,45 @@ EARLIEST = 0.6
 epoch, earlier ranks are noise."""
 
 
+REMEMBERED = 64
+"""Ended trials that Tune may keep before they go."""
+
+
+class Forgetting:
+    """Mixed into a scheduler: Tune forgets trials that have ended.
+
+    Tune keeps every trial of an experiment for its reports and snapshots, some 30 KB each, and looks through
+    all of them for one to start on every turn of its loop. Nothing of that is used here: a study's records
+    are its memory. Tune offers no option for it, so this reaches into its controller; it is pinned to a minor
+    version.
+    """
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, trial, result)  # type: ignore[misc]
+        if tune_controller is not None:
+            forget_ended(tune_controller)
+
+
+class NoStopping(Forgetting, FIFOScheduler):  # type: ignore[misc]
+    """Every trial reaches its last epoch."""
+
+
+class SuccessiveHalving(Forgetting, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Asynchronous successive halving."""
+
+
+def forget_ended(controller: Any) -> None:
+    """Drop the ended trials of a ``TuneController``, now and then."""
+    ended = controller._stopped_trials
+    if len(ended) < REMEMBERED:
+        return
+    controller._trials[:] = [trial for trial in controller._trials if trial not in ended]
+    controller._trials_to_cache -= ended
+    for trial in ended:
+        controller._trial_metadata.pop(trial.trial_id, None)
+    ended.clear()
+
+
 def make_scheduler(kind: Literal["asha", "none"], *, epochs: int, reduction_factor: int) -> TrialScheduler:
     """The scheduler of a study.
 
@@ -29,8 +68,8 @@ def make_scheduler(kind: Literal["asha", "none"], *, epochs: int, reduction_fact
         reduction_factor: one in so many trials passes a rung.
     """
     if kind == "none":
-        return FIFOScheduler()
-    return AsyncHyperBandScheduler(
+        return NoStopping()
+    return SuccessiveHalving(
         time_attr=EPOCH,
         metric=OBJECTIVE,
         mode="max",

@@ -30,6 +30,10 @@ DRIVER: Mapping[str, str] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+    # Trials that may start or change over at the same time. With Tune's own limit of one for searchers like
+    # ours, hundreds of trial actors would come up one after the other, and actors that end at the same moment
+    # would be thrown away instead of reused.
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # The end of a failed or cancelled trial is reported without a metric.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",

@@ -15,6 +15,7 @@ Events are plain dictionaries; unknown kinds are ignored, so that a driver may s
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +49,13 @@ class SlotState:
 
 
 class SweepState:
-    """What a display shows.
+    """What a display shows. Of ended trials it keeps the best and otherwise counts.
 
     Args:
         clock: seconds, for elapsed times.
+
+    Attributes:
+        trials: the running ones, the best complete one, and the one that ended last.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,6 +72,9 @@ class SweepState:
         self.trials: dict[int, TrialState] = {}
         self.slots: dict[str, SlotState] = {}
         self.notes: list[str] = []
+        self._counts: Counter[str] = Counter()
+        self._best: TrialState | None = None
+        self._last_ended: TrialState | None = None
         self._first_start: float | None = None
         self._ended_now = 0
 
@@ -92,15 +99,17 @@ class SweepState:
     @property
     def best(self) -> TrialState | None:
         """The complete trial with the highest mean, the earliest of equals."""
-        complete = [t for t in self.trials.values() if t.state == "complete" and t.mean is not None]
-        return max(complete, key=lambda t: (t.mean, -t.number), default=None)
+        return self._best
 
     def count(self, *states: str) -> int:
         """Trials in any of these states."""
-        return sum(t.state in states for t in self.trials.values())
+        return sum(self._counts[state] for state in states)
 
     def trial(self, number: int) -> TrialState:
-        return self.trials.setdefault(number, TrialState(number))
+        if number not in self.trials:
+            self.trials[number] = TrialState(number)
+            self._counts["running"] += 1
+        return self.trials[number]
 
     def _on_sweep(self, event: Event) -> None:
         self.study = str(event.get("study", self.study))
@@ -127,13 +136,28 @@ class SweepState:
     def _on_trial(self, event: Event) -> None:
         trial = self.trial(int(event["number"]))
         was_running = trial.started is not None and trial.state == "running"
+        self._counts[trial.state] -= 1
         trial.state = str(event.get("state", trial.state))
+        self._counts[trial.state] += 1
         trial.values = dict(event.get("values") or trial.values)
         trial.parameters = event.get("parameters", trial.parameters)
         trial.mean = event.get("mean", trial.mean)
         trial.error = event.get("error", trial.error)
-        if trial.state in ENDED and was_running:
-            self._ended_now += 1
+        if trial.state in ENDED:
+            self._ended_now += was_running
+            self._end(trial)
+
+    def _end(self, trial: TrialState) -> None:
+        """Keep the best and the last of the ended trials, forget the others."""
+        before = (self._best, self._last_ended)
+        self._last_ended = trial
+        if trial.state == "complete" and trial.mean is not None:
+            best = self._best
+            if best is None or best.mean is None or (trial.mean, -trial.number) > (best.mean, -best.number):
+                self._best = trial
+        for other in before:
+            if other is not None and other not in (self._best, trial) and other.state in ENDED:
+                self.trials.pop(other.number, None)
 
     def _on_epoch(self, event: Event) -> None:
         trial = self.trial(int(event["trial"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ TAG_LENGTH = 5000
 PERMANENT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 """Refusals that a later attempt will meet again."""
 
+KNOWN_RUNS = 2000
+"""Runs whose id is remembered: those told of latest. Of earlier ones only that they exist; they are found by
+their tag, which takes longer the more runs there are."""
+
 RUN_TAG, PARENT_TAG = "mmap.run", "mlflow.parentRunId"
 
 
@@ -42,7 +47,8 @@ class MlflowWriter:
 
     def __init__(self, uri: str, experiment: str, tags: dict[str, str]) -> None:
         self._client = MlflowClient(tracking_uri=uri)
-        self._runs: dict[str, str] = {}
+        self._runs: OrderedDict[str, str] = OrderedDict()
+        self._earlier: set[int] = set()
         found = self._client.get_experiment_by_name(experiment)
         self._is_new = found is None
         if found is None:
@@ -98,11 +104,19 @@ class MlflowWriter:
             self._client.set_terminated(run_id, status=last["status"], end_time=last["time"])
 
     def _find(self, run: str) -> str | None:
-        if run not in self._runs and not self._is_new:
+        if run not in self._runs and (not self._is_new or hash(run) in self._earlier):
             found = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{run}'", max_results=1)
             if found:
-                self._runs[run] = found[0].info.run_id
+                self._remember(run, found[0].info.run_id)
+        elif run in self._runs:
+            self._runs.move_to_end(run)
         return self._runs.get(run)
+
+    def _remember(self, run: str, run_id: str) -> None:
+        self._runs[run] = run_id
+        if len(self._runs) > KNOWN_RUNS:
+            earlier, _ = self._runs.popitem(last=False)
+            self._earlier.add(hash(earlier))
 
     def _create(self, run: str, begin: Operation | None) -> str:
         tags: dict[str, str] = {RUN_TAG: run}
@@ -114,7 +128,7 @@ class MlflowWriter:
             tags=tags,
             run_name=run if begin is None else begin["name"],
         )
-        self._runs[run] = created.info.run_id
+        self._remember(run, created.info.run_id)
         return str(created.info.run_id)
 
     def _log(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:

@@ -26,6 +26,7 @@ from orchestrator.ledger import (
     StorageError,
     StudyStore,
     TrialRecord,
+    WriteBehind,
     check_writable,
     open_storage,
 )
@@ -394,3 +395,27 @@ def test_records_on_a_fast_storage_are_read_one_after_the_other() -> None:
     threads = set()
     gather(lambda _: threads.add(threading.current_thread()), range(200))
     assert threads == {threading.main_thread()}
+
+
+def test_of_what_is_written_behind_the_latest_stays_and_errors_are_tried_again(tmp_path: Path) -> None:
+    away = threading.Event()
+    away.set()
+    written: list[tuple[str, bytes]] = []
+
+    class Unreliable(LocalStorage):
+        def write(self, path: str, data: bytes) -> None:
+            if away.is_set():
+                raise OSError("the storage is away")
+            super().write(path, data)
+            written.append((path, data))
+
+    storage = Unreliable(tmp_path)
+    behind = WriteBehind(storage, again_s=0.01)
+    for number in range(50):
+        for path in ("trials/0.json", "trials/1.json"):
+            behind.put(path, str(number).encode())
+    assert not behind.drain(0.05) and not written
+    away.clear()
+    assert behind.close(10)
+    assert sorted(written) == [("trials/0.json", b"49"), ("trials/1.json", b"49")]
+    assert storage.read("trials/0.json") == b"49"

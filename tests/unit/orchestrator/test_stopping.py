@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.driver.tune_run import CancelWork, StopAll
-from orchestrator.search.stopping import grace, make_scheduler, replay
+from orchestrator.search.stopping import REMEMBERED, grace, make_scheduler, replay
 from orchestrator.search.tune_searcher import TuneSearcher
 
 
@@ -139,3 +141,33 @@ def test_the_experiment_stops_as_a_whole_or_not_at_all() -> None:
     assert not stopper.stop_all() and not stopper("a", {})
     wanted = True
     assert stopper.stop_all() and not stopper("a", {})
+
+
+class Ended:
+    """A trial as Tune's controller holds it."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+@pytest.mark.parametrize("kind", ["asha", "none"])
+def test_tune_forgets_trials_that_ended(kind: Any) -> None:
+    scheduler = make_scheduler(kind, epochs=3, reduction_factor=2)
+    trials = [Ended(str(number)) for number in range(REMEMBERED + 1)]
+    *ended, live = trials
+    controller: Any = SimpleNamespace(
+        _trials=list(trials),
+        _stopped_trials=set(ended),
+        _trials_to_cache=set(trials),
+        _trial_metadata={trial.trial_id: "state" for trial in trials},
+    )
+    scheduler.on_trial_add(controller, live)
+    scheduler.on_trial_complete(controller, live, {"epoch": 3, "mean": 0.5})
+    assert controller._trials == [live] and controller._trials_to_cache == {live}
+    assert list(controller._trial_metadata) == [live.trial_id] and not controller._stopped_trials
+
+
+def test_tune_keeps_its_trials_where_they_are_taken_from() -> None:
+    source = inspect.getsource(TuneController.__init__)
+    for name in ("_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata"):
+        assert f"self.{name}:" in source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from orchestrator.driver import cancelling
 from orchestrator.driver.todo import find_todo
 from orchestrator.driver.trials import Trials
-from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.ledger import Invocation, Ledger, StudyStore, WriteBehind
+from orchestrator.ledger.storage import LocalStorage
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
@@ -302,7 +304,7 @@ def test_a_record_that_cannot_be_written_now_is_written_later(
     harness.trials.launch()
     save = harness.store.save_trial
 
-    def refuse(record: Any) -> None:
+    def refuse(*_: object) -> None:
         raise OSError("the store is away")
 
     monkeypatch.setattr(harness.store, "save_trial", refuse)
@@ -331,3 +333,56 @@ def test_who_follows_the_trials_is_told_how_each_ended_once_it_is_recorded(start
         (1, "complete", 0.6, [f"{key}-1" for key in KEYS]),
         (0, "failed", None, [f"{key}-0" for key in KEYS]),
     ]
+
+
+def test_trials_are_launched_ahead_of_their_followers_and_no_further(start: Any) -> None:
+    harness = start(trials=5)
+    trials = harness.trials
+    trials.launch_in_background(lambda: 1)
+    for _ in range(6):
+        trials.launch_wanted(0.0)
+    assert [name for name in harness.queue.submitted if "trial" in name] == ["trial-0", "trial-1", "trial-2"]
+    assert not trials.room(2), "one follower per slot"
+    followed = [trials.launch()["number"] for live in range(2) if trials.room(live)]
+    assert followed == [0, 1]
+    harness.complete(0)
+    trials.launch_wanted(0.0)
+    assert "trial-3" in harness.queue.submitted and "trial-4" not in harness.queue.submitted
+    assert [trials.launch()["number"] for _ in range(2)] == [2, 3]
+    assert not trials.exhausted, "one is left to be launched"
+    harness.complete(1)
+    trials.launch_wanted(0.0)
+    assert not trials.exhausted, "one is left to be followed"
+    assert trials.launch()["number"] == 4 and trials.exhausted
+
+
+def test_a_launch_that_breaks_is_told_to_whoever_asks_for_trials(start: Any, monkeypatch: Any) -> None:
+    harness = start()
+    harness.trials.launch_in_background(lambda: 0)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("the pool is gone")
+
+    monkeypatch.setattr(harness.queue, "submit", refuse)
+    harness.trials.launch_wanted(0.0)
+    with pytest.raises(RuntimeError, match="the pool is gone"):
+        harness.trials.room(0)
+
+
+def test_nobody_who_tells_of_a_trial_waits_for_its_record(start: Any) -> None:
+    harness = start()
+    gate = threading.Event()
+
+    class Slow(LocalStorage):
+        def write(self, path: str, data: bytes) -> None:
+            gate.wait(10)
+            super().write(path, data)
+
+    behind = WriteBehind(Slow(harness.store.storage.root))
+    harness = start(behind=behind)
+    harness.trials.launch()
+    harness.complete(0, 0.7)
+    assert harness.record(0).state == "running"
+    gate.set()
+    assert behind.close(10)
+    assert (harness.record(0).state, harness.record(0).value) == ("complete", 0.7)

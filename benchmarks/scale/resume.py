@@ -1,0 +1,173 @@
+"""How long does a resume take to decide what is left, on a file system that answers slowly?
+
+    python benchmarks/scale/resume.py --cells 10000 --latency 0.005
+
+Every call on the file system, to open, look at, read, list, write or rename something, waits for that long;
+listing a folder counts once per thousand entries. What is timed is all that ``run_study`` does before it
+starts Ray or finds that nothing is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.draws import keep_draws
+from orchestrator.driver.run import Options, drive
+from orchestrator.driver.todo import Todo, find_todo
+from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.storage import Entry, LocalStorage
+from orchestrator.study import load_plan
+
+ENTRIES_PER_CALL = 1000
+
+
+class SlowStorage(LocalStorage):
+    """A folder behind a network: every call of the operating system that would cross it waits."""
+
+    def __init__(self, root: Path, latency: float) -> None:
+        super().__init__(root)
+        self._latency = latency
+        self._lock = threading.Lock()
+        self.calls = 0
+
+    def read(self, path: str) -> bytes | None:
+        self._wait(3)  # open, fstat, read
+        return super().read(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        self._wait(3)  # create, write, rename
+        super().write(path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._wait(4)
+        return super().create(path, data)
+
+    def delete(self, path: str) -> None:
+        self._wait(2)
+        super().delete(path)
+
+    def move(self, path: str, target: str) -> None:
+        self._wait(2)
+        super().move(path, target)
+
+    def names(self, folder: str) -> list[str]:
+        found = super().names(folder)
+        self._wait(1 + len(found) // ENTRIES_PER_CALL)
+        return found
+
+    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[Entry]]:
+        folders, files = super()._scan(folder, hidden=hidden, stat=stat)
+        self._wait(1 + (len(folders) + len(files)) // ENTRIES_PER_CALL + (len(files) if stat else 0))
+        return folders, files
+
+    def _wait(self, calls: int) -> None:
+        with self._lock:
+            self.calls += calls
+        time.sleep(calls * self._latency)
+
+
+def fill(root: Path, cells: int, per_trial: int = 3) -> Any:
+    """A study with so many finished cells; every 500th has a torn record, and the last trial still runs."""
+    trials = -(-cells // per_trial)
+    plan = load_plan("demo", [f"storage={root}", f"search.trials={trials + 10}"])
+    store, ledger = StudyStore(root, plan.study.name), Ledger(root)
+    point = plan.study.point.to_dict()
+    keys = iter(f"{number:032x}" for number in range(cells))
+    for number, names in enumerate(_parts(keys, per_trial)):
+        described = [
+            {"key": key, "split": "3-shot", "seed": str(i), "partition": [[0, 1], [2, 3]], "parameters": 10}
+            for i, key in enumerate(names, 1)
+        ]
+        epochs = [{"epoch": e, "mean": 0.5, "values": [0.5] * per_trial} for e in range(1, 6)]
+        store.save_trial(
+            TrialRecord(
+                number=number,
+                state="complete" if number < trials - 1 else "running",
+                point={**point, "recipe": {**point["recipe"], "lr": 0.003 + number * 1e-5}},
+                cells=described,
+                epochs=epochs,
+                value=0.5,
+            )
+        )
+        for key in names:
+            ledger.commit(key, _record(key), {})
+    for number in range(0, cells - per_trial, 500):
+        path = root / "cells" / f"{number:032x}" / "record.json"
+        path.write_bytes(path.read_bytes()[:200])
+    return plan
+
+
+def _parts(keys: Iterator[str], size: int) -> Iterator[list[str]]:
+    while part := [key for _, key in zip(range(size), keys, strict=False)]:
+        yield part
+
+
+def _record(key: str) -> dict[str, Any]:
+    """As large as that of a real cell on four tasks of 65 classes."""
+    numbers = {"accuracy": 0.5, "nll": 1.5, "ece": 0.1, "macro_f1": 0.4, "per_class": [0.123456] * 65}
+    tasks = dict.fromkeys(("clipart", "painting", "photo", "sketch"), numbers)
+    return {
+        "cell": {"kind": "train", "configuration": {f"setting_{i}": i for i in range(40)}},
+        "metrics": {"accuracy": 0.5, "tasks": tasks},
+        "epochs": 5,
+        "seconds": {"train": 1.0, "evaluate": 1.0},
+        "provenance": {f"package_{i}": "1.2.3" for i in range(10)},
+    }
+
+
+def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
+    """Seconds to decide, and what was decided."""
+    plan = fill(root, cells)
+    storage = SlowStorage(root, latency)
+    store = StudyStore(storage, plan.study.name)
+    found: list[Todo] = []
+
+    def find(ledger: Ledger) -> Todo:
+        stored = store.load_study()
+        assert stored is None, "the study is not stored yet"
+        keep_draws(store, plan.study, plan.dataset)
+        found.append(find_todo(plan, store, ledger, reason="", retry_failed=False))
+        raise _DecidedError
+
+    started = time.perf_counter()
+    with contextlib.suppress(_DecidedError):
+        drive(plan, store, find, lambda event: None, Options(tracked=False))
+    seconds = time.perf_counter() - started
+    (todo,) = found
+    torn = len(range(0, cells - 3, 500))
+    assert len(todo.again) == torn + 1 and todo.new == 10, "torn records and the running trial are seen"
+    return {
+        "cells": cells,
+        "trials": len(todo.records),
+        "latency_s": latency,
+        "seconds": round(seconds, 2),
+        "calls": storage.calls,
+        "seconds_one_after_the_other": round(storage.calls * latency, 1),
+        "trials_again": len(todo.again),
+    }
+
+
+class _DecidedError(Exception):
+    """Ends ``drive`` before Ray would start."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--latency", type=float, default=0.005)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        json.dump(measure(Path(folder), arguments.cells, arguments.latency), sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""A whole study with many slots on a real Ray: what a trial costs its driver, and how busy the slots are.
+
+    python benchmarks/scale/sweep.py --slots 64 --trials 5000 --epoch-s 0
+    python benchmarks/scale/sweep.py --slots 64 --trials 800 --epoch-s 5
+
+Everything is real, Ray Tune, thin trials, pool actor, search, ledger, records and MLflow in sqlite, but for
+the slots: 64 Train workers would not fit in memory, so a few actors stand for them, each with a thread per
+slot that speaks to the pool as a worker does and runs real jobs on an engine that only waits. The cluster is
+one raylet with as many fake GPUs as slots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import meters  # noqa: E402
+
+from orchestrator.slots import environment  # noqa: E402
+from orchestrator.work import Event  # noqa: E402
+
+SLOTS_PER_ACTOR = 32
+
+
+class StubSlots:
+    """In place of ``Slots``: threads of a few actors, which say hello, take leases and report."""
+
+    def __init__(self, settings: Any, *, count: int, states: Any, **about: Any) -> None:
+        self._settings, self._count, self.states = settings, count, states
+        self._running: list[Any] = []
+
+    def start(self, pool: Any, tell: Callable[[Event], None]) -> None:
+        """Start all slots; returns at once."""
+        import ray
+
+        names = [str(number) for number in range(self._count)]
+        for first in range(0, self._count, SLOTS_PER_ACTOR):
+            actor = ray.remote(num_cpus=0)(StubWorkers).remote()
+            part = names[first : first + SLOTS_PER_ACTOR]
+            self._running.append(actor.serve.remote(pool, self._settings, part))
+            self._running.append(actor)
+
+    @property
+    def all_stopped(self) -> bool:
+        return False
+
+    error = ""
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the slots to end after the pool was told to stop."""
+        import ray
+
+        _, left = ray.wait(self._running[::2], num_returns=len(self._running) // 2, timeout=timeout)
+        return not left
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Whatever else a session tells its slots, of nodes that come and go, does not concern these."""
+        return lambda *arguments, **options: None
+
+
+class StubWorkers:
+    """An actor with a thread per slot."""
+
+    def serve(self, pool: Any, settings: Any, names: list[str]) -> None:
+        """Work until the pool says stop."""
+        import stub
+
+        bench = stub.make(**settings.arguments)
+        threads = [threading.Thread(target=_serve, args=(pool, name, bench), daemon=True) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _serve(actor: Any, slot: str, bench: Any) -> None:
+    """As ``orchestrator.slots.worker.serve``, without Train and torch around it."""
+    import secrets
+
+    import ray
+
+    from orchestrator.slots.worker import ACQUIRE_S, Lease
+    from orchestrator.work import WorkItem
+
+    def pool(method: str, *arguments: Any) -> Any:
+        return ray.get(getattr(actor, method).remote(*arguments))
+
+    worker = secrets.token_hex(8)
+    if not pool("hello", slot, worker):
+        return
+    while True:
+        answer = pool("acquire", slot, worker, ACQUIRE_S)
+        if answer is None:
+            continue
+        if "stop" in answer:
+            break
+        with Lease(pool, slot, worker, answer["lease"]) as lease:
+            bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
+    pool("bye", slot, worker)
+
+
+class Watch:
+    """Samples the driver at the end of every trial, and how long each slot was idle between two items."""
+
+    def __init__(self) -> None:
+        self.meters = meters.Meters()
+        self.samples: list[dict[str, float]] = []
+        self.ended: list[float] = []
+        self.gaps: list[float] = []
+        self.busy_s = 0.0
+        self._slots: dict[str, tuple[str, float]] = {}
+        self._free: dict[str, float] = {}
+
+    def progress(self, event: Event) -> None:
+        """Takes what a user is shown."""
+        if event["kind"] == "trial" and event["state"] != "running":
+            self.ended.append(time.monotonic())
+            self.samples.append(self.meters.now())
+            if len(self.samples) % 100 == 0:
+                last = self.samples[-1]
+                rate = 100 / (last["wall"] - self.samples[-100]["wall"])
+                print(f"{len(self.samples)} trials, {rate:.1f}/s, {last['rss_mib']:.0f} MiB", file=sys.stderr)
+
+    def take(self, event: Event) -> None:
+        """Takes the pool's events, with the times at which the pool gave and took back."""
+        now = time.monotonic()
+        if event["kind"] == "leased":
+            self._slots[event["item_id"]] = event["slot"], now
+            freed = self._free.pop(event["slot"], None)
+            if freed is not None:
+                self.gaps.append(now - freed)
+        elif event["kind"] == "done" and event["item_id"] in self._slots:
+            slot, since = self._slots.pop(event["item_id"])
+            self._free[slot] = now
+            self.busy_s += now - since
+
+
+def processes() -> dict[str, dict[str, float]]:
+    """Processor seconds and memory of this session's Ray processes, by what they are."""
+    found: dict[str, dict[str, float]] = defaultdict(lambda: {"count": 0, "cpu_s": 0.0, "pss_mib": 0.0})
+    ticks = os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").iterdir():
+        try:
+            if not folder.name.isdecimal() or not _descends(int(folder.name), os.getpid()):
+                continue
+            title = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            rollup = (folder / "smaps_rollup").read_text()
+        except OSError:
+            continue
+        name = title.split("/")[-1].split(".")[0] or "?"
+        entry = found[name]
+        entry["count"] += 1
+        entry["cpu_s"] += (int(fields[11]) + int(fields[12])) / ticks
+        entry["pss_mib"] += int(rollup.partition("Pss:")[2].split()[0]) / 1024
+    return {name: {k: round(v, 1) for k, v in entry.items()} for name, entry in found.items()}
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def start(slots: int) -> None:
+    """One raylet with a fake GPU and logical cores for every slot, as a cluster that is there already."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(":")
+    environment.prepare()
+    import logging
+
+    import ray
+
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=int(slots * 1.2) + 2,
+        num_gpus=slots,
+        object_store_memory=256 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
+
+def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[str, Any]:
+    """Run the study, for at most ``limit_s`` seconds."""
+    from orchestrator.driver import Options, run_study, session
+    from orchestrator.driver.pool_client import PoolClient
+    from orchestrator.interrupt import Interrupt
+    from orchestrator.search.proposals import Proposals
+    from orchestrator.study import load_plan
+    from orchestrator.tracking import writer
+
+    watch = Watch()
+    watch.meters.watch(Proposals, "propose", "sampler")
+    watch.meters.watch(Proposals, "tell", "sampler")
+    watch.meters.watch(PoolClient, "submit", "submit")
+    watch.meters.watch(writer.MlflowWriter, "write", "mlflow")
+    session.Slots = StubSlots  # type: ignore[misc, assignment]
+    take = session.Session._take_one
+
+    def noted(self: Any, event: Event) -> None:
+        watch.take(event)
+        take(self, event)
+
+    session.Session._take_one = noted  # type: ignore[method-assign]
+    watch.meters.watch(session.Session, "_take", "events")
+    plan = load_plan(
+        "demo",
+        [
+            f"storage={folder / 'runs'}",
+            f"tracking.uri=sqlite:///{folder / 'mlflow.db'}",
+            "name=scale",
+            f"search.trials={trials}",
+            "search.scheduler=none",
+            "recipe.epochs=3",
+            f"slots.count={slots}",
+            "slots.gpus=1",
+            "finalists=0",
+        ],
+    )
+    interrupt = Interrupt()
+    clock = threading.Timer(limit_s, interrupt.requested.set)
+    clock.daemon = True
+    clock.start()
+    snapshots: list[dict[str, dict[str, float]]] = []
+    sampler = threading.Thread(target=_snapshots, args=(snapshots, watch), daemon=True)
+    sampler.start()
+    began = time.monotonic()
+    outcome = run_study(plan, watch.progress, options=Options(interrupt=interrupt))
+    clock.cancel()
+    ended = watch.ended
+    found: dict[str, Any] = {
+        "slots": slots,
+        "trials": len(ended),
+        "outcome": outcome.state,
+        "epoch_s": float(os.environ.get("STUB_EPOCH_S", "0")),
+        "wall_s": round(time.monotonic() - began, 1),
+        "tracking": outcome.note or "all delivered",
+    }
+    if len(ended) > 2:
+        found["trials_per_s"] = round((len(ended) - 1) / (ended[-1] - ended[0]), 2)
+    step = 500 if len(ended) >= 1000 else len(ended) // 2
+    firsts = range(0, len(ended) - step, step)
+    found["per_trial_ms"] = {
+        f"{first}-{first + step}": meters.spent(watch.samples, first, first + step) for first in firsts
+    }
+    found["gap_ms"] = _quantiles(watch.gaps)
+    found["busy"] = _busy(watch, slots)
+    found["processes"] = snapshots[-1] if snapshots else {}
+    return found
+
+
+def _busy(watch: Watch, slots: int) -> dict[str, float]:
+    """The share of the time that slots work, once all of them do and until the queue runs dry."""
+    gaps, trials = len(watch.gaps), len(watch.ended)
+    between = sum(watch.gaps)
+    return {
+        "share": round(watch.busy_s / (watch.busy_s + between), 4) if gaps else 0.0,
+        "work_s": round(watch.busy_s, 1),
+        "between_s": round(between, 1),
+        "trials_per_slot": round(trials / slots, 1),
+    }
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    at = {"median": 0.5, "p95": 0.95, "largest": 1.0}
+    shown = {name: ordered[min(len(ordered) - 1, int(q * len(ordered)))] for name, q in at.items()}
+    return {name: round(1000 * value, 1) for name, value in shown.items()}
+
+
+def _snapshots(into: list[dict[str, dict[str, float]]], watch: Watch) -> None:
+    while True:
+        time.sleep(20)
+        into.append({**processes(), "at": {"trials": len(watch.ended)}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--epoch-s", type=float, default=0.0, help="seconds of an epoch of a trial")
+    parser.add_argument("--limit-s", type=float, default=1e6, help="stop after so long")
+    parser.add_argument("--keep", type=Path, help="keep the records in this folder")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    os.environ["STUB_EPOCH_S"] = str(arguments.epoch_s)
+    start(arguments.slots)
+    import ray
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        found = measure(arguments.slots, arguments.trials, folder, limit_s=arguments.limit_s)
+        ray.shutdown()
+    text = json.dumps(found, indent=2)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
