@@ -1,6 +1,6 @@
 """How far does one driver go? Each question in a process of its own; results.json keeps all answers.
 
-python benchmarks/scale/run.py [--only resume|in_process|in_process_mlflow|sweep|busy]
+python benchmarks/scale/run.py [--only resume] [--only sweep] …
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from orchestrator.provenance import provenance
 HERE = Path(__file__).parent
 PARTS = {
     "resume": ["resume.py", "--cells", "10000", "--latency", "0.005"],
+    "reading": ["reading.py", "--trials", "5000"],
+    "reading_slow": ["reading.py", "--trials", "5000", "--latency", "0.005"],
     "in_process": ["in_process.py", "--trials", "5000"],
     "in_process_mlflow": ["in_process.py", "--trials", "1000", "--mlflow"],
     "sweep": ["sweep.py", "--slots", "64", "--trials", "5000", "--epoch-s", "0"],

@@ -25,6 +25,7 @@ from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.tracking.process import ProcessWriter
 from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
 
 if TYPE_CHECKING:
@@ -287,15 +288,13 @@ def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]
 def _tracker(
     plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path, gate: threading.Event
 ) -> Tracker:
-    """A tracker that connects once ``gate`` opens: importing MLflow would hold up the workers' start."""
+    """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     uri = plan.study.tracking.resolved_uri
     tags = {"dataset": plan.study.dataset.name, "backbone": plan.study.backbone.model}
 
     def connect() -> Writer:
         gate.wait()
-        from orchestrator.tracking.writer import MlflowWriter
-
-        return MlflowWriter(uri, store.name, {"study": store.name, **tags})
+        return ProcessWriter(uri, store.name, {"study": store.name, **tags})
 
     return Tracker(uri, store.name, state / "outbox", tags=tags, locate=ledger.locate, connect=connect)
 

@@ -277,6 +277,8 @@ class Tracker:
                     self._closing.wait(delay)
                 continue
             if self._closing.is_set():
+                if (close := getattr(writer, "close", None)) is not None:
+                    close()
                 return
 
     def _connect_to_mlflow(self) -> Writer:

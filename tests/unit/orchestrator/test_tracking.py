@@ -20,6 +20,7 @@ from orchestrator.statistics import summarize
 from orchestrator.tracking import Tracker, TrackingError, check_tracking, default_uri
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.outbox import Operation, Outbox
+from orchestrator.tracking.process import ProcessWriter, WriterError
 
 POINT = {
     "method": "mmap",
@@ -337,3 +338,31 @@ def test_telling_does_not_import_mlflow() -> None:
     program = "import sys, orchestrator.tracking, orchestrator.ranking; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"mlflow", "torch", "ray", "scipy"} & set(done.stdout.split())
+
+
+ECHO = """
+import json, sys
+about = json.loads(sys.stdin.readline())
+for line in sys.stdin:
+    operations = json.loads(line)
+    runs = [operation["run"] for operation in operations]
+    if "death" in runs:
+        sys.exit(3)
+    refused = [[index, about["experiment"]] for index, run in enumerate(runs) if run == "refused"]
+    error = "ConnectionError: away" if "away" in runs else None
+    print(json.dumps({"refused": refused, "error": error}), flush=True)
+"""
+
+
+def test_a_process_writes_says_what_was_refused_and_is_started_again_after_its_death() -> None:
+    writer = ProcessWriter("uri", "demo", {}, [sys.executable, "-S", "-c", ECHO])
+    good, bad, away, death = (op.log(run) for run in ("good", "refused", "away", "death"))
+    assert list(writer.write([good, bad, good])) == [(bad, "demo")]
+    with pytest.raises(WriterError, match="ended with code 3"):
+        list(writer.write([death]))
+    told = writer.write([bad, away])
+    assert next(told) == (bad, "demo")
+    with pytest.raises(WriterError, match="ConnectionError: away"):
+        next(told)
+    assert list(writer.write([good])) == []
+    writer.close()
