@@ -12,6 +12,7 @@ one raylet with as many fake GPUs as slots.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -19,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,51 +37,52 @@ SLOTS_PER_ACTOR = 32
 class StubSlots:
     """In place of ``Slots``: threads of a few actors, which say hello, take leases and report."""
 
-    def __init__(self, settings: Any, *, count: int, states: Any, **about: Any) -> None:
-        self._settings, self._count, self.states = settings, count, states
-        self._running: list[Any] = []
+    error, all_stopped = "", False
 
-    def start(self, pool: Any, tell: Callable[[Event], None]) -> None:
-        """Start all slots; returns at once."""
+    def __init__(self, settings: Any, *, pool: Any, states: Any, **about: Any) -> None:
+        self._settings, self._pool, self.states = settings, pool, states
+        self._places: list[Any] = []
+        self._actors: list[Any] = []
+
+    def open(self, place: Any) -> None:
+        """Start a slot; returns at once."""
         import ray
 
-        names = [str(number) for number in range(self._count)]
-        for first in range(0, self._count, SLOTS_PER_ACTOR):
-            actor = ray.remote(num_cpus=0)(StubWorkers).remote()
-            part = names[first : first + SLOTS_PER_ACTOR]
-            self._running.append(actor.serve.remote(pool, self._settings, part))
-            self._running.append(actor)
+        if len(self._places) % SLOTS_PER_ACTOR == 0:
+            self._actors.append(ray.remote(num_cpus=0, num_gpus=SLOTS_PER_ACTOR)(StubWorkers).remote(self._pool, self._settings))
+        self._actors[-1].open.remote(place.name)
+        self._places.append(place)
 
-    @property
-    def all_stopped(self) -> bool:
-        return False
-
-    error = ""
+    def places(self) -> list[Any]:
+        return self._places
 
     def join(self, timeout: float) -> bool:
         """Wait for the slots to end after the pool was told to stop."""
         import ray
 
-        _, left = ray.wait(self._running[::2], num_returns=len(self._running) // 2, timeout=timeout)
+        ends = [actor.join.remote() for actor in self._actors]
+        _, left = ray.wait(ends, num_returns=len(ends), timeout=timeout)
         return not left
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """Whatever else a session tells its slots, of nodes that come and go, does not concern these."""
-        return lambda *arguments, **options: None
 
 
 class StubWorkers:
     """An actor with a thread per slot."""
 
-    def serve(self, pool: Any, settings: Any, names: list[str]) -> None:
-        """Work until the pool says stop."""
+    def __init__(self, pool: Any, settings: Any) -> None:
         import stub
 
-        bench = stub.make(**settings.arguments)
-        threads = [threading.Thread(target=_serve, args=(pool, name, bench), daemon=True) for name in names]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
+        self._pool, self._bench = pool, stub.make(**settings.arguments)
+        self._threads: list[threading.Thread] = []
+
+    def open(self, name: str) -> None:
+        """Serve a slot."""
+        thread = threading.Thread(target=_serve, args=(self._pool, name, self._bench), daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def join(self) -> None:
+        """Wait until the pool has said stop to all of them."""
+        for thread in self._threads:
             thread.join()
 
 
@@ -177,7 +178,7 @@ def _descends(pid: int, ancestor: int) -> bool:
 
 
 def start(slots: int) -> None:
-    """One raylet with a fake GPU and logical cores for every slot, as a cluster that is there already."""
+    """One raylet with a fake GPU and logical cores for every slot."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(":")
     environment.prepare()
     import logging
@@ -188,28 +189,31 @@ def start(slots: int) -> None:
         address="local",
         include_dashboard=False,
         num_cpus=int(slots * 1.2) + 2,
-        num_gpus=slots,
+        num_gpus=-(-slots // SLOTS_PER_ACTOR) * SLOTS_PER_ACTOR,
         object_store_memory=256 * 2**20,
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 
 
 def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[str, Any]:
     """Run the study, for at most ``limit_s`` seconds."""
+    from ray.tune.execution.tune_controller import TuneController
+
     from orchestrator.driver import Options, run_study, session
     from orchestrator.driver.pool_client import PoolClient
     from orchestrator.interrupt import Interrupt
     from orchestrator.search.proposals import Proposals
     from orchestrator.study import load_plan
-    from orchestrator.tracking import writer
+    from orchestrator.study.machine import SlotLayout
+    from orchestrator.tracking.tracker import Tracker
 
     watch = Watch()
     watch.meters.watch(Proposals, "propose", "sampler")
     watch.meters.watch(Proposals, "tell", "sampler")
     watch.meters.watch(PoolClient, "submit", "submit")
-    watch.meters.watch(writer.MlflowWriter, "write", "mlflow")
+    watch.meters.watch(TuneController, "step", "tune_loop")
+    watch.meters.watch(Tracker, "event", "tracker")
     session.Slots = StubSlots  # type: ignore[misc, assignment]
     take = session.Session._take_one
 
@@ -228,11 +232,10 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
             f"search.trials={trials}",
             "search.scheduler=none",
             "recipe.epochs=3",
-            f"slots.count={slots}",
-            "slots.gpus=1",
             "finalists=0",
         ],
     )
+    plan = dataclasses.replace(plan, slots=SlotLayout(count=slots, cpus=1, gpus=1, threads=1))
     interrupt = Interrupt()
     clock = threading.Timer(limit_s, interrupt.requested.set)
     clock.daemon = True
