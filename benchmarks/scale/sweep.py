@@ -49,7 +49,11 @@ class StubSlots:
         import ray
 
         if len(self._places) % SLOTS_PER_ACTOR == 0:
-            self._actors.append(ray.remote(num_cpus=0, num_gpus=SLOTS_PER_ACTOR)(StubWorkers).remote(self._pool, self._settings))
+            self._actors.append(
+                ray.remote(num_cpus=0, num_gpus=SLOTS_PER_ACTOR)(StubWorkers).remote(
+                    self._pool, self._settings
+                )
+            )
         self._actors[-1].open.remote(place.name)
         self._places.append(place)
 
