@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from mmap_model.configuration import Cell
 from orchestrator.engine import Engine, Report, Run
+from orchestrator.failures import Failure, failure_of, is_out_of_memory
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
@@ -39,7 +41,7 @@ class Batch:
 
     Attributes:
         history: per key the reports of the epochs behind it, each with its ``epoch`` and time (``at``).
-        failed: per key the error of cells that failed here.
+        failed: per key kind and error of cells that failed here.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Batch:
         self._untrained = self.cells[0].kind == "untrained"
         self._last = self.cells[0].configuration.recipe.epochs
         self.history: History = {cell.key: [] for cell in self.cells}
-        self.failed: dict[str, str] = {}
+        self.failed: dict[str, tuple[Failure, str]] = {}
         self._cancelled: frozenset[str] = frozenset()
         self.save_seconds = 0.0
         if self._saved is not None:
@@ -114,16 +116,20 @@ class Batch:
         except Exception as error:
             if self._engine.is_interruption(error):
                 raise Interruption from error
-            if type(error).__name__ == "OutOfMemoryError":
+            if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
             self.fail(error)
             return
         at = now()
         for key, report in reports.items():
+            if _is_no_number(report["accuracy"]):
+                run.cancel(key)
+                self._fail(key, "nan", f"its accuracy in epoch {epoch} is {report['accuracy']}")
+                continue
             self.history.setdefault(key, []).append({"epoch": epoch, "at": at, **report})
         for key, error_text in run.failed.items():
             if key not in self.failed:
-                self._fail(key, error_text)
+                self._fail(key, "nan", error_text)
         self._save(run)
 
     def cancel(self, keys: frozenset[str]) -> None:
@@ -217,13 +223,18 @@ class Batch:
         """Record every cell that is still active as failed with ``error``."""
         text = "".join(traceback.format_exception(error))
         for key in self.active:
-            self._fail(key, f"{type(error).__name__}: {error}", text)
+            self._fail(key, failure_of(error), f"{type(error).__name__}: {error}", text)
         self._epochs = iter(())
 
-    def _fail(self, key: str, error: str, trace: str = "") -> None:
-        self.failed[key] = error
-        self._ledger.record_failure(key, error, traceback=trace, epoch=self.epoch, **self._about)
+    def _fail(self, key: str, kind: Failure, error: str, trace: str = "") -> None:
+        self.failed[key] = (kind, error)
+        self._ledger.record_failure(key, error, kind=kind, traceback=trace, epoch=self.epoch, **self._about)
 
     def _check(self) -> None:
         if not self._is_valid():
             raise Superseded
+
+
+def _is_no_number(value: float | None) -> bool:
+    """None is no failure: a protocol without validation images measures nothing."""
+    return value is not None and not math.isfinite(value)

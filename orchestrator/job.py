@@ -11,8 +11,10 @@ from typing import Any
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
+from orchestrator.failures import Failure, failure_of
 from orchestrator.ledger import DroppedError, Ledger, StudyStore, batch_key
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.ledger.patient import StorageAway
 from orchestrator.progress import Progress
 from orchestrator.work import Control, Emit, WorkItem
 
@@ -22,9 +24,21 @@ GRAM = "gram.safetensors"
 POLL = 0.2
 """Seconds between looks at a cell that another worker computes."""
 
+WAIT_NEWS_S = 60.0
+"""Seconds between two words about a storage that does not answer."""
+
 
 class CellFailed(Exception):
-    """A cell that others depend on failed."""
+    """A cell that others depend on failed.
+
+    Args:
+        error: for people.
+        kind: of its failure.
+    """
+
+    def __init__(self, error: str, kind: Failure = "raised") -> None:
+        super().__init__(error)
+        self.kind = kind
 
 
 class Job:
@@ -41,28 +55,34 @@ class Job:
         self._splits = [from_plain(Split, split, "split") for split in item.splits]
         self._seeds = [from_plain(Seeds, seed, "seeds") for seed in item.seeds]
         self._seconds = {"probe": 0.0, "epochs": 0.0, "save": 0.0, "commit": 0.0, "wait": 0.0, "test": 0.0}
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, tuple[Failure, str]] = {}
         self._committed: set[str] = set()
+        self._training: Batch | None = None
+        self._began = time.perf_counter()
+        self._waited = -WAIT_NEWS_S
 
     def run(self) -> None:
-        started = time.perf_counter()
-        state, error = "complete", None
+        state: str = "complete"
+        error: str | None = None
+        failure: str | None = None
         try:
             self._work()
             if self._failures:
-                state, error = "failed", next(iter(self._failures.values()))
+                state, (failure, error) = "failed", next(iter(self._failures.values()))
         except Interruption:
             state = "cancelled"
         except Superseded:
             state, error = "cancelled", "another driver took the study over"
-        except CellFailed as failure:
-            state, error = "failed", str(failure)
-        except Exception as failure:
+        except CellFailed as failed:
+            state, error, failure = "failed", str(failed), failed.kind
+        except StorageAway as away:
+            state, error, failure = "lost", str(away.strerror), "storage"
+        except Exception as raised:
             logger.exception("Work item %s failed outside of its cells", self._item.item_id)
-            state, error = "failed", f"{type(failure).__name__}: {failure}"
-        self._seconds["total"] = time.perf_counter() - started
+            state, error, failure = "failed", f"{type(raised).__name__}: {raised}", failure_of(raised)
+        self._seconds["total"] = time.perf_counter() - self._began
         seconds = {name: round(value, 4) for name, value in self._seconds.items()}
-        self._emit("done", state=state, error=error, seconds=seconds)
+        self._emit("done", state=state, error=error, failure=failure, seconds=seconds)
 
     def _work(self) -> None:
         if self._item.purpose == "confirm":
@@ -119,7 +139,8 @@ class Job:
                 before["wait"] += POLL
             failed = [key for key in keys if key in self._failures]
             if failed:
-                raise CellFailed(f"the probe of {split.label} failed: {self._failures[failed[0]]}")
+                kind, error = self._failures[failed[0]]
+                raise CellFailed(f"the probe of {split.label} failed: {error}", kind)
         grams: list[bytes | None] = [self._ledger.read_file(key, GRAM) for key in keys]
         elsewhere = before["wait"] - self._seconds["wait"]
         before["probe"] += time.perf_counter() - started - elsewhere
@@ -168,7 +189,7 @@ class Job:
                 finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
             elif not self._item.retry_failed and (failure := self._ledger.failure(cell.key)) is not None:
-                self._failures[cell.key] = failure["error"]
+                self._failures[cell.key] = (failure["kind"], failure["error"])
         batches = [
             self._batch(part, family, grouping or {})
             for family in families
@@ -179,7 +200,7 @@ class Job:
         emit("cells", cells=[self._describe(c, finished, epochs, grouping or {}) for c in cells])
         for key in history:
             if key in self._failures:
-                emit("cell_failed", key=key, error=self._failures[key])
+                self._tell_failure(key, emit)
         progress = Progress(cells, history, emit)
         for batch in batches:
             progress.update(batch)
@@ -197,6 +218,7 @@ class Job:
         """Bring one batch to ``epoch`` and commit it if that was its last; what remains to be trained."""
         if not batch.done and batch.epoch < epoch:
             started = time.perf_counter()
+            self._training = batch
             try:
                 self._obey(batch)
                 batch.advance(lambda: self._should_stop(batch))
@@ -218,11 +240,37 @@ class Job:
                 emit("cell_finished", key=key, **{n: record[n] for n in ("metrics", "parameters", "seconds")})
             self._seconds["commit"] += time.perf_counter() - started
             self._seconds["save"] += batch.save_seconds
-        for key, error in batch.failed.items():
+        for key, failure in batch.failed.items():
             if key not in self._failures:
-                self._failures[key] = error
-                emit("cell_failed", key=key, error=error)
+                self._failures[key] = failure
+                self._tell_failure(key, emit)
         return [] if batch.done else [batch]
+
+    def give_up(self, error: str, traceback: str) -> list[dict[str, Any]]:
+        """The thread that runs this job hangs. Record the cells it is at as failed; the events to tell.
+
+        Called from another thread; the process ends afterwards.
+        """
+        told: list[dict[str, Any]] = []
+        if self._training is not None:
+            about = {"epoch": self._training.epoch, **self._about}
+            for key in self._training.active:
+                self._ledger.record_failure(key, error, kind="timeout", traceback=traceback, **about)
+                told.append({"kind": "cell_failed", "key": key, "error": error, "failure": "timeout"})
+        seconds = {"total": round(time.perf_counter() - self._began, 4)}
+        end = {"kind": "done", "state": "failed", "error": error, "failure": "timeout", "seconds": seconds}
+        return [{"item_id": self._item.item_id, **event} for event in [*told, end]]
+
+    def waits(self, reason: str) -> None:
+        """Tell that the storage does not answer. Once a minute is enough."""
+        now = time.perf_counter()
+        if now - self._waited > WAIT_NEWS_S:
+            self._waited = now
+            self._emit("waiting", text=reason)
+
+    def _tell_failure(self, key: str, emit: Callable[..., None]) -> None:
+        kind, error = self._failures[key]
+        emit("cell_failed", key=key, error=error, failure=kind)
 
     def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
         """Start a batch that the device's memory did not hold again, as two, and bring them to ``epoch``."""
@@ -314,7 +362,8 @@ class Job:
         grouping = {key: record["grouping"] for key, record in records.items() if record["grouping"]}
         self._train([[cell] for cell in cells.values()], self._emit, grouping)
         if self._failures:
-            raise CellFailed(next(iter(self._failures.values())))
+            kind, error = next(iter(self._failures.values()))
+            raise CellFailed(error, kind)
 
     def _check(self) -> None:
         if self._control().cancel:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.spending import budgets, spent_before
 from orchestrator.statistics import (
     delta_m,
     objective,
@@ -35,11 +36,12 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
 
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
     complete ones by validation mean, then the others by number), ``baselines``, ``cells`` ``{finished,
-    failed, trained_now}``, ``timing`` of the last invocation, ``looks``, ``extended_after_look``,
+    failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
+    ``orchestrator.spending``), ``looks``, ``extended_after_look``,
     ``damaged``. A trial is ``{number, state, config, point, parameters, share, val, test, per_split, tasks,
-    cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error}``; ``val``,
-    ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds. ``test_gains`` are
-    the winner's paired differences to the reference rows on the test images.
+    cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error, failure}``;
+    ``val``, ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
+    ``test_gains`` are the winner's paired differences to the reference rows on the test images.
     ``separable_from_best`` is None for the best itself and for trials without a mean.
 
     Raises:
@@ -76,6 +78,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         ],
         "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
         "timing": last.timing,
+        "budgets": budgets(store.load_study() or {}, len(trials), spent_before(store)),
         "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
         "looks": looks,
         "extended_after_look": _extended(trials, looks),
@@ -128,6 +131,7 @@ class _Row:
             "device_seconds": trial.device_seconds,
             "last_epoch": trial.epochs[-1] if trial.epochs else None,
             "error": trial.error,
+            "failure": trial.attributes.get("failure") if trial.state == "failed" else None,
         }
 
     def _per_split(self) -> dict[str, Any]:

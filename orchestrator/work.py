@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mmap_model.configuration import Point, Seeds, Split, to_plain
 from mmap_model.methods import own_sources
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,23 @@ class WorkItem:
             seeds=tuple(to_plain(s) for s in seeds),
         )
 
+    def parts(self, count: int) -> tuple[WorkItem, ...]:
+        """The same cells as up to ``count`` items, in order; one item stays as it is.
+
+        By split first: the seeds of a split may train as one batch, which is split only where slots would
+        have nothing to do otherwise.
+        """
+        chunks = [(splits, self.seeds) for splits in _chunks(self.splits, count)]
+        if count > len(self.splits):
+            of_each = count // len(self.splits)
+            chunks = [((split,), seeds) for split in self.splits for seeds in _chunks(self.seeds, of_each)]
+        if len(chunks) == 1:
+            return (self,)
+        return tuple(
+            self.with_(item_id=f"{self.item_id}.{number}", splits=splits, seeds=seeds)
+            for number, (splits, seeds) in enumerate(chunks)
+        )
+
     def with_(self, **changes: Any) -> WorkItem:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -100,3 +120,10 @@ class Control:
 
     cancel: bool = False
     cancelled_keys: frozenset[str] = field(default_factory=frozenset)
+
+
+def _chunks(values: tuple[T, ...], count: int) -> list[tuple[T, ...]]:
+    """At most ``count`` runs of ``values``, none empty, of lengths that differ by one at most."""
+    count = min(count, len(values))
+    bounds = [number * len(values) // count for number in range(count + 1)]
+    return [values[first:last] for first, last in itertools.pairwise(bounds)]

@@ -10,7 +10,9 @@ from mmap_model import references
 from orchestrator.engine import Engine, ModelEngine
 from orchestrator.job import Job
 from orchestrator.ledger import Ledger
-from orchestrator.work import Control, Emit, WorkItem
+from orchestrator.ledger.patient import PatientStorage
+from orchestrator.ledger.storage import open_storage
+from orchestrator.work import Control, Emit, Event, WorkItem
 
 CONTEXT = 512 * 2**20
 """Allowance in bytes for what CUDA takes of a GPU for each process and torch does not count."""
@@ -43,7 +45,8 @@ class Workbench:
         compute: dict[str, Any] | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self.ledger = Ledger(storage)
+        self._storage = PatientStorage(open_storage(storage), self._waits)
+        self.ledger = Ledger(self._storage)
         self.engine = engine or ModelEngine(
             dataset,
             backbone,
@@ -53,6 +56,7 @@ class Workbench:
             cache_dir=cache_dir,
             compute=compute,
         )
+        self._job: Job | None = None
 
     def load(self) -> None:
         """Load backbone and data now rather than with the first item that trains."""
@@ -87,11 +91,25 @@ class Workbench:
                 full reports by key), once all cells have reached it. Epochs of finished and resumed cells are
                 told again.
                 ``cell_finished``: ``key, metrics, parameters, seconds``, of cells finished by this item.
-                ``cell_failed``: ``key, error``.
+                ``cell_failed``: ``key``, ``error``, ``failure`` (its kind, see ``orchestrator.failures``).
+                ``waiting``: ``text``, while the storage does not answer.
                 ``test``: ``key, metrics``, of cells scored on the test images.
-                ``done``: ``state`` (``complete``, ``cancelled``, ``failed``), ``error``, ``seconds``.
+                ``done``: ``state`` (``complete``, ``cancelled``, ``failed``; ``lost``: the storage is away),
+                ``error``, ``failure`` (of the first cell that failed, or ``storage``), ``seconds``.
             control: asked every few steps whether to go on; must answer at once.
         """
         for location, text in item.sources.items():
             references.provide(location, text)
-        Job(self.engine, self.ledger, item, emit, control).run()
+        self._job = Job(self.engine, self.ledger, item, emit, control)
+        self._job.run()
+
+    def _waits(self, reason: str) -> None:
+        if self._job is not None:
+            self._job.waits(reason)
+
+    def give_up(self, error: str, traceback: str) -> list[Event]:
+        """Record the cells in training as failed because they hang; the events that say so.
+
+        Called from another thread while ``run`` makes no progress; the process must end afterwards.
+        """
+        return [] if self._job is None else self._job.give_up(error, traceback)

@@ -57,6 +57,8 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "splits": [split.label for split in study.splits],
         "seeds": [seeds.label for seeds in study.seeds],
         "cells": cells,
+        "hours": study.search.hours,
+        "gpu_hours": study.search.gpu_hours,
         "epochs": study.recipe.epochs,
         "slots": None if plan.slots is None else vars(plan.slots),
         "labels": {split: {"train": k, "validation": v} for split, (k, v) in study.label_budget().items()},
@@ -97,6 +99,7 @@ def _show(found: dict[str, Any], start: str) -> None:
         "cells": f"{found['trials']} trials × {len(found['splits'])} splits ({', '.join(found['splits'])}) "
         f"× {len(found['seeds'])} seeds = {integer(found['cells'])}, {found['epochs']} epochs each",
         "labels": labels + " images per class and task" if labels else "a percentage of each class",
+        "until": _limits(found, slots),
         "slots": "as the cluster has them"
         if slots is None
         else f"{slots['count']}; of each: cores {slots['cpus']:g}, GPUs {slots['gpus']:g}",
@@ -113,3 +116,14 @@ def _show(found: dict[str, Any], start: str) -> None:
     console.print(f"[bold]{found['study']}[/]  is valid; nothing has started")
     console.print(table)
     console.print(f"Start it with:  {start}", markup=False)
+
+
+def _limits(found: dict[str, Any], slots: dict[str, Any] | None) -> str:
+    """``20 trials, or 2 hours, or 8 GPU-hours, whichever comes first``."""
+    parts = [f"{found['trials']} trials"]
+    if found["hours"] is not None:
+        parts.append(f"{found['hours']:g} hours")
+    if found["gpu_hours"] is not None:
+        none = " (slots here have no GPU and spend none)" if slots and not slots["gpus"] else ""
+        parts.append(f"{found['gpu_hours']:g} GPU-hours{none}")
+    return ", or ".join(parts) + (", whichever comes first" if len(parts) > 1 else "")

@@ -28,6 +28,7 @@ def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -
 def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
     from orchestrator.ledger.lease import read_holding
+    from orchestrator.spending import budgets, spent_before
 
     trials = stored.store.load_trials()
     invocations = stored.store.load_invocations()
@@ -64,6 +65,7 @@ def describe(stored: Any) -> dict[str, Any]:
         ],
         "best": None if best is None else {"number": best.number, "mean": best.value},
         "device_seconds": sum(t.device_seconds for t in trials),
+        "budgets": budgets(stored.study.to_plain(), len(trials), spent_before(stored.store)),
         "last_run": None
         if last is None
         else {"outcome": last.outcome, "started_at": last.started_at, "ended_at": last.ended_at},
@@ -75,6 +77,7 @@ def describe(stored: Any) -> dict[str, Any]:
 
 def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
+    from orchestrator.spending import in_words
     from orchestrator.terminal.format import accuracy, duration
 
     console = out()
@@ -105,6 +108,7 @@ def _show(found: dict[str, Any]) -> None:
         f"Device time {duration(found['device_seconds'])}; records in {found['storage']}; "
         f"looks at the test images: {found['looks_at_test']}"
     )
+    console.print(f"Spent: {in_words(found['budgets'])}")
     for damage in found["damaged"]:
         console.print(f"Damaged record, treated as absent: {damage}")
 

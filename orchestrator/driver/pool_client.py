@@ -39,9 +39,9 @@ class PoolClient:
         self._reader = threading.Thread(target=self._read, name="pool-events", daemon=True)
         self._reader.start()
 
-    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
-        """Queue an item, unless one of its id was queued before."""
-        self._ask("submit", item.to_dict(), list(needs))
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
+        """Queue an item, or the parts of it, unless one of its id was queued before."""
+        self._ask("submit", item.to_dict(), list(needs), False, [part.to_dict() for part in parts])
 
     def cancel(self, item_id: str) -> None:
         """Stop an item; its ``done`` follows as an event."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 WORKBENCH = "orchestrator.workbench:Workbench"
 
 RAY_FOLDER = "ray-"
+
+logger = logging.getLogger(__name__)
 
 END_OF_SWEEP = "end of the sweep: the best by validation"
 
@@ -191,7 +194,10 @@ def drive(
 
         def end(state: str) -> None:
             invocation.outcome, invocation.ended_at = state, now()
-            store.save_invocation(invocation)
+            try:
+                store.save_invocation(invocation)
+            except OSError as error:
+                logger.error("How this run ended could not be recorded: %s", error)
 
         interrupt.before_quitting = lambda: end("interrupted")
         progress(_header(plan, store, todo))

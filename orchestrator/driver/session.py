@@ -14,25 +14,34 @@ from typing import Protocol
 from mmap_model.configuration import to_plain
 from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.purse import Purse
 from orchestrator.driver.rows import Row
 from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.trials import Progress
+from orchestrator.failures import death_in_words
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
 from orchestrator.ledger.documents import now
+from orchestrator.ledger.patient import PatientStorage, StorageAway
 from orchestrator.redaction import redact
 from orchestrator.slots.membership import Membership
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
+from orchestrator.spending import Limits
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event
 
 LEAVE_S = 7.0
 """Seconds that the slots get to save and leave."""
+
+NOTHING_LOST = "Nothing recorded is lost: run the same command again"
+
+SAY_S = 60.0
+"""Seconds in which the user is told the same thing once."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +101,19 @@ class Session(ABC):
         self._tracker, self._progress, self._invocation = around.tracker, around.progress, around.invocation
         self._lease, self._interrupt, self._folder = around.lease, around.interrupt, around.folder
         self._workbench, self._started = around.workbench, around.started
+        patient = PatientStorage(around.store.storage, self._say)
+        self._patient_store = StudyStore(patient, around.store.name)
+        self._patient_ledger = Ledger(patient)
         self._timing = Timing()
+        search = around.plan.study.search
+        limits = Limits(hours=search.hours, gpu_hours=search.gpu_hours)
+        self._purse = Purse(around.store, around.invocation.id, limits)
         self._states = SlotStates()
         self._display = SlotDisplay(around.progress)
         self._news = threading.Condition()
         self._owns_ray = False
+        self._storage_fault: str | None = None
+        self._said: dict[str, float] = {}
         self._memory = SlotMemory()
         self._pool: PoolClient | None = None
         self._slots: Slots | None = None
@@ -129,14 +146,17 @@ class Session(ABC):
 
         Raises:
             Stopped: the user interrupted; everything is recorded, the same command goes on.
-            SessionFailed: no slot is left, or another driver took over.
+            SessionFailed: no slot is left, another driver took over, or the storage stayed away.
         """
         try:
             self._work(self._start())
+        except StorageAway as away:
+            raise SessionFailed(f"{away.strerror}. {NOTHING_LOST}") from away
         finally:
             self._progress({"kind": "phase", "name": "stopping"})
             self._take_down()
             self._invocation.timing.update(self._timing.report())
+            self._record_spending(at_once=True)
 
     # Phases
 
@@ -193,6 +213,7 @@ class Session(ABC):
         import ray
 
         self._memory = SlotMemory(size.gpus)
+        self._purse.gpus = size.gpus
         return Slots(
             self._settings(size, threads),
             size=size,
@@ -209,7 +230,8 @@ class Session(ABC):
             return
         self._progress({"kind": "phase", "name": "finalists"})
         started = time.monotonic()
-        confirmation = Confirmation(self._plan, rows, self._ledger, self._tracker, self._invocation, reason)
+        about = (self._patient_ledger, self._tracker, self._invocation)
+        confirmation = Confirmation(self._plan, rows, *about, reason)
         self._confirmation = confirmation
         for item in confirmation.items():
             pool.submit(item.with_(retrain=retrain))
@@ -253,7 +275,13 @@ class Session(ABC):
             "threads": threads,
             "compute": to_plain(self._plan.study.compute),
         }
-        return SlotSettings(slot="", workbench=self._workbench, arguments=arguments, threads=threads)
+        return SlotSettings(
+            slot="",
+            workbench=self._workbench,
+            arguments=arguments,
+            threads=threads,
+            cell_timeout_s=self._plan.study.slots.cell_timeout_s,
+        )
 
     @property
     def _slot_count(self) -> int:
@@ -284,8 +312,11 @@ class Session(ABC):
             return SessionFailed("another driver took the study over")
         if self._slots is not None and self._slots.all_stopped:
             return SessionFailed(self._slots.error)
+        if self._storage_fault is not None:
+            return SessionFailed(f"{self._storage_fault}. {NOTHING_LOST}")
         if self._pool is not None and self._pool.fault is not None:
-            return SessionFailed(f"the pool of work is gone: {self._pool.fault}")
+            why = death_in_words(str(self._pool.fault)) or type(self._pool.fault).__name__
+            return SessionFailed(f"the pool of work is gone: {why}. {NOTHING_LOST}")
         return None
 
     # Events, on the reader's thread
@@ -298,6 +329,7 @@ class Session(ABC):
                 # One bad event must not end the study: the ledger has the work, a rerun tells it again.
                 logger.exception("An event could not be recorded: %s", event)
         self._after_events()
+        self._record_spending()
         with self._news:
             self._news.notify_all()
 
@@ -305,9 +337,15 @@ class Session(ABC):
         if event.get("error"):
             event = {**event, "error": redact(event["error"])}
         self._timing.take(event)
+        self._purse.take(event)
         if event["kind"] == "slot":
             self._on_slot(event)
             return
+        if event["kind"] == "waiting":
+            self._say(event["text"])
+            return
+        if event.get("failure") == "storage":
+            self._storage_fault = event["error"]
         if event["kind"] in ("cells", "probe"):
             self._started.set()
         self._display.take(event)
@@ -315,6 +353,19 @@ class Session(ABC):
             part.take(event)
         if self._confirmation is not None:
             self._confirmation.take(event)
+
+    def _record_spending(self, *, at_once: bool = False) -> None:
+        try:
+            self._purse.record(at_once=at_once)
+        except OSError as error:
+            logger.warning("What was spent could not be recorded: %s", error)
+
+    def _say(self, text: str) -> None:
+        """Tell the user, once a minute at most, what several workers may tell at the same time."""
+        now = time.monotonic()
+        if now - self._said.get(text, -SAY_S) >= SAY_S:
+            self._said[text] = now
+            self._progress({"kind": "note", "text": text})
 
     def _on_slot(self, event: Event) -> None:
         known = event["slot"] in self._states.stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.driver.trials import Progress
+from orchestrator.failures import death_in_words
 from orchestrator.work import Event
 
 SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
@@ -29,15 +30,16 @@ class SlotDisplay:
     def take(self, event: Event) -> None:
         """Take any event of the pool."""
         kind, item_id = event["kind"], event.get("item_id", "")
+        held = str(event.get("part") or item_id)
         if kind == "slot":
             self._on_slot(event)
         elif kind == "leased":
-            self._slot_of[item_id] = event["slot"]
+            self._slot_of[held] = event["slot"]
             what, _, number = item_id.partition("-")
             work = {"trial": int(number)} if what == "trial" else {"what": what}
             self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", **work})
-        elif kind in ("done", "stopped", "requeued"):
-            slot = self._slot_of.pop(item_id, None)
+        elif kind in ("done", "part_done", "stopped", "requeued"):
+            slot = self._slot_of.pop(held, None)
             if slot in self._up and not self._closed:
                 self._progress({"kind": "slot", "slot": slot, "state": "idle"})
 
@@ -48,7 +50,8 @@ class SlotDisplay:
         (self._up.add if state == "up" else self._up.discard)(slot)
         if self._closed:
             return
-        self._progress({"kind": "slot", "slot": slot, "state": SHOWN[state]})
+        what = death_in_words(event.get("error") or "") if state == "down" else ""
+        self._progress({"kind": "slot", "slot": slot, "state": SHOWN[state], "what": what})
         if state == "stopped":
             self._progress(
                 {

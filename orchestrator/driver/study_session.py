@@ -97,6 +97,7 @@ class StudySession(Session):
             retry_failed=self._todo.retry_failed,
             on_end=self._weights.ended,
             behind=self._behind,
+            spent=self._purse.empty,
         )
         self._trials = trials
         for record in self._todo.records:
@@ -113,7 +114,7 @@ class StudySession(Session):
             self._launcher = Launcher(trials, self._room)
             self._run_tune(trials, pool)
         self._until(lambda: not trials.live and not baselines.live)
-        missing = missing_baselines(self._plan, self._store, self._ledger, self._records())
+        missing = missing_baselines(self._plan, self._patient_store, self._patient_ledger, self._records())
         start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
         if start.live:
             self._progress({"kind": "phase", "name": "baselines"})
@@ -123,11 +124,12 @@ class StudySession(Session):
         """Of all trials, once everything told of them is written."""
         while not self._behind.drain(WAIT_S):
             self._check()
-        return self._store.load_trials()
+        return self._patient_store.load_trials()
 
     def _measure(self, pool: PoolClient, points: Mapping[str, Point]) -> Baselines:
         """Queue reference rows; those before must be done."""
-        rows = Baselines(self._plan, points, self._store, self._tracker, self._progress, self._invocation)
+        about = (self._patient_store, self._tracker, self._progress, self._invocation)
+        rows = Baselines(self._plan, points, *about)
         self._baselines = rows
         for item, probe in rows.items():
             if probe is not None:
@@ -162,7 +164,7 @@ class StudySession(Session):
     def _confirm(self, pool: PoolClient) -> None:
         rows = list(self._todo.confirm)
         if self._todo.search:
-            rows = unscored(self._plan, self._store, self._ledger, self._records())
+            rows = unscored(self._plan, self._patient_store, self._patient_ledger, self._records())
         self._score(pool, rows, self._todo.reason, retrain=self._todo.retrain)
         self._weights.scored(rows)
 

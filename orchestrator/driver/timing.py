@@ -23,11 +23,12 @@ class Timing:
     def take(self, event: Event) -> None:
         now = time.monotonic()
         kind, item_id = event["kind"], event.get("item_id", "")
+        held = str(event.get("part") or item_id)
         if kind == "slot":
             if event["state"] == "up":
                 self.first_up = self.first_up or now
         elif kind == "leased":
-            self._slots[item_id] = event["slot"]
+            self._slots[held] = event["slot"]
             freed = self._free_since.pop(event["slot"], None)
             if freed is not None and item_id.startswith("trial-"):
                 self._gaps[0] += now - freed
@@ -39,8 +40,8 @@ class Timing:
                 seconds = report.get("seconds") or {}
                 self._seconds["training"] += seconds.get("train", 0.0)
                 self._seconds["evaluation"] += seconds.get("evaluate", 0.0)
-        elif kind == "done" and item_id in self._slots:
-            self._free_since[self._slots.pop(item_id)] = now
+        elif kind in ("done", "part_done") and held in self._slots:
+            self._free_since[self._slots.pop(held)] = now
 
     def report(self) -> dict[str, float]:
         """Seconds: ``total``; ``start_up`` to the first cell; ``per_trial_overhead`` between two trials of a

@@ -11,6 +11,7 @@ from orchestrator.driver.baselines import missing_baselines
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.spending import Limits, spent_before
 from orchestrator.study import StudyPlan
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Todo:
         records: of all trials, by number.
         again: numbers of recorded trials that run again: interrupted or lost, complete ones that lost a cell
             since, and failed ones if wanted.
-        new: trials that the budget has left.
+        new: trials that the budgets have left.
         baselines: missing reference rows, as far as known; the best trial's is found anew after a search.
         confirm: rows to score on the test images, as far as known; after a search they are found anew.
         reason: recorded with looks at the test images.
@@ -65,6 +66,9 @@ class Todo:
 def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str, retry_failed: bool) -> Todo:
     """Compare the plan with the records; every cell of a complete trial must still be readable."""
     records = store.load_trials()
+    search = plan.study.search
+    limits = Limits(hours=search.hours, gpu_hours=search.gpu_hours)
+    spent = limits.reached(spent_before(store)) if limits != Limits() else None
     complete = [record for record in records if record.state == "complete"]
     readable = ledger.get_many([key for record in complete for key in record.keys])
     wanted = {"running", "failed"} if retry_failed else {"running"}
@@ -74,7 +78,7 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         search=True,
         records=tuple(records),
         again=frozenset(again),
-        new=max(0, plan.trials - len(records)),
+        new=0 if spent else max(0, plan.trials - len(records)),
         baselines=missing_baselines(plan, store, ledger, records),
         confirm=tuple(unscored(plan, store, ledger, records)),
         reason=reason,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmap_model.configuration import Point, content_key, to_plain
-from orchestrator.ledger import Invocation, StudyStore, TrialRecord, WriteBehind
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
@@ -37,7 +37,7 @@ Progress = Callable[[Event], None]
 class Queue(Protocol):
     """The pool, as far as trials use it."""
 
-    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None: ...
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
     def cancel(self, item_id: str) -> None: ...
     def forget(self, item_id: str) -> None: ...
 
@@ -57,6 +57,7 @@ class Trials:
         retry_failed: train failed cells again.
         on_end: told of every trial that ended, with its record as written.
         behind: writes the records of trials in work; without it every change is written at once.
+        spent: names the budget that is spent, apart from the number of trials; None while there is none.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Trials:
         retry_failed: bool = False,
         on_end: Callable[[TrialRecord], None] = lambda record: None,
         behind: WriteBehind | None = None,
+        spent: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._on_end = on_end
+        self._on_end, self._budget_spent = on_end, spent
         self._behind = behind
         self._plan, self._proposals, self._store, self._queue = plan, proposals, store, queue
         self._tracker, self._progress, self._invocation = tracker, progress, invocation
@@ -93,6 +95,7 @@ class Trials:
         self._next = 0
         self._launched: deque[dict[str, Any]] = deque()
         self._live: dict[str, TrialRecord] = {}
+        self._parts: dict[str, int] = {}
         self._stopped_by: dict[str, str] = {}
         self._unsaved: dict[int, TrialRecord] = {}
         self._half_over: set[str] = set()
@@ -131,6 +134,11 @@ class Trials:
 
     @property
     def _spent(self) -> bool:
+        if not self._exhausted and self._next < self._plan.trials and (budget := self._budget_spent()):
+            self._exhausted = True
+            running = f", {len(self._live)} in work will finish" if self._live else ""
+            text = f"The budget is spent ({budget}): no new trial starts{running}."
+            self._progress({"kind": "note", "text": text})
         return self._exhausted or self._next >= self._plan.trials
 
     def room(self, live: int) -> bool:
@@ -286,6 +294,9 @@ class Trials:
             record.attempts += 1
             record.started_at = record.started_at or now()
             record.fence, record.invocation = self._invocation.fence, self._invocation.id
+            with self._lock:
+                record.attributes["parts"] = parts = self._divide(record)
+                self._parts[trial_item(record.number)] = parts
             self._write(record)
             point = Point.from_dict(record.point)
             item_id = trial_item(record.number)
@@ -305,7 +316,10 @@ class Trials:
             needs = [probe.item_id] if (probe := probe_item(item, point)) is not None else []
             if probe is not None:
                 self._queue.submit(probe)
-            self._queue.submit(item, needs)
+            divided = item.parts(parts)
+            with self._lock:
+                self._parts[item_id] = len(divided)
+            self._queue.submit(item, needs, divided if len(divided) > 1 else ())
             return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
 
     def _next_record(self) -> TrialRecord | None:
@@ -316,6 +330,7 @@ class Trials:
             if self._again:
                 record = self._again.popleft()
                 record.error = record.ended_at = record.value = None
+                record.attributes.pop("failure", None)
                 return record
             if self._spent:
                 return None
@@ -343,6 +358,18 @@ class Trials:
             logger.error("The record of trial %d could not be written yet: %s", record.number, error)
             with self._lock:
                 self._unsaved[record.number] = record
+
+    def _divide(self, record: TrialRecord) -> int:
+        """Among how many slots the cells of a trial are spread.
+
+        One, as replicates train fastest together, unless slots would idle because fewer trials than free
+        slots are still to come. A trial that has begun goes on as it was: its states are of those batches.
+        """
+        if record.epochs:
+            return int(record.attributes.get("parts", 1))
+        coming = 1 + len(self._again) + (0 if self._spent else self._plan.trials - self._next)
+        free = self._slots() - sum(self._parts.values())
+        return max(1, min(free // coming, self._plan.cells_per_trial))
 
     def _on_cells(self, record: TrialRecord, event: Event) -> None:
         names = ("key", "split", "seed", "partition", "parameters")
@@ -380,6 +407,7 @@ class Trials:
                 "key": event["key"],
                 "state": "failed",
                 "error": event["error"],
+                "failure": event.get("failure"),
             }
         )
 
@@ -406,10 +434,14 @@ class Trials:
         elif state == "failed":
             record.state = "failed"
             self.failed.append(record.number)
+            if event.get("killed"):
+                self._record_failures(record, event["failure"], error)
         else:  # lost, or taken from us: it stays to be taken up again
             self.lost.append(record.number)
         record.error = error
-        del self._live[item_id]
+        if record.state == "failed":
+            record.attributes["failure"] = "nan" if state == "complete" else event.get("failure") or "raised"
+        del self._live[item_id], self._parts[item_id]
         self._stopped_by.pop(item_id, None)
         self._unsaved[record.number] = record
         self.flush()
@@ -424,6 +456,18 @@ class Trials:
         self._show(record, shown if record.state != "running" else "failed")
         self._release(item_id)
         self._on_end(record)
+
+    def _record_failures(self, record: TrialRecord, kind: str, error: str) -> None:
+        """Of cells whose workers were killed with them; the others have recorded what became of theirs."""
+        ledger = Ledger(self._store.storage)
+        about: dict[str, Any] = {
+            "study": self._plan.study.name,
+            "trial": record.number,
+            "invocation": self._invocation.id,
+        }
+        for key in record.keys:
+            if ledger.get(key) is None and ledger.failure(key) is None:
+                ledger.record_failure(key, error, kind=kind, **about)
 
     def _release(self, item_id: str) -> None:
         """Let the pool forget an item once both its work and its thin trial are over."""

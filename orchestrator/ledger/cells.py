@@ -4,7 +4,8 @@
     cells/<key>/record.json     written last, holds the hashes of the files: the commit point
     cells/<key>/failure.json    why the last attempt failed; goes when the cell finishes
     cells/<key>/test.json       numbers on the test images, apart from the record: search never reads them
-    inflight/<batch key>        how far a batch of cells is trained, replaced after every epoch
+    inflight/<batch key>        how far a batch of cells is trained, after its last odd epoch
+    inflight/<batch key>.even   the same after its last even epoch: if one is damaged the other is left
     claims/<key>/               leases on cells that several trials want at the same time
     quarantine/                 what was found damaged
 
@@ -38,6 +39,8 @@ from orchestrator.redaction import redact
 RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
 WEIGHTS = "prompts.safetensors"
 """What a cell trained: the one file that may be dropped while the cell stays finished."""
+
+EVEN = ".even"
 
 METRIC_VERSION = 1
 """Raised by hand whenever a metric of the same predictions would come out otherwise."""
@@ -191,16 +194,27 @@ class Ledger:
         """Keys of all cells whose last attempt failed, by listings alone."""
         return self._cells_with(FAILURE)
 
-    def record_failure(self, key: str, error: str, *, traceback: str = "", **about: Any) -> None:
-        """Keep why a cell failed, without secrets. It counts as failed until it finishes or trains again."""
-        said = {"error": redact(error), "traceback": redact(traceback)}
+    def record_failure(
+        self, key: str, error: str, *, kind: str = "raised", traceback: str = "", **about: Any
+    ) -> None:
+        """Keep why a cell failed, without secrets. It counts as failed until it finishes or trains again.
+
+        Args:
+            key: of the cell.
+            error: for people.
+            kind: see ``orchestrator.failures``.
+            traceback: where it happened.
+            about: study, trial, invocation, epoch.
+        """
+        said = {"kind": kind, "error": redact(error), "traceback": redact(traceback)}
         document = {"key": key, **said, "failed_at": now(), **about}
         self.storage.write(f"cells/{key}/{FAILURE}", encode(document))
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        """``{error, traceback, failed_at, …}`` of a cell that failed; None otherwise."""
+        """``{kind, error, traceback, failed_at, …}`` of a cell that failed; None otherwise."""
         path = f"cells/{key}/{FAILURE}"
-        return self._read_json(path, aside=path)
+        found = self._read_json(path, aside=path)
+        return None if found is None else {"kind": "raised", **found}
 
     def clear_failure(self, key: str) -> None:
         self.storage.delete(f"cells/{key}/{FAILURE}")
@@ -225,15 +239,20 @@ class Ledger:
         return self._gather(self.failure, keys)
 
     def save_inflight(self, state: InFlight) -> str:
-        """Replace the in-flight state of a batch; returns its batch key (of the active cells)."""
+        """Replace the last but one state of a batch; returns its batch key (of the active cells)."""
         key = batch_key(state.active)
         header = {name: value for name, value in vars(state).items() if name != "state"}
-        self.storage.write(f"inflight/{key}", encode_state({**header, "saved_at": now()}, state.state))
+        path = f"inflight/{key}{'' if state.epoch % 2 else EVEN}"
+        self.storage.write(path, encode_state({**header, "saved_at": now()}, state.state))
         return key
 
     def inflight(self, keys: Sequence[str]) -> InFlight | None:
-        """The state of the batch whose active cells are ``keys`` in this order; None if absent or damaged."""
-        path = f"inflight/{batch_key(keys)}"
+        """The latest whole state of the batch whose active cells are ``keys`` in this order, or None."""
+        batch = batch_key(keys)
+        found = (self._read_state(f"inflight/{name}") for name in (batch, f"{batch}{EVEN}"))
+        return max((state for state in found if state is not None), key=lambda s: s.epoch, default=None)
+
+    def _read_state(self, path: str) -> InFlight | None:
         data = self.storage.read(path)
         if data is None:
             return None
@@ -252,12 +271,14 @@ class Ledger:
         )
 
     def drop_inflight(self, keys: Sequence[str]) -> None:
-        """Forget the state of a batch."""
-        self.storage.delete(f"inflight/{batch_key(keys)}")
+        """Forget the states of a batch."""
+        batch = batch_key(keys)
+        self.storage.delete(f"inflight/{batch}")
+        self.storage.delete(f"inflight/{batch}{EVEN}")
 
     def inflight_batches(self) -> list[str]:
         """Batch keys that have a state, by one listing."""
-        return self.storage.names("inflight")
+        return sorted({name.removesuffix(EVEN) for name in self.storage.names("inflight")})
 
     def claim(self, key: str, *, invocation: str = "") -> Lease:
         """A lease on training ``key``: of workers that want the same cell at once, one computes it."""

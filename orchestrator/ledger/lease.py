@@ -185,8 +185,8 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self.fence and not self.lost.is_set() and self._is_mine():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self.fence and not self.lost.is_set() and self._is_mine():
                 self._storage.write(self._path(self.fence), self._content(self.fence, released=True))
         self.fence = 0
 

@@ -9,8 +9,11 @@ write.
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +23,9 @@ from typing import Any
 from mmap_model.errors import InputError
 from orchestrator.ledger.gather import gather
 from orchestrator.redaction import redact, shown_uri
+
+ROOT_LOOK_S = 0.5
+"""Seconds for which a local root that was there is taken to be there still."""
 
 
 class StorageError(InputError):
@@ -130,19 +136,24 @@ class LocalStorage(Storage):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).expanduser().absolute()
         self.root = str(self._root)
+        self._identity: tuple[int, int] | None = None
+        self._looked = -math.inf
 
     def read(self, path: str) -> bytes | None:
+        self._require_root()
         try:
             return self._at(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, path: str, data: bytes) -> None:
+        self._require_root()
         target = self._at(path)
         with self._temporary(target, data) as temporary:
             temporary.replace(target)
 
     def create(self, path: str, data: bytes) -> bool:
+        self._require_root()
         target = self._at(path)
         with self._temporary(target, data) as temporary:
             try:
@@ -169,6 +180,7 @@ class LocalStorage(Storage):
             self._at(path).rename(destination)
 
     def names(self, folder: str) -> list[str]:
+        self._require_root()
         try:
             return sorted(n for n in os.listdir(self._at(folder)) if not n.startswith("."))  # noqa: PTH208
         except (FileNotFoundError, NotADirectoryError):
@@ -212,6 +224,30 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             pass
         return folders, files
+
+    def _require_root(self) -> None:
+        """A root that was there must be there still, and be the same.
+
+        Where a file system is unmounted or a folder moved away, records would seem never to have been
+        written, and new ones would land on whatever lies below. Looked at once in a while, not every time.
+
+        Raises:
+            OSError: it is gone, or another one is in its place.
+        """
+        now = time.monotonic()
+        if now - self._looked < ROOT_LOOK_S:
+            return
+        try:
+            found = self._root.stat()
+        except FileNotFoundError:
+            found = None
+        if found is None and self._identity is None:
+            return  # nothing was written here yet
+        identity = None if found is None else (found.st_dev, found.st_ino)
+        if self._identity not in (None, identity):
+            what = "it is gone" if found is None else "another folder is in its place"
+            raise OSError(errno.ESTALE, f"{what}; was it unmounted or moved?", self.root)
+        self._identity, self._looked = identity, now
 
     def _at(self, path: str) -> Path:
         return self._root / _inside(path)

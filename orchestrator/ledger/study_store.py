@@ -7,6 +7,7 @@ studies/<name>/baselines.json         keys of the reference rows
 studies/<name>/rows/<key>.json        rows of a comparison
 studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
+studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
 studies/<name>/driver/<fence>.json    who drives the study now
 """
 
@@ -218,6 +219,14 @@ class StudyStore:
     def load_invocations(self) -> list[Invocation]:
         """Every run of a driver, oldest first."""
         return [Invocation(**document) for document in self._gather("invocations")]
+
+    def save_spending(self, invocation: str, spent: dict[str, float]) -> None:
+        """Keep what an invocation spent; see ``orchestrator.spending``. Replaced while it runs."""
+        self._write(f"spending/{invocation}.json", {"invocation": invocation, "spent": spent})
+
+    def load_spending(self) -> dict[str, dict[str, float]]:
+        """What each invocation spent, by id."""
+        return {d["invocation"]: dict(d["spent"]) for d in self._gather("spending")}
 
     def driver_lease(self, *, invocation: str = "", **options: Any) -> DriverLease:
         return DriverLease(self.storage, self.name, invocation=invocation, **options)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.failures import death_in_words, was_killed_for_memory
+from orchestrator.slots.joined import Joined
 from orchestrator.work import Event
 
 EndState = Literal["complete", "cancelled", "failed", "lost"]
@@ -22,6 +24,10 @@ PATIENCE = 60.0
 
 DEATHS = 3
 """Deaths of workers on one item, and of one slot without a finished cell, that end the item or the slot."""
+
+MEMORY_DEATHS = 2
+"""Workers that Ray killed for their node's memory while they worked on an item: then the item has failed. One
+may have been the nearest to hand while another program took the memory."""
 
 
 GRACE = 90.0
@@ -36,6 +42,10 @@ class _Item:
     worker: str | None = None
     lease: int = 0
     deaths: int = 0
+    memory_deaths: int = 0
+    error: str = ""
+    whole: str | None = None
+    joined: Joined | None = None
     epochs: list[tuple[int, float]] = field(default_factory=list)
     end: dict[str, Any] | None = None
     cancel: bool = False
@@ -52,6 +62,8 @@ class _Slot:
     seen: float = 0.0
     item: str | None = None
     deaths: int = 0
+    proven: bool = False
+    left: bool = False
     error: str = ""
     stopped: bool = False
     draining: bool = False
@@ -100,8 +112,18 @@ class Pool:
 
     # The driver
 
-    def submit(self, item: dict[str, Any], needs: Sequence[str] = (), *, first: bool = False) -> bool:
+    def submit(
+        self,
+        item: dict[str, Any],
+        needs: Sequence[str] = (),
+        *,
+        first: bool = False,
+        parts: Sequence[dict[str, Any]] = (),
+    ) -> bool:
         """Queue an item; ``needs`` are ids of submitted items that must complete before it starts.
+
+        With ``parts``, items of the same cells, those are queued in its place. Events, followers and ends
+        stay those of the whole; what slots do is told with the id of the ``part`` too.
 
         Returns:
             False, changing nothing, if an item of that id is known: two trials may ask for the same probe.
@@ -111,8 +133,14 @@ class Pool:
             return False
         unknown = [n for n in needs if n not in self._items and n not in self._ended]
         assert not unknown, f"{item_id} needs {unknown[0]}, which nobody submitted"
-        self._items[item_id] = _Item(item, tuple(needs))
-        (self._queue.appendleft if first else self._queue.append)(item_id)
+        ids = [part["item_id"] for part in parts]
+        self._items[item_id] = _Item(item, tuple(needs), joined=Joined(item_id, ids) if ids else None)
+        for part in parts:
+            self._items[part["item_id"]] = _Item(part, tuple(needs), whole=item_id)
+        if first:
+            self._queue.extendleft(reversed(ids or [item_id]))
+        else:
+            self._queue.extend(ids or [item_id])
         self._settle_needs()
         self._notify("queue")
         return True
@@ -122,7 +150,10 @@ class Pool:
         entry = self._items.get(item_id)
         if entry is None or entry.end is not None:
             return
-        if keys is not None:
+        if entry.joined is not None:
+            for part in entry.joined.parts:
+                self.cancel(part, keys)
+        elif keys is not None:
             entry.cancelled_keys |= frozenset(keys)
         elif entry.worker is None:
             self._end(item_id, "cancelled")
@@ -136,7 +167,8 @@ class Pool:
         entry = self._items.get(item_id)
         if entry is not None and entry.end is not None:
             self._ended[item_id] = {"state": entry.end["state"], "error": entry.end.get("error")}
-            del self._items[item_id]
+            for name in (item_id, *(entry.joined.parts if entry.joined else ())):
+                del self._items[name]
 
     def stop(self) -> None:
         """Stop all work and let every worker go. Nothing counts as cancelled: items are simply not done."""
@@ -207,7 +239,7 @@ class Pool:
                 self._queue.remove(item_id)
                 self._leases += 1
                 entry.worker, entry.lease, record.item = worker, self._leases, item_id
-                self._tell({"kind": "leased", "item_id": item_id, "slot": slot, "deaths": entry.deaths})
+                self._tell({"kind": "leased", **self._names(item_id), "slot": slot, "deaths": entry.deaths})
                 return {"lease": self._leases, "item": entry.item}
         return None
 
@@ -254,6 +286,12 @@ class Pool:
             record.worker = None
             self._tell({"kind": "slot", "slot": slot, "state": "down"})
 
+    def leave(self, slot: str, worker: str) -> None:
+        """A worker gave its item up, reported that, and ends its process: the death that follows is none."""
+        record = self._slots.get(slot)
+        if record is not None and record.worker == worker:
+            record.left = True
+
     def placed(self, slot: str, placement_group: str) -> None:
         """Tell the driver which placement group holds the slot's worker."""
         self._tell({"kind": "slot", "slot": slot, "state": "placed", "placement_group": placement_group})
@@ -280,14 +318,19 @@ class Pool:
         if record.draining:
             self._dismiss(slot, record)
             return False
-        item_id = self._release(record, counted=grace <= 0)
+        # A worker that left had given its item up; one that Ray killed for memory died of its item.
+        for_memory = record.item is not None and was_killed_for_memory(error)
+        explained, record.left = record.left or for_memory, False
+        doubtful = grace > 0 and not explained
+        item_id = self._release(record, error, counted=not (doubtful or explained), for_memory=for_memory)
         record.worker = None
-        record.error = record.error or error
-        if grace > 0:
+        if not explained:
+            record.error = record.error or error
+        if doubtful:
             self._doubts.append(_Doubt(slot, item_id, self._clock() + grace))
-        elif not self._count(slot, record):
+        elif not explained and not self._count(slot, record):
             return False
-        self._tell({"kind": "slot", "slot": slot, "state": "down", "error": record.error})
+        self._tell({"kind": "slot", "slot": slot, "state": "down", "error": record.error or error})
         return True
 
     def drain(self, slot: str) -> None:
@@ -318,12 +361,8 @@ class Pool:
 
     def _take(self, item_id: str, entry: _Item, record: _Slot, event: Event) -> None:
         kind = event["kind"]
-        if kind == "epoch":
-            if event["epoch"] <= entry.last_epoch:
-                return
-            entry.epochs.append((event["epoch"], event["mean"]))
-        elif kind in ("cell_finished", "probe_finished"):
-            record.deaths, record.error = 0, ""
+        if kind in ("cell_finished", "probe_finished"):
+            record.deaths, record.error, record.proven = 0, "", True
         elif kind == "done":
             self._notify(f"worker:{record.worker}")
             if record.draining and event["state"] == "cancelled" and not entry.cancel and not self._stopping:
@@ -331,26 +370,54 @@ class Pool:
                 return
             record.item, entry.worker = None, None
             if self._stopping and event["state"] == "cancelled":
-                self._tell({"kind": "stopped", "item_id": item_id, "seconds": event.get("seconds", {})})
+                self._tell({"kind": "stopped", **self._names(item_id), "seconds": event.get("seconds", {})})
                 return
-            self._end(item_id, event["state"], event.get("error"), event.get("seconds"))
+            more = {name: event[name] for name in ("failure", "seconds") if event.get(name)}
+            self._end(item_id, event["state"], event.get("error"), **more)
             return
-        self._tell(event)
-        self._notify(f"item:{item_id}")
+        whole = self._items[entry.whole].joined if entry.whole else None
+        for told in [event] if whole is None else whole.take(item_id, event):
+            self._publish(told)
 
-    def _end(
-        self, item_id: str, state: EndState, error: str | None = None, seconds: dict[str, float] | None = None
-    ) -> None:
+    def _publish(self, event: Event) -> None:
+        """Tell an event of an item, unless it is an epoch that is known."""
+        entry = self._items[event["item_id"]]
+        if event["kind"] == "epoch":
+            if event["epoch"] <= entry.last_epoch:
+                return
+            entry.epochs.append((event["epoch"], event["mean"]))
+        self._tell(event)
+        self._notify(f"item:{event['item_id']}")
+
+    def _names(self, item_id: str) -> dict[str, str]:
+        """How an item is told of: a part under the name of its whole."""
+        whole = self._items[item_id].whole
+        return {"item_id": item_id} if whole is None else {"item_id": whole, "part": item_id}
+
+    def _end(self, item_id: str, state: EndState, error: str | None = None, **more: Any) -> None:
+        """End an item; ``more`` of its last event: ``failure``, ``seconds``, ``killed``."""
         entry = self._items[item_id]
         entry.end, entry.worker, entry.lease = {"state": state, "error": error}, None, 0
         if item_id in self._queue:
             self._queue.remove(item_id)
-        self._tell(
-            {"kind": "done", "item_id": item_id, "state": state, "error": error, "seconds": seconds or {}}
-        )
+        end = {"state": state, "error": error, "failure": None, "seconds": {}, "killed": False, **more}
+        if entry.whole is None:
+            self._tell({"kind": "done", "item_id": item_id, **end})
+        else:
+            self._end_part(item_id, entry.whole, end)
         self._notify(f"item:{item_id}")
         self._notify("queue")
         self._settle_needs()
+
+    def _end_part(self, part: str, whole: str, end: dict[str, Any]) -> None:
+        joined = self._items[whole].joined
+        assert joined is not None, "a part has a whole"
+        self._tell({"kind": "part_done", **self._names(part), "state": end["state"]})
+        for told in joined.end(part, {"kind": "done", **end}):
+            if told["kind"] == "done":
+                self._end(**{name: value for name, value in told.items() if name != "kind"})
+            else:
+                self._publish(told)
 
     def _settle_needs(self) -> None:
         """End queued items that need something which did not complete."""
@@ -373,28 +440,42 @@ class Pool:
         return end["error"] if end else None
 
     def _release(
-        self, record: _Slot, *, counted: bool = True, seconds: dict[str, float] | None = None
+        self,
+        record: _Slot,
+        error: str = "",
+        *,
+        counted: bool = True,
+        for_memory: bool = False,
+        seconds: dict[str, float] | None = None,
     ) -> str | None:
         """Queue the item of a worker that is gone again, in front, unless it has killed too many; its id."""
         item_id, record.item = record.item, None
         if item_id is None:
             return None
         entry = self._items[item_id]
-        entry.worker, entry.lease = None, 0
+        entry.worker, entry.lease, entry.error = None, 0, error
         entry.deaths += counted
+        entry.memory_deaths += for_memory
         if entry.cancel:
-            self._end(item_id, "cancelled", seconds=seconds)
+            self._end(item_id, "cancelled", seconds=seconds or {})
+        elif entry.memory_deaths >= MEMORY_DEATHS:
+            self._end(item_id, "failed", _out_of_memory(error), failure="memory", killed=True)
         elif entry.deaths >= self._deaths:
-            self._lose(item_id, entry)
+            self._lose(item_id, entry, record)
         else:
             self._queue.appendleft(item_id)
-            again = {"kind": "requeued", "item_id": item_id, "deaths": entry.deaths, "seconds": seconds or {}}
-            self._tell(again)
+            told = {"deaths": entry.deaths, "seconds": seconds or {}}
+            self._tell({"kind": "requeued", **self._names(item_id), **told})
             self._notify("queue")
         return item_id
 
-    def _lose(self, item_id: str, entry: _Item) -> None:
-        self._end(item_id, "lost", f"{entry.deaths} workers died while they worked on it")
+    def _lose(self, item_id: str, entry: _Item, record: _Slot | None) -> None:
+        """Give up an item that has killed too many workers. A slot that had proven itself is not to blame."""
+        if record is not None and record.proven:
+            record.deaths, record.error, record.proven = 0, "", False
+        reason = death_in_words(entry.error) or "for no known reason"
+        text = f"{entry.deaths} workers died while they worked on it, the last: {reason}"
+        self._end(item_id, "lost", text)
 
     def _count(self, slot: str, record: _Slot) -> bool:
         """Count a death of a slot; False if it was one too many."""
@@ -409,12 +490,12 @@ class Pool:
         self._doubts = [doubt for doubt in self._doubts if doubt not in settled]
         for doubt in settled:
             record, entry = self._slots.get(doubt.slot), self._items.get(doubt.item or "")
-            if record is not None and not record.stopped:
-                self._count(doubt.slot, record)
             if entry is not None and entry.end is None:
                 entry.deaths += 1
                 if entry.deaths >= self._deaths and entry.worker is None:
-                    self._lose(doubt.item or "", entry)
+                    self._lose(doubt.item or "", entry, record)
+            if record is not None and not record.stopped:
+                self._count(doubt.slot, record)
         if settled:
             self._notify("queue")
 
@@ -435,3 +516,10 @@ class Pool:
         self._sequence += 1
         self._events.append((self._sequence, event))
         self._notify("driver")
+
+
+def _out_of_memory(error: str) -> str:
+    return (
+        f"its node ran out of memory {MEMORY_DEATHS} times while it was in work: {death_in_words(error)}. "
+        "Fix: fewer slots on a node, or a lower compute.max_memory_gb; then --retry-failed"
+    )

@@ -29,8 +29,14 @@ class PoolActor:
         """True, once the actor runs."""
         return True
 
-    async def submit(self, item: dict[str, Any], needs: Sequence[str] = (), first: bool = False) -> bool:
-        return self._pool.submit(item, needs, first=first)
+    async def submit(
+        self,
+        item: dict[str, Any],
+        needs: Sequence[str] = (),
+        first: bool = False,
+        parts: Sequence[dict[str, Any]] = (),
+    ) -> bool:
+        return self._pool.submit(item, needs, first=first, parts=parts)
 
     async def cancel(self, item_id: str, keys: Sequence[str] | None = None) -> None:
         self._pool.cancel(item_id, keys)
@@ -49,6 +55,9 @@ class PoolActor:
 
     async def bye(self, slot: str, worker: str, error: str | None = None, final: bool = False) -> None:
         self._pool.bye(slot, worker, error, final=final)
+
+    async def leave(self, slot: str, worker: str) -> None:
+        self._pool.leave(slot, worker)
 
     async def placed(self, slot: str, placement_group: str) -> None:
         self._pool.placed(slot, placement_group)

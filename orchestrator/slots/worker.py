@@ -5,18 +5,21 @@ The loop knows Ray only through ``Connection``, so it can be tested with a pool 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import os
 import queue
 import secrets
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.redaction import redact
+from orchestrator.slots.watch import Watch
 from orchestrator.work import Control, Event, WorkItem
 
 ACQUIRE_S = 10.0
@@ -24,6 +27,11 @@ ACQUIRE_S = 10.0
 
 NEWS = 1.05
 """Times its last report by which a worker's memory has to grow to be reported again."""
+RECORD_S = 30.0
+"""Seconds that a worker gets to record that its cells hang. If the storage hangs, they are not to blame."""
+
+HUNG = 75
+"""Exit code of a worker that ended itself because its cells made no progress."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +45,9 @@ class Bench(Protocol):
         ...
 
     def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None: ...
+    def give_up(self, error: str, traceback: str) -> list[Event]:
+        """Called from another thread: the cells in training hang. Record it; the events that say so."""
+        ...
 
 
 class Connection(Protocol):
@@ -54,16 +65,24 @@ class SlotSettings:
         workbench: ``module:attribute`` of the factory of the bench.
         arguments: keyword arguments of that factory.
         threads: of torch on the CPU.
+        cell_timeout_s: seconds without progress after which the cells in training have failed and the worker
+            ends itself; None: never.
     """
 
     slot: str
     workbench: str
     arguments: dict[str, Any]
     threads: int
+    cell_timeout_s: float | None = None
 
 
-def serve(settings: SlotSettings, pool: Connection) -> None:
+def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] = os._exit) -> None:
     """Work until the pool says stop.
+
+    Args:
+        settings: of the worker.
+        pool: where work comes from.
+        quit: ends the process at once, whatever its threads do; replaced in tests.
 
     Raises:
         Exception: the bench could not be made, or work broke outside of what an item may do. Train then
@@ -83,7 +102,9 @@ def serve(settings: SlotSettings, pool: Connection) -> None:
             if "stop" in answer:
                 break
             with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
-                bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
+                item = WorkItem.from_dict(answer["item"])
+                with _watched(lease, bench, settings.cell_timeout_s, quit):
+                    bench.run(item, lease.emit, lease.control)
             memory = bench.memory()
             if memory is not None and memory["peak"] > peak:
                 peak = NEWS * memory["peak"]
@@ -109,6 +130,7 @@ class Lease:
         self._outgoing: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._control = Control()
         self._over = threading.Event()
+        self.watch: Watch | None = None
         self._sender = threading.Thread(target=self._send, name="lease-events", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="lease-wishes", daemon=True)
 
@@ -123,11 +145,24 @@ class Lease:
         self._sender.join()
 
     def emit(self, event: Event) -> None:
+        self._beat()
         error = event.get("error")
         self._outgoing.put({**event, "error": redact(error)} if error else event)
 
     def control(self) -> Control:
+        self._beat()
         return self._control
+
+    def leave(self, events: Sequence[Event]) -> None:
+        """Tell the last events of the item, and that the worker ends itself."""
+        for event in events:
+            self.emit(event)
+        self.__exit__()
+        self._pool("leave", self._slot, self._worker)
+
+    def _beat(self) -> None:
+        if self.watch is not None:
+            self.watch.beat()
 
     def _send(self) -> None:
         ended = False
@@ -157,6 +192,36 @@ class Lease:
                 )
             if not known["valid"]:
                 return
+
+
+@contextlib.contextmanager
+def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[int], Any]) -> Iterator[None]:
+    """Watch over the progress of a lease. Where it ends the process has to end: no thread can be killed."""
+    if limit is None:
+        yield
+        return
+
+    def hung(silence: float) -> None:
+        error = f"no progress for {silence:.0f} s, more than slots.cell_timeout_s allows"
+        recorded: list[list[Event]] = []
+        record = threading.Thread(
+            target=lambda: recorded.append(bench.give_up(error, watch.stack())), daemon=True
+        )
+        record.start()
+        record.join(RECORD_S)
+        try:
+            # Without a record the storage hangs as well: the death counts as any other, the item is requeued.
+            for events in recorded:
+                lease.leave(events)
+        finally:
+            quit(HUNG)
+
+    watch = lease.watch = Watch(limit, hung)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
 
 
 def _make(settings: SlotSettings) -> Bench:

@@ -23,6 +23,8 @@ MAY_CHANGE = (
     "storage",
     "tracking",
     "search.trials",
+    "search.hours",
+    "search.gpu_hours",
     "largest_shots",
 )
 """Dotted keys outside the identity. Trials may only rise; ``largest_shots`` counts by what it comes to;

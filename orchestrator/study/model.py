@@ -56,6 +56,11 @@ class Search(Strict):
     """``grid`` goes through every point and needs a space without continuous parameters."""
     trials: int = Field(default=20, ge=1)
     """Configurations to try. May be raised on a rerun."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of wall clock after which no further trial starts; those in work finish. Summed over reruns, what
+    lies between them does not count. May be changed on a rerun."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """The same for GPU-hours: time in which slots work, times the GPUs of a slot."""
     seed: int = Field(default=1, ge=0)
     """Of the sampler; trial i draws from (seed, i)."""
     scheduler: Literal["asha", "none"] = "none"
@@ -95,6 +100,9 @@ class Slots(Strict):
     ``auto`` is one where there are GPUs, else none."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one slot's arithmetic; null: its cores."""
+    cell_timeout_s: float | None = Field(default=1800, gt=0)
+    """Seconds without a step or an evaluated batch after which a cell hangs: it has failed, and its worker is
+    started again. Generous, because a first epoch may decode images for long; null: wait for ever."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:

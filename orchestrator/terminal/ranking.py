@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.spending import in_words
 from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer, share
 
 Results = Mapping[str, Any]
@@ -80,7 +81,8 @@ def report(
     """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
     parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
     parts += [Text(line, "dim") for line in _legend(results, limit)]
-    parts.append(_facts([*_gains(results), *_states(results), *_time(results), *footer]))
+    facts = [*_gains(results), *_states(results), *_time(results), *_budgets(results)]
+    parts.append(_facts([*facts, *footer]))
     return Group(*parts)
 
 
@@ -162,7 +164,8 @@ def _states(results: Results) -> list[str]:
     for trial in trials:
         if trial.get("state") == "failed":
             reason = str(trial.get("error") or "see its cells").splitlines()[0]
-            lines.append(f"Failed:  trial {trial['number']}: {reason}")
+            kind = f" ({trial['failure']})" if trial.get("failure") else ""
+            lines.append(f"Failed:  trial {trial['number']}{kind}: {reason}")
     return lines
 
 
@@ -170,6 +173,14 @@ def _time(results: Results) -> list[str]:
     timing = results.get("timing") or {}
     parts = [f"{words} {duration(timing[name])}" for name, words in TIMES.items() if timing.get(name)]
     return ["Time:    " + ", ".join(parts)] if parts else []
+
+
+def _budgets(results: Results) -> list[str]:
+    """Shown where something is limited besides the number of trials, or GPUs were at work."""
+    found = results.get("budgets") or {}
+    limits = [found.get(name, {}).get("limit") for name in ("hours", "gpu_hours")]
+    used = found.get("gpu_hours", {}).get("spent")
+    return [f"Spent:   {in_words(found)}"] if used or any(limits) else []
 
 
 def _baselines(results: Results) -> Iterable[dict[str, Any]]:

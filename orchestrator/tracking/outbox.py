@@ -4,15 +4,19 @@
     <folder>/acknowledged.json   up to where they have been delivered
     <folder>/rejected.jsonl      what the server refused for good, with its reason
 
-A killed process loses nothing that ``append`` returned from. Delivery is at least once: what was sent but not
-acknowledged is sent again, so operations must bear repetition.
+A killed process loses nothing that ``append`` returned from, unless the disk took nothing: what it refuses
+waits in memory and is written, in order, as soon as it takes it. Delivery is at least once: what was sent but
+not acknowledged is sent again, so operations must bear repetition.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,8 @@ Position = tuple[int, int]
 """Segment number and byte offset."""
 
 SEGMENT_BYTES = 8 * 2**20
+
+logger = logging.getLogger(__name__)
 
 
 class Outbox:
@@ -38,6 +44,7 @@ class Outbox:
         self.appended = threading.Event()
         self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
+        self._unwritten: deque[bytes] = deque()
         self._acknowledged = self._read_acknowledged()
         self._segment = max(self._segments(), default=self._acknowledged[0])
         self._cut_torn_line()
@@ -47,20 +54,35 @@ class Outbox:
             self.appended.set()
 
     def append(self, operation: Operation) -> None:
-        """Add an operation. It survives the death of this process."""
+        """Add an operation. It survives the death of this process, as far as the disk takes it."""
         line = json.dumps(operation, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._lock:
-            if self._end >= self._segment_bytes:
-                os.close(self._descriptor)
-                self._segment += 1
-                self._descriptor = self._open(self._segment)
-                self._end = 0
-            written = os.write(self._descriptor, line)
-            if written < len(line):
-                os.ftruncate(self._descriptor, self._end)
-                raise OSError(f"{self.folder}: the disk is full")
-            self._end += written
+            self._unwritten.append(line)
+        self.write_out()
         self.appended.set()
+
+    def write_out(self) -> bool:
+        """Write what waits in memory; False if the disk does not take it now."""
+        with self._lock:
+            try:
+                while self._unwritten:
+                    self._write(self._unwritten[0])
+                    self._unwritten.popleft()
+            except OSError as error:
+                if len(self._unwritten) == 1:
+                    logger.warning("%s: news for MLflow waits in memory: %s", self.folder, error)
+            return not self._unwritten
+
+    def _write(self, line: bytes) -> None:
+        if self._end >= self._segment_bytes:
+            descriptor = self._open(self._segment + 1)
+            os.close(self._descriptor)
+            self._descriptor, self._segment, self._end = descriptor, self._segment + 1, 0
+        written = os.write(self._descriptor, line)
+        if written < len(line):
+            os.ftruncate(self._descriptor, self._end)
+            raise OSError(errno.ENOSPC, "the disk is full")
+        self._end += written
 
     def read(self, limit: int = 1000) -> tuple[list[Operation], Position]:
         """The oldest operations not yet acknowledged, and the position behind them."""
@@ -101,8 +123,13 @@ class Outbox:
             stream.write(json.dumps({"reason": reason, "operation": operation}, ensure_ascii=False) + "\n")
 
     @property
+    def waiting(self) -> bool:
+        """Something may be undelivered, on disk or in memory."""
+        return bool(self._unwritten) or bool(self.pending_bytes)
+
+    @property
     def pending_bytes(self) -> int:
-        """Bytes not yet acknowledged; 0 when everything was delivered."""
+        """Bytes on disk that are not yet acknowledged."""
         with self._lock:
             segment, offset = self._acknowledged
             if segment == self._segment:

@@ -139,9 +139,9 @@ class Tracker:
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far was delivered; False if ``timeout`` seconds did not suffice."""
         until = time.monotonic() + timeout
-        while self._outbox.pending_bytes:
+        while self._outbox.waiting:
             self._delivered.clear()
-            if not self._outbox.pending_bytes:
+            if not self._outbox.waiting:
                 break
             left = until - time.monotonic()
             if left <= 0 or not self._thread.is_alive():
@@ -258,12 +258,15 @@ class Tracker:
             self._outbox.appended.clear()
             try:
                 writer = writer or self._connect()
+                on_disk = self._outbox.write_out()
                 while self._outbox.pending_bytes:
                     news, position = self._outbox.read()
                     for operation, reason in writer.write(news):
                         self.last_error = redact(reason)
                         self._outbox.reject(operation, self.last_error)
                     self._outbox.acknowledge(position)
+                if not on_disk:
+                    raise OSError(f"{self._outbox.folder} takes no more news; it waits in memory")
                 failures = 0
                 self._delivered.set()
             except Exception as error:  # whatever the server or its client does, the sweep goes on

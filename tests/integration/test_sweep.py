@@ -155,6 +155,19 @@ def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_shoul
     assert_mlflow_has_one_run_each(sweep)
 
 
+def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(shared_ray: Path, tmp_path: Path) -> None:
+    sweep = Sweep(
+        tmp_path, shared_ray, "name=spread", "search.trials=1", "slots.count=2", "finalists=0", epoch_s=0.3
+    )
+    assert sweep.run().state == "complete"
+    (record,) = sweep.store.load_trials()
+    assert record.attributes["parts"] == 2 and [cell["seed"] for cell in record.cells] == ["1", "2", "3"]
+    assert [entry["epoch"] for entry in record.epochs] == [1, 2, 3, 4, 5]
+    assert all(len(entry["values"]) == 3 for entry in record.epochs)
+    assert set(sweep.epochs().values()) == {1}
+    assert_mlflow_has_one_run_each(sweep)
+
+
 def assert_at_most_one_epoch_repeated(sweep: Sweep, *, deaths: int) -> None:
     repeated = Counter(key for (key, _), count in sweep.epochs().items() for _ in range(count - 1))
     assert all(count <= deaths for count in repeated.values()), repeated

@@ -166,12 +166,24 @@ def test_in_flight_states_are_found_by_their_cells_in_order(root: str) -> None:
 
 def test_a_damaged_in_flight_state_counts_as_absent(root: str) -> None:
     ledger = Ledger(root)
-    batch = ledger.save_inflight(state_of(["a"]))
+    batch = ledger.save_inflight(state_of(["a"], epoch=1))
     data = ledger.storage.read(f"inflight/{batch}")
     assert data is not None
     ledger.storage.write(f"inflight/{batch}", data[:-3])
     assert ledger.inflight(["a"]) is None
     assert ledger.damaged and ledger.inflight_batches() == []
+
+
+def test_of_a_damaged_in_flight_state_the_one_before_is_left(root: str) -> None:
+    ledger = Ledger(root)
+    for epoch in (1, 2, 3, 4):
+        batch = ledger.save_inflight(state_of(["a"], epoch=epoch))
+    assert sorted(ledger.storage.names("inflight")) == [batch, f"{batch}.even"]
+    ledger.storage.write(f"inflight/{batch}.even", b"torn")
+    found = ledger.inflight(["a"])
+    assert found is not None and found.epoch == 3
+    ledger.drop_inflight(["a"])
+    assert ledger.storage.names("inflight") == []
 
 
 def test_test_numbers_stay_out_of_the_record(root: str) -> None:

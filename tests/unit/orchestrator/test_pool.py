@@ -159,6 +159,62 @@ def test_an_item_that_kills_its_workers_is_lost(pool: Pool) -> None:
     assert end["state"] == "lost" and "3 workers died" in end["error"]
 
 
+RAY_SAYS = (
+    "A worker health check failed.\n"
+    "Task was killed due to the node running low on memory.\n"
+    "Memory on the node was 60.1GB / 63.0GB (0.95), which exceeds the memory usage threshold of 0.95."
+)
+KILLED = "The actor is dead: SIGKILL by OOM killer due to high memory usage, or ray stop --force"
+
+
+def test_an_item_whose_workers_ray_kills_for_memory_has_failed_and_the_slot_is_not_blamed(pool: Pool) -> None:
+    pool.submit(item("large"))
+    for attempt in range(2):
+        pool.hello("0", f"w{attempt}")
+        take(pool, "0", f"w{attempt}")
+        assert pool.died("0", RAY_SAYS)
+    last = next(event for _, event in pool.events(0) if event["kind"] == "done")
+    assert (last["state"], last["failure"], last["killed"]) == ("failed", "memory", True)
+    assert "running low on memory" in last["error"] and "compute.max_memory_gb" in last["error"]
+    assert pool.died("0", KILLED) and pool.died("0", KILLED), "two deaths of its own"
+
+
+def test_a_worker_that_was_killed_says_nothing_about_memory(pool: Pool) -> None:
+    pool.submit(item("a"))
+    for slot in "01":
+        pool.hello(slot, "w")
+        take(pool, slot)
+        pool.died(slot, KILLED)
+    assert pool.follow("a", 0)["end"] is None
+
+
+def test_an_item_that_kills_a_proven_slot_is_to_blame_and_the_next_one_is_not(pool: Pool) -> None:
+    """A slot that finished a cell keeps its three deaths after an item took them; but only once."""
+    pool.hello("0", "w")
+    pool.submit(item("good"))
+    lease = take(pool)["lease"]
+    finished = {"kind": "cell_finished", "item_id": "good", "key": "k"}
+    pool.report("0", "w", lease, [finished, done("good")])
+    pool.bye("0", "w")
+    for name, survives in (("poison", True), ("next", False)):
+        pool.submit(item(name))
+        for attempt in range(3):
+            if pool.hello("0", f"{name}{attempt}") and take(pool, "0", f"{name}{attempt}"):
+                alive = pool.died("0", "killed")
+        assert alive == survives, name
+
+
+def test_a_worker_that_leaves_after_a_hung_cell_does_not_count_as_dead(pool: Pool) -> None:
+    for number in range(4):
+        worker, name = f"w{number}", f"i{number}"
+        assert pool.hello("0", worker)
+        pool.submit(item(name))
+        lease = take(pool, "0", worker)["lease"]
+        assert pool.report("0", worker, lease, [{**done(name, "failed", "hung"), "failure": "timeout"}])
+        pool.leave("0", worker)
+        assert pool.died("0", "exit code 75")
+
+
 def test_a_slot_that_dies_three_times_without_a_cell_stops_with_its_error(pool: Pool) -> None:
     for attempt in range(3):
         assert pool.hello("0", f"w{attempt}")

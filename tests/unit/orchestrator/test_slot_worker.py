@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -37,6 +38,10 @@ class Bench:
 
     def memory(self) -> dict[str, int] | None:
         return self.memories.pop(0) if self.memories else None
+
+    def give_up(self, error: str, traceback: str) -> list[Event]:
+        said = {"item_id": "a", "error": error, "failure": "timeout", "traceback": traceback}
+        return [{**said, "kind": "cell_failed", "key": "k"}, {**said, "kind": "done", "state": "failed"}]
 
     def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
         self._run(item, emit, control)
@@ -178,6 +183,59 @@ def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(bench: An
     assert told == [
         {"kind": "slot", "slot": "0", "state": "measured", "peak": peak, "total": 400} for peak in (100, 110)
     ]
+
+
+class Gone(BaseException):
+    """In place of the end of the process."""
+
+
+def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> None:
+    ended = threading.Event()
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        for _ in range(20):
+            control()
+            time.sleep(0.02)
+        ended.wait(20)
+        raise Gone
+
+    codes: list[int] = []
+
+    def quit(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    bench(run)
+    pool = Connection("a")
+    with pytest.raises(Gone):
+        serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.25), pool, quit)
+    assert codes == [worker_module.HUNG]
+    assert pool.kinds("a") == ["leased", "cell_failed", "done"]
+    last = pool.told[-1]
+    assert (last["state"], last["failure"]) == ("failed", "timeout") and "cell_timeout_s" in last["error"]
+    assert "ended.wait(20)" in pool.told[-2]["traceback"]
+    assert pool.pool.died("0", "its process ended with 75")
+
+
+def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If not even the record can be written it is the storage that hangs."""
+    ended = threading.Event()
+    monkeypatch.setattr(worker_module, "RECORD_S", 0.05)
+    monkeypatch.setattr(Bench, "give_up", lambda *_: ended.wait(20))
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        ended.wait(20)
+        raise Gone
+
+    bench(run)
+    pool = Connection("a")
+    with pytest.raises(Gone):
+        serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.1), pool, lambda code: ended.set())
+    assert pool.kinds("a") == ["leased"]
+    pool.pool.died("0", "its process ended with 75")
+    assert "requeued" in [event["kind"] for _, event in pool.pool.events(0)]
 
 
 def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:

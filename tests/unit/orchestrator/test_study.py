@@ -106,6 +106,7 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         ("precision=fp16", "precision", ["'fp16'", "'fp32', 'bf16' or 'fp64'"]),
         ("name=my study", "name", ["'my study'", "letters"]),
         ("finalists=-1", "finalists", ["-1", "at least 0"]),
+        ("slots.cell_timeout_s=0", "slots.cell_timeout_s", ["0", "more than 0"]),
         ("slots.count=x", "slots.count", ["'x'", "'auto'", "whole number"]),
         ("space=mmap_shape", "space", ["'mmap_shape'", "list"]),
         # splits and seeds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -272,6 +274,31 @@ def test_an_outbox_delivers_everything_in_order(
             told.append(action)
     assert delivered == told and outbox.pending_bytes == 0
     assert len(list(folder.glob("*.jsonl"))) <= 1, "delivered segments are removed"
+    outbox.close()
+
+
+def test_news_that_a_full_disk_refuses_waits_and_keeps_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox, write = Outbox(tmp_path), os.write
+    outbox.append({"n": 0})
+
+    def torn(descriptor: int, data: bytes) -> int:
+        return write(descriptor, data[: len(data) // 2])
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for number, fails in enumerate((torn, full), 1):
+        monkeypatch.setattr(os, "write", fails)
+        outbox.append({"n": number})
+    assert outbox.waiting and outbox.read()[0] == [{"n": 0}]
+    monkeypatch.setattr(os, "write", write)
+    outbox.append({"n": 3})
+    news, position = outbox.read()
+    assert [o["n"] for o in news] == [0, 1, 2, 3]
+    outbox.acknowledge(position)
+    assert not outbox.waiting
     outbox.close()
 
 

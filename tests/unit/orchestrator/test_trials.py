@@ -27,11 +27,13 @@ class Queue:
 
     def __init__(self) -> None:
         self.submitted: dict[str, tuple[WorkItem, list[str]]] = {}
+        self.parts: dict[str, list[WorkItem]] = {}
         self.cancelled: list[str] = []
         self.forgotten: list[str] = []
 
-    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         self.submitted.setdefault(item.item_id, (item, list(needs)))
+        self.parts[item.item_id] = list(parts)
 
     def cancel(self, item_id: str) -> None:
         self.cancelled.append(item_id)
@@ -43,7 +45,7 @@ class Queue:
 class Harness:
     """The trials of one invocation and everything around them."""
 
-    def __init__(self, plan: StudyPlan, **options: Any) -> None:
+    def __init__(self, plan: StudyPlan, *, slots: int = 2, **options: Any) -> None:
         self.plan = plan
         self.store = StudyStore(plan.study.storage, plan.study.name)
         self.queue = Queue()
@@ -57,7 +59,7 @@ class Harness:
             NoTracker(),
             self.shown.append,
             self.invocation,
-            slots=lambda: 2,
+            slots=lambda: slots,
             **options,
         )
 
@@ -113,8 +115,8 @@ class Harness:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., Harness]:
-    def make(trials: int = 4, **options: Any) -> Harness:
-        overrides = [f"storage={tmp_path / 'runs'}", f"search.trials={trials}", "name=unit"]
+    def make(trials: int = 4, name: str = "unit", **options: Any) -> Harness:
+        overrides = [f"storage={tmp_path / 'runs'}", f"search.trials={trials}", f"name={name}"]
         return Harness(load_plan("demo", overrides), **options)
 
     return make
@@ -201,6 +203,86 @@ def test_failed_trials_keep_their_error_and_run_again_only_if_wanted(start: Any)
     assert again.record(0).error is None
 
 
+def test_cells_whose_workers_were_killed_for_memory_are_recorded_as_failed(start: Any) -> None:
+    harness = start(trials=1)
+    harness.trials.launch()
+    harness.cells(0)
+    ledger = Ledger(harness.store.storage)
+    ledger.commit("k1-0", {"metrics": {}}, {})
+    end = {"state": "failed", "error": "its node ran out of memory", "seconds": {}}
+    harness.take(0, "done", **end, failure="memory", killed=True)
+    record = harness.record(0)
+    assert (record.state, record.attributes["failure"]) == ("failed", "memory")
+    assert ledger.failed() == {"k2-0", "k3-0"}
+    failure = ledger.failure("k2-0")
+    assert failure is not None and (failure["kind"], failure["trial"]) == ("memory", 0)
+
+
+def test_cells_are_spread_only_where_slots_would_idle(start: Any) -> None:
+    harness = start(trials=3, slots=8)
+    for _ in range(3):
+        harness.trials.launch()
+    parts = {name: harness.queue.parts[name] for name in ("trial-0", "trial-1", "trial-2")}
+    assert [len(items) for items in parts.values()] == [2, 3, 3], "all eight slots are in use"
+    whole = harness.queue.submitted["trial-0"][0]
+    assert [part.item_id for part in parts["trial-0"]] == ["trial-0.0", "trial-0.1"]
+    assert sum((part.seeds for part in parts["trial-0"]), ()) == whole.seeds
+
+    busy = start(trials=30, slots=8, name="busy")
+    for _ in range(8):
+        busy.trials.launch()
+    assert not any(busy.queue.parts.values()), "further trials are to come"
+
+
+def test_the_last_trial_takes_the_slots_that_are_free_by_then(start: Any) -> None:
+    harness = start(trials=4, slots=3)
+    for _ in range(3):
+        harness.trials.launch()
+    harness.complete(0)
+    harness.complete(1)
+    harness.trials.launch()
+    assert [len(harness.queue.parts[f"trial-{n}"]) for n in range(4)] == [0, 0, 0, 2]
+
+
+def test_a_trial_that_has_begun_goes_on_in_the_parts_it_began_in(start: Any) -> None:
+    """Its states are of those batches; one without an epoch may be divided as slots are free now."""
+    first = start(trials=2, slots=4)
+    for number in range(2):
+        first.trials.launch()
+        first.cells(number)
+    first.epochs(0, [0.1])
+    first.trials.stop()
+    first.trials.close()
+    again = start(trials=2, slots=1).recall()
+    again.trials.launch()
+    again.trials.launch()
+    assert [len(again.queue.parts[f"trial-{n}"]) for n in range(2)] == [2, 0]
+
+
+def test_when_a_budget_is_spent_no_trial_starts_and_those_in_work_finish(start: Any) -> None:
+    spent: list[str] = []
+    harness = start(trials=9, spent=lambda: next(iter(spent), None))
+    harness.trials.launch()
+    harness.trials.launch()
+    spent.append("search.hours = 2")
+    assert harness.trials.exhausted and harness.trials.launch() is None
+    notes = [event["text"] for event in harness.shown if event["kind"] == "note"]
+    assert notes == ["The budget is spent (search.hours = 2): no new trial starts, 2 in work will finish."]
+    harness.complete(0)
+    assert harness.record(0).state == "complete" and not harness.queue.cancelled
+
+
+def test_interrupted_trials_finish_even_if_a_budget_is_spent(start: Any) -> None:
+    first = start(trials=9)
+    first.trials.launch()
+    first.trials.stop()
+    first.trials.close()
+    again = start(trials=9, spent=lambda: "search.hours = 2").recall()
+    launched = again.trials.launch()
+    assert launched is not None and launched["number"] == 0
+    assert again.trials.launch() is None
+
+
 def test_lost_trials_always_run_again(start: Any) -> None:
     first = start(trials=2)
     first.trials.launch()
@@ -215,7 +297,7 @@ def test_an_objective_that_is_no_number_makes_a_failure(start: Any) -> None:
     harness.trials.launch()
     harness.epochs(0, [float("nan")])
     harness.done(0)
-    assert harness.record(0).state == "failed"
+    assert harness.record(0).state == "failed" and harness.record(0).attributes["failure"] == "nan"
 
 
 def test_stopping_leaves_running_trials_to_be_taken_up_with_the_same_parameters(start: Any) -> None:

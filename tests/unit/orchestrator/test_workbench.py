@@ -22,6 +22,7 @@ from mmap_model.configuration import (
     Split,
     canonical_partition,
 )
+from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from orchestrator.ledger import Ledger, StudyStore
@@ -208,8 +209,8 @@ class Scene:
 
     def run(self, control: Callable[[], Control] = Control, **changes: Any) -> list[Event]:
         events: list[Event] = []
-        bench = Workbench({}, {}, self.root, engine=self.engine)
-        bench.run(self.item(**changes), events.append, control)
+        self.bench = Workbench({}, {}, self.root, engine=self.engine)
+        self.bench.run(self.item(**changes), events.append, control)
         assert all(event["item_id"] == "i" for event in events)
         return events
 
@@ -384,6 +385,67 @@ def test_an_exception_is_kept_with_its_traceback_and_spares_other_splits(scene: 
     assert len(scene.ledger.finished()) == 3
     failure = scene.ledger.failure(keys_of(events)[0])
     assert failure is not None and "before_epoch" in failure["traceback"] and failure["epoch"] == 1
+    assert failure["kind"] == events[-1]["failure"] == "raised"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError("image file is truncated (3 bytes not processed)"), "data"),
+        (DatasetError("class 'cat' of task 'photo' has 2 images"), "data"),
+        (MemoryError("std::bad_alloc"), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB"), "memory"),
+        (ZeroDivisionError("float division by zero"), "raised"),
+    ],
+)
+def test_failures_are_told_apart(scene: Scene, error: Exception, kind: str) -> None:
+    def fail(run: PretendedRun, epoch: int) -> None:
+        raise error
+
+    scene.engine.before_epoch = fail
+    events = scene.run(splits=(Split(shots=3),), seeds=(Seeds.both(1),))
+    failure = scene.ledger.failure(keys_of(events)[0])
+    assert failure is not None and failure["kind"] == kind
+    assert [event["failure"] for event in of_kind(events, "cell_failed")] == [kind]
+    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", kind)
+
+
+def test_an_accuracy_that_is_no_number_fails_its_cell_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = PretendedRun._report
+
+    def broken(run: PretendedRun, key: str, epoch: int) -> dict[str, Any]:
+        found = report(run, key, epoch)
+        bad = epoch == 2 and run._cells[key].seeds.train == 2
+        return {**found, "accuracy": float("nan")} if bad else found
+
+    monkeypatch.setattr(PretendedRun, "_report", broken)
+    events = scene.run(splits=(Split(shots=3),))
+    failed = [event["key"] for event in of_kind(events, "cell_failed")]
+    assert failed == [keys_of(events)[1]] and len(scene.ledger.finished()) == 2
+    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", "nan")
+
+
+def test_only_the_cells_in_training_are_given_up(scene: Scene) -> None:
+    told: list[Event] = []
+
+    def hang(run: PretendedRun, epoch: int) -> None:
+        if epoch == 2 and next(iter(run._cells.values())).split.shots == 3:
+            told.extend(scene.bench.give_up("no progress for 9 s", "in a lock"))
+            raise Killed
+
+    scene.engine.before_epoch = hang
+    with pytest.raises(Killed):
+        scene.run()
+    assert [event["kind"] for event in told] == ["cell_failed"] * 3 + ["done"]
+    assert scene.ledger.failed() == {event["key"] for event in told[:-1]}
+    failure = scene.ledger.failure(told[0]["key"])
+    assert failure is not None
+    assert (failure["kind"], failure["traceback"], failure["epoch"]) == ("timeout", "in a lock", 1)
+    scene.engine.before_epoch = lambda run, epoch: None
+    events = scene.run()
+    assert events[-1]["failure"] == "timeout" and len(scene.ledger.finished()) == 3
 
 
 def test_cancelling_keeps_the_last_whole_epoch_for_another_study(scene: Scene) -> None:
