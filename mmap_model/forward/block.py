@@ -26,8 +26,12 @@ QUERIES, KEYS, ALL = slice(0, 1), slice(1, 3), slice(0, 3)
 
 
 def run_layer(layer: Callable[..., Tensor], *given: Any, checkpointed: bool) -> Tensor:
-    """``layer(*given)``; if ``checkpointed``, nothing but ``given`` is kept for the backward pass."""
-    if checkpointed and torch.is_grad_enabled():
+    """``layer(*given)``; if ``checkpointed``, nothing but ``given`` is kept for the backward pass.
+
+    A layer that no gradient passes keeps nothing anyway, and a compiler refuses to recompute it.
+    """
+    passed = any(isinstance(value, Tensor) and value.requires_grad for value in given)
+    if checkpointed and passed and torch.is_grad_enabled():
         # Nothing in a layer is random.
         return checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
     return layer(*given)
