@@ -24,6 +24,9 @@ any worker that ended by SIGKILL it says that the kernel may have done it for me
 
 TELLING = (*RAY_OUT_OF_MEMORY, "Worker exit detail: ", "The actor died because", "The actor is dead because")
 
+GUESSES = (" There are some potential root causes", " Some common causes include")
+"""How Ray's guesses begin, which are the same whatever happened."""
+
 LONGEST = 200
 """Characters of a death in words."""
 
@@ -56,5 +59,7 @@ def death_in_words(death: str) -> str:
     telling = (line for sign in TELLING for line in lines if sign in line)
     said = next(telling, next(iter(lines), ""))
     said = said.partition("Worker exit detail: ")[2] or said
-    said = said.partition(" There are some potential root causes")[0].rstrip(" .")
+    for guess in GUESSES:
+        said = said.partition(guess)[0]
+    said = said.rstrip(" .")
     return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"

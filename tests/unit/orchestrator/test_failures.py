@@ -12,7 +12,7 @@ KILLED = (
     "The actor died unexpectedly before finishing this task.\n"
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
     "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file. "
-    "There are some potential root causes. "
+    "Some common causes include: "
     "(1) The process is killed by SIGKILL by OOM killer due to high memory usage."
 )
 

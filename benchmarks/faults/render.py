@@ -1,0 +1,55 @@
+"""The table of README.md, from results.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from catalogue import FAULTS
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- table: written by run.py -->", "<!-- end of table -->"
+COLUMNS = (
+    "fault",
+    "detected as",
+    "time to recover",
+    "cells lost",
+    "cells finished twice",
+    "epochs repeated, at most per cell",
+    "MLflow duplicates",
+    "what the user sees",
+)
+
+
+def write_table(results: dict[str, Any]) -> None:
+    """Replace the table in README.md."""
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+
+
+def table(results: dict[str, Any]) -> str:
+    rows = [[*COLUMNS], ["---"] * len(COLUMNS)]
+    rows += [_cells(found) for name in FAULTS if (found := results["faults"].get(name)) is not None]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cells(found: dict[str, Any]) -> list[str]:
+    if "error" in found:
+        return [found["fault"], "no result", *[""] * (len(COLUMNS) - 2)]
+    recovered = found["seconds_to_recover"]
+    return [
+        found["fault"],
+        _plain(found["detected"]),
+        "–" if recovered is None else f"{recovered:g} s",
+        *(
+            str(found[name])
+            for name in ("cells_lost", "cells_finished_twice", "epochs_repeated", "mlflow_duplicates")
+        ),
+        _plain(" / ".join(found["seen"][:3])) or "nothing",
+    ]
+
+
+def _plain(text: str, most: int = 240) -> str:
+    text = " ".join(text.replace("|", "/").replace("<", "‹").split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
