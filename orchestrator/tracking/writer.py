@@ -10,6 +10,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # and fetching the run for it
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -33,7 +34,7 @@ KNOWN_RUNS = 2000
 """Runs whose id is remembered: those told of latest. Of earlier ones only that they exist; they are found by
 their tag, which takes longer the more runs there are."""
 
-RUN_TAG, PARENT_TAG = "mmap.run", "mlflow.parentRunId"
+RUN_TAG, PARENT_TAG, NAME_TAG = "mmap.run", "mlflow.parentRunId", "mlflow.runName"
 
 
 class MlflowWriter:
@@ -82,13 +83,13 @@ class MlflowWriter:
     def _write_run(self, run: str, group: Sequence[Operation]) -> None:
         begin = next((o for o in reversed(group) if o["op"] == "start"), None)
         run_id = self._find(run)
-        tags = {key: value for o in group for key, value in o.get("tags", {}).items()}
-        if run_id is None:
-            run_id = self._create(run, begin)
-        elif begin is not None:
-            tags = {"mlflow.runName": begin["name"], **tags}
+        name = {} if begin is None else {NAME_TAG: begin["name"]}
+        tags = name | {key: value for o in group for key, value in o.get("tags", {}).items()}
         last = next((o for o in reversed(group) if o["op"] in ("start", "end")), None)
-        if begin is not None and last is begin:
+        if run_id is None:
+            run_id = self._create(run, begin, tags)
+            tags = {}
+        elif begin is not None and last is begin:
             self._client.update_run(run_id, status="RUNNING")
         self._log(
             run_id,
@@ -118,16 +119,13 @@ class MlflowWriter:
             earlier, _ = self._runs.popitem(last=False)
             self._earlier.add(hash(earlier))
 
-    def _create(self, run: str, begin: Operation | None) -> str:
-        tags: dict[str, str] = {RUN_TAG: run}
+    def _create(self, run: str, begin: Operation | None, tags: dict[str, str]) -> str:
+        """A run with its first tags: each call on the server is a transaction there."""
+        tags = {NAME_TAG: run, **{key: value[:TAG_LENGTH] for key, value in tags.items()}, RUN_TAG: run}
         if begin is not None and begin["parent"] is not None:
-            tags[PARENT_TAG] = self._find(begin["parent"]) or self._create(begin["parent"], None)
-        created = self._client.create_run(
-            self._experiment,
-            start_time=None if begin is None else begin["time"],
-            tags=tags,
-            run_name=run if begin is None else begin["name"],
-        )
+            tags[PARENT_TAG] = self._find(begin["parent"]) or self._create(begin["parent"], None, {})
+        start = None if begin is None else begin["time"]
+        created = self._client.create_run(self._experiment, start_time=start, tags=tags)
         self._remember(run, created.info.run_id)
         return str(created.info.run_id)
 
