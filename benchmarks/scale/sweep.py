@@ -269,7 +269,29 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     found["gap_ms"] = _quantiles(watch.gaps)
     found["busy"] = _busy(watch, slots)
     found["processes"] = snapshots[-1] if snapshots else {}
+    outbox = folder / "runs" / "studies" / "scale" / "local" / "outbox"
+    found["tracking_left_bytes"] = _left(outbox)
+    found["driver_could_serve"] = _could_serve(found["per_trial_ms"])
     return found
+
+
+def _left(outbox: Path) -> int:
+    """Bytes of news that MLflow has not taken."""
+    from orchestrator.tracking.outbox import Outbox
+
+    queue = Outbox(outbox)
+    left = queue.pending_bytes
+    queue.close()
+    return left
+
+
+def _could_serve(per_trial: dict[str, dict[str, float]]) -> dict[str, int]:
+    """Slots whose trials of three cells, one after the other, take four fifths of the driver's one core.
+
+    Python runs one thread at a time, so what all the driver's threads take per trial is what bounds it.
+    """
+    last = list(per_trial.values())[-1]["cpu"] / 1000
+    return {f"cells of {cell} s": int(0.8 * 3 * cell / last) for cell in (5, 30, 300)}
 
 
 def _busy(watch: Watch, slots: int) -> dict[str, float]:
@@ -295,7 +317,7 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 def _snapshots(into: list[dict[str, dict[str, float]]], watch: Watch) -> None:
     while True:
-        time.sleep(20)
+        time.sleep(60)
         into.append({**processes(), "at": {"trials": len(watch.ended)}})
 
 

@@ -21,6 +21,9 @@ from orchestrator.tracking.outbox import Operation
 
 COMMAND = (sys.executable, "-m", "orchestrator.tracking.process")
 
+NICE = 5
+"""Where cores are scarce those who train come first; what MLflow is told waits on disk meanwhile."""
+
 
 class WriterError(Exception):
     """What kept the process from writing; the text begins with the kind of error."""
@@ -95,6 +98,7 @@ class ProcessWriter:
 
 def main() -> None:
     """Serve one driver until it closes the pipe, also by dying."""
+    os.nice(NICE)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
     about = json.loads(sys.stdin.buffer.readline())
