@@ -39,7 +39,7 @@ class Queue:
     def __init__(self, pool: Pool) -> None:
         self.pool, self._read = pool, 0
 
-    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         self.pool.submit(item.to_dict(), list(needs))
 
     def cancel(self, item_id: str) -> None:

@@ -73,14 +73,15 @@ class StubWorkers:
     """An actor with a thread per slot."""
 
     def __init__(self, pool: Any, settings: Any) -> None:
-        import stub
-
-        self._pool, self._bench = pool, stub.make(**settings.arguments)
+        self._pool, self._settings = pool, settings
         self._threads: list[threading.Thread] = []
 
     def open(self, name: str) -> None:
         """Serve a slot."""
-        thread = threading.Thread(target=_serve, args=(self._pool, name, self._bench), daemon=True)
+        import stub
+
+        bench = stub.make(**self._settings.arguments)
+        thread = threading.Thread(target=_serve, args=(self._pool, name, bench), daemon=True)
         thread.start()
         self._threads.append(thread)
 
