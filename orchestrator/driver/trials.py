@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 WAIT_S = 0.5
 """Seconds that Tune's loop waits at most for a trial while none is live."""
 
+BEHIND = 4
+"""Trials per slot that Tune may not have followed to their end yet, where trials are launched ahead."""
+
 Progress = Callable[[Event], None]
 """Takes the events that ``orchestrator.terminal`` shows."""
 
@@ -189,7 +192,11 @@ class Trials:
     def _wanting(self) -> bool:
         if self._stopping or self._ahead is None or self.fault is not None:
             return False
-        return self._unfollowed < self._slots() + self._ahead() and bool(self._again or not self._spent)
+        ahead = self._ahead()
+        limit = self._slots() + ahead
+        # With many slots none waits for Tune's actors, whose start takes longer than a short trial.
+        behind = bool(ahead) and len(self._live) < limit and self._unfollowed < BEHIND * limit
+        return (self._unfollowed < limit or behind) and bool(self._again or not self._spent)
 
     def launch_one(self) -> bool:
         """Queue the next trial's work, to be handed out by ``launch``; False if none is left."""
