@@ -55,7 +55,7 @@ class PatientController(TuneController):  # type: ignore[misc]
 
     Tune would give such a trial the first actor that is free and throw away the one that comes up. With
     trials shorter than the start of an actor none but the first ever comes up then, processes are started
-    for nothing all the time, and the driver keeps 140 KB of each. Here a free actor goes to the next trial.
+    for nothing all the time, and the driver grew by 140 KB a trial. Here a free actor goes to the next trial.
     Tune offers no option for it; it is pinned to a minor version.
     """
 

@@ -27,8 +27,8 @@ REMEMBERED = 64
 class Forgetting:
     """Mixed into a scheduler: Tune forgets trials that have ended.
 
-    Tune keeps every trial of an experiment for its reports and snapshots, some 30 KB each, and looks through
-    all of them for one to start on every turn of its loop. Nothing of that is used here: a study's records
+    Tune keeps every trial of an experiment for its reports and snapshots, and looks through all of them for
+    one to start on every turn of its loop. Nothing of that is used here: a study's records
     are its memory. Tune offers no option for it, so this reaches into its controller; it is pinned to a minor
     version.
     """
