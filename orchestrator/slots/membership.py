@@ -64,6 +64,7 @@ class Membership:
         self._size, self._count, self._demand, self._note = size, count, demand, note
         self._looked = False
         self._waiting = False
+        self._missing = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
 
@@ -118,8 +119,12 @@ class Membership:
         if self._looked:
             for shown, number in joined.items():
                 self._note(f"Node {shown} gets {_slots(number)}")
-        missing = (1 if self._count == "auto" else self._count) - sum(held.values())
-        self._demand(max(0, missing))
+        wanted = 1 if self._count == "auto" else self._count
+        missing = max(0, wanted - sum(held.values()))
+        self._demand(missing)
+        if held and missing and not self._missing:
+            self._note(f"{sum(held.values())} of {wanted} slots find a node, the others wait for one")
+        self._missing = missing
         if not held and not self._waiting:
             size = f"{self._size.cpus:g} cores and {self._size.gpus:g} GPUs"
             self._note(f"No node carries a slot of {size}; waiting for one")

@@ -26,6 +26,7 @@ from ray.train.v2._internal.constants import (
     DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
     get_env_vars_to_propagate,
 )
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
@@ -97,14 +98,24 @@ class OneWorker(FixedScalingPolicy):  # type: ignore[misc]
 
 
 class SlotGroup(WorkerGroup):  # type: ignore[misc]
-    """Tells what it reserves before it waits for it, so that others can give it back."""
+    """Tells what it reserves before it waits for it, so that others can give it back, and failed starts."""
 
     def _create_placement_group(self, *arguments: Any) -> PlacementGroupHandle:
         handle = super()._create_placement_group(*arguments)
-        for callback in self._callbacks:
-            if isinstance(callback, SlotWatch):
-                callback.reserved(handle.placement_group.id.hex())
+        self._watch.reserved(handle.placement_group.id.hex())
         return handle
+
+    def _start(self) -> None:
+        """Train would start a worker again for ever that dies before it runs anything."""
+        try:
+            super()._start()
+        except WorkerGroupStartupFailedError as failure:
+            self._watch.died(f"its worker did not start: {failure.__cause__ or failure}")
+            raise
+
+    @property
+    def _watch(self) -> SlotWatch:
+        return next(callback for callback in self._callbacks if isinstance(callback, SlotWatch))
 
 
 class SlotController(TrainController):  # type: ignore[misc]
@@ -123,12 +134,14 @@ class SlotWatch(WorkerGroupCallback):  # type: ignore[misc]
         self._pool.placed.remote(self._slot, placement_group)
 
     def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
-        """Raises SlotStopped, which ends the run, if the slot has died too often."""
         errors = worker_group_status.errors
         if errors:
-            error = str(next(iter(errors.values())))
-            if not ray.get(self._pool.died.remote(self._slot, error, self._grace)):
-                raise SlotStopped(error)
+            self.died(str(next(iter(errors.values()))))
+
+    def died(self, error: str) -> None:
+        """Tell the pool. Raises SlotStopped, which ends the run, if the slot has died too often."""
+        if not ray.get(self._pool.died.remote(self._slot, error, self._grace)):
+            raise SlotStopped(error)
 
 
 def resident_run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from cluster.nodes import free_resources, living_nodes
 from orchestrator.cli.cluster import look
 from orchestrator.study import load_study
 
@@ -26,6 +28,32 @@ def test_a_running_ray_answers_for_a_study(shared_ray: Path, tmp_path: Path) -> 
     missing = load_study("demo", [f"storage={tmp_path}", "dataset={name: folder, root: /nowhere}"])
     data = next(finding for finding in look(missing) if finding.name == "data")
     assert data.state == "error" and "/nowhere is not there on" in data.text
+
+
+def test_room_for_slots_without_a_node_is_reserved_and_given_back(shared_ray: Path) -> None:
+    from ray.util.placement_group import placement_group_table
+
+    from orchestrator.slots.demand import Demand
+    from orchestrator.slots.placement import SlotSize
+
+    (node,) = living_nodes()
+    assert node.head and node.host and not node.draining
+    before = free_resources()[node.id]["CPU"]
+    demand = Demand(SlotSize(cpus=1, gpus=0))
+    demand(2)
+    first, second = demand._asked
+    assert first.wait(60) and second.wait(60)
+    demand(1)
+    demand(0)
+    assert {placement_group_table(group)["state"] for group in (first, second)} == {"REMOVED"}
+    demand = Demand(SlotSize(cpus=1, gpus=1))
+    demand(1)
+    assert not demand._asked[0].wait(0.5), "there is no GPU: that is for an autoscaler to change"
+    demand(0)
+    until = time.monotonic() + 60
+    while free_resources()[node.id]["CPU"] < before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert free_resources()[node.id]["CPU"] == before
 
 
 def test_a_local_ray_listens_on_loopback_alone(shared_ray: Path) -> None:

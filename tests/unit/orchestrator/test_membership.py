@@ -119,6 +119,7 @@ def test_slots_without_a_node_are_asked_of_the_autoscaler() -> None:
     assert cluster.asked == [3]
     cluster.look(HEAD, FIRST, SECOND)
     assert cluster.asked[-1] == 1
+    assert cluster.notes == ["2 of 5 slots find a node, the others wait for one", "Node b gets 2 slots"]
     waiting = Cluster(HEAD)
     assert waiting.asked == [1], "one slot at least"
     waiting.look(HEAD)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from orchestrator.slots import environment
 
@@ -44,6 +48,32 @@ def test_what_makes_a_local_ray_listen_on_loopback_exists_in_the_installed_versi
     assert "if not ray_constants.ENABLE_RAY_CLUSTER" in source and "get_localhost_ip()" in source
 
 
+def test_a_worker_that_never_starts_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train itself would try again for ever."""
+    from orchestrator.slots import resident_run as module
+
+    told: list[tuple[str, str, float]] = []
+
+    class Died:
+        def remote(self, *arguments: Any) -> bool:
+            told.append(arguments)
+            return len(told) < 3
+
+    def start(self: Any) -> None:
+        raise module.WorkerGroupStartupFailedError("failed") from ImportError("No module named 'open_clip'")
+
+    monkeypatch.setattr(module.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(module.WorkerGroup, "_start", start)
+    group = module.SlotGroup.__new__(module.SlotGroup)
+    group._callbacks = [module.SlotWatch("gpu-3:0", SimpleNamespace(died=Died()), 90.0)]
+    for _ in range(2):
+        with pytest.raises(module.WorkerGroupStartupFailedError):
+            group._start()
+    with pytest.raises(module.SlotStopped, match="open_clip"):
+        group._start()
+    assert {(slot, grace) for slot, _, grace in told} == {("gpu-3:0", 90.0)}
+
+
 def test_threads_of_a_worker_are_counted_for_every_library() -> None:
     assert {
         environment.worker_variables(3)[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")
@@ -64,6 +94,7 @@ def test_what_is_overridden_of_ray_exists_in_the_installed_version() -> None:
     assert {"after_controller_start", "_maybe_send_resource_request"} <= set(vars(ScalingPolicy))
     assert "after_worker_group_poll_status" in inspect.getsource(controller.WorkerGroup)
     assert "self._create_placement_group(" in inspect.getsource(controller.WorkerGroup._start_impl)
+    assert "worker_group._start()" in inspect.getsource(controller.WorkerGroup.create)
     assert "self.worker_group_cls.create(" in inspect.getsource(controller.TrainController)
     assert "controller.run.remote()" in inspect.getsource(trainer._initialize_and_run_controller)
     assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
