@@ -192,7 +192,8 @@ def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
         driver.process.wait()
     print(
         f"slots up {driver.until(is_up, '') - started:.0f} s, again {restarted:.0f} s after a death; "
-        f"trials {sorted(lost)} elsewhere {max(elsewhere.values()):.1f} s after the loss; node known to be gone after {gone:.0f} s; slots on "
+        f"trials {sorted(lost)} elsewhere {max(elsewhere.values()):.1f} s after the loss; "
+        f"node known to be gone after {gone:.0f} s; slots on "
         f"the node that came back after {again:.0f} s; drained of {sorted(held)} in {left - told:.1f} s; "
         f"all in all {time.monotonic() - started:.0f} s"
     )
