@@ -10,7 +10,7 @@ from typing import Any
 
 from mmap_model.configuration import Cell
 from orchestrator.engine import Engine, Report, Run
-from orchestrator.failures import Failure, failure_of, is_out_of_memory
+from orchestrator.failures import Failure, failure_of, is_device_failure, is_out_of_memory
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
@@ -109,6 +109,7 @@ class Batch:
             Interruption: ``should_stop`` said so; the state of the last whole epoch is kept.
             Superseded: another driver took over.
             MemoryError: the device's memory did not hold the batch; no cell counts as failed yet.
+            Exception: of a device that failed, see ``is_device_failure``; no cell counts as failed.
         """
         try:
             run = self._start()
@@ -118,6 +119,8 @@ class Batch:
                 raise Interruption from error
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
+            if is_device_failure(error):
+                raise
             self.fail(error)
             return
         at = now()
@@ -151,6 +154,8 @@ class Batch:
             run = self._start()
             results = run.finish()
         except Exception as error:
+            if is_device_failure(error):
+                raise
             self.fail(error)
             return {}
         self._check()

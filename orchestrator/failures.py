@@ -45,7 +45,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
+        or "CUDA error: out of memory" in str(error)
     )
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether a GPU gave an error that its process does not survive: all its later work would fail too.
+
+    A fresh process may go on, on this GPU or another; which of GPU and cell is to blame shows by the deaths.
+    """
+    told = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return told and not is_out_of_memory(error)
 
 
 def was_killed_for_memory(death: str) -> bool:

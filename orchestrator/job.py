@@ -11,7 +11,7 @@ from typing import Any
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
-from orchestrator.failures import Failure, failure_of
+from orchestrator.failures import Failure, failure_of, is_device_failure
 from orchestrator.ledger import DroppedError, Ledger, StudyStore, batch_key
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.patient import StorageAway
@@ -78,6 +78,8 @@ class Job:
         except StorageAway as away:
             state, error, failure = "lost", str(away.strerror), "storage"
         except Exception as raised:
+            if is_device_failure(raised):
+                raise  # this process can do nothing more: its slot starts another, which takes the item up
             logger.exception("Work item %s failed outside of its cells", self._item.item_id)
             state, error, failure = "failed", f"{type(raised).__name__}: {raised}", failure_of(raised)
         self._seconds["total"] = time.perf_counter() - self._began

@@ -345,7 +345,9 @@ class Pool:
 
     def lost(self, slot: str) -> None:
         """The node of ``slot`` is gone and the slot with it: its item is queued again, no death counts."""
-        self._dismiss(slot, self._slots.get(slot) or _Slot())
+        record = self._slots.get(slot)
+        if record is not None:
+            self._dismiss(slot, record)
 
     def expire(self) -> None:
         """Take workers that have been silent for too long for dead, and count deaths no longer in doubt."""

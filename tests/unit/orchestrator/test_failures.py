@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.failures import LONGEST, death_in_words, was_killed_for_memory
+from orchestrator.failures import (
+    LONGEST,
+    death_in_words,
+    failure_of,
+    is_device_failure,
+    was_killed_for_memory,
+)
 
 KILLED = (
     "A worker health check failed.\n"
@@ -36,6 +42,22 @@ def test_a_killed_worker_is_told_from_one_that_memory_cost() -> None:
 )
 def test_a_death_in_words(death: str, words: str) -> None:
     assert death_in_words(death) == words
+
+
+@pytest.mark.parametrize(
+    ("said", "device", "kind"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", True, "raised"),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", True, "raised"),
+        ("CUDA error: out of memory", False, "memory"),
+        ("mat1 and mat2 shapes cannot be multiplied", False, "raised"),
+    ],
+)
+def test_errors_that_a_process_does_not_survive_are_told_from_those_of_a_cell(
+    said: str, device: bool, kind: str
+) -> None:
+    error = RuntimeError(said)
+    assert (is_device_failure(error), failure_of(error)) == (device, kind)
 
 
 def test_words_are_few() -> None:

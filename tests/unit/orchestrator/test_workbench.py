@@ -410,6 +410,23 @@ def test_failures_are_told_apart(scene: Scene, error: Exception, kind: str) -> N
     assert (events[-1]["state"], events[-1]["failure"]) == ("failed", kind)
 
 
+def test_a_device_that_fails_is_not_held_against_the_cell(scene: Scene) -> None:
+    """Its process can do nothing more: it ends, and the next one goes on from the last epoch saved."""
+
+    def fail(run: PretendedRun, epoch: int) -> None:
+        if epoch == 3:
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+    scene.engine.before_epoch = fail
+    one = {"splits": (Split(shots=3),), "seeds": (Seeds.both(1),)}
+    with pytest.raises(RuntimeError, match="ECC"):
+        scene.run(**one)
+    scene.engine.before_epoch = lambda run, epoch: None
+    events = scene.run(**one)
+    assert events[-1]["state"] == "complete" and scene.engine.epochs_run == EPOCHS
+    assert [cell["status"] for cell in of_kind(events, "cells")[0]["cells"]] == ["resumed"]
+
+
 def test_an_accuracy_that_is_no_number_fails_its_cell_alone(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
