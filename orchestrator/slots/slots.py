@@ -175,7 +175,9 @@ class Slots:
             runs = list(self._runs.values())
         for run in runs:
             if run.place.node and run.place.name not in self.states.up:
-                run.end()  # it waits for room on its node, and would not hear that nobody needs it
+                # It waits for room on its node, and would not hear that nobody needs it.
+                with contextlib.suppress(Exception):  # of a Ray that is going down by itself
+                    run.end()
         deadline = time.monotonic() + timeout
         for run in runs:
             if run.thread is not None:
