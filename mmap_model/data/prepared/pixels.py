@@ -10,8 +10,9 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,15 @@ def _write(path: Path, source: Source, places: Sequence[tuple[str, int]], side: 
         encoded = io.BytesIO(source.read(*place))
         return np.asarray(training_original(open_image(encoded, source.location(*place)), side))
 
+    def decoded(pool: ThreadPoolExecutor) -> Iterator[list[npt.NDArray[np.uint8]]]:
+        """Batch by batch; the next one is decoded while the caller writes."""
+        waiting: deque[list[Future[npt.NDArray[np.uint8]]]] = deque()
+        for first in range(0, len(places), _BATCH):
+            waiting.append([pool.submit(decode, place) for place in places[first : first + _BATCH]])
+            if len(waiting) > 1:
+                yield [image.result() for image in waiting.popleft()]
+        yield from ([image.result() for image in batch] for batch in waiting)
+
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         # Pillow releases the GIL while it decodes.
@@ -128,8 +138,7 @@ def _write(path: Path, source: Source, places: Sequence[tuple[str, int]], side: 
             pa.OSFile(str(partial), "wb") as sink,
             pa.ipc.new_file(sink, _SCHEMA) as writer,
         ):
-            for first in range(0, len(places), _BATCH):
-                images = list(pool.map(decode, places[first : first + _BATCH]))
+            for images in decoded(pool):
                 sizes = np.array([image.shape[:2] for image in images], np.int32)
                 columns = [from_numbers(sizes[:, 0]), from_numbers(sizes[:, 1]), from_bytes(images)]
                 writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
