@@ -26,6 +26,7 @@ from orchestrator.ledger.documents import now
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.process import ProcessWriter
 from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
 
@@ -206,7 +207,7 @@ def drive(
             if todo.anything:
                 outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
             else:
-                outcome = Outcome()
+                outcome = Outcome(note=_tell_left(plan, store, ledger, options))
         finally:
             end(outcome.state)
             progress({"kind": "phase", "name": "done"})
@@ -267,6 +268,16 @@ def _work(
     )
 
 
+def _tell_left(plan: StudyPlan, store: StudyStore, ledger: Ledger, options: Options) -> str | None:
+    """Tell MLflow what an earlier driver, killed, could not tell, though nothing else is to be done."""
+    state = local_state(store)
+    if not options.tracked or not news_left(state / "outbox"):
+        return None
+    at_once = threading.Event()
+    at_once.set()
+    return _tracker(plan, store, ledger, state, at_once).close(timeout=30.0)
+
+
 def local_state(store: StudyStore) -> Path:
     """Folder of a study on this machine, for what is no part of its records: news for MLflow, Ray's files."""
     if store.storage.exclusive:
@@ -300,7 +311,8 @@ def _tracker(
 
     def connect() -> Writer:
         gate.wait()
-        return ProcessWriter(uri, store.name, {"study": store.name, **tags})
+        about = {"study": store.name, **tags}
+        return ProcessWriter(uri, store.name, about, lock=state / "outbox" / "writer.lock")
 
     return Tracker(uri, store.name, state / "outbox", tags=tags, locate=ledger.locate, connect=connect)
 

@@ -45,7 +45,7 @@ class WriteBehind:
         """Write ``data`` to ``path`` soon."""
         with self._changed:
             self._waiting[path] = data
-            self._changed.notify()
+            self._changed.notify_all()  # one alone might be somebody who drains
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything put so far is written; False if ``timeout`` seconds did not suffice."""

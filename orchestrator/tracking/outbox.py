@@ -30,6 +30,15 @@ SEGMENT_BYTES = 8 * 2**20
 logger = logging.getLogger(__name__)
 
 
+def news_left(folder: Path) -> bool:
+    """Whether an outbox lies there with operations that were not delivered."""
+    if not folder.is_dir():
+        return False
+    outbox = Outbox(folder)
+    outbox.close()
+    return outbox.waiting
+
+
 class Outbox:
     """One folder, one reader.
 

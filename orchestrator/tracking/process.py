@@ -3,18 +3,20 @@
 A trial of three cells costs its client about a tenth of a second of processor time. In a thread of the driver
 that would hold up the loop that hands out work, and the more slots there are the longer.
 
-    driver → process: {"uri", "experiment", "tags"}, then lists of operations, one JSON document a line
+    driver → process: {"uri", "experiment", "tags", "lock"}, then lists of operations, one JSON line each
     process → driver: {"refused": [[index, reason], …], "error": reason or null}, one line for each list
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from orchestrator.tracking.outbox import Operation
@@ -40,12 +42,20 @@ class ProcessWriter:
         experiment: its name.
         tags: of the experiment.
         command: starts the process; replaced in tests.
+        lock: held by the process while it lives. That of a driver that was killed ends what it was told
+            last; two that write the same runs at a time would make some of them twice.
     """
 
     def __init__(
-        self, uri: str, experiment: str, tags: dict[str, str], command: Sequence[str] = COMMAND
+        self,
+        uri: str,
+        experiment: str,
+        tags: dict[str, str],
+        command: Sequence[str] = COMMAND,
+        lock: Path | None = None,
     ) -> None:
-        self._about = {"uri": uri, "experiment": experiment, "tags": tags}
+        about = {"uri": uri, "experiment": experiment, "tags": tags}
+        self._about = {**about, "lock": None if lock is None else str(lock)}
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -102,6 +112,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
     about = json.loads(sys.stdin.buffer.readline())
+    if about["lock"] is not None:
+        lock = os.open(about["lock"], os.O_CREAT | os.O_WRONLY, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the end of this process
     writer = None
     for line in sys.stdin.buffer:
         operations = json.loads(line)
