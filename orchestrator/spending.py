@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.ledger.study_store import Invocation, StudyStore
+
+if TYPE_CHECKING:
+    from orchestrator.study.model import Search
 
 HOUR = 3600.0
 
@@ -39,6 +42,11 @@ class Limits:
 
     hours: float | None = None
     gpu_hours: float | None = None
+
+    @classmethod
+    def of(cls, search: Search) -> Limits:
+        """Of a study's settings."""
+        return cls(hours=search.hours, gpu_hours=search.gpu_hours)
 
     def reached(self, spent: Spent) -> str | None:
         """The budget that is spent, in words; None if there is still some of each."""

@@ -358,24 +358,28 @@ def mount(*arguments: str) -> None:
 
 @fault("a truncated cell record", group="stores")
 def truncated_record(place: Place) -> Row:
-    scene, victim = place.scene("truncated-record"), list[str]()
+    """Cut while the study runs; the next run of the study, which reads it to see what is left, finds out."""
+    scene, victim = place.scene("truncated-record"), list[Path]()
 
     def act() -> None:
         trial = scene.store.load_trial(0)
         assert trial is not None and trial.state == "complete"
-        victim.append(trial.keys[0])
+        victim.append(scene.folder / "runs" / "cells" / trial.keys[0] / "record.json")
         scene.strike()
-        truncate(scene.folder / "runs" / "cells" / victim[0] / "record.json")
+        truncate(victim[0])
 
     scene.when(act, kind="trial", number=0, state="complete")
     scene.run()
     scene.mend()
     outcome = scene.run()
-    finished = [line.at for line in scene.lines() if line.key == victim[0] and line.what == "finished"]
-    recovered = round(finished[-1] - scene.mended, 1)
+    whole = victim[0].stat().st_mtime
     aside = [path.name for path in (scene.folder / "runs" / "quarantine").iterdir()]
+    assert len(aside) == 1, aside
     return row(
-        scene, f"moved to quarantine/{aside[0][:14]}…, the cell counts as unfinished", recovered, outcome
+        scene,
+        f"moved to quarantine/{aside[0][:14]}…, its copy took its place",
+        round(whole - (scene.mended if whole > scene.mended else scene.struck), 1),
+        outcome,
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmap_model.data.ahead import ahead
 from mmap_model.data.transfer import to_device
 
 Indices = npt.NDArray[np.int64]
@@ -85,13 +84,7 @@ class ImageBank:
         if self.in_memory:
             yield from map(self.take, batches)
             return
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
-            for rows in batches:
-                ahead.append(reader.submit(self.take, rows))
-                if len(ahead) > 1:
-                    yield ahead.popleft().result()
-            yield from (taken.result() for taken in ahead)
+        yield from ahead(self.take, batches, threads=1, reach=1)
 
     def _size(self) -> int:
         for task, members in enumerate(self._members):

@@ -57,6 +57,7 @@ class Evaluation:
         # What every process of the machine reads from the same pages needs no copy in each of them.
         limit = 0 if self._device.type == "cpu" and dataset.ready(size) else MEMORY_LIMIT
         self._bank = ImageBank(fetch, indices, device=self._device, limit=limit)
+        self._most = max(len(own) for replicate in indices for own in replicate)
         self._per_batch = IMAGES_PER_BATCH
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._kept_of: TunedModel | None = None
@@ -75,8 +76,8 @@ class Evaluation:
     @property
     def _step(self) -> int:
         """Images of each replicate and task in a batch."""
-        most = self._per_batch // (len(self.indices) * len(self.indices[0]))
-        return max(1, min(most, max(len(own) for replicate in self.indices for own in replicate)))
+        of_each = self._per_batch // (len(self.indices) * len(self.indices[0]))
+        return max(1, min(of_each, self._most))
 
     @torch.no_grad()
     def run(
@@ -95,14 +96,13 @@ class Evaluation:
         classes = model.class_features()
         # Results get their place before the first batch: what stays must not lie between what comes and goes,
         # or the process grows by a batch of pixels with every batch.
-        most = max(len(own) for replicate in self.indices for own in replicate)
         found: tuple[Tensor, ...] = ()
         start = 0
         for features, labels in self._features(model, prepare, check):
             logits = model.compare(features, classes)
             with full_precision(logits):
                 read = _read(logits, labels)
-            found = found or tuple(r.new_empty(*r.shape[:2], most, *r.shape[3:]) for r in read)
+            found = found or tuple(r.new_empty(*r.shape[:2], self._most, *r.shape[3:]) for r in read)
             for whole, part in zip(found, read, strict=True):
                 whole[:, :, start : start + part.shape[2]] = part
             start += labels.shape[2]
@@ -152,15 +152,15 @@ class Evaluation:
         """
         replicates, tasks = len(self.indices), len(self.indices[0])
         assert all(len(own) for r in self.indices for own in r), "every task has images to score"
-        most, step = max(len(own) for replicate in self.indices for own in replicate), self._step
-        firsts = range(0, most, step)[start:]
+        step = self._step
+        firsts = range(0, self._most, step)[start:]
         if not firsts:
             return
 
         # One batch after the other: nothing here grows with the number of images.
         def of_all(read: Callable[[int, int, Indices], Indices], first: int) -> Tensor:
             """[R, T, B] of what ``read`` says of replicate, task and places among its images."""
-            places = np.arange(first, min(first + step, most))
+            places = np.arange(first, min(first + step, self._most))
             found = [
                 read(r, t, places % len(own))
                 for r, replicate in enumerate(self.indices)

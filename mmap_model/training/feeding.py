@@ -5,10 +5,8 @@ Legend: N images of one step (all replicates and tasks), K uniform numbers per i
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +14,13 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
+from mmap_model.data.ahead import ahead
 from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each
 from mmap_model.data.bank import Fetch, ImageBank, Indices
 from mmap_model.data.prepared.pixels import TrainingPixels
 from mmap_model.data.transfer import to_device
 
 Noise = npt.NDArray[np.float64]
-Result = TypeVar("Result")
 
 
 class Feed(Protocol):
@@ -139,7 +137,8 @@ class CropFeed:
                 self._size,
             )
 
-        yield from ahead(cut, len(rows), threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        yield from ahead(cut, range(len(rows)), threads=threads, reach=threads + 1)
 
 
 def canvases(pixels: TrainingPixels) -> Fetch:
@@ -154,15 +153,3 @@ def canvases(pixels: TrainingPixels) -> Fetch:
         return torch.from_numpy(found).permute(0, 3, 1, 2), torch.from_numpy(pixels.extents(rows))
 
     return fetch
-
-
-def ahead(work: Callable[[int], Result], count: int, *, threads: int) -> Iterator[Result]:
-    """``work(0)`` to ``work(count - 1)`` in order, by other threads while the caller uses what is ready."""
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for number in range(count):
-            waiting.append(pool.submit(work, number))
-            if len(waiting) > threads + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmap_model.data.dataset import default_cache_dir
 from orchestrator.ledger import CorruptError, Storage, StudyStore
-from orchestrator.ledger.cells import FAILURE, RECORD
+from orchestrator.ledger.cells import COPY, FAILURE, RECORD
 from orchestrator.ledger.documents import decode, decode_state
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import read_holding
@@ -176,11 +176,15 @@ def _why_unreferred(storage: Storage, key: str, studies: Sequence[str]) -> str:
 
 def _record(storage: Storage, key: str) -> dict[str, Any] | None:
     """The record of a finished cell; unlike the ledger this leaves a damaged one where it is."""
-    data = storage.read(f"cells/{key}/{RECORD}")
-    try:
-        return None if data is None else decode(data)
-    except CorruptError:
-        return None
+    for name in (RECORD, COPY):
+        data = storage.read(f"cells/{key}/{name}")
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except CorruptError:
+            continue
+    return None
 
 
 def _sort_states(

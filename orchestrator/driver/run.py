@@ -37,9 +37,9 @@ WORKBENCH = "orchestrator.workbench:Workbench"
 
 RAY_FOLDER = "ray-"
 
-logger = logging.getLogger(__name__)
-
 END_OF_SWEEP = "end of the sweep: the best by validation"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

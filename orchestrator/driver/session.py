@@ -106,7 +106,7 @@ class Session(ABC):
         self._patient_ledger = Ledger(patient)
         self._timing = Timing()
         search = around.plan.study.search
-        limits = Limits(hours=search.hours, gpu_hours=search.gpu_hours)
+        limits = Limits.of(search)
         self._purse = Purse(around.store, around.invocation.id, limits)
         self._states = SlotStates()
         self._display = SlotDisplay(around.progress)

@@ -67,7 +67,7 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
     """Compare the plan with the records; every cell of a complete trial must still be readable."""
     records = store.load_trials()
     search = plan.study.search
-    limits = Limits(hours=search.hours, gpu_hours=search.gpu_hours)
+    limits = Limits.of(search)
     spent = limits.reached(spent_before(store)) if limits != Limits() else None
     complete = [record for record in records if record.state == "complete"]
     readable = ledger.get_many([key for record in complete for key in record.keys])

@@ -301,33 +301,30 @@ class Trials:
             record.attempts += 1
             record.started_at = record.started_at or now()
             record.fence, record.invocation = self._invocation.fence, self._invocation.id
-            with self._lock:
-                record.attributes["parts"] = parts = self._divide(record)
-                self._parts[trial_item(record.number)] = parts
-            self._write(record)
             point = Point.from_dict(record.point)
-            item_id = trial_item(record.number)
-            with self._lock:
-                self._unfollowed += 1
-                self._live[item_id] = record
-                self._tracker.trial_started(record.number, record.point)
-                self._show(record)
             item = self._plan.work_item(
                 point,
-                item_id=item_id,
+                item_id=trial_item(record.number),
                 trial=record.number,
                 fence=self._invocation.fence,
                 invocation=self._invocation.id,
                 retry_failed=self._retry_failed,
             )
-            needs = [probe.item_id] if (probe := probe_item(item, point)) is not None else []
-            if probe is not None:
-                self._queue.submit(probe)
-            divided = item.parts(parts)
             with self._lock:
-                self._parts[item_id] = len(divided)
-            self._queue.submit(item, needs, divided if len(divided) > 1 else ())
-            return {"number": record.number, "item": item_id, "epochs": point.recipe.epochs}
+                parts = item.parts(self._divide(record))
+                record.attributes["parts"] = self._parts[item.item_id] = len(parts)
+            self._write(record)
+            with self._lock:
+                self._unfollowed += 1
+                self._live[item.item_id] = record
+                self._tracker.trial_started(record.number, record.point)
+                self._show(record)
+            needs = []
+            if (probe := probe_item(item, point)) is not None:
+                needs = [probe.item_id]
+                self._queue.submit(probe)
+            self._queue.submit(item, needs, parts if len(parts) > 1 else ())
+            return {"number": record.number, "item": item.item_id, "epochs": point.recipe.epochs}
 
     def _next_record(self) -> TrialRecord | None:
         """Of a trial that runs again, or of a new one; None if there is none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,21 @@ def run_tune(
         stop_early: ends the work of an item whose trial was stopped.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    former, ray.tune.tune.TuneController = ray.tune.tune.TuneController, PatientController
-    try:
-        _fit(source, scheduler, pool, folder, should_stop, stop_early)
-    finally:
-        ray.tune.tune.TuneController = former
+    with patient():
+        tune.Tuner(
+            tune.with_resources(thin_trial(pool), {"cpu": TRIAL_CPUS}),
+            tune_config=tune.TuneConfig(
+                search_alg=TuneSearcher(source), scheduler=scheduler, num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(folder),
+                stop=StopAll(should_stop),
+                callbacks=[CancelWork(stop_early)],
+                failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
+                verbose=0,
+            ),
+        ).fit()
 
 
 class PatientController(TuneController):  # type: ignore[misc]
@@ -65,28 +76,14 @@ class PatientController(TuneController):  # type: ignore[misc]
         return bool(super()._maybe_reuse_cached_actor(trial))
 
 
-def _fit(
-    source: TrialSource,
-    scheduler: TrialScheduler,
-    pool: Any,
-    folder: Path,
-    should_stop: Callable[[], bool],
-    stop_early: Callable[[str], None],
-) -> None:
-    tune.Tuner(
-        tune.with_resources(thin_trial(pool), {"cpu": TRIAL_CPUS}),
-        tune_config=tune.TuneConfig(
-            search_alg=TuneSearcher(source), scheduler=scheduler, num_samples=-1, reuse_actors=True
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(folder),
-            stop=StopAll(should_stop),
-            callbacks=[CancelWork(stop_early)],
-            failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
-            verbose=0,
-        ),
-    ).fit()
+@contextmanager
+def patient() -> Iterator[None]:
+    """Tune runs its trials by `PatientController`."""
+    former, ray.tune.tune.TuneController = ray.tune.tune.TuneController, PatientController
+    try:
+        yield
+    finally:
+        ray.tune.tune.TuneController = former
 
 
 class StopAll(Unsaved, Stopper):  # type: ignore[misc]

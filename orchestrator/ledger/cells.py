@@ -2,6 +2,7 @@
 
     cells/<key>/<files>         predictions, prompts, history: written first
     cells/<key>/record.json     written last, holds the hashes of the files: the commit point
+    cells/<key>/record.copy.json   the same, written just before: takes its place where it is damaged
     cells/<key>/failure.json    why the last attempt failed; goes when the cell finishes
     cells/<key>/test.json       numbers on the test images, apart from the record: search never reads them
     inflight/<batch key>        how far a batch of cells is trained, after its last odd epoch
@@ -9,7 +10,8 @@
     claims/<key>/               leases on cells that several trials want at the same time
     quarantine/                 what was found damaged
 
-A damaged record counts as absent. It is moved aside, never deleted, and named in ``Ledger.damaged``.
+What is damaged is moved aside, never deleted, and named in ``Ledger.damaged``. A cell whose record
+is damaged as well as the copy counts as unfinished.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.redaction import redact
 
 RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
+COPY = "record.copy.json"
 WEIGHTS = "prompts.safetensors"
 """What a cell trained: the one file that may be dropped while the cell stays finished."""
 
@@ -96,13 +99,13 @@ class Ledger:
         self.damaged: list[str] = []
 
     def get(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
-        """The record of a finished cell; None if it is not finished or its record is damaged.
+        """The record of a finished cell; None if it is not finished or its record is damaged beyond repair.
 
         Args:
             key: of the cell.
             verify: read and hash all its files too; a missing or changed one makes the cell unfinished.
         """
-        record = self._read_json(f"cells/{key}/{RECORD}", aside=f"cells/{key}")
+        record = self._read_record(key)
         if record is not None and verify:
             for name, entry in record["files"].items():
                 data = self.storage.read(f"cells/{key}/{name}")
@@ -135,7 +138,7 @@ class Ledger:
         entries = self._write_files(key, files)
         document = {**record, "key": key, "files": entries, "finished_at": now()}
         document.setdefault("metric_version", METRIC_VERSION)
-        self.storage.write(f"cells/{key}/{RECORD}", encode(document))
+        self._write_record(key, document)
         self.storage.delete(f"cells/{key}/{FAILURE}")
         return True
 
@@ -153,7 +156,7 @@ class Ledger:
             entry = record["files"].pop(name)
             freed = int(entry["bytes"])
             record["dropped"] = {**record.get("dropped", {}), name: {**entry, "dropped_at": now()}}
-            self.storage.write(f"cells/{key}/{RECORD}", encode(record))
+            self._write_record(key, record)
         self.storage.delete(f"cells/{key}/{name}")  # also what an interrupted call left behind
         return freed
 
@@ -164,7 +167,7 @@ class Ledger:
             CorruptError: the cell is not finished, has no such file, or the file is damaged.
             DroppedError: the file was dropped.
         """
-        record = self._read_json(f"cells/{key}/{of}", aside=f"cells/{key}/{of}")
+        record = self._read_record(key) if of == RECORD else self._read_json(f"cells/{key}/{of}")
         if record is not None and name in record.get("dropped", {}):
             raise DroppedError(key, name, record["dropped"][name]["dropped_at"])
         if record is None or name not in record["files"]:
@@ -212,8 +215,7 @@ class Ledger:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """``{kind, error, traceback, failed_at, …}`` of a cell that failed; None otherwise."""
-        path = f"cells/{key}/{FAILURE}"
-        found = self._read_json(path, aside=path)
+        found = self._read_json(f"cells/{key}/{FAILURE}")
         return None if found is None else {"kind": "raised", **found}
 
     def clear_failure(self, key: str) -> None:
@@ -227,8 +229,7 @@ class Ledger:
 
     def test(self, key: str) -> dict[str, Any] | None:
         """The test record of a cell; None if it was never scored. For reports, never for search."""
-        path = f"cells/{key}/{TEST}"
-        return self._read_json(path, aside=path)
+        return self._read_json(f"cells/{key}/{TEST}")
 
     def tests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Test records of those of ``keys`` that have one."""
@@ -293,14 +294,44 @@ class Ledger:
         suffix = f"/{name}"
         return {path.removesuffix(suffix) for path in self.storage.files("cells") if path.endswith(suffix)}
 
-    def _read_json(self, path: str, *, aside: str) -> dict[str, Any] | None:
+    def _write_record(self, key: str, document: Mapping[str, Any]) -> None:
+        data = encode(dict(document))
+        self.storage.write(f"cells/{key}/{COPY}", data)
+        self.storage.write(f"cells/{key}/{RECORD}", data)
+
+    def _read_record(self, key: str) -> dict[str, Any] | None:
+        path = f"cells/{key}/{RECORD}"
         data = self.storage.read(path)
         if data is None:
             return None
         try:
             return decode(data)
         except CorruptError as error:
-            self._quarantine(aside, f"{path}: {error}")
+            return self._restore(key, f"{path}: {error}")
+
+    def _restore(self, key: str, reason: str) -> dict[str, Any] | None:
+        """The record of a cell from its copy; None, and the cell moved aside, if that is damaged too."""
+        data = self.storage.read(f"cells/{key}/{COPY}") or b""
+        try:
+            record = decode(data)
+        except CorruptError:
+            self._quarantine(f"cells/{key}", reason)
+            return None
+        self._quarantine(f"cells/{key}/{RECORD}", f"{reason}; its copy takes its place")
+        try:
+            self.storage.write(f"cells/{key}/{RECORD}", data)
+        except OSError as error:
+            logger.warning("The record of cell %s could not be written from its copy: %s", key, error)
+        return record
+
+    def _read_json(self, path: str) -> dict[str, Any] | None:
+        data = self.storage.read(path)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except CorruptError as error:
+            self._quarantine(path, f"{path}: {error}")
             return None
 
     def _quarantine(self, path: str, reason: str) -> None:
@@ -312,7 +343,7 @@ class Ledger:
         except OSError as error:
             message = f"{reason}; could not be moved aside: {error}"
         self.damaged.append(message)
-        logger.warning("Damaged record treated as absent: %s", message)
+        logger.warning("Damaged: %s", message)
 
     def _gather(self, read: Read, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         wanted = list(dict.fromkeys(keys))

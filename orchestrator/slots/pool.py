@@ -29,7 +29,6 @@ MEMORY_DEATHS = 2
 """Workers that Ray killed for their node's memory while they worked on an item: then the item has failed. One
 may have been the nearest to hand while another program took the memory."""
 
-
 GRACE = 90.0
 """Seconds in which Ray notices that a node is gone. Its health check asks every 3 s and gives up at the fifth
 failure: 15 s where the connection is refused, 65 s where nothing answers at all."""

@@ -27,6 +27,7 @@ ACQUIRE_S = 10.0
 
 NEWS = 1.05
 """Times its last report by which a worker's memory has to grow to be reported again."""
+
 RECORD_S = 30.0
 """Seconds that a worker gets to record that its cells hang. If the storage hangs, they are not to blame."""
 

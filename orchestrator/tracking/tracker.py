@@ -22,10 +22,14 @@ BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Writer(Protocol):
-    """Where operations go; ``MlflowWriter`` in earnest."""
+    """Where operations go; ``ProcessWriter`` in earnest."""
 
     def write(self, operations: list[Operation]) -> Any:
         """Apply operations; yields ``(operation, reason)`` of those refused for good. May raise anything."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come."""
         ...
 
 
@@ -38,7 +42,7 @@ class Tracker:
         outbox: local folder for what is not delivered yet; an earlier process's news are delivered first.
         tags: of every run, e.g. the names of dataset and backbone.
         locate: path or URI of a cell in the ledger.
-        connect: makes the writer, on the writer's thread; replaced in tests.
+        connect: makes the writer, on the tracker's own thread.
     """
 
     def __init__(
@@ -47,14 +51,14 @@ class Tracker:
         study: str,
         outbox: Path | str,
         *,
+        connect: Callable[[], Writer],
         tags: Mapping[str, str] | None = None,
         locate: Callable[[str], str] | None = None,
-        connect: Callable[[], Writer] | None = None,
     ) -> None:
         self.uri, self.study = uri, study
         self._tags = {"study": study, **(tags or {})}
         self._locate = locate
-        self._connect = connect or self._connect_to_mlflow
+        self._connect = connect
         self._outbox = Outbox(outbox)
         self._points: dict[Trial, dict[str, Any]] = {}
         self._cells: dict[Trial, list[dict[str, Any]]] = {}
@@ -280,14 +284,8 @@ class Tracker:
                     self._closing.wait(delay)
                 continue
             if self._closing.is_set():
-                if (close := getattr(writer, "close", None)) is not None:
-                    close()
+                writer.close()
                 return
-
-    def _connect_to_mlflow(self) -> Writer:
-        from orchestrator.tracking.writer import MlflowWriter
-
-        return MlflowWriter(self.uri, self.study, self._tags)
 
 
 class NoTracker:

@@ -92,11 +92,7 @@ class Run:
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
         while self.epoch < self._epochs and self.active:
-            until = time.monotonic() + float((FOLDER / "epoch_s").read_text())
-            while time.monotonic() < until:
-                if should_stop():
-                    raise Interrupted
-                time.sleep(0.01)
+            self._wait(should_stop)
             if (FOLDER / "diverges").exists():
                 self.failed = dict.fromkeys(self.active, "training diverged")
                 yield self.epoch + 1, {}
@@ -104,6 +100,13 @@ class Run:
             self.epoch += 1
             self._log()
             yield self.epoch, {key: self._report(key, self.epoch) for key in self.active}
+
+    def _wait(self, should_stop: Callable[[], bool]) -> None:
+        until = time.monotonic() + float((FOLDER / "epoch_s").read_text())
+        while time.monotonic() < until:
+            if should_stop():
+                raise Interrupted
+            time.sleep(0.01)
 
     def initial(self) -> tuple[int, dict[str, dict[str, Any]]]:
         return 0, {key: self._report(key, 0) for key in self.active}

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.statistics import summarize
 from orchestrator.tracking import Tracker, check_tracking
+from orchestrator.tracking.process import ProcessWriter
 
 TASKS = ("clipart", "sketch")
 
@@ -64,6 +65,10 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
     tracker.trial_ended(trial, "complete", device_seconds=4.0)
 
 
+def tracker_of(uri: str, study: str, outbox: Path, **about: Any) -> Tracker:
+    return Tracker(uri, study, outbox, connect=lambda: ProcessWriter(uri, study, {}), **about)
+
+
 def runs_of(uri: str, study: str) -> dict[str, Any]:
     """All runs of an experiment by their tag; fails on duplicates."""
     from mlflow import MlflowClient
@@ -82,7 +87,7 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     check_tracking(uri)
-    first = Tracker(
+    first = tracker_of(
         uri, "first", tmp_path / "outbox", tags={"backbone": "b" * 32}, locate=lambda key: f"/c/{key}"
     )
     tell(first, 0)
@@ -91,7 +96,7 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
     first.trial_started("zero_shot", {"method": "zero_shot"})
     assert first.close(120) is None
 
-    again = Tracker(uri, "first", tmp_path / "elsewhere")
+    again = tracker_of(uri, "first", tmp_path / "elsewhere")
     tell(again, 0, status="finished")
     tell(again, 2)
     assert again.close(120) is None
@@ -124,7 +129,7 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
         history = client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == [1, 2], "the curve was told twice"
 
-    other = Tracker(uri, "second", tmp_path / "outbox2")
+    other = tracker_of(uri, "second", tmp_path / "outbox2")
     tell(other, 0, status="finished")
     assert other.close(120) is None
     assert runs_of(uri, "second")["trial/0/cell/001"].data.tags["reused_from"] == "study first, trial 0"
@@ -142,7 +147,7 @@ def server(importable: None, tmp_path: Path) -> Iterator[Any]:
 def test_a_server_killed_in_the_middle_loses_nothing(server: Any, tmp_path: Path) -> None:
     server.start()
     check_tracking(server.uri)
-    tracker = Tracker(server.uri, "demo", tmp_path / "outbox")
+    tracker = tracker_of(server.uri, "demo", tmp_path / "outbox")
     tell(tracker, 0)
     assert tracker.flush(120)
     server.kill()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmap_model.configuration import content_key
+from mmap_model.data.ahead import ahead
 from mmap_model.data.arrays import from_bytes, from_numbers, numbers
 from mmap_model.data.decoding import open_image, training_original
 from mmap_model.data.prepared.cache import make_room, touch
@@ -121,24 +121,12 @@ def _write(path: Path, source: Source, places: Sequence[tuple[str, int]], side: 
         encoded = io.BytesIO(source.read(*place))
         return np.asarray(training_original(open_image(encoded, source.location(*place)), side))
 
-    def decoded(pool: ThreadPoolExecutor) -> Iterator[list[npt.NDArray[np.uint8]]]:
-        """Batch by batch; the next one is decoded while the caller writes."""
-        waiting: deque[list[Future[npt.NDArray[np.uint8]]]] = deque()
-        for first in range(0, len(places), _BATCH):
-            waiting.append([pool.submit(decode, place) for place in places[first : first + _BATCH]])
-            if len(waiting) > 1:
-                yield [image.result() for image in waiting.popleft()]
-        yield from ([image.result() for image in batch] for batch in waiting)
-
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        # Pillow releases the GIL while it decodes.
-        with (
-            ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool,
-            pa.OSFile(str(partial), "wb") as sink,
-            pa.ipc.new_file(sink, _SCHEMA) as writer,
-        ):
-            for images in decoded(pool):
+        # Pillow releases the GIL while it decodes; a batch is decoded while the one before it is written.
+        decoded = ahead(decode, places, threads=min(16, os.cpu_count() or 1), reach=_BATCH)
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+            while images := list(islice(decoded, _BATCH)):
                 sizes = np.array([image.shape[:2] for image in images], np.int32)
                 columns = [from_numbers(sizes[:, 0]), from_numbers(sizes[:, 1]), from_bytes(images)]
                 writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))

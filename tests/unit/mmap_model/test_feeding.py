@@ -7,9 +7,10 @@ from PIL import Image
 
 from mmap_model.configuration import Recipe, Split
 from mmap_model.data import DatasetSpec, open_dataset
+from mmap_model.data.ahead import ahead
 from mmap_model.data.draws import draw
 from mmap_model.training.batches import TrainingBatches
-from mmap_model.training.feeding import BankFeed, CropFeed, PackedFeed, ahead, canvases
+from mmap_model.training.feeding import BankFeed, CropFeed, PackedFeed, canvases
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,7 @@ def test_all_ways_give_the_same_pixels(on_the_device, dataset, batches, tiny_bac
 
 def test_an_epoch_does_not_depend_on_how_far_ahead_it_is_prepared(batches, monkeypatch):
     first = [(pixels.clone(), labels) for pixels, labels in batches.epoch(1)]
-    monkeypatch.setattr(
-        "mmap_model.training.feeding.ahead", lambda work, count, threads: map(work, range(count))
-    )
+    monkeypatch.setattr("mmap_model.training.feeding.ahead", lambda work, items, **depth: map(work, items))
     again = list(batches.epoch(1))
     assert len(first) == len(again) == batches.steps
     for (pixels, labels), (same, its) in zip(first, again, strict=True):
@@ -104,7 +103,7 @@ def test_what_fails_ahead_fails_at_its_step():
             raise RuntimeError("decode")
         return number
 
-    results = ahead(work, 4, threads=2)
+    results = ahead(work, range(4), threads=2, reach=3)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(RuntimeError, match="decode"):
         next(results)

@@ -99,6 +99,7 @@ def test_removing_leaves_everything_else_as_it_was(root: Path) -> None:
 
 def test_a_survey_changes_nothing_even_where_a_record_is_damaged(root: Path) -> None:
     (root / "cells" / LOST / "record.json").write_text("{")
+    (root / "cells" / LOST / "record.copy.json").write_text("{")
     before = sorted(entry.path for entry in open_storage(root).everything())
     reasons = {item.path: item.reason for item in survey(open_storage(root)).items}
     assert reasons[f"cells/{LOST}"] == "its record is damaged"

@@ -109,6 +109,7 @@ def test_a_lost_replicate_takes_the_mean_away(study: Study) -> None:
     study.trial(0, 0.5, 0.5)
     study.trial(1, 0.9, 0.9)
     study.ledger.storage.write("cells/t1-3-shot-2/record.json", b"{")
+    study.ledger.storage.write("cells/t1-3-shot-2/record.copy.json", b"{")
     results = study.results()
     assert results["winner"] == 0 and results["trials"][1]["val"] is None
     assert results["damaged"] and results["cells"]["finished"] == 3

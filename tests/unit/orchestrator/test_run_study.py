@@ -148,6 +148,7 @@ def test_only_what_is_missing_is_done(plan: StudyPlan, tmp_path: Path, asked: No
     finish(plan)
     (tmp_path / "runs/cells/zero_shot-1/record.json").unlink()
     (tmp_path / "runs/cells/1-2/record.json").write_text("torn")
+    (tmp_path / "runs/cells/1-2/record.copy.json").write_text("torn")
     (tmp_path / "runs/cells/0-1/test.json").unlink()
     todo = todo_of(plan)
     assert (todo.new, set(todo.baselines), todo.again) == (0, {"zero_shot"}, frozenset({1}))

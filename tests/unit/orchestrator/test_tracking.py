@@ -52,6 +52,8 @@ class Server:
             else:
                 self.operations.append(operation)
 
+    def close(self) -> None: ...
+
     def of(self, run: str, kind: str) -> list[Operation]:
         return [o for o in self.operations if o["run"] == run and o["op"] == kind]
 

@@ -341,6 +341,7 @@ def test_a_complete_trial_that_lost_a_cell_runs_again(start: Any, tmp_path: Path
     first.complete(0)
     assert start(trials=1).recall().trials.exhausted
     (tmp_path / "runs/cells/k2-0/record.json").write_text("{ torn")
+    (tmp_path / "runs/cells/k2-0/record.copy.json").write_text("{ torn")
     assert start(trials=1).recall().trials.launch()["number"] == 0
 
 
