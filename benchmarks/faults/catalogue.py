@@ -37,13 +37,15 @@ class Place:
     Attributes:
         folder: holds one folder per scene.
         control: the folder that steers the workers of this process's Ray.
+        database: of MLflow without a run; MLflow takes many seconds to make one.
     """
 
     folder: Path
     control: Path
+    database: Path
 
     def scene(self, name: str, *overrides: str, **options: Any) -> Scene:
-        return Scene(self.folder / name, self.control, *overrides, **options)
+        return Scene(self.folder / name, self.control, *overrides, database=self.database, **options)
 
 
 Row = dict[str, Any]

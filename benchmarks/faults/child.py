@@ -21,8 +21,9 @@ def main() -> None:
     groups = {FAULTS[name].group for name in args.names}
     assert len(groups) == 1, groups
     group = groups.pop()
-    place = Place(args.folder, args.folder / f"control-{group}")
+    place = Place(args.folder, args.folder / f"control-{group}", args.folder / f"empty-{group}.db")
     place.control.mkdir(parents=True, exist_ok=True)
+    make_database(place.database)
     os.environ["STAND_IN"] = str(place.control)
     if group in ("shared", "stores"):
         share_ray()
@@ -35,6 +36,13 @@ def main() -> None:
         found = {"fault": FAULTS[name].name, **found, "seconds": round(time.monotonic() - began, 1)}
         with args.out.open("a") as file:
             file.write(json.dumps({"name": name, **found}) + "\n")
+
+
+def make_database(path: Path) -> None:
+    from mlflow import MlflowClient
+
+    path.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
 
 
 def share_ray() -> None:

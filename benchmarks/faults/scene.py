@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -55,13 +56,21 @@ class Scene:
         control: the folder that steers the workers' training.
         overrides: of the study.
         epoch_s: seconds of an epoch.
-        uri: of MLflow; by default a file of the scene.
+        uri: of MLflow; by default a copy of ``database`` in the scene's folder.
+        database: of MLflow, in sqlite, without a run.
     """
 
     def __init__(
-        self, folder: Path, control: Path, *overrides: str, epoch_s: float = 0.4, uri: str | None = None
+        self,
+        folder: Path,
+        control: Path,
+        *overrides: str,
+        database: Path,
+        epoch_s: float = 0.4,
+        uri: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(database, folder / "mlflow.db")
         for left in control.iterdir():
             left.unlink()
         self.folder, self.control, self.epoch_s = folder, control, epoch_s
