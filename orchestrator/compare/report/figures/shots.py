@@ -113,6 +113,6 @@ def _curve(axes: Any, column: Column, curve: Curve) -> None:
     )  # fmt: skip
     std = [100 * (s.std or 0) for s in curve.values()]
     if any(std):
-        low = [m - s for m, s in zip(mean, std, strict=True)]
-        high = [m + s for m, s in zip(mean, std, strict=True)]
+        low = [max(0.0, m - s) for m, s in zip(mean, std, strict=True)]
+        high = [min(100.0, m + s) for m, s in zip(mean, std, strict=True)]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
