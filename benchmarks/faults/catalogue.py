@@ -249,7 +249,7 @@ def mlflow_server(place: Place) -> Row:
 
 @fault(f"tracking database locked for {LOCKED_S:.0f} s", group="stores")
 def tracking_database(place: Place) -> Row:
-    scene = place.scene("tracking-database", "search.trials=14", epoch_s=1.0)
+    scene = place.scene("tracking-database", "search.trials=24", epoch_s=1.0)
     held: list[sqlite3.Connection] = []
 
     def strike() -> None:
@@ -265,7 +265,7 @@ def tracking_row(scene: Scene, strike: Callable[[], None], seconds: float, mend:
 
     def act() -> None:
         assert scene.tracker is not None
-        scene.wait(lambda: scene.tracker.flush(0.1) and scene.mlflow_runs())
+        scene.wait(scene.mlflow_runs)
         strike()
         before = len(scene.lines())
         time.sleep(seconds)
