@@ -161,8 +161,9 @@ def driver(place: Place) -> Row:
     scene.strike()
     kill(first.pid)
     first.wait()
+    orphans = {line.pid for line in scene.lines()}
     outcome = scene.run()
-    recovered = scene.next_epoch(scene.struck)
+    recovered = scene.next_epoch(scene.struck, lambda line: line.pid not in orphans)
     killed, *_, last = scene.store.load_invocations()
     detected = (
         f"a dead process's lease was taken over (fence {killed.fence} → {last.fence}); "

@@ -310,14 +310,18 @@ class Session(ABC):
             return Stopped()
         if self._lease.lost.is_set():
             return SessionFailed("another driver took the study over")
+        if (fault := self._pool_fault) is not None:
+            why = death_in_words(str(fault)) or type(fault).__name__
+            return SessionFailed(f"the pool of work is gone: {why}. {NOTHING_LOST}")
         if self._slots is not None and self._slots.all_stopped:
             return SessionFailed(self._slots.error)
         if self._storage_fault is not None:
             return SessionFailed(f"{self._storage_fault}. {NOTHING_LOST}")
-        if self._pool is not None and self._pool.fault is not None:
-            why = death_in_words(str(self._pool.fault)) or type(self._pool.fault).__name__
-            return SessionFailed(f"the pool of work is gone: {why}. {NOTHING_LOST}")
         return None
+
+    @property
+    def _pool_fault(self) -> Exception | None:
+        return None if self._pool is None else self._pool.fault
 
     # Events, on the reader's thread
 
@@ -372,6 +376,8 @@ class Session(ABC):
         self._states.take(event)
         if event["state"] == "stopped" and known:
             return  # the pool and the slot's run both tell of it
+        if event["state"] == "stopped" and self._pool_fault is not None:
+            return  # all slots end with the pool: none of them is to blame
         self._display.take(event)
         if event["state"] == "stopped":
             self._quarantine(event["slot"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,14 @@ def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
     assert "Slot gpu-3:0 on gpu-3 is quarantined since" in said and "CUDA error: ECC" in said
     session._take([{**stopped, "slot": "gpu-3:1"}])
     assert "CUDA error: ECC" in str(session._reason_to_stop()), "no slot is left"
+
+
+def test_slots_that_end_with_the_pool_are_not_blamed(session: Idle, shown: list[dict[str, Any]]) -> None:
+    session._pool = SimpleNamespace(fault=RuntimeError("the actor died"))  # type: ignore[assignment]
+    for slot in ("gpu-3:0", "gpu-3:1"):
+        session._take([{"kind": "slot", "slot": slot, "state": "stopped", "error": "ControllerError"}])
+    assert shown == [] and session._invocation.quarantined == []
+    assert "the pool of work is gone" in str(session._reason_to_stop())
 
 
 def test_memory_that_does_not_suffice_is_a_note_with_its_fix(
