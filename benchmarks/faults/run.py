@@ -32,6 +32,8 @@ from orchestrator.provenance import provenance  # noqa: E402
 
 RESULTS = HERE / "results.json"
 GROUP_S = 900
+ALONE = "memory"
+"""The group that has to have the machine's memory to itself."""
 
 
 def main() -> None:
@@ -49,16 +51,24 @@ def main() -> None:
     by_size = sorted(groups.items(), key=lambda group: -len(group[1]))
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         folder = args.folder or Path(temporary)
+        together = [group for group in by_size if group[0] != ALONE]
         with ThreadPoolExecutor(args.beside) as pool:
-            played = [pool.submit(play, group, members, folder) for group, members in by_size]
+            played = [pool.submit(play, group, members, folder) for group, members in together]
             for future in as_completed(played):
-                for found in future.result():
-                    results["faults"][found.pop("name")] = found
-                    print(json.dumps(found, indent=1, ensure_ascii=False), flush=True)
-                RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-                write_table(results)
+                keep(results, future.result())
+        if ALONE in groups:
+            keep(results, play(ALONE, groups[ALONE], folder))
     broken = [name for name in names if "error" in results["faults"].get(name, {"error": "no result"})]
     sys.exit(f"no result of {', '.join(broken)}" if broken else 0)
+
+
+def keep(results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Put rows into the results and the table."""
+    for found in rows:
+        results["faults"][found.pop("name")] = found
+        print(json.dumps(found, indent=1, ensure_ascii=False), flush=True)
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_table(results)
 
 
 def play(group: str, names: list[str], folder: Path) -> list[dict[str, Any]]:

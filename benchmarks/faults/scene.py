@@ -31,7 +31,8 @@ PATIENCE_S = 180.0
 """Seconds to wait for something that must happen, on a busy machine."""
 
 ROUTINE = re.compile(
-    rf"epoch \d+ of \d|starts:| complete |^study |^({'|'.join(re.escape(words) for words in PHASES.values())})$"
+    r"epoch \d+ of \d|starts:| complete |^study "
+    rf"|^({'|'.join(re.escape(words) for words in PHASES.values())})$"
 )
 """What a user is shown whether or not something goes wrong."""
 
