@@ -32,7 +32,7 @@ def main() -> None:
         try:
             found = FAULTS[name].injure(place)
         except Exception:
-            found = {"error": traceback.format_exc(limit=-4)}
+            found = {"error": traceback.format_exc(limit=-16)}
         found = {"fault": FAULTS[name].name, **found, "seconds": round(time.monotonic() - began, 1)}
         with args.out.open("a") as file:
             file.write(json.dumps({"name": name, **found}) + "\n")
