@@ -208,8 +208,13 @@ def node_loss(place: Place) -> Row:
         listening = scene.listen(driver)
 
         def in_mid_cell() -> set[int]:
-            there = cluster.pids(cluster.other)
-            return {line.pid for line in scene.lines() if line.pid in there and 2 <= line.epoch < 5}
+            there, lines = cluster.pids(cluster.other), scene.lines()
+            done = {line.key for line in lines if line.what == "finished"}
+            return {
+                line.pid
+                for line in lines
+                if line.pid in there and line.kind == "train" and line.key not in done and line.epoch == 2
+            }
 
         scene.wait(in_mid_cell)
         lost = cluster.pids(cluster.other)

@@ -10,7 +10,10 @@ from typing import Any
 
 import ray.tune.tune
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import Callback, Stopper
+from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
@@ -77,14 +80,34 @@ class PatientController(TuneController):  # type: ignore[misc]
         return bool(super()._maybe_reuse_cached_actor(trial))
 
 
+class PatientActors(RayActorManager):  # type: ignore[misc]
+    """An actor that Ray ended for its node's memory has died like any other.
+
+    Ray says so by an exception that is none of a dead actor, at which Tune ends the whole experiment. What it
+    ends are the latest processes, whoever takes the memory: a thin trial besides the worker that is to blame.
+    """
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
 @contextmanager
 def patient() -> Iterator[None]:
-    """Tune runs its trials by `PatientController`."""
-    former, ray.tune.tune.TuneController = ray.tune.tune.TuneController, PatientController
+    """Tune runs its trials by `PatientController` and `PatientActors`."""
+    places = (
+        (ray.tune.tune, "TuneController", PatientController),
+        (tune_controller, "RayActorManager", PatientActors),
+    )
+    former = [getattr(module, name) for module, name, _ in places]
     try:
+        for module, name, ours in places:
+            setattr(module, name, ours)
         yield
     finally:
-        ray.tune.tune.TuneController = former
+        for (module, name, _), theirs in zip(places, former, strict=True):
+            setattr(module, name, theirs)
 
 
 class StopAll(Unsaved, Stopper):  # type: ignore[misc]

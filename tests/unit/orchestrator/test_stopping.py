@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.tune.tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.driver.tune_run import CancelWork, StopAll
+from orchestrator.driver.tune_run import CancelWork, PatientActors, PatientController, StopAll, patient
 from orchestrator.search.stopping import REMEMBERED, grace, make_scheduler, replay
 from orchestrator.search.tune_searcher import TuneSearcher
 
@@ -141,6 +144,29 @@ def test_the_experiment_stops_as_a_whole_or_not_at_all() -> None:
     assert not stopper.stop_all() and not stopper("a", {})
     wanted = True
     assert stopper.stop_all() and not stopper("a", {})
+
+
+def test_an_actor_that_ray_ends_for_memory_has_died_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    actors = PatientActors(resource_manager=SimpleNamespace())
+    monkeypatch.setattr(actors, "_cleanup_actor", lambda tracked_actor: None)
+    actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(str(error)))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    actors._actor_task_failed(task, OutOfMemoryError("2 workers were killed"))
+    assert "2 workers were killed" in told[0]
+    with pytest.raises(RuntimeError, match="unexpected"):
+        actors._actor_task_failed(task, ValueError("what else there is"))
+
+
+def test_tune_is_as_it_was_afterwards() -> None:
+    before = ray.tune.tune.TuneController, tune_controller.RayActorManager
+    with pytest.raises(KeyError), patient():
+        assert (ray.tune.tune.TuneController, tune_controller.RayActorManager) == (
+            PatientController,
+            PatientActors,
+        )
+        raise KeyError
+    assert (ray.tune.tune.TuneController, tune_controller.RayActorManager) == before
 
 
 class Ended:
