@@ -66,9 +66,9 @@ class FaultyRun(Run):
             file.write("".join(lines))
 
     def _is_hit(self, name: str) -> bool:
-        """Whether this is the batch that the fault belongs to; the first to ask takes it."""
-        cells = {key: cell.kind for key, cell in self._cells.items()}
-        if set(cells.values()) != {"train"}:
+        """Whether this is the batch that the fault belongs to; the first of a trial to ask takes it."""
+        cells = self._cells
+        if any(c.kind != "train" or c.configuration.method == "zero_shot" for c in cells.values()):
             return False
         try:
             with (FOLDER / f"{name}.keys").open("x") as file:
