@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,5 +52,6 @@ def _cells(found: dict[str, Any]) -> list[str]:
 
 
 def _plain(text: str, most: int = 240) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = " ".join(text.replace("|", "/").replace("<", "‹").split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
