@@ -41,7 +41,7 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
         return True
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _without_services():
+            with _without_services(), _in_groups_of_their_own():
                 ray.init(
                     address="local",
                     include_dashboard=False,
@@ -61,6 +61,24 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
             logger.warning("Ray did not come up in time, starting it again")
             ray.shutdown()
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextlib.contextmanager
+def _in_groups_of_their_own() -> Iterator[None]:
+    """Start Ray's daemons as leaders of process groups, so that a signal to the driver's group spares them.
+
+    SIGTERM to a group (``timeout``, some service managers) would end them together with the driver, and a
+    driver whose daemons are gone is ended by Ray within the next tenth of a second, before it could put
+    things in order. They end with the driver in any case: the kernel sees to that.
+    """
+    from ray._private import services
+
+    popen = services.ConsolePopen
+    services.ConsolePopen = functools.partial(popen, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 @contextlib.contextmanager
