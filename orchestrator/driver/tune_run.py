@@ -124,7 +124,7 @@ class StopAll(Unsaved, Stopper):  # type: ignore[misc]
 
 
 class NoProgress(Unsaved, TrialProgressCallback):  # type: ignore[misc]
-    """In place of what Tune adds otherwise: that prints nothing either, but keeps every trial, 20 KB each."""
+    """In place of what Tune adds otherwise: that prints nothing either, but keeps every trial."""
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, *_: Any, **info: Any

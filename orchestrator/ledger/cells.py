@@ -300,14 +300,7 @@ class Ledger:
         self.storage.write(f"cells/{key}/{RECORD}", data)
 
     def _read_record(self, key: str) -> dict[str, Any] | None:
-        path = f"cells/{key}/{RECORD}"
-        data = self.storage.read(path)
-        if data is None:
-            return None
-        try:
-            return decode(data)
-        except CorruptError as error:
-            return self._restore(key, f"{path}: {error}")
+        return self._read_json(f"cells/{key}/{RECORD}", lambda reason: self._restore(key, reason))
 
     def _restore(self, key: str, reason: str) -> dict[str, Any] | None:
         """The record of a cell from its copy; None, and the cell moved aside, if that is damaged too."""
@@ -324,15 +317,19 @@ class Ledger:
             logger.warning("The record of cell %s could not be written from its copy: %s", key, error)
         return record
 
-    def _read_json(self, path: str) -> dict[str, Any] | None:
+    def _read_json(self, path: str, restore: Read | None = None) -> dict[str, Any] | None:
+        """A document; of a damaged one what ``restore`` makes of the reason, by default nothing."""
         data = self.storage.read(path)
         if data is None:
             return None
         try:
             return decode(data)
         except CorruptError as error:
-            self._quarantine(path, f"{path}: {error}")
-            return None
+            reason = f"{path}: {error}"
+        if restore is not None:
+            return restore(reason)
+        self._quarantine(path, reason)
+        return None
 
     def _quarantine(self, path: str, reason: str) -> None:
         stamp = re.sub(r"\W", "", now())
