@@ -19,6 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.driver.thin_trial import thin_trial
+from orchestrator.replaced import replaced
 from orchestrator.search.tune_searcher import TrialSource, TuneSearcher, Unsaved
 from orchestrator.slots.cluster import TRIAL_CPUS
 
@@ -96,18 +97,11 @@ class PatientActors(RayActorManager):  # type: ignore[misc]
 @contextmanager
 def patient() -> Iterator[None]:
     """Tune runs its trials by `PatientController` and `PatientActors`."""
-    places = (
-        (ray.tune.tune, "TuneController", PatientController),
-        (tune_controller, "RayActorManager", PatientActors),
-    )
-    former = [getattr(module, name) for module, name, _ in places]
-    try:
-        for module, name, ours in places:
-            setattr(module, name, ours)
+    with (
+        replaced(ray.tune.tune, "TuneController", PatientController),
+        replaced(tune_controller, "RayActorManager", PatientActors),
+    ):
         yield
-    finally:
-        for (module, name, _), theirs in zip(places, former, strict=True):
-            setattr(module, name, theirs)
 
 
 class StopAll(Unsaved, Stopper):  # type: ignore[misc]

@@ -10,6 +10,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+from orchestrator.replaced import replaced
+
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
 
@@ -73,12 +75,8 @@ def _in_groups_of_their_own() -> Iterator[None]:
     """
     from ray._private import services
 
-    popen = services.ConsolePopen
-    services.ConsolePopen = functools.partial(popen, process_group=0)
-    try:
+    with replaced(services, "ConsolePopen", functools.partial(services.ConsolePopen, process_group=0)):
         yield
-    finally:
-        services.ConsolePopen = popen
 
 
 @contextlib.contextmanager
@@ -91,10 +89,9 @@ def _without_services() -> Iterator[None]:
     """
     from ray._private import node, parameter
 
-    params, start_server = parameter.RayParams, node.Node.start_api_server
-    parameter.RayParams = functools.partial(params, no_monitor=True, include_log_monitor=False)
-    node.Node.start_api_server = lambda self, **options: None
-    try:
+    leaner = functools.partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)
+    with (
+        replaced(parameter, "RayParams", leaner),
+        replaced(node.Node, "start_api_server", lambda self, **options: None),
+    ):
         yield
-    finally:
-        parameter.RayParams, node.Node.start_api_server = params, start_server
