@@ -33,6 +33,11 @@ from orchestrator.work import Event  # noqa: E402
 
 SLOTS_PER_ACTOR = 32
 
+SNAPSHOT_S = 20.0
+
+THIN_TRIAL = "ray::ImplicitFunc"
+"""How Ray names the process of a thin trial."""
+
 
 class StubSlots:
     """In place of ``Slots``: threads of a few actors, which say hello, take leases and report."""
@@ -124,8 +129,8 @@ class Watch:
         self.meters = meters.Meters()
         self.samples: list[dict[str, float]] = []
         self.ended: list[float] = []
-        self.gaps: list[float] = []
-        self.busy_s = 0.0
+        self.gaps: list[tuple[float, float]] = []
+        self.work: list[tuple[float, float]] = []
         self._slots: dict[str, tuple[str, float]] = {}
         self._free: dict[str, float] = {}
 
@@ -146,11 +151,11 @@ class Watch:
             self._slots[event["item_id"]] = event["slot"], now
             freed = self._free.pop(event["slot"], None)
             if freed is not None:
-                self.gaps.append(now - freed)
+                self.gaps.append((freed, now - freed))
         elif event["kind"] == "done" and event["item_id"] in self._slots:
             slot, since = self._slots.pop(event["item_id"])
             self._free[slot] = now
-            self.busy_s += now - since
+            self.work.append((since, now - since))
 
 
 def processes() -> dict[str, dict[str, float]]:
@@ -166,7 +171,7 @@ def processes() -> dict[str, dict[str, float]]:
             rollup = (folder / "smaps_rollup").read_text()
         except OSError:
             continue
-        name = title.split("/")[-1].split(".")[0] or "?"
+        name = "driver" if int(folder.name) == os.getpid() else title.split("/")[-1].split(".")[0] or "?"
         entry = found[name]
         entry["count"] += 1
         entry["cpu_s"] += (int(fields[11]) + int(fields[12])) / ticks
@@ -267,12 +272,19 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     found["per_trial_ms"] = {
         f"{first}-{first + step}": meters.spent(watch.samples, first, first + step) for first in firsts
     }
-    found["gap_ms"] = _quantiles(watch.gaps)
-    found["busy"] = _busy(watch, slots)
+    up = next((one["at"]["time"] for one in snapshots if _up(one, slots)), None)
+    found["busy"] = {"whole run": _busy(watch)}
+    if up is not None:
+        found["all_trials_processes_up_after_s"] = round(up - began, 1)
+        found["busy"]["once they are up"] = _busy(watch, since=up)
     found["processes"] = snapshots[-1] if snapshots else {}
+    found["per_trial_ms_of_processes"] = _between([one for one in snapshots if _up(one, slots)])
     outbox = folder / "runs" / "studies" / "scale" / "local" / "outbox"
     found["tracking_left_bytes"] = _left(outbox)
-    found["driver_could_serve"] = _could_serve(found["per_trial_ms"])
+    found["driver_could_serve"] = _could_serve(
+        list(found["per_trial_ms"].values())[-1]["cpu"],
+        found["per_trial_ms_of_processes"].get("ray::PoolActor", 0.0),
+    )
     return found
 
 
@@ -286,24 +298,41 @@ def _left(outbox: Path) -> int:
     return left
 
 
-def _could_serve(per_trial: dict[str, dict[str, float]]) -> dict[str, int]:
-    """Slots whose trials of three cells, one after the other, take four fifths of the driver's one core.
+def _could_serve(*per_trial_ms: float) -> dict[str, int]:
+    """Slots whose trials of three cells, one after the other, take four fifths of one core.
 
-    Python runs one thread at a time, so what all the driver's threads take per trial is what bounds it.
+    Driver and pool each run one thread at a time, so what the dearer of both takes per trial is what bounds.
     """
-    last = list(per_trial.values())[-1]["cpu"] / 1000
-    return {f"cells of {cell} s": int(0.8 * 3 * cell / last) for cell in (5, 30, 300)}
+    return {f"cells of {cell} s": int(0.8 * 3 * cell * 1000 / max(per_trial_ms)) for cell in (5, 30, 300)}
 
 
-def _busy(watch: Watch, slots: int) -> dict[str, float]:
-    """The share of the time that slots work, once all of them do and until the queue runs dry."""
-    gaps, trials = len(watch.gaps), len(watch.ended)
-    between = sum(watch.gaps)
+def _busy(watch: Watch, since: float = 0.0) -> dict[str, Any]:
+    """The share of the time in which slots work, from their first item to their last."""
+    work = [seconds for at, seconds in watch.work if at >= since]
+    gaps = [seconds for at, seconds in watch.gaps if at >= since]
     return {
-        "share": round(watch.busy_s / (watch.busy_s + between), 4) if gaps else 0.0,
-        "work_s": round(watch.busy_s, 1),
-        "between_s": round(between, 1),
-        "trials_per_slot": round(trials / slots, 1),
+        "share": round(sum(work) / (sum(work) + sum(gaps)), 4) if gaps else 0.0,
+        "work_s": round(sum(work), 1),
+        "between_s": round(sum(gaps), 1),
+        "trials": len(work),
+        "gap_ms": _quantiles(gaps),
+    }
+
+
+def _up(snapshot: dict[str, dict[str, float]], slots: int) -> bool:
+    return snapshot.get(THIN_TRIAL, {"count": 0})["count"] >= slots
+
+
+def _between(snapshots: list[dict[str, dict[str, float]]]) -> dict[str, float]:
+    """Milliseconds of processor time per trial, by process, from the first snapshot to the last."""
+    if len(snapshots) < 2:
+        return {}
+    first, last = snapshots[0], snapshots[-1]
+    trials = max(1, last["at"]["trials"] - first["at"]["trials"])
+    return {
+        name: round(1000 * (last[name]["cpu_s"] - first[name]["cpu_s"]) / trials, 2)
+        for name in last
+        if name != "at" and name in first
     }
 
 
@@ -318,8 +347,8 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 def _snapshots(into: list[dict[str, dict[str, float]]], watch: Watch) -> None:
     while True:
-        time.sleep(60)
-        into.append({**processes(), "at": {"trials": len(watch.ended)}})
+        time.sleep(SNAPSHOT_S)
+        into.append({**processes(), "at": {"trials": len(watch.ended), "time": time.monotonic()}})
 
 
 def main() -> None:

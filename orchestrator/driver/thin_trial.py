@@ -7,8 +7,8 @@ from typing import Any
 
 from orchestrator.search.stopping import EPOCH, OBJECTIVE
 
-SLICE_S = 0.5
-"""Seconds of one question to the pool: Tune can end the function only between two."""
+PATIENCE_S = 10.0
+"""Seconds of one question to the pool, which answers as soon as there is an epoch or an end."""
 
 
 def thin_trial(pool: Any) -> Callable[[dict[str, Any]], None]:
@@ -28,7 +28,7 @@ def thin_trial(pool: Any) -> Callable[[dict[str, Any]], None]:
 
         told, held = 0, None
         while True:
-            news = ray.get(pool.follow.remote(config["item"], told, SLICE_S))
+            news = ray.get(pool.follow.remote(config["item"], told, PATIENCE_S))
             for epoch, mean in news["epochs"]:
                 told = epoch
                 if epoch >= config["epochs"]:
