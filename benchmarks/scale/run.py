@@ -24,8 +24,7 @@ PARTS = {
     "reading_slow": ["reading.py", "--trials", "5000", "--latency", "0.005"],
     "in_process": ["in_process.py", "--trials", "5000"],
     "in_process_mlflow": ["in_process.py", "--trials", "1000", "--mlflow"],
-    "sweep": ["sweep.py", "--slots", "64", "--trials", "5000", "--epoch-s", "0"],
-    "busy": ["sweep.py", "--slots", "64", "--trials", "800", "--epoch-s", "5"],
+    "sweep": ["sweep.py", "--slots", "64", "--trials", "5000", "--epoch-s", "5"],
 }
 
 

@@ -1,7 +1,7 @@
 """A whole study with many slots on a real Ray: what a trial costs its driver, and how busy the slots are.
 
-    python benchmarks/scale/sweep.py --slots 64 --trials 5000 --epoch-s 0
-    python benchmarks/scale/sweep.py --slots 64 --trials 800 --epoch-s 5
+    python benchmarks/scale/sweep.py --slots 64 --trials 5000 --epoch-s 5
+    python benchmarks/scale/sweep.py --slots 8 --trials 300 --epoch-s 1
 
 Everything is real, Ray Tune, thin trials, pool actor, search, ledger, records and MLflow in sqlite, but for
 the slots: 64 Train workers would not fit in memory, so a few actors stand for them, each with a thread per
@@ -268,9 +268,9 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     if len(ended) > 2:
         found["trials_per_s"] = round((len(ended) - 1) / (ended[-1] - ended[0]), 2)
     step = 500 if len(ended) >= 1000 else len(ended) // 2
-    firsts = range(0, len(ended) - step, step)
     found["per_trial_ms"] = {
-        f"{first}-{first + step}": meters.spent(watch.samples, first, first + step) for first in firsts
+        f"{first}-{first + step}": meters.spent(watch.samples, first, min(first + step, len(ended) - 1))
+        for first in range(0, len(ended) - step + 1, step)
     }
     up = next((one["at"]["time"] for one in snapshots if _up(one, slots)), None)
     found["busy"] = {"whole run": _busy(watch)}
