@@ -120,10 +120,10 @@ def tune_actor(place: Place) -> Row:
     scene, found = place.scene("tune-actor"), list[float]()
 
     def act() -> None:
-        before = processes_called(b"ray::ImplicitFunc", place.control)
+        before = processes_called(b"ray::ThinTrial", place.control)
         scene.strike()
         kill(*before)
-        scene.wait(lambda: set(processes_called(b"ray::ImplicitFunc", place.control)) - set(before))
+        scene.wait(lambda: set(processes_called(b"ray::ThinTrial", place.control)) - set(before))
         found.append(round(time.time() - scene.struck, 1))
 
     scene.when(act, kind="epoch", trial=1, epoch=2)

@@ -35,7 +35,7 @@ SLOTS_PER_ACTOR = 32
 
 SNAPSHOT_S = 20.0
 
-THIN_TRIAL = "ray::ImplicitFunc"
+THIN_TRIAL = "ray::ThinTrial"
 """How Ray names the process of a thin trial."""
 
 

@@ -113,6 +113,8 @@ class Session(ABC):
         self._news = threading.Condition()
         self._owns_ray = False
         self._storage_fault: str | None = None
+        self._reason: Exception | None = None
+        self._heard: bool | None = None
         self._said: dict[str, float] = {}
         self._memory = SlotMemory()
         self._pool: PoolClient | None = None
@@ -244,15 +246,9 @@ class Session(ABC):
         import ray
 
         self._display.close()
-        self._stop_work()
-        if self._membership is not None:
-            self._membership.stop()
+        heard = self._tell_end()
         if self._pool is not None:
-            patience = LEAVE_S
-            try:
-                self._pool.stop()
-            except Exception:
-                patience = 0.0  # Ray is going down by itself: nobody is left to hear it
+            patience = LEAVE_S if heard else 0.0
             if self._slots is not None and not self._slots.join(patience):
                 logger.info("Some slots did not leave in time")
             self._pool.close()
@@ -261,6 +257,28 @@ class Session(ABC):
             ray.shutdown()
         elif self._pool is not None:
             ray.kill(self._pool.actor)
+
+    def _should_stop(self) -> bool:
+        """Whether the session ends. If so, all are told at once: Tune's actors answer when the pool does."""
+        self._reason = self._reason_to_stop()
+        if self._reason is None:
+            return False
+        self._tell_end()
+        return True
+
+    def _tell_end(self) -> bool:
+        """Tell all that work, once; False if nobody is left to hear it."""
+        if self._heard is None:
+            self._stop_work()
+            if self._membership is not None:
+                self._membership.stop()
+            try:
+                if self._pool is not None:
+                    self._pool.stop()
+                self._heard = True
+            except Exception:
+                self._heard = False  # Ray is going down by itself
+        return self._heard
 
     # Slots
 
@@ -306,6 +324,8 @@ class Session(ABC):
             raise reason
 
     def _reason_to_stop(self) -> Exception | None:
+        if self._reason is not None:
+            return self._reason  # what ends with the session is none
         if self._interrupt.requested.is_set():
             return Stopped()
         if self._lease.lost.is_set():

@@ -155,7 +155,7 @@ class StudySession(Session):
                 scheduler,
                 pool.actor,
                 folder=self._folder / "tune",
-                should_stop=lambda: self._reason_to_stop() is not None,
+                should_stop=self._should_stop,
                 stop_early=trials.stop_early,
             )
         finally:

@@ -18,8 +18,8 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
-from orchestrator.driver.thin_trial import thin_trial
 from orchestrator.replaced import replaced
+from orchestrator.search.thin_trial import ThinTrial
 from orchestrator.search.tune_searcher import TrialSource, TuneSearcher, Unsaved
 from orchestrator.slots.cluster import TRIAL_CPUS
 
@@ -49,9 +49,9 @@ def run_tune(
         stop_early: ends the work of an item whose trial was stopped.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    with patient():
+    with tuned(pool):
         tune.Tuner(
-            tune.with_resources(thin_trial(pool), {"cpu": TRIAL_CPUS}),
+            tune.with_resources(Placeholder, {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(
                 search_alg=TuneSearcher(source), scheduler=scheduler, num_samples=-1, reuse_actors=True
             ),
@@ -60,6 +60,7 @@ def run_tune(
                 storage_path=str(folder),
                 stop=StopAll(should_stop),
                 callbacks=[CancelWork(stop_early), NoProgress()],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
                 verbose=0,
             ),
@@ -81,12 +82,38 @@ class PatientController(TuneController):  # type: ignore[misc]
         return bool(super()._maybe_reuse_cached_actor(trial))
 
 
-class PatientActors(RayActorManager):  # type: ignore[misc]
-    """An actor that Ray ended for its node's memory has died like any other.
+class ThinActors(RayActorManager):  # type: ignore[misc]
+    """Every trial is a `ThinTrial`.
 
-    Ray says so by an exception that is none of a dead actor, at which Tune ends the whole experiment. What it
-    ends are the latest processes, whoever takes the memory: a thin trial besides the worker that is to blame.
+    What Tune would start in its place imports all of Tune: four times the processor time and twice the
+    memory, for each slot.
+
+    An actor that Ray ended for its node's memory has died like any other. Ray says so by an exception that is
+    none of a dead actor, at which Tune ends the whole experiment. What it ends are the latest processes,
+    whoever takes the memory: a thin trial besides the worker that is to blame.
+
+    Attributes:
+        pool: the pool actor that the trials follow.
     """
+
+    pool: Any = None
+    _thin_trial = ray.remote(ThinTrial)
+
+    def add_actor(self, cls: Any, kwargs: dict[str, Any], resource_request: Any, **told: Any) -> Any:
+        arguments = {"pool": self.pool, "config": _followed(kwargs["config"])}
+        return super().add_actor(self._thin_trial, arguments, resource_request, **told)
+
+    def schedule_actor_task(
+        self,
+        tracked_actor: Any,
+        method_name: str,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        **told: Any,
+    ) -> Any:
+        if method_name == "reset" and args:
+            args, kwargs = (_followed(args[0]),), None
+        return super().schedule_actor_task(tracked_actor, method_name, args, kwargs, **told)
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
@@ -94,12 +121,22 @@ class PatientActors(RayActorManager):  # type: ignore[misc]
         super()._actor_task_failed(tracked_actor_task, exception)
 
 
+def _followed(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what Tune puts in besides, for which an actor would have to import Tune."""
+    return {name: config[name] for name in ("item", "epochs")}
+
+
+class Placeholder(tune.Trainable):  # type: ignore[misc]
+    """Tune insists on a trainable. None is ever made: see `ThinActors`."""
+
+
 @contextmanager
-def patient() -> Iterator[None]:
-    """Tune runs its trials by `PatientController` and `PatientActors`."""
+def tuned(pool: Any) -> Iterator[None]:
+    """Tune runs its trials by `PatientController` and `ThinActors`."""
     with (
         replaced(ray.tune.tune, "TuneController", PatientController),
-        replaced(tune_controller, "RayActorManager", PatientActors),
+        replaced(tune_controller, "RayActorManager", ThinActors),
+        replaced(ThinActors, "pool", pool),
     ):
         yield
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-EPOCH, OBJECTIVE = "epoch", "mean"
-"""Keys of what a thin trial reports."""
+from orchestrator.search.thin_trial import EPOCH, OBJECTIVE
 
 EARLIEST = 0.6
 """Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up

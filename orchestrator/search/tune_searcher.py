@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from orchestrator.search.stopping import EPOCH, OBJECTIVE
+from orchestrator.search.thin_trial import EPOCH, OBJECTIVE
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,6 @@ DRIVER: Mapping[str, str] = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     # Workers and trials stay where they were started: relative paths of a study mean the same everywhere.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # A trial function that outlives this at a reset makes Tune drop the trial behind the searcher's back.
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     # Signals are ours; state is in the study's records, Tune's own is never read again.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -42,12 +40,6 @@ DRIVER: Mapping[str, str] = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "GRPC_VERBOSITY": "ERROR",
 }
-
-TRIAL_ACTOR: Mapping[str, str] = {
-    name: DRIVER[name]
-    for name in ("TUNE_FUNCTION_THREAD_TIMEOUT_S", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")
-}
-"""Of the driver's settings, those that the processes of thin trials must see as well."""
 
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -59,7 +59,7 @@ class Sweep:
         """SIGKILL to the actors of thin trials of this Ray, known by their environment."""
         for process in Path("/proc").iterdir():
             try:
-                is_trial = (process / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+                is_trial = (process / "cmdline").read_bytes().startswith(b"ray::ThinTrial")
                 if is_trial and str(self.stand_in).encode() in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
             except OSError:

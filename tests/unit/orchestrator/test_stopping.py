@@ -14,7 +14,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.driver.tune_run import CancelWork, PatientActors, PatientController, StopAll, patient
+from orchestrator.driver.tune_run import CancelWork, PatientController, StopAll, ThinActors, tuned
 from orchestrator.search.stopping import REMEMBERED, grace, make_scheduler, replay
 from orchestrator.search.tune_searcher import TuneSearcher
 
@@ -148,7 +148,7 @@ def test_the_experiment_stops_as_a_whole_or_not_at_all() -> None:
 
 def test_an_actor_that_ray_ends_for_memory_has_died_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    actors = PatientActors(resource_manager=SimpleNamespace())
+    actors = ThinActors(resource_manager=SimpleNamespace())
     monkeypatch.setattr(actors, "_cleanup_actor", lambda tracked_actor: None)
     actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(str(error)))
     task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
@@ -160,11 +160,9 @@ def test_an_actor_that_ray_ends_for_memory_has_died_and_no_more(monkeypatch: pyt
 
 def test_tune_is_as_it_was_afterwards() -> None:
     before = ray.tune.tune.TuneController, tune_controller.RayActorManager
-    with pytest.raises(KeyError), patient():
-        assert (ray.tune.tune.TuneController, tune_controller.RayActorManager) == (
-            PatientController,
-            PatientActors,
-        )
+    with pytest.raises(KeyError), tuned("pool"):
+        assert ray.tune.tune.TuneController is PatientController
+        assert (tune_controller.RayActorManager, ThinActors.pool) == (ThinActors, "pool")
         raise KeyError
     assert (ray.tune.tune.TuneController, tune_controller.RayActorManager) == before
 
