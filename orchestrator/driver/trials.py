@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmap_model.configuration import Point, content_key, to_plain
+from orchestrator.driver import spreading
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
@@ -366,14 +367,16 @@ class Trials:
     def _divide(self, record: TrialRecord) -> int:
         """Among how many slots the cells of a trial are spread.
 
-        One, as replicates train fastest together, unless slots would idle because fewer trials than free
-        slots are still to come. A trial that has begun goes on as it was: its states are of those batches.
+        A trial that has begun goes on as it was: its states are of those batches.
         """
         if record.epochs:
             return int(record.attributes.get("parts", 1))
-        coming = 1 + len(self._again) + (0 if self._spent else self._plan.trials - self._next)
-        free = self._slots() - sum(self._parts.values())
-        return max(1, min(free // coming, self._plan.cells_per_trial))
+        return spreading.parts(
+            slots=self._slots(),
+            coming=1 + len(self._again) + (0 if self._spent else self._plan.trials - self._next),
+            in_work=sum(self._parts.values()),
+            cells=self._plan.cells_per_trial,
+        )
 
     def _on_cells(self, record: TrialRecord, event: Event) -> None:
         names = ("key", "split", "seed", "partition", "parameters")
