@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -206,33 +209,50 @@ def instructions() -> list[tuple[str, list[str]]]:
     return [(line.split(None, 1)[0], line.split(None, 1)[1].split()) for line in joined]
 
 
+def hadolint(path: Path) -> subprocess.CompletedProcess[str]:
+    """What hadolint says about a container file; anything it finds is a failure."""
+    program = Path(sysconfig.get_path("scripts")) / "hadolint"
+    options = ["--no-color", "--failure-threshold", "style", "--config", os.devnull]
+    return subprocess.run([program, *options, path], capture_output=True, text=True, timeout=60)
+
+
+def test_hadolint_finds_nothing_in_the_container_file() -> None:
+    done = hadolint(LAUNCH / "Containerfile")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint_finds_what_is_wrong(tmp_path: Path) -> None:
+    wrong = tmp_path / "Containerfile"
+    wrong.write_text("FROM python:latest\nENV API_TOKEN=secret\nRUN sudo true\nWORKDIR here\nUSER root\n")
+    done = hadolint(wrong)
+    assert done.returncode == 1
+    assert {"DL3007", "DL3064", "DL3004", "DL3000", "DL3002"} <= set(re.findall(r"DL\d+", done.stdout))
+
+
+def test_ignored_rules_are_named_with_a_reason() -> None:
+    lines = (LAUNCH / "Containerfile").read_text().splitlines()
+    for i, line in enumerate(lines):
+        if "hadolint" in line:
+            assert re.fullmatch(r"# hadolint ignore=DL\d{4}(,DL\d{4})*", line)
+            assert re.match(r"# \w", lines[i - 1]), "the comment above says why"
+
+
 KNOWN = ("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "LABEL", "RUN", "USER", "WORKDIR")
 
 
-def test_the_container_file_keeps_to_the_rules() -> None:
+def test_the_container_file_keeps_to_rules_that_hadolint_does_not_know() -> None:
     found = instructions()
-    assert found[0][0] == "FROM"
     assert {name for name, _ in found} <= set(KNOWN), "ADD fetches and unpacks: COPY and RUN say what happens"
     for name, words in found:
         line = " ".join(words)
-        if name == "FROM":
-            assert re.search(r":[\w.-]+|@sha256:", words[0]) and not words[0].endswith(":latest")
-        if name == "RUN" and "apt-get install" in line:
-            assert "--no-install-recommends" in line and "apt-get update" in line
-            assert "rm -rf /var/lib/apt/lists/*" in line
         if name == "RUN":
-            assert not re.search(r"\bsudo\b|(curl|wget)[^|]*\|\s*(ba)?sh", line)
-            assert "pip install" not in line or "--no-cache" in line
-        if name in ("ENV", "ARG"):
-            assert not re.search(r"(TOKEN|PASSWORD|SECRET|KEY)\w*=", line)
-        if name == "WORKDIR":
-            assert words[0].startswith("/")
+            assert "apt-get install" not in line or "apt-get update" in line, "of the same layer"
+            assert not re.search(r"(curl|wget)[^|]*\|\s*(ba)?sh", line)
+            assert "uv pip install" not in line or "--no-cache" in line
         if name == "COPY":
             assert all((ROOT / source).exists() for source in words[:-1])
-    users = [words[0] for name, words in found if name == "USER"]
-    assert users and users[-1].split(":")[0] not in ("root", "0")
     last = max(i for i, (name, _) in enumerate(found) if name == "RUN")
-    assert last < next(i for i, (name, _) in enumerate(found) if name == "USER")
+    assert last < next(i for i, (name, _) in enumerate(found) if name == "USER"), "it runs as nobody special"
 
 
 def test_the_container_brings_every_package_and_no_more() -> None:
