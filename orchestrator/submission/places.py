@@ -83,7 +83,7 @@ def _places(study: Study) -> Iterator[tuple[str, str, str]]:
     if uri.startswith(SQLITE) and (study.tracking.uri or "MLFLOW_TRACKING_URI" in os.environ):
         yield "tracking.uri", uri.removeprefix(SQLITE), f"use {SQLITE}/shared/mlflow.db, or a server"
     data = study.dataset
-    for name in ("root", "lists", "excluded"):
+    for name in ("root", "lists", "excluded", "store"):
         if value := getattr(data, name, None):
             yield f"dataset.{name}", str(value), f"give a path {every} dataset.{name}=/shared/data"
     if study.backbone.model.startswith(LOCAL_DIR):

@@ -10,6 +10,7 @@ from cluster.sealing import VARIABLE, unseal
 from orchestrator.cli.main import execute
 from orchestrator.study import Study, StudyError, load_study
 from orchestrator.submission import check_places, for_job, in_ray_job, make_request, needed_files
+from orchestrator.submission.places import local_places
 
 TOKEN = "0123456789abcdef"
 SHARED = "storage=/shared/studies"
@@ -32,6 +33,7 @@ def demo(*overrides: str) -> Study:
         (["storage=runs"], "storage"),
         (["tracking.uri=sqlite:///mlflow.db"], "tracking.uri"),
         (["dataset={name: folder, root: images}"], "dataset.root"),
+        (["dataset={name: folder, store: prepared}"], "dataset.store"),
         (["backbone.model=local-dir:clip"], "backbone.model"),
         (["backbone={model: ViT-B-16-quickgelu, pretrained: weights/clip.pt}"], "backbone.pretrained"),
     ],
@@ -50,12 +52,19 @@ def test_places_that_only_mean_something_here_are_refused(overrides: list[str], 
         ["tracking.uri=sqlite:////shared/mlflow.db"],
         ["tracking.uri=http://mlflow:5000"],
         ["dataset={name: folder, root: /shared/images}"],
+        ["dataset={name: folder, store: /shared/prepared}"],
+        ["dataset={name: folder, store: s3://bucket/prepared}"],
         ["backbone.model=local-dir:/shared/clip"],
         ["backbone={model: ViT-B-16-quickgelu, pretrained: openai}"],
     ],
 )
 def test_places_that_all_nodes_see_pass(overrides: list[str]) -> None:
     check_places(demo(*overrides))
+
+
+def test_a_prepared_store_is_looked_for_on_every_node() -> None:
+    places = local_places(demo("dataset={name: folder, root: s3://bucket/images, store: /shared/prepared}"))
+    assert places == {"dataset.store": "/shared/prepared"}
 
 
 def test_runs_of_a_job_go_beside_its_records_unless_said_otherwise() -> None:
