@@ -25,28 +25,58 @@ def sweep(
     study: StudyName,
     overrides: Overrides = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    final_is_ok: Annotated[
+        bool,
+        typer.Option(
+            "--final-is-ok",
+            help="Exit 0 where another start would change nothing: failed trials, a wrong study. "
+            "For launchers that start again what fails.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study and print its ranking. The same command continues one that was stopped."""
+    from mmap_model.errors import InputError
+    from orchestrator.cli.console import WRONG_INPUT, show_error
     from orchestrator.driver import run_study
     from orchestrator.driver.run import Options
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
-    plan = plan_for_job(load_plan(study, overrides or ()))
+    try:
+        plan = plan_for_job(load_plan(study, overrides or ()))
+    except InputError as error:
+        if not final_is_ok:
+            raise
+        show_error(error.problem, where=error.where, fix=error.fix)
+        return _final(WRONG_INPUT)
     options = Options(command=command_line())
     return drive(
         plan,
         study,
         lambda progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
         as_json=as_json,
+        final_is_ok=final_is_ok,
     )
 
 
 def drive(
-    plan: StudyPlan, name: str, run: Callable[[Callable[[Any], None]], Outcome], *, as_json: bool
+    plan: StudyPlan,
+    name: str,
+    run: Callable[[Callable[[Any], None]], Outcome],
+    *,
+    as_json: bool,
+    final_is_ok: bool = False,
 ) -> int:
-    """Check what is written to, run under a display, print the ranking; returns the exit code."""
+    """Check what is written to, run under a display, print the ranking; returns the exit code.
+
+    Args:
+        plan: of the study.
+        name: as the user gave it.
+        run: the driver.
+        as_json: print the results as JSON.
+        final_is_ok: trials that failed for good are no failure; those whose workers were lost are.
+    """
     from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
     from orchestrator.cli.results import render
     from orchestrator.cli.stored import find_stored
@@ -76,7 +106,17 @@ def drive(
         show_error(outcome.error or "the study could not go on", fix="the same command continues it")
         return FAILED
     failed = any(trial["state"] == "failed" for trial in found["trials"])
+    if final_is_ok and failed and not outcome.lost:
+        return _final(FAILED)
     return FAILED if failed or outcome.lost else DONE
+
+
+def _final(code: int) -> int:
+    """Say what would have been the exit code; returns the one instead of it."""
+    from orchestrator.cli.console import DONE, err
+
+    err().print(f"Exit code 0 instead of {code} (--final-is-ok): another start would change nothing.")
+    return DONE
 
 
 def command_line() -> str:

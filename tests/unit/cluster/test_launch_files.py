@@ -151,8 +151,8 @@ def test_the_rayjob_authenticates_shares_storage_and_scales() -> None:
 def test_the_rayjob_runs_a_study_that_a_job_can_run_and_stops_in_order() -> None:
     spec = rayjob()["spec"]
     words = shlex.split(spec["entrypoint"])
-    assert words[:4] == ["python", "-m", "orchestrator", "sweep"]
-    study = load_study(words[4], words[5:])
+    assert words[:5] == ["python", "-m", "orchestrator", "sweep", "--final-is-ok"]
+    study = load_study(words[5], words[6:])
     check_places(study)
     mounted = pods()["gpu"]["containers"][0]["volumeMounts"]
     assert any(study.storage.startswith(mount["mountPath"] + "/") for mount in mounted)
@@ -162,6 +162,12 @@ def test_the_rayjob_runs_a_study_that_a_job_can_run_and_stops_in_order() -> None
     variables = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
     assert all(isinstance(value, str) for value in variables.values())
     assert variables["RAY_JOB_STOP_SIGNAL"] == "SIGTERM" and int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) >= 20
+
+
+def test_only_what_a_new_cluster_may_change_is_tried_again() -> None:
+    spec = rayjob()["spec"]
+    assert spec["backoffLimit"] == 0 or "--final-is-ok" in shlex.split(spec["entrypoint"])
+    assert not re.search(r"[;&|<>$`()]", spec["entrypoint"]), "the submitter's shell would read it"
 
 
 def test_versions_agree() -> None:

@@ -13,6 +13,7 @@ import orchestrator.driver
 from orchestrator.cli.main import execute
 from orchestrator.driver import Outcome
 from orchestrator.ledger import StudyStore, TrialRecord
+from orchestrator.ledger.lease import LeaseError
 from orchestrator.study import StudyPlan
 
 
@@ -92,6 +93,43 @@ def test_a_failed_trial_fails_the_command(file: Path, driven: list[StudyPlan]) -
     store = StudyStore("runs", "tiny")
     store.save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
     assert execute(["sweep", str(file)]) == 1
+
+
+def test_what_another_start_would_not_change_is_no_failure_to_a_launcher_that_retries(
+    file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    StudyStore("runs", "tiny").save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
+    assert execute(["sweep", "--final-is-ok", str(file)]) == 0
+    assert "Exit code 0 instead of 1" in capsys.readouterr().err
+    assert execute(["sweep", "--final-is-ok", str(file), "search.trails=4"]) == 0
+    shown = capsys.readouterr().err
+    assert "search.trails" in shown and "Exit code 0 instead of 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome(lost=(3,)), 1),
+        (Outcome(state="failed", error="no slot is left"), 1),
+        (Outcome(state="interrupted", exit_code=143), 143),
+    ],
+)
+def test_what_another_start_may_change_stays_a_failure(
+    outcome: Outcome, code: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_with(monkeypatch, outcome)
+    StudyStore("runs", "tiny").save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
+    assert execute(["sweep", "--final-is-ok", str(file)]) == code
+
+
+def test_a_study_that_somebody_else_drives_is_started_again_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> Outcome:
+        raise LeaseError("study 'tiny' is driven by process 7 on head-0")
+
+    monkeypatch.setattr(orchestrator.driver, "run_study", run)
+    assert execute(["sweep", "--final-is-ok", str(file)]) == 2
 
 
 @pytest.mark.parametrize(
