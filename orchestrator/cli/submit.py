@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,6 +61,13 @@ def submit(
         console.print(f"Started {job.id} on {jobs.address}; records in {request.shown_storage}", markup=False)
     else:
         console.print(f"{job.id} is {job.state} already; attached, nothing was started", markup=False)
+        if unused := _without_effect(job, retry_failed, secret or (), include or ()):
+            err().print(
+                f"No effect on it: {', '.join(unused)}. It goes on with what it was started with. "
+                f"To apply them: orchestrator stop {job.id}, and submit again; nothing finished is lost.",
+                markup=False,
+                soft_wrap=True,
+            )
     if not (wait or follow):
         there = "" if address is None else f" --address {address}"
         console.print(f"Follow: orchestrator logs --follow {job.id}{there}", markup=False, soft_wrap=True)
@@ -78,6 +86,18 @@ def submit(
     if not shown:
         write(jobs.logs(job.id))
     return report(job)
+
+
+def _without_effect(
+    job: Job, retry_failed: bool, secrets: Sequence[str], include: Sequence[str]
+) -> list[str]:
+    """Options that a job does not heed because it runs already, unless its command shows them."""
+    again = retry_failed and "--retry-failed" not in job.command.split()
+    return [
+        *(["--retry-failed"] if again else []),
+        *(f"--secret {name}" for name in secrets),
+        *(f"--include {path}" for path in include),
+    ]
 
 
 def report(job: Job) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.job import Job, Request
 from cluster.sealing import VARIABLE, unseal
 from orchestrator.cli.main import execute
 from orchestrator.study import Study, StudyError, load_study
@@ -189,3 +190,48 @@ def test_submit_without_a_token_or_a_cluster_says_what_to_do(
     assert execute(["submit", "demo", SHARED, "--address", "http://127.0.0.1:1"]) == 2
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert "ssh -N -L 8265" in shown and TOKEN not in shown
+
+
+class Running:
+    """A cluster on which the study runs already, started by ``command``."""
+
+    address = "http://head:8265"
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def submit(self, request: Request, working_dir: object) -> tuple[Job, bool]:
+        fields = {"study": request.study, "storage": request.storage, "settings": request.settings}
+        return Job(id="demo-1a2b3c4d-1", command=self.command, state="running", **fields), False
+
+
+@pytest.mark.parametrize(
+    ("started_with", "options", "unused"),
+    [
+        ("", ["--retry-failed"], "--retry-failed"),
+        ("--retry-failed", ["--retry-failed"], ""),
+        ("", ["--secret", "HF_TOKEN", "--include", "mine.py"], "--secret HF_TOKEN, --include mine.py"),
+        ("", [], ""),
+    ],
+)
+def test_options_that_a_running_job_does_not_heed_are_named(
+    started_with: str,
+    options: list[str],
+    unused: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running = Running(f"python -m orchestrator sweep {started_with} demo {SHARED}")
+    monkeypatch.setattr("cluster.connect.connect", lambda address: running)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("COLUMNS", "400")
+    assert execute(["submit", "demo", SHARED, *options]) == 0
+    captured = capsys.readouterr()
+    assert "running already; attached, nothing was started" in captured.out
+    if unused:
+        assert f"No effect on it: {unused}. " in captured.err
+        assert "orchestrator stop demo-1a2b3c4d-1" in captured.err
+    else:
+        assert "No effect" not in captured.err
