@@ -2,6 +2,7 @@
 
 A cell is referred to if its key stands anywhere in a study's records. While somebody drives a study in this
 storage, nothing goes that a driver could be about to use: unreferenced cells, unfinished writes, states.
+Files that are no records, such as notes among the studies, are left alone.
 """
 
 from __future__ import annotations
@@ -97,14 +98,15 @@ def survey(storage: Storage, *, studies: Sequence[str] = (), caches: bool = Fals
     """
     now = time.time()
     entries = sorted(storage.everything(), key=lambda entry: entry.path)
-    names = storage.names("studies")
+    files = {entry.path for entry in entries}
+    names = [name for name in storage.names("studies") if f"studies/{name}" not in files]
     driven = [name for name in names if is_driven(storage, name)]
     leaving = [name for name in studies if name in names and name not in driven]
     staying = [name for name in names if name not in leaving]
     own: dict[str, list[Entry]] = {name: [] for name in names}
     for entry in entries:
         parts = entry.path.split("/")
-        if parts[0] == "studies" and parts[1] in own:
+        if parts[0] == "studies" and len(parts) > 2 and parts[1] in own:
             own[parts[1]].append(entry)
     referred = {name: _references(storage, own[name]) for name in staying}
     every = set().union(*referred.values())
@@ -252,7 +254,7 @@ def _sort_rest(
     folders: dict[tuple[str, str], int] = {}
     for entry in entries:
         parts = entry.path.split("/")
-        if parts[0] == "studies" and parts[1] in leaving:
+        if parts[0] == "studies" and len(parts) > 2 and parts[1] in leaving:
             key = ("studies", f"studies/{parts[1]}")
         elif parts[0] == "studies" and parts[2:3] == ["local"] and parts[3:4] and parts[3].startswith("ray-"):
             if parts[1] in driven:

@@ -106,6 +106,22 @@ def test_a_survey_changes_nothing_even_where_a_record_is_damaged(root: Path) -> 
     assert sorted(entry.path for entry in open_storage(root).everything()) == before
 
 
+def test_stray_files_among_the_studies_are_left_alone(root: Path) -> None:
+    expected = may_go(root)
+    (root / "studies" / "notes.txt").write_text(LOST)
+    (root / "studies" / ".DS_Store").write_text("x")
+    found = survey(open_storage(root))
+    assert may_go(root) == expected and [study.name for study in found.studies] == ["demo"]
+    assert may_go(root, studies=["notes.txt"]) == expected
+
+
+def test_a_file_in_place_of_the_studies_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "studies").write_text("x")
+    found = survey(open_storage(tmp_path / "records"))
+    assert found.items == [] and found.studies == []
+
+
 def test_a_named_study_goes_with_the_cells_that_only_it_uses(root: Path) -> None:
     other = StudyStore(root, "other")
     other.save_study({"name": "other"})
