@@ -67,7 +67,7 @@ def look(study: Study) -> list[Finding]:
     import os
     import secrets
 
-    from cluster.nodes import ask_every, living_nodes
+    from cluster.nodes import ask_every, free_resources, living_nodes
     from mmap_model.errors import InputError
     from orchestrator.ledger import open_storage
     from orchestrator.readiness import judge, look_around, read_marks, write_mark
@@ -81,7 +81,7 @@ def look(study: Study) -> list[Finding]:
     from orchestrator.slots.cluster import start_ray
 
     start_ray(slots=1, cpus=study.slots.cpus, gpus=0.0)
-    nodes = living_nodes()
+    nodes, free = living_nodes(), free_resources()
     answers = ask_every(nodes, look_around, lambda node: (local_places(study), study.backbone))
     name = secrets.token_hex(6)
     written = ask_every(nodes, write_mark, lambda node: (study.storage, name, node.id))
@@ -97,7 +97,7 @@ def look(study: Study) -> list[Finding]:
     except InputError as error:
         tracking = str(error.problem)
     token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    return judge(study, nodes, answers, marks, unseen, tracking=tracking, token=token)
+    return judge(study, nodes, answers, marks, unseen, tracking=tracking, token=token, free=free)
 
 
 def _look_by_job(name: str, study: Study, overrides: list[str], address: str | None) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ def judge(
     *,
     tracking: str,
     token: bool,
+    free: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Finding]:
     """Findings, one per question.
 
@@ -54,13 +55,14 @@ def judge(
         unseen: by node id, ids of nodes whose files it does not see.
         tracking: why the tracking store cannot be used from here; empty if it can.
         token: whether the cluster authenticates.
+        free: what nobody uses at the moment, by node id and resource; a missing node counts as unused.
     """
     heard = {node.id: a for node in nodes if isinstance(a := answers.get(node.id), Answer)}
     names = {node.id: _name(node, heard.get(node.id)) for node in nodes}
     slots = slots_per_node(study, nodes)
     return [
         _nodes(nodes, heard, answers, names),
-        _slots(study, slots, names),
+        _slots(study, slots, slots_free(study, nodes, free or {}), names),
         _gpus(nodes, heard, names),
         _head(study, nodes, heard, sum(slots.values())),
         _storage(names, marks, unseen),
@@ -89,6 +91,15 @@ def slots_per_node(study: Study, nodes: Sequence[Node]) -> dict[str, int]:
     return {node.id: size.fits(node) for node in nodes}
 
 
+def slots_free(
+    study: Study, nodes: Sequence[Node], free: Mapping[str, Mapping[str, float]]
+) -> dict[str, int]:
+    """How many slots each node carries beside what is used of it at the moment."""
+    size = SlotSize.of(study.slots.cpus, study.slots.gpus, nodes)
+    room = {node.id: free.get(node.id, {"CPU": node.cpus, "GPU": node.gpus}) for node in nodes}
+    return {node: size.fit(left.get("CPU", 0.0), left.get("GPU", 0.0)) for node, left in room.items()}
+
+
 def _nodes(
     nodes: Sequence[Node], heard: Mapping[str, Answer], answers: Mapping[str, Any], names: Mapping[str, str]
 ) -> Finding:
@@ -104,8 +115,10 @@ def _nodes(
     return Finding(name="nodes", state="ok", text=f"{len(nodes)}: {', '.join(names.values())}")
 
 
-def _slots(study: Study, slots: Mapping[str, int], names: Mapping[str, str]) -> Finding:
-    most, wanted = sum(slots.values()), study.slots.count
+def _slots(
+    study: Study, slots: Mapping[str, int], free: Mapping[str, int], names: Mapping[str, str]
+) -> Finding:
+    most, now, wanted = sum(slots.values()), sum(free.values()), study.slots.count
     shown = ", ".join(f"{names[node]} {count}" for node, count in slots.items() if count)
     if not most or (wanted != "auto" and wanted > most):
         asked = "a single slot" if not most else f"{wanted} slots"
@@ -113,10 +126,17 @@ def _slots(study: Study, slots: Mapping[str, int], names: Mapping[str, str]) -> 
         return Finding(
             name="slots",
             state="error" if not most else "warning",
-            text=f"{asked} of {size}: {most} fit now ({shown or 'none'})",
+            text=f"{asked} of {size}: {most} fit on all nodes together ({shown or 'none'})",
             fix="ask for smaller or fewer slots, or add nodes; an autoscaler adds them by itself",
         )
-    return Finding(name="slots", state="ok", text=f"{most} fit: {shown}")
+    if free == slots:
+        return Finding(name="slots", state="ok", text=f"{most} fit: {shown}")
+    left = ", ".join(f"{names[node]} {count}" for node, count in free.items() if count)
+    text = f"{most} fit on an empty cluster: {shown}; {now} fit now beside what runs: {left or 'none'}"
+    if now >= (1 if wanted == "auto" else wanted):
+        return Finding(name="slots", state="ok", text=text)
+    fix = "start it all the same: slots wait for what others use; or ask for fewer, or smaller ones"
+    return Finding(name="slots", state="warning", text=text, fix=fix)
 
 
 def _gpus(nodes: Sequence[Node], heard: Mapping[str, Answer], names: Mapping[str, str]) -> Finding:

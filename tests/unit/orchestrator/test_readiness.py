@@ -80,6 +80,23 @@ def test_more_slots_than_fit_are_a_warning_and_none_is_an_error() -> None:
     assert judged("slots.cpus=64")["slots"].state == "error"
 
 
+def test_slots_that_fit_an_empty_cluster_are_told_from_those_that_fit_now() -> None:
+    """Of the first node two GPUs are used, of the second all cores; the head has not reported yet."""
+    free = {"a": {"CPU": 6.0, "GPU": 2.0, "memory": 1e9}, "b": {"GPU": 4.0}}
+    found = judged(free=free)["slots"]
+    assert found.state == "ok" and found.text == (
+        "5 fit on an empty cluster: a (10.0.0.2) 4, b (10.0.0.3) 1; "
+        "2 fit now beside what runs: a (10.0.0.2) 2"
+    )
+    assert judged("slots.count=2", free=free)["slots"].state == "ok"
+    short = judged("slots.count=3", free=free)["slots"]
+    assert short.state == "warning" and "slots wait" in short.fix
+    assert judged(free={"a": {}, "b": {}})["slots"].text.endswith("0 fit now beside what runs: none")
+    assert judged(free={"a": {}, "b": {}})["slots"].state == "warning"
+    unused = {node.id: {"CPU": node.cpus, "GPU": node.gpus} for node in NODES}
+    assert judged(free=unused)["slots"] == judged()["slots"]
+
+
 def test_the_head_must_hold_a_controller_for_each_slot() -> None:
     small = {"h": answer("h", memory=3 * GIB)}
     assert judged("slots.count=3", answers=small)["head memory"].state == "ok"
