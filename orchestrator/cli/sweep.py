@@ -29,27 +29,19 @@ def sweep(
         bool,
         typer.Option(
             "--final-is-ok",
-            help="Exit 0 where another start would change nothing: failed trials, a wrong study. "
+            help="Exit 0 although trials failed for good, which another start would not change. "
             "For launchers that start again what fails.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study and print its ranking. The same command continues one that was stopped."""
-    from mmap_model.errors import InputError
-    from orchestrator.cli.console import WRONG_INPUT, show_error
     from orchestrator.driver import run_study
     from orchestrator.driver.run import Options
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
-    try:
-        plan = plan_for_job(load_plan(study, overrides or ()))
-    except InputError as error:
-        if not final_is_ok:
-            raise
-        show_error(error.problem, where=error.where, fix=error.fix)
-        return _final(WRONG_INPUT)
+    plan = plan_for_job(load_plan(study, overrides or ()))
     options = Options(command=command_line())
     return drive(
         plan,
@@ -107,16 +99,9 @@ def drive(
         return FAILED
     failed = any(trial["state"] == "failed" for trial in found["trials"])
     if final_is_ok and failed and not outcome.lost:
-        return _final(FAILED)
+        err().print(f"Exit code 0 instead of {FAILED} (--final-is-ok): another start would change nothing.")
+        return DONE
     return FAILED if failed or outcome.lost else DONE
-
-
-def _final(code: int) -> int:
-    """Say what would have been the exit code; returns the one instead of it."""
-    from orchestrator.cli.console import DONE, err
-
-    err().print(f"Exit code 0 instead of {code} (--final-is-ok): another start would change nothing.")
-    return DONE
 
 
 def command_line() -> str:
