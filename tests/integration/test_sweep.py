@@ -5,17 +5,20 @@ The engine only pretends to train, so that minutes suffice; records, MLflow and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.driver import Options, Outcome, request_cancel, run_study
-from orchestrator.interrupt import Interrupt
+from orchestrator.interrupt import DEADLINE, Interrupt
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import load_plan
 from orchestrator.work import Event
@@ -55,15 +58,20 @@ class Sweep:
         """SIGKILL to the process that trained last."""
         os.kill(int((self.stand_in / "epochs.log").read_text().split()[-1]), signal.SIGKILL)
 
-    def kill_thin_trials(self) -> None:
-        """SIGKILL to the actors of thin trials of this Ray, known by their environment."""
+    def thin_trials(self) -> Iterator[int]:
+        """Processes of the thin trials of this Ray, known by their environment."""
         for process in Path("/proc").iterdir():
             try:
                 is_trial = (process / "cmdline").read_bytes().startswith(b"ray::ThinTrial")
                 if is_trial and str(self.stand_in).encode() in (process / "environ").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+                    yield int(process.name)
             except OSError:
                 continue
+
+    def kill_thin_trials(self) -> None:
+        for process in self.thin_trials():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def _progress(self, event: Event) -> None:
         self.shown.append(event)
@@ -166,6 +174,25 @@ def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(shared_ray: Pat
     assert all(len(entry["values"]) == 3 for entry in record.epochs)
     assert set(sweep.epochs().values()) == {1}
     assert_mlflow_has_one_run_each(sweep)
+
+
+def test_an_end_waits_for_no_epoch(shared_ray: Path, tmp_path: Path) -> None:
+    """Tune asks its actors to stop, which wait for news of an epoch: the pool tells them first."""
+    sweep = Sweep(tmp_path, shared_ray, "name=long", "search.trials=2", "slots.count=2", epoch_s=600)
+    interrupt = Interrupt()
+    asked: list[float] = []
+
+    def ask() -> None:
+        while not list(sweep.thin_trials()):
+            time.sleep(0.1)
+        time.sleep(2)
+        asked.append(time.monotonic())
+        interrupt.request()
+
+    sweep.when(threading.Thread(target=ask, daemon=True).start, kind="trial", number=0, state="running")
+    assert sweep.run(interrupt=interrupt).state == "interrupted"
+    assert time.monotonic() - asked[0] < DEADLINE, "else the process would be ended the hard way"
+    assert [trial.state for trial in sweep.store.load_trials()] == ["running", "running"]
 
 
 def assert_at_most_one_epoch_repeated(sweep: Sweep, *, deaths: int) -> None:

@@ -113,3 +113,16 @@ def test_a_slot_that_went_with_its_node_is_shown_no_longer(
     for event in shown:
         state.apply(event)
     assert shown[0]["state"] == "idle" and state.slots == {} and not session._states.up
+
+
+def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave(session: Idle) -> None:
+    told: list[str] = []
+    session._stop_work = lambda: told.append("work")  # type: ignore[method-assign]
+    session._pool = SimpleNamespace(fault=None, stop=lambda: told.append("pool"))  # type: ignore[assignment]
+    assert not session._should_stop() and told == []
+    session._storage_fault = "/shared was away for 300 s"
+    assert session._should_stop() and session._should_stop()
+    assert told == ["work", "pool"]
+    session._on_slot({"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "the pool said so"})
+    session._interrupt.request()
+    assert "/shared was away" in str(session._reason_to_stop()), "what came first is the reason"
