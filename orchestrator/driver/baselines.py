@@ -81,12 +81,14 @@ class Baselines:
         elif kind == "cell_finished":
             self._invocation.trained.append(event["key"])
         if kind == "done":
-            self._end(name, row, event)
+            try:
+                self._end(name, row, event)
+            finally:
+                del self._rows[name]
         elif kind != "leased":
             self._tracker.event(tracked_as(name, row), event)
 
     def _end(self, name: str, row: TrialRecord, event: Event) -> None:
-        del self._rows[name]
         complete = event["state"] == "complete"
         row.state, row.error = "complete" if complete else "failed", event["error"]
         row.device_seconds = event["seconds"].get("total", 0.0)

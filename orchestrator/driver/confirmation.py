@@ -81,14 +81,21 @@ class Confirmation:
         elif event["kind"] == "cell_finished":
             self._invocation.trained.append(event["key"])
         elif event["kind"] == "done":
-            if event["state"] == "complete":
-                self._tell_mean(name, record)
-            else:
-                self.errors[name] = event["error"] or event["state"]
-            del self._rows[item_id]
+            try:
+                if event["state"] == "complete":
+                    self._tell_mean(name, record)
+                else:
+                    self.errors[name] = event["error"] or event["state"]
+            finally:
+                del self._rows[item_id]
 
     def _tell_mean(self, name: int | str, record: TrialRecord) -> None:
         scores = self._ledger.tests(record.keys)
+        if missing := [key for key in record.keys if key not in scores]:
+            self.errors[name] = (
+                f"the score of cell {missing[0][:8]} cannot be read; the same command scores it again"
+            )
+            return
         values = {
             (cell["split"], cell["seed"]): scores[cell["key"]]["metrics"]["accuracy"] for cell in record.cells
         }

@@ -159,6 +159,8 @@ class Session(ABC):
             self._take_down()
             self._invocation.timing.update(self._timing.report())
             self._record_spending(at_once=True)
+        if self._storage_fault is not None:  # met by the last events, after which nobody waited
+            raise SessionFailed(f"{self._storage_fault}. {NOTHING_LOST}")
 
     # Phases
 
@@ -349,6 +351,8 @@ class Session(ABC):
         for event in events:
             try:
                 self._take_one(event)
+            except StorageAway as away:
+                self._storage_fault = away.strerror
             except Exception:
                 # One bad event must not end the study: the ledger has the work, a rerun tells it again.
                 logger.exception("An event could not be recorded: %s", event)

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import execute
+from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
-from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver.session import Part, Session, SessionFailed, Surroundings
 from orchestrator.interrupt import Interrupt
-from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.patient import StorageAway
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
 from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work import Event
 
 
 class Idle(Session):
@@ -126,3 +129,36 @@ def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave
     session._on_slot({"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "the pool said so"})
     session._interrupt.request()
     assert "/shared was away" in str(session._reason_to_stop()), "what came first is the reason"
+
+
+def confirm(session: Idle) -> Event:
+    """Lets the session score one row; the last event of that work."""
+    point = session._plan.study.point.to_dict()
+    row = TrialRecord(number=0, point=point, cells=[{"key": "k", "split": "6-shot", "seed": "1"}])
+    about = (session._ledger, session._tracker, session._invocation)
+    session._confirmation = Confirmation(session._plan, [(0, row)], *about, "")
+    return {"kind": "done", "item_id": "confirm-0", "state": "complete", "error": None, "seconds": {}}
+
+
+def test_a_score_that_the_storage_does_not_give_back_ends_the_session(
+    session: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageAway(5, "the storage is away")
+
+    done = confirm(session)
+    monkeypatch.setattr(session._ledger, "tests", away)
+    session._take([done])
+    assert session._confirmation is not None and session._confirmation.live == 0
+    assert str(session._reason_to_stop()).startswith("the storage is away. ")
+    monkeypatch.setattr(session, "_start", lambda: None)
+    monkeypatch.setattr(session, "_take_down", lambda: None)
+    with pytest.raises(SessionFailed, match="the storage is away"):
+        session.run()
+
+
+def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Idle) -> None:
+    session._take([confirm(session)])
+    assert session._confirmation is not None and session._confirmation.live == 0
+    assert "cell k cannot be read" in session._confirmation.errors[0]
+    assert session._reason_to_stop() is None
