@@ -102,6 +102,7 @@ class Trials:
         self._parts: dict[str, int] = {}
         self._stopped_by: dict[str, str] = {}
         self._unsaved: dict[int, TrialRecord] = {}
+        self._killed: dict[int, tuple[TrialRecord, str, str]] = {}
         self._half_over: set[str] = set()
         self._exhausted = False
         self._stopping = False
@@ -283,7 +284,10 @@ class Trials:
                 self._tracker.event(record.number, event)
 
     def flush(self) -> None:
-        """Write the records that changed. Called after every batch of events; what fails is tried again."""
+        """Write the records that changed, and failures that nobody else records.
+
+        Called after every batch of events; what fails is tried again.
+        """
         with self._lock:
             for number, record in list(self._unsaved.items()):
                 try:
@@ -292,6 +296,13 @@ class Trials:
                     logger.error("The record of trial %d could not be written yet: %s", number, error)
                 else:
                     del self._unsaved[number]
+            for number, killed in list(self._killed.items()):
+                try:
+                    self._record_failures(*killed)
+                except OSError as error:
+                    logger.error("Failures of trial %d could not be written yet: %s", number, error)
+                else:
+                    del self._killed[number]
 
     def _launch(self) -> dict[str, Any] | None:
         """Propose, record and queue a trial; what its thin trial needs to follow it, None if none is left."""
@@ -442,7 +453,7 @@ class Trials:
             record.state = "failed"
             self.failed.append(record.number)
             if event.get("killed"):
-                self._record_failures(record, event["failure"], error)
+                self._killed[record.number] = record, event["failure"], error
         else:  # lost, or taken from us: it stays to be taken up again
             self.lost.append(record.number)
         record.error = error

@@ -218,6 +218,27 @@ def test_cells_whose_workers_were_killed_for_memory_are_recorded_as_failed(start
     assert failure is not None and (failure["kind"], failure["trial"]) == ("memory", 0)
 
 
+def test_failures_that_cannot_be_written_now_hold_up_nothing_and_are_written_later(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = start(trials=1)
+    harness.trials.launch()
+    harness.cells(0)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(Ledger, "record_failure", refuse)
+        end = {"state": "failed", "error": "its node ran out of memory", "seconds": {}}
+        harness.take(0, "done", **end, failure="memory", killed=True)
+    assert harness.trials.live == 0 and harness.record(0).state == "failed"
+    ledger = Ledger(harness.store.storage)
+    assert ledger.failed() == set()
+    harness.trials.flush()
+    assert ledger.failed() == {"k1-0", "k2-0", "k3-0"}
+
+
 def test_cells_are_spread_only_where_slots_would_idle(start: Any) -> None:
     harness = start(trials=3, slots=8)
     for _ in range(3):
