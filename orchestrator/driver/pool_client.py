@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,14 +18,16 @@ ANSWER_S = 60.0
 STOP_S = 3.0
 """Seconds for the pool to hear that everything stops."""
 
+logger = logging.getLogger(__name__)
+
 
 class PoolClient:
     """Calls on the pool, answered before they return, and its events in order.
 
     Args:
         actor: the pool actor.
-        take: called with the events of a batch, on the reader's thread; must not raise. Also called with
-            none, about once a second, while nothing happens.
+        take: called with the events of a batch, on the reader's thread. Also called with none, about once a
+            second, while nothing happens. What it raises ends the reading.
 
     Attributes:
         fault: why no events can be read any more, if so.
@@ -32,7 +35,7 @@ class PoolClient:
 
     def __init__(self, actor: Any, take: Callable[[list[Event]], None]) -> None:
         self.actor = actor
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         self._take = take
         self._cursor = 0
         self._closing = threading.Event()
@@ -66,12 +69,17 @@ class PoolClient:
             last = self._closing.is_set()
             try:
                 batch = self._ask("events", self._cursor, 0.0 if last else POLL_S)
-            except Exception as error:
+            except BaseException as error:
                 self.fault = error
                 return
             if batch:
                 self._cursor = batch[-1][0]
-            self._take([event for _, event in batch])
+            try:
+                self._take([event for _, event in batch])
+            except BaseException as error:
+                logger.exception("Events of the pool are read no longer")
+                self.fault = error
+                return
 
     def _ask(self, method: str, *arguments: Any, timeout: float = ANSWER_S) -> Any:
         import ray

@@ -342,7 +342,7 @@ class Session(ABC):
         return None
 
     @property
-    def _pool_fault(self) -> Exception | None:
+    def _pool_fault(self) -> BaseException | None:
         return None if self._pool is None else self._pool.fault
 
     # Events, on the reader's thread

@@ -96,6 +96,21 @@ def test_slots_that_end_with_the_pool_are_not_blamed(session: Idle, shown: list[
     assert "the pool of work is gone" in str(session._reason_to_stop())
 
 
+@pytest.mark.parametrize("error", [RuntimeError("cancelling failed"), SystemExit(1)])
+def test_a_reader_that_cannot_go_on_ends_the_session(
+    session: Idle, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def broken() -> None:
+        raise error
+
+    monkeypatch.setattr(PoolClient, "_ask", lambda *_: [])
+    monkeypatch.setattr(session, "_after_events", broken)
+    session._pool = PoolClient(None, session._take)
+    session._pool._reader.join(10)
+    assert session._pool.fault is error
+    assert isinstance(session._reason_to_stop(), SessionFailed)
+
+
 def test_memory_that_does_not_suffice_is_a_note_with_its_fix(
     session: Idle, shown: list[dict[str, Any]]
 ) -> None:
