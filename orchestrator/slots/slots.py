@@ -190,7 +190,7 @@ class Slots:
 
     def _keep(self, run: _Run) -> None:
         """Run the slot. Train restarts its worker; a controller that dies is replaced here."""
-        from ray.exceptions import RayActorError
+        from ray.exceptions import OutOfMemoryError, RayActorError
 
         from orchestrator.slots.resident_run import resident_run
 
@@ -210,7 +210,7 @@ class Slots:
             try:
                 run.trainer.fit()
                 return
-            except RayActorError as failure:
+            except (RayActorError, OutOfMemoryError) as failure:  # the latter from Ray's memory monitor
                 error = f"its Train controller died: {failure}"
                 if self._stopping.is_set():
                     return

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.pool import DEATHS
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 
@@ -98,6 +99,35 @@ def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, run
     slots.open(Place("a:0", "other", "a"))
     assert [place.node for place in slots.places()] == ["other"]
     assert slots.join(10), "who waits for room hears nothing of the end"
+
+
+def ended_with(slots: Slots, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> list[dict[str, Any]]:
+    """Open a slot whose runs all end with ``failure``; what the driver is told of it."""
+
+    def fit(self: Run) -> None:
+        raise failure
+
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(Run, "fit", fit)
+    monkeypatch.setattr(slots, "_tell", told.append)
+    slots.open(Place("0"))
+    thread = slots._runs["0"].thread
+    assert thread is not None
+    thread.join(10)
+    return told
+
+
+def test_a_controller_killed_for_memory_is_replaced_like_one_that_died(
+    slots: Slots, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    freed: list[str] = []
+    monkeypatch.setattr(slots, "_free", freed.append)
+    told = ended_with(slots, monkeypatch, OutOfMemoryError("the node was running low on memory"))
+    assert len(runs) == DEATHS and freed == ["0"] * DEATHS
+    assert [call[:2] for call in slots._pool.calls] == [("died", "0")] * DEATHS
+    assert len(told) == 1 and "running low on memory" in told[0]["error"]
 
 
 def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: list[Run]) -> None:
