@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.redaction import redact
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.pool import DEATHS, GRACE
 from orchestrator.slots.worker import SlotSettings
@@ -211,7 +212,7 @@ class Slots:
                 run.trainer.fit()
                 return
             except (RayActorError, OutOfMemoryError) as failure:  # the latter from Ray's memory monitor
-                error = f"its Train controller died: {failure}"
+                error = redact(f"its Train controller died: {failure}")
                 if self._stopping.is_set():
                     return
                 with contextlib.suppress(Exception):
@@ -223,7 +224,7 @@ class Slots:
                     self._pool.died.remote(slot, error)
             except (Exception, SystemExit) as failure:
                 # Train raises what ended the run; SystemExit comes from a Ray that shuts down.
-                error = f"{type(failure).__name__}: {failure}"
+                error = redact(f"{type(failure).__name__}: {failure}")
                 break
         if not self._stopping.is_set() and not run.leaving:
             self._tell({"kind": "slot", "slot": slot, "state": "stopped", "error": error})

@@ -130,6 +130,18 @@ def test_a_controller_killed_for_memory_is_replaced_like_one_that_died(
     assert len(told) == 1 and "running low on memory" in told[0]["error"]
 
 
+@pytest.mark.parametrize("kind", ["RayError", "OutOfMemoryError"])
+def test_no_secret_leaves_a_slot_with_the_reason_of_its_end(
+    slots: Slots, runs: list[Run], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    from ray import exceptions
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+    told = ended_with(slots, monkeypatch, getattr(exceptions, kind)("403 very-secret-key"))
+    assert "403 ***" in told[0]["error"]
+    assert "very-secret-key" not in str([told, slots._pool.calls])
+
+
 def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: list[Run]) -> None:
     slots.open(Place("head:0", "head", "head"))
     slots.open(Place("0"))
