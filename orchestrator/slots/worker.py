@@ -31,8 +31,12 @@ NEWS = 1.05
 RECORD_S = 30.0
 """Seconds that a worker gets to record that its cells hang. If the storage hangs, they are not to blame."""
 
+LOAD_S = 600.0
+"""Seconds that a worker gets at least to load dataset and backbone, where its progress is watched at all: it
+cannot tell how far it is."""
+
 HUNG = 75
-"""Exit code of a worker that ended itself because its cells made no progress."""
+"""Exit code of a worker that ended itself because its cells, or its start, made no progress."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,7 @@ class SlotSettings:
         arguments: keyword arguments of that factory.
         threads: of torch on the CPU.
         cell_timeout_s: seconds without progress after which the cells in training have failed and the worker
-            ends itself; None: never.
+            ends itself; None: never. Loading may take as long, and ``LOAD_S`` at least.
     """
 
     slot: str
@@ -94,7 +98,8 @@ def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] =
     if not pool("hello", settings.slot, worker):
         return
     try:
-        bench = _make(settings)
+        with _loading(settings, pool, worker, quit):
+            bench = _make(settings)
         peak = 0.0
         while True:
             answer = pool("acquire", settings.slot, worker, ACQUIRE_S)
@@ -193,6 +198,31 @@ class Lease:
                 )
             if not known["valid"]:
                 return
+
+
+@contextlib.contextmanager
+def _loading(
+    settings: SlotSettings, pool: Connection, worker: str, quit: Callable[[int], Any]
+) -> Iterator[None]:
+    """Watch over the start of a worker. One that does not end counts as a death of the slot."""
+    if settings.cell_timeout_s is None:
+        yield
+        return
+
+    def hung(silence: float) -> None:
+        error = f"its data are not loaded after {silence:.0f} s, more than slots.cell_timeout_s allows"
+        logger.error("Slot %s: %s. Here it stands:\n%s", settings.slot, error, redact(watch.stack()))
+        try:
+            pool("bye", settings.slot, worker, error, False)
+        finally:
+            quit(HUNG)
+
+    watch = Watch(max(settings.cell_timeout_s, LOAD_S), hung)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
 
 
 @contextlib.contextmanager

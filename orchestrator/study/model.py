@@ -102,7 +102,8 @@ class Slots(Strict):
     """Threads of one slot's arithmetic; null: its cores."""
     cell_timeout_s: float | None = Field(default=1800, gt=0)
     """Seconds without a step or an evaluated batch after which a cell hangs: it has failed, and its worker is
-    started again. Generous, because a first epoch may decode images for long; null: wait for ever."""
+    started again. Generous, because a first epoch may decode images for long; null: wait for ever. A worker
+    that takes as long to load dataset and backbone, ten minutes at least, is started again as well."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:

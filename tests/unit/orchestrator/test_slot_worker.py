@@ -238,6 +238,51 @@ def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
     assert "requeued" in [event["kind"] for _, event in pool.pool.events(0)]
 
 
+def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reason(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    codes: list[int] = []
+
+    def quit(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    def hang(_: Bench) -> None:
+        assert ended.wait(20)
+        raise Gone
+
+    bench(lambda *_: pytest.fail("nothing may run"))
+    monkeypatch.setattr(worker_module, "LOAD_S", 0.1)
+    monkeypatch.setattr(Bench, "load", hang)
+    pool = Connection("a")
+    for _ in range(3):
+        ended.clear()
+        with pytest.raises(Gone):
+            serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.05), pool, quit)
+        pool.pool.died("0", "its process ended with 75")
+    assert codes == [worker_module.HUNG] * 3
+    last = pool.pool.events(0)[-1][1]
+    assert last["state"] == "stopped" and "not loaded after" in last["error"]
+
+
+def test_loading_is_given_longer_than_a_step_and_watched_only_where_steps_are(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    class Noted(worker_module.Watch):
+        def __init__(self, limit: float, hung: Callable[[float], None]) -> None:
+            limits.append(limit)
+            super().__init__(limit, hung)
+
+    bench(lambda item, emit, control: finish(item, emit))
+    monkeypatch.setattr(worker_module, "Watch", Noted)
+    for timeout in (None, 30.0, 1800.0):
+        serve(dataclasses.replace(SETTINGS, cell_timeout_s=timeout), Connection("a"))
+    assert limits == [worker_module.LOAD_S, 30.0, 1800.0, 1800.0]
+
+
 def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:
     bench(lambda *_: pytest.fail("nothing may run"))
     pool = Connection("a")
