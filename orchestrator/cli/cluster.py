@@ -41,8 +41,6 @@ def check(
 
     With $RAY_ADDRESS it looks from this node; else it runs as a short job there. Exit code 1: not ready.
     """
-    import os
-
     from orchestrator.cli.console import DONE, FAILED, print_json
     from orchestrator.study import load_study
     from orchestrator.submission import check_places, in_ray_job
@@ -50,7 +48,7 @@ def check(
     given = [*(overrides or ()), *([f"storage={storage}"] if storage else [])]
     loaded = load_study(study, given)
     check_places(loaded)
-    if in_ray_job() or (address is None and _is_cluster(os.environ.get("RAY_ADDRESS", ""))):
+    if in_ray_job() or (address is None and _is_node_of_cluster()):
         found = [asdict(finding) for finding in look(loaded)]
     else:
         found = _look_by_job(study, loaded, given, address)
@@ -134,8 +132,13 @@ def _look_by_job(name: str, study: Study, overrides: list[str], address: str | N
     return found
 
 
-def _is_cluster(address: str) -> bool:
-    return bool(address) and not address.startswith("http")
+def _is_node_of_cluster() -> bool:
+    """Whether ``RAY_ADDRESS`` names a cluster itself; it may also name the dashboard of one."""
+    import os
+
+    from orchestrator.slots.environment import joins_cluster
+
+    return joins_cluster() and not os.environ["RAY_ADDRESS"].startswith("http")
 
 
 def _show(found: list[dict[str, Any]]) -> None:

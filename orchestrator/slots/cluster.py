@@ -6,11 +6,11 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 
 from orchestrator.replaced import replaced
+from orchestrator.slots.environment import joins_cluster
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
@@ -38,7 +38,7 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
     if ray.is_initialized():
         return False
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
-    if "RAY_ADDRESS" in os.environ:
+    if joins_cluster():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return True
     for attempt in range(1, ATTEMPTS + 1):

@@ -42,16 +42,21 @@ DRIVER: Mapping[str, str] = {
 }
 
 
+def joins_cluster(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``RAY_ADDRESS`` names a cluster to join; empty or ``local`` means a Ray of one's own."""
+    return environment.get("RAY_ADDRESS", "") not in ("", "local")
+
+
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set what is not set yet. Call before the first ``import ray``; harmless when called again.
 
     A local Ray listens on loopback only and gets token authentication with a token of its own, handed down to
-    its processes through the environment. With ``RAY_ADDRESS`` the cluster's mode and token are used as the
+    its processes through the environment. Of a cluster that is joined mode and token are used as the
     environment has them.
     """
     for name, value in DRIVER.items():
         environment.setdefault(name, value)
-    if "RAY_ADDRESS" not in environment:
+    if not joins_cluster(environment):
         # Ray runs its workers at nice 15: beside any other program they would get next to nothing.
         environment.setdefault("RAY_worker_niceness", "0")
         # A Ray of one machine listens on loopback alone; that is how Ray itself goes about it on macOS.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from mmap_model.data.draws import draw_task
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
+from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
@@ -119,7 +119,7 @@ def plan_study(study: Study) -> StudyPlan:
         size=size,
         trials=min(study.search.trials, size.points) if bounded else study.search.trials,
         first=_first(study, space),
-        slots=None if os.environ.get("RAY_ADDRESS") else lay_out(study.slots, this_machine()),
+        slots=None if joins_cluster() else lay_out(study.slots, this_machine()),
     )
 
 

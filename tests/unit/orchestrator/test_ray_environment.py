@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.slots import environment
+from orchestrator.study import load_plan
 
 
 def test_what_the_user_has_set_stays() -> None:
@@ -36,6 +38,26 @@ def test_a_clusters_authentication_and_network_are_left_as_they_are() -> None:
     environment.prepare(variables)
     local = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
     assert not local & set(variables)
+
+
+@pytest.mark.parametrize("address", ["", "local"])
+def test_an_address_that_names_no_cluster_means_a_ray_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
+    """A bare ``ray.init`` would join any Ray of this machine."""
+    import ray
+
+    from orchestrator.slots.cluster import start_ray
+
+    variables = {"RAY_ADDRESS": address}
+    environment.prepare(variables)
+    assert variables["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" in variables
+    started: list[dict[str, Any]] = []
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
+    start_ray(slots=1, cpus=1.0, gpus=0.0)
+    assert [options.get("address") for options in started] == ["local"]
+    assert load_plan("demo", [f"storage={tmp_path}"]).slots is not None
 
 
 def test_what_makes_a_local_ray_listen_on_loopback_exists_in_the_installed_version() -> None:
