@@ -112,7 +112,10 @@ class ColumnRows:
         elif kind in ("stopped", "requeued"):
             record.device_seconds += event["seconds"].get("total", 0.0)
         if kind == "done":
-            self._on_done(row, record, event)
+            try:
+                self._on_done(row, record, event)
+            finally:
+                self._live.pop(event["item_id"], None)
         elif kind != "leased":
             self._tracker.event(self.tracked_as(row), event)
 
@@ -146,7 +149,6 @@ class ColumnRows:
             self.failed.append(record.number)
         else:
             self.lost.append(record.number)
-        del self._live[event["item_id"]]
         if record.state != "running":
             record.attributes = {"column": row.column, "split": row.split.label, "lr": row.lr}
             self._store.save_row(row.key, record)

@@ -31,7 +31,7 @@ class CompareSession(Session):
         rows = ColumnRows(
             self._todo.plan,
             pool,
-            self._store,
+            self._patient_store,
             self._tracker,
             self._progress,
             self._invocation,
@@ -42,9 +42,10 @@ class CompareSession(Session):
         self.failed, self.lost = rows.failed, rows.lost
         todo = self._todo
         while todo.rows and not rows.lost:
+            self._check()
             rows.submit(todo.rows)
             self._until(lambda: not rows.live)
-            todo = find_work(self._todo.plan, self._store, self._ledger)
+            todo = find_work(self._todo.plan, self._patient_store, self._patient_ledger)
         unscored: list[Row] = [(rows.tracked_as(row), record) for row, record in todo.unscored]
         self._score(pool, unscored, REASON, retrain=True)
         for _, record in unscored:
@@ -53,8 +54,9 @@ class CompareSession(Session):
     def _drop_weights(self, record: TrialRecord) -> None:
         """A row was trained or scored: of whole backbones only weights that are still to be scored stay."""
         if not keeps_weights(record):
-            known = self._store.load_rows()
-            drop_weights(self._ledger, needless_weights(self._todo.plan, known, self._ledger))
+            known = self._patient_store.load_rows()
+            needless = needless_weights(self._todo.plan, known, self._patient_ledger)
+            drop_weights(self._patient_ledger, needless)
 
     def _parts(self) -> Iterable[Part]:
         return [] if self._rows is None else [self._rows]

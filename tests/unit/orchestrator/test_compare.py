@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from orchestrator.compare.columns import RANDOM, TABLE, choose_columns, pairings
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.plan import ComparePlan, Row, plan_comparison, rates
 from orchestrator.driver.compare import best_rate, find_work, needless_weights
-from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.driver.compare_session import CompareSession
+from orchestrator.driver.session import SessionFailed, Surroundings
+from orchestrator.interrupt import Interrupt
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.patient import StorageAway
+from orchestrator.ledger.storage import LocalStorage
+from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work import Event, WorkItem
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 
@@ -196,6 +204,94 @@ def test_only_what_is_missing_is_trained_then_scored(tmp_path: Path) -> None:
     assert work(found) == ([], 0)
     (tmp_path / "cells" / f"{rows['mmap'].key}-2" / "record.json").unlink()
     assert work(found) == ([("mmap", 0.0035)], 0)
+
+
+class Instant:
+    """A pool whose items are done as soon as they are queued."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.take: Callable[[list[Event]], None] = lambda events: None
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+        cells = []
+        for seeds in item.seeds:
+            key = f"{item.item_id}-{seeds}"
+            self._ledger.commit(key, {"metrics": {"accuracy": 0.5}}, {})
+            self._ledger.commit_test(key, {"metrics": {"accuracy": 0.5}}, {})
+            about = {"split": "6-shot", "seed": str(seeds), "partition": None, "parameters": 7}
+            cells.append({"key": key, "status": "new", **about})
+        about = {"item_id": item.item_id, "seconds": {}, "error": None}
+        self.take(
+            [{**about, "kind": "cells", "cells": cells}, {**about, "kind": "done", "state": "complete"}]
+        )
+
+    def forget(self, item_id: str) -> None: ...
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> tuple[CompareSession, Instant]:
+    """A comparison with one row to train, and the pool that does it."""
+    found = plan(tmp_path / "runs", methods=["zero_shot"])
+    store = StudyStore(str(tmp_path / "runs"), found.base.study.name)
+    ledger = Ledger(tmp_path / "runs")
+    session = CompareSession(
+        Surroundings(
+            plan=found.base,
+            store=store,
+            ledger=ledger,
+            tracker=NoTracker(),
+            progress=lambda event: None,
+            invocation=Invocation(),
+            lease=store.driver_lease(),
+            interrupt=Interrupt(),
+            folder=tmp_path,
+            workbench="",
+            started=threading.Event(),
+        ),
+        find_work(found, store, ledger),
+    )
+    pool = Instant(ledger)
+    pool.take = session._take
+    return session, pool
+
+
+def test_a_storage_that_is_away_for_a_moment_is_waited_for(
+    comparison: tuple[CompareSession, Instant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, pool = comparison
+    asked: set[tuple[str, str]] = set()
+
+    def failing_first(name: str) -> Callable[..., Any]:
+        operation = getattr(LocalStorage, name)
+
+        def attempt(self: LocalStorage, path: str, *arguments: Any) -> Any:
+            if "rows" in path and (name, path) not in asked:
+                asked.add((name, path))
+                raise OSError("the storage is away")
+            return operation(self, path, *arguments)
+
+        return attempt
+
+    for name in ("read", "write", "names"):
+        monkeypatch.setattr(LocalStorage, name, failing_first(name))
+    session._work(pool)  # type: ignore[arg-type]
+    assert {name for name, _ in asked} == {"read", "write", "names"}
+    assert [row.state for row in session._store.load_rows().values()] == ["complete"]
+
+
+def test_a_row_that_cannot_be_recorded_ends_the_comparison(
+    comparison: tuple[CompareSession, Instant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, pool = comparison
+
+    def away(*_: object) -> None:
+        raise StorageAway(5, "the storage is away")
+
+    monkeypatch.setattr(StudyStore, "save_row", away)
+    with pytest.raises(SessionFailed, match="the storage is away"):
+        session._work(pool)  # type: ignore[arg-type]
+    assert session._rows is not None and session._rows.live == 0
 
 
 def test_the_best_rate_on_validation_is_trained_on_all_seeds(tmp_path: Path) -> None:
