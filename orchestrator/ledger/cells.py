@@ -303,16 +303,26 @@ class Ledger:
         return self._read_json(f"cells/{key}/{RECORD}", lambda reason: self._restore(key, reason))
 
     def _restore(self, key: str, reason: str) -> dict[str, Any] | None:
-        """The record of a cell from its copy; None, and the cell moved aside, if that is damaged too."""
+        """The record of a cell from its copy; None, and the cell moved aside, if that is damaged too.
+
+        The damaged record stays in its place until the copy replaces it: without any the cell would not count
+        as finished.
+        """
         data = self.storage.read(f"cells/{key}/{COPY}") or b""
         try:
             record = decode(data)
         except CorruptError:
             self._quarantine(f"cells/{key}", reason)
             return None
-        self._quarantine(f"cells/{key}/{RECORD}", f"{reason}; its copy takes its place")
+        path = f"cells/{key}/{RECORD}"
+        damaged = self.storage.read(path)
+        self._set_aside(
+            path,
+            f"{reason}; its copy takes its place",
+            lambda target: self.storage.write(target, damaged or b""),
+        )
         try:
-            self.storage.write(f"cells/{key}/{RECORD}", data)
+            self.storage.write(path, data)
         except OSError as error:
             logger.warning("The record of cell %s could not be written from its copy: %s", key, error)
         return record
@@ -332,10 +342,14 @@ class Ledger:
         return None
 
     def _quarantine(self, path: str, reason: str) -> None:
+        self._set_aside(path, reason, lambda target: self.storage.move(path, target))
+
+    def _set_aside(self, path: str, reason: str, put: Callable[[str], None]) -> None:
+        """Have what is damaged put below ``quarantine`` and say so."""
         stamp = re.sub(r"\W", "", now())
         target = f"quarantine/{path.replace('/', '-')}-{stamp}"
         try:
-            self.storage.move(path, target)
+            put(target)
             message = f"{reason}; moved to {self.storage.locate(target)}"
         except OSError as error:
             message = f"{reason}; could not be moved aside: {error}"

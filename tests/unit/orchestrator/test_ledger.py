@@ -147,6 +147,31 @@ def test_a_damaged_record_is_no_obstacle_where_nothing_can_be_written(
     assert "could not be moved aside: read-only" in ledger.damaged[0]
 
 
+def test_a_record_whose_restoring_is_interrupted_is_restored_later(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"metrics": {"accuracy": 0.5}}, {"f": b"data"})
+    whole = ledger.get(KEY)
+    ledger.storage.write(f"cells/{KEY}/{RECORD}", b"damaged")
+    write = ledger.storage.write
+
+    def refuse(path: str, data: bytes) -> None:
+        if path.endswith(RECORD):
+            raise OSError("disk full")
+        write(path, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(ledger.storage, "write", refuse)
+        assert ledger.get(KEY) == whole
+    again = Ledger(root)
+    assert again.finished() == {KEY}
+    assert again.get(KEY) == whole
+    assert decode(again.storage.read(f"cells/{KEY}/{RECORD}") or b"") == whole
+    aside = [again.storage.read(f"quarantine/{name}") for name in again.storage.names("quarantine")]
+    assert aside and set(aside) == {b"damaged"}
+
+
 def test_the_copy_of_a_record_makes_no_cell_finished(root: str) -> None:
     """A process that dies between the two writes has not committed."""
     ledger = Ledger(root)
