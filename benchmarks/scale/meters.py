@@ -12,10 +12,11 @@ from typing import Any
 
 
 class Meters:
-    """Processor seconds of functions by name, each on the thread that calls it."""
+    """Processor seconds and calls of functions by name, each on the thread that calls it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
 
     def watch(self, owner: Any, method: str, name: str) -> None:
         """Count the time that ``owner.method`` takes under ``name``; a generator is read to its end."""
@@ -23,6 +24,7 @@ class Meters:
 
         @functools.wraps(original)
         def measured(*arguments: Any, **options: Any) -> Any:
+            self.calls[name] += 1
             started = time.thread_time()
             try:
                 found = original(*arguments, **options)

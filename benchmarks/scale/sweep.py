@@ -212,6 +212,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
 
     from orchestrator.driver import Options, run_study, session
     from orchestrator.driver.pool_client import PoolClient
+    from orchestrator.driver.tune_run import ThinActors
     from orchestrator.interrupt import Interrupt
     from orchestrator.search.proposals import Proposals
     from orchestrator.study import load_plan
@@ -224,6 +225,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     watch.meters.watch(PoolClient, "submit", "submit")
     watch.meters.watch(TuneController, "step", "tune_loop")
     watch.meters.watch(Tracker, "event", "tracker")
+    watch.meters.watch(ThinActors, "add_actor", "starts")
     session.Slots = StubSlots  # type: ignore[misc, assignment]
     take = session.Session._take_one
 
@@ -272,6 +274,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
         f"{first}-{first + step}": meters.spent(watch.samples, first, min(first + step, len(ended) - 1))
         for first in range(0, len(ended) - step + 1, step)
     }
+    found["trial_processes_started"] = watch.meters.calls["starts"]
     up = next((one["at"]["time"] for one in snapshots if _up(one, slots)), None)
     found["busy"] = {"whole run": _busy(watch)}
     if up is not None:

@@ -166,7 +166,7 @@ class StudySession(Session):
         if self._todo.search:
             rows = unscored(self._plan, self._patient_store, self._patient_ledger, self._records())
         self._score(pool, rows, self._todo.reason, retrain=self._todo.retrain)
-        self._weights.scored(rows)
+        self._weights.scored(rows, self._patient_ledger)
 
     def _look_for_cancellations(self, trials: Trials) -> None:
         with contextlib.suppress(OSError):

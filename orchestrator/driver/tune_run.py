@@ -17,6 +17,7 @@ from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.utils.object_cache import _ObjectCache
 
 from orchestrator.replaced import replaced
 from orchestrator.search.thin_trial import ThinTrial
@@ -68,18 +69,45 @@ def run_tune(
 
 
 class PatientController(TuneController):  # type: ignore[misc]
-    """A trial whose actor is coming up keeps it.
+    """An actor that is up stays up, a trial whose actor is coming up keeps it.
 
-    Tune would give such a trial the first actor that is free and throw away the one that comes up. With
-    trials shorter than the start of an actor none but the first ever comes up then, processes are started
-    for nothing all the time, and the driver grew by 140 KB a trial. Here a free actor goes to the next trial.
-    Tune offers no option for it; it is pinned to a minor version.
+    Tune would end actors whose trial is over unless others wait for one at that moment, and start new ones
+    for the next: with 64 slots and trials of 15 s a process every three seconds. A trial whose actor comes up
+    it would give the first that is free and throw away its own. With trials shorter than the start of an
+    actor none but the first ever comes up then, and the driver grew by 140 KB a trial. Here a free actor goes
+    to the next trial. Tune offers no option for either; it is pinned to a minor version.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._actor_cache = ActorsKept()
 
     def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
         if trial in self._trial_to_actor and trial not in self._resetting_trials:
             return False
         return bool(super()._maybe_reuse_cached_actor(trial))
+
+    def _actor_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        self._resetting_trials.discard(self._actor_to_trial[tracked_actor])
+        super()._actor_failed(tracked_actor, exception)
+
+    def _trial_task_failure(self, trial: Any, exception: Exception) -> None:
+        waits = trial.status == trial.PENDING and trial not in self._trial_to_actor
+        if waits and isinstance(exception, RayActorError):
+            return  # told a second time that an actor which was free had died: the trial gets another
+        super()._trial_task_failure(trial, exception)
+
+
+class ActorsKept(_ObjectCache):  # type: ignore[misc]
+    """Free actors, of which none is given up before the end. There are never more than live trials."""
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+        return super().flush_cached_objects(force_all=True) if force_all else iter(())
 
 
 class ThinActors(RayActorManager):  # type: ignore[misc]

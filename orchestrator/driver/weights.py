@@ -42,12 +42,17 @@ class KeptWeights:
         kept = {key for trial in self._best for key in trial.keys}
         drop_weights(self._ledger, (key for trial in gone for key in trial.keys if key not in kept))
 
-    def scored(self, rows: Iterable[Row]) -> None:
-        """Rows were scored on the test images: the reference rows among them are no candidates."""
+    def scored(self, rows: Iterable[Row], ledger: Ledger) -> None:
+        """Rows were scored on the test images: the reference rows among them are no candidates.
+
+        Args:
+            rows: with their names.
+            ledger: where the scores are read; one that waits for its storage.
+        """
         kept = {key for trial in self._best for key in trial.keys}
         for name, record in rows:
             if isinstance(name, str) and not keeps_weights(record):
-                scored = self._ledger.tests(record.keys)
+                scored = ledger.tests(record.keys)
                 drop_weights(self._ledger, (key for key in scored if key not in kept))
 
 

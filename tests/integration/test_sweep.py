@@ -96,6 +96,7 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
     )
     sweep.when(sweep.kill_worker, kind="epoch", trial=1, epoch=2)
     sweep.when(sweep.kill_thin_trials, kind="epoch", trial=3, epoch=1)
+    sweep.when(sweep.kill_thin_trials, kind="trial", number=5, state="complete")  # some actors are free
     outcome = sweep.run()
     assert (outcome.state, outcome.failed, outcome.lost) == ("complete", (), ())
 

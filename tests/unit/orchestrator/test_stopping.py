@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import ray.tune.tune
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.driver.tune_run import CancelWork, PatientController, StopAll, ThinActors, tuned
+from orchestrator.driver.tune_run import ActorsKept, CancelWork, PatientController, StopAll, ThinActors, tuned
 from orchestrator.search.stopping import REMEMBERED, grace, make_scheduler, replay
 from orchestrator.search.tune_searcher import TuneSearcher
 
@@ -156,6 +156,45 @@ def test_an_actor_that_ray_ends_for_memory_has_died_and_no_more(monkeypatch: pyt
     assert "2 workers were killed" in told[0]
     with pytest.raises(RuntimeError, match="unexpected"):
         actors._actor_task_failed(task, ValueError("what else there is"))
+
+
+def test_a_free_actor_is_kept_until_the_end_whether_or_not_a_trial_waits_for_one() -> None:
+    actors = ActorsKept()
+    assert all(actors.cache_object("0.1 CPU", name) for name in ("a", "b", "c"))
+    assert list(actors.flush_cached_objects()) == [] and actors.num_cached_objects == 3
+    assert actors.pop_cached_object("0.1 CPU") == "a"
+    assert list(actors.flush_cached_objects(force_all=True)) == ["b", "c"] and actors.num_cached_objects == 0
+
+
+class Waiting:
+    """A trial that is about to be given an actor."""
+
+    PENDING = "PENDING"
+    status = "PENDING"
+
+
+def test_a_trial_that_is_given_an_actor_which_has_died_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray tells it twice: of the actor, and of the trial's task."""
+    told: list[str] = []
+    controller = object.__new__(PatientController)
+    trial = Waiting()
+    died = RayActorError(error_msg="killed")
+
+    def recover(self: Any, trial: Any, exception: Exception) -> None:
+        told.append(trial.status)
+        trial.status, controller._trial_to_actor = "PENDING", {}
+
+    def failed(self: Any, actor: str, exception: Exception) -> None:
+        trial.status = "RUNNING"
+        self._trial_task_failure(trial, exception)
+
+    monkeypatch.setattr(TuneController, "_trial_task_failure", recover)
+    monkeypatch.setattr(TuneController, "_actor_failed", failed)
+    controller._resetting_trials = {trial}
+    controller._trial_to_actor, controller._actor_to_trial = {trial: "a"}, {"a": trial}
+    controller._actor_failed("a", died)
+    controller._trial_task_failure(trial, died)
+    assert told == ["RUNNING"] and not controller._resetting_trials
 
 
 def test_tune_is_as_it_was_afterwards() -> None:

@@ -82,5 +82,5 @@ def test_reference_rows_drop_theirs_once_they_are_scored(ledger: Ledger) -> None
     best, start = trial(ledger, 0, 0.7), trial(ledger, -1, 0.2, keys=["start-1", "start-2"])
     weights.ended(best)
     ledger.commit_test("start-1", {"metrics": {}}, {})
-    weights.scored([(0, best), ("zero_step", start)])
+    weights.scored([(0, best), ("zero_step", start)], ledger)
     assert holders(ledger) == {"0-1", "0-2", "start-2"}
