@@ -76,7 +76,7 @@ class SlowStorage(LocalStorage):
 
 
 def fill(root: Path, cells: int, per_trial: int = 3) -> Any:
-    """A study with so many finished cells; every 500th has a torn record, and the last trial still runs."""
+    """A study with so many finished cells, of which some are damaged, and whose last trial still runs."""
     trials = -(-cells // per_trial)
     plan = load_plan("demo", [f"storage={root}", f"search.trials={trials + 10}"])
     store, ledger = StudyStore(root, plan.study.name), Ledger(root)
@@ -100,10 +100,25 @@ def fill(root: Path, cells: int, per_trial: int = 3) -> Any:
         )
         for key in names:
             ledger.commit(key, _record(key), {})
-    for number in range(0, cells - per_trial, 500):
-        path = root / "cells" / f"{number:032x}" / "record.json"
-        path.write_bytes(path.read_bytes()[:200])
+    for number in _torn(cells):
+        _tear(root / "cells" / f"{number:032x}" / "record.json")
+    for number in _lost(cells):
+        _tear(root / "cells" / f"{number:032x}" / "record.copy.json")
     return plan
+
+
+def _torn(cells: int) -> range:
+    """Cells whose record is torn."""
+    return range(0, cells - 3, 500)
+
+
+def _lost(cells: int) -> range:
+    """Those of them whose copy is torn too: they are trained again."""
+    return _torn(cells)[::2]
+
+
+def _tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
 
 
 def _parts(keys: Iterator[str], size: int) -> Iterator[list[str]]:
@@ -143,8 +158,10 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
         drive(plan, store, find, lambda event: None, Options(tracked=False))
     seconds = time.perf_counter() - started
     (todo,) = found
-    torn = len(range(0, cells - 3, 500))
-    assert len(todo.again) == torn + 1 and todo.new == 10, "torn records and the running trial are seen"
+    lost, torn = len(_lost(cells)), len(_torn(cells))
+    assert len(todo.again) == lost + 1 and todo.new == 10, "lost cells and the running trial are seen"
+    aside = len(list((root / "quarantine").iterdir()))
+    assert aside == torn, "what is torn is put aside, restored from its copy where there is one"
     return {
         "cells": cells,
         "trials": len(todo.records),
@@ -153,6 +170,7 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
         "calls": storage.calls,
         "seconds_one_after_the_other": round(storage.calls * latency, 1),
         "trials_again": len(todo.again),
+        "restored": torn - lost,
     }
 
 
