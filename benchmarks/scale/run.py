@@ -25,6 +25,7 @@ PARTS = {
     "in_process": ["in_process.py", "--trials", "5000"],
     "in_process_mlflow": ["in_process.py", "--trials", "1000", "--mlflow"],
     "sweep": ["sweep.py", "--slots", "64", "--trials", "5000", "--epoch-s", "5"],
+    "sweep_small": ["sweep.py", "--slots", "8", "--trials", "300", "--epoch-s", "1"],
 }
 
 

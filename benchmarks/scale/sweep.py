@@ -280,7 +280,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     if up is not None:
         found["all_trials_processes_up_after_s"] = round(up - began, 1)
         found["busy"]["once they are up"] = _busy(watch, since=up)
-    found["processes"] = snapshots[-1] if snapshots else {}
+    found["processes"] = max(snapshots, key=_trials_processes, default={})
     found["per_trial_ms_of_processes"] = _between([one for one in snapshots if _up(one, slots)])
     outbox = folder / "runs" / "studies" / "scale" / "local" / "outbox"
     found["tracking_left_bytes"] = _left(outbox)
@@ -322,8 +322,12 @@ def _busy(watch: Watch, since: float = 0.0) -> dict[str, Any]:
     }
 
 
+def _trials_processes(snapshot: dict[str, dict[str, float]]) -> float:
+    return snapshot.get(THIN_TRIAL, {"count": 0})["count"]
+
+
 def _up(snapshot: dict[str, dict[str, float]], slots: int) -> bool:
-    return snapshot.get(THIN_TRIAL, {"count": 0})["count"] >= slots
+    return _trials_processes(snapshot) >= slots
 
 
 def _between(snapshots: list[dict[str, dict[str, float]]]) -> dict[str, float]:

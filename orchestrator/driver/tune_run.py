@@ -72,10 +72,10 @@ class PatientController(TuneController):  # type: ignore[misc]
     """An actor that is up stays up, a trial whose actor is coming up keeps it.
 
     Tune would end actors whose trial is over unless others wait for one at that moment, and start new ones
-    for the next: with 64 slots and trials of 15 s a process every three seconds. A trial whose actor comes up
-    it would give the first that is free and throw away its own. With trials shorter than the start of an
-    actor none but the first ever comes up then, and the driver grew by 140 KB a trial. Here a free actor goes
-    to the next trial. Tune offers no option for either; it is pinned to a minor version.
+    for the next, all the time where many trials are short. A trial whose actor comes up it would give the
+    first that is free and throw away its own. With trials shorter than the start of an actor none but the
+    first ever comes up then, and the driver grew by 140 KB a trial. Here a free actor goes to the next trial.
+    Tune offers no option for either; it is pinned to a minor version.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
