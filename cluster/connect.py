@@ -41,6 +41,8 @@ def connect(address: str | None = None, environment: MutableMapping[str, str] = 
     environment.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     authentication.use_token(environment)
     server, ray_address = (environment.pop(name, None) for name in VARIABLES)  # Ray would prefer them
+    if ray_address == "local":  # to a driver a Ray of its own; jobs have none
+        ray_address = None
     found = address or server or ray_address or DEFAULT
     if "://" not in found and found != ray_address:  # Ray finds the dashboard of what it calls an address
         found = f"http://{found}"

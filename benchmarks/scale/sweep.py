@@ -146,14 +146,14 @@ class Watch:
 
     def take(self, event: Event) -> None:
         """Takes the pool's events, with the times at which the pool gave and took back."""
-        now = time.monotonic()
+        now, work = time.monotonic(), event.get("part") or event.get("item_id")
         if event["kind"] == "leased":
-            self._slots[event["item_id"]] = event["slot"], now
+            self._slots[work] = event["slot"], now
             freed = self._free.pop(event["slot"], None)
             if freed is not None:
                 self.gaps.append((freed, now - freed))
-        elif event["kind"] == "done" and event["item_id"] in self._slots:
-            slot, since = self._slots.pop(event["item_id"])
+        elif event["kind"] in ("done", "part_done") and work in self._slots:
+            slot, since = self._slots.pop(work)
             self._free[slot] = now
             self.work.append((since, now - since))
 
@@ -276,10 +276,10 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     }
     found["trial_processes_started"] = watch.meters.calls["starts"]
     up = next((one["at"]["time"] for one in snapshots if _up(one, slots)), None)
-    found["busy"] = {"whole run": _busy(watch)}
+    found["busy"] = {"whole run": _busy(watch, slots)}
     if up is not None:
         found["all_trials_processes_up_after_s"] = round(up - began, 1)
-        found["busy"]["once they are up"] = _busy(watch, since=up)
+        found["busy"]["once they are up"] = _busy(watch, slots, since=up)
     found["processes"] = max(snapshots, key=_trials_processes, default={})
     found["per_trial_ms_of_processes"] = _between([one for one in snapshots if _up(one, slots)])
     outbox = folder / "runs" / "studies" / "scale" / "local" / "outbox"
@@ -309,12 +309,16 @@ def _could_serve(*per_trial_ms: float) -> dict[str, int]:
     return {f"cells of {cell} s": int(0.8 * 3 * cell * 1000 / max(per_trial_ms)) for cell in (5, 30, 300)}
 
 
-def _busy(watch: Watch, since: float = 0.0) -> dict[str, Any]:
-    """The share of the time in which slots work, from their first item to their last."""
+def _busy(watch: Watch, slots: int, since: float = 0.0) -> dict[str, Any]:
+    """The share of the time in which slots work: each from its first item to its last, and all slots from the
+    first item of any to the last."""
     work = [seconds for at, seconds in watch.work if at >= since]
+    starts = [at for at, _ in watch.work if at >= since]
+    span = max((at + seconds for at, seconds in watch.work), default=0.0) - min(starts, default=0.0)
     gaps = [seconds for at, seconds in watch.gaps if at >= since]
     return {
         "share": round(sum(work) / (sum(work) + sum(gaps)), 4) if gaps else 0.0,
+        "share_of_all": round(sum(work) / (slots * span), 4) if span else 0.0,
         "work_s": round(sum(work), 1),
         "between_s": round(sum(gaps), 1),
         "trials": len(work),

@@ -159,8 +159,10 @@ class Session(ABC):
             self._take_down()
             self._invocation.timing.update(self._timing.report())
             self._record_spending(at_once=True)
-        if self._storage_fault is not None:  # met by the last events, after which nobody waited
-            raise SessionFailed(f"{self._storage_fault}. {NOTHING_LOST}")
+        if self._storage_fault is not None or self._pool_fault is not None:
+            raise (
+                self._reason_to_stop() or AssertionError
+            )  # met by the last events, after which nobody waited
 
     # Phases
 
@@ -278,6 +280,8 @@ class Session(ABC):
                 if self._pool is not None:
                     self._pool.stop()
                 self._heard = True
+            except TimeoutError:
+                self._heard = True  # a busy pool; the call arrives
             except Exception:
                 self._heard = False  # Ray is going down by itself
         return self._heard

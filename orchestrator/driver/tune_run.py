@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ from orchestrator.slots.cluster import TRIAL_CPUS
 
 ACTOR_DEATHS = 3
 """Deaths of a thin trial's actor that a trial survives; its work goes on in its slot meanwhile."""
+
+KEPT_S = 60.0
+"""Seconds after which an actor that nobody needs gives its place back, so that its node may go."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +79,9 @@ class PatientController(TuneController):  # type: ignore[misc]
     Tune would end actors whose trial is over unless others wait for one at that moment, and start new ones
     for the next, all the time where many trials are short. A trial whose actor comes up it would give the
     first that is free and throw away its own. With trials shorter than the start of an actor none but the
-    first ever comes up then, and the driver grew by 140 KB a trial. Here a free actor goes to the next trial.
-    Tune offers no option for either; it is pinned to a minor version.
+    first ever comes up then, and the driver grew by 140 KB a trial. Here a free actor goes to a trial that
+    has none or whose own still waits for room. Tune offers no option for either; it is pinned to a minor
+    version.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -83,12 +89,17 @@ class PatientController(TuneController):  # type: ignore[misc]
         self._actor_cache = ActorsKept()
 
     def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
-        if trial in self._trial_to_actor and trial not in self._resetting_trials:
+        own = self._trial_to_actor.get(trial)
+        waits_for_room = own in self._actor_manager._pending_actors_to_attrs
+        if own is not None and trial not in self._resetting_trials and not waits_for_room:
             return False
         return bool(super()._maybe_reuse_cached_actor(trial))
 
     def _actor_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        self._resetting_trials.discard(self._actor_to_trial[tracked_actor])
+        trial = self._actor_to_trial[tracked_actor]
+        if trial in self._resetting_trials:  # it died while it was free: that is not the trial's failure
+            self._resetting_trials.remove(trial)
+            trial.run_metadata.num_failures -= 1
         super()._actor_failed(tracked_actor, exception)
 
     def _trial_task_failure(self, trial: Any, exception: Exception) -> None:
@@ -99,15 +110,35 @@ class PatientController(TuneController):  # type: ignore[misc]
 
 
 class ActorsKept(_ObjectCache):  # type: ignore[misc]
-    """Free actors, of which none is given up before the end. There are never more than live trials."""
+    """Free actors, given up when nobody took them for a while: there are more than trials live at a time.
+
+    The latest goes first, so that those which are too many are the ones that wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since: dict[Any, float] = {}
 
     def cache_object(self, key: Any, obj: Any) -> bool:
         self._cached_objects[key].append(obj)
         self._num_cached_objects += 1
+        self._since[obj] = time.monotonic()
         return True
 
+    def pop_cached_object(self, key: Any) -> Any:
+        return self._pop(self._cached_objects[key], -1) if self.has_cached_object(key) else None
+
     def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
-        return super().flush_cached_objects(force_all=True) if force_all else iter(())
+        until = math.inf if force_all else time.monotonic() - KEPT_S
+        for found in self._cached_objects.values():
+            while found and self._since[found[0]] <= until:
+                yield self._pop(found, 0)
+
+    def _pop(self, found: list[Any], index: int) -> Any:
+        self._num_cached_objects -= 1
+        actor = found.pop(index)
+        del self._since[actor]
+        return actor
 
 
 class ThinActors(RayActorManager):  # type: ignore[misc]
@@ -193,7 +224,7 @@ class NoProgress(Unsaved, TrialProgressCallback):  # type: ignore[misc]
 
 
 class CancelWork(Unsaved, Callback):  # type: ignore[misc]
-    """Ends the work of trials that Tune stops: their functions cannot, they are blocked in their report.
+    """Ends the work of trials that Tune stops: their actors only follow it.
 
     A trial that ends in error has lost its actor too often; its work goes on and is recorded. An exception in
     a Tune callback ends the experiment, so none leaves here.

@@ -16,6 +16,7 @@ is damaged as well as the copy counts as unfinished.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -316,10 +317,14 @@ class Ledger:
             return None
         path = f"cells/{key}/{RECORD}"
         damaged = self.storage.read(path)
+        if damaged is None:
+            return None  # somebody removed the cell meanwhile
+        with contextlib.suppress(CorruptError):
+            return decode(damaged)  # somebody restored it meanwhile
         self._set_aside(
             path,
             f"{reason}; its copy takes its place",
-            lambda target: self.storage.write(target, damaged or b""),
+            lambda target: self.storage.write(target, damaged),
         )
         try:
             self.storage.write(path, data)

@@ -14,7 +14,15 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.driver.tune_run import ActorsKept, CancelWork, PatientController, StopAll, ThinActors, tuned
+from orchestrator.driver.tune_run import (
+    KEPT_S,
+    ActorsKept,
+    CancelWork,
+    PatientController,
+    StopAll,
+    ThinActors,
+    tuned,
+)
 from orchestrator.search.stopping import REMEMBERED, grace, make_scheduler, replay
 from orchestrator.search.tune_searcher import TuneSearcher
 
@@ -158,12 +166,33 @@ def test_an_actor_that_ray_ends_for_memory_has_died_and_no_more(monkeypatch: pyt
         actors._actor_task_failed(task, ValueError("what else there is"))
 
 
-def test_a_free_actor_is_kept_until_the_end_whether_or_not_a_trial_waits_for_one() -> None:
+def test_free_actors_are_kept_for_a_while_whether_or_not_a_trial_waits_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("orchestrator.driver.tune_run.time.monotonic", lambda: clock[0])
     actors = ActorsKept()
-    assert all(actors.cache_object("0.1 CPU", name) for name in ("a", "b", "c"))
-    assert list(actors.flush_cached_objects()) == [] and actors.num_cached_objects == 3
-    assert actors.pop_cached_object("0.1 CPU") == "a"
-    assert list(actors.flush_cached_objects(force_all=True)) == ["b", "c"] and actors.num_cached_objects == 0
+    for name in ("a", "b", "c", "d"):
+        assert actors.cache_object("0.1 CPU", name)
+        clock[0] += 10
+    assert actors.pop_cached_object("0.1 CPU") == "d", "the others wait to be given up"
+    assert actors.pop_cached_object("1 CPU") is None
+    assert list(actors.flush_cached_objects()) == []
+    clock[0] = 100 + KEPT_S + 10
+    assert list(actors.flush_cached_objects()) == ["a", "b"] and actors.num_cached_objects == 1
+    assert list(actors.flush_cached_objects(force_all=True)) == ["c"] and actors.num_cached_objects == 0
+
+
+def test_a_free_actor_goes_to_a_trial_whose_own_has_no_room_but_not_to_one_whose_own_comes_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(TuneController, "_maybe_reuse_cached_actor", lambda self, trial: True)
+    controller = object.__new__(PatientController)
+    controller._resetting_trials = set()
+    controller._trial_to_actor = {"starting": "a", "waiting": "b"}
+    controller._actor_manager = SimpleNamespace(_pending_actors_to_attrs={"b": ()})
+    taken = {name: controller._maybe_reuse_cached_actor(name) for name in ("starting", "waiting", "new")}
+    assert taken == {"starting": False, "waiting": True, "new": True}
 
 
 class Waiting:
@@ -171,6 +200,9 @@ class Waiting:
 
     PENDING = "PENDING"
     status = "PENDING"
+
+    def __init__(self) -> None:
+        self.run_metadata = SimpleNamespace(num_failures=0)
 
 
 def test_a_trial_that_is_given_an_actor_which_has_died_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +227,7 @@ def test_a_trial_that_is_given_an_actor_which_has_died_is_not_lost(monkeypatch: 
     controller._actor_failed("a", died)
     controller._trial_task_failure(trial, died)
     assert told == ["RUNNING"] and not controller._resetting_trials
+    assert trial.run_metadata.num_failures == -1, "the one that Tune counts is not its own"
 
 
 def test_tune_is_as_it_was_afterwards() -> None:
