@@ -192,7 +192,7 @@ def test_an_end_waits_for_no_epoch(shared_ray: Path, tmp_path: Path) -> None:
 
     sweep.when(threading.Thread(target=ask, daemon=True).start, kind="trial", number=0, state="running")
     assert sweep.run(interrupt=interrupt).state == "interrupted"
-    assert time.monotonic() - asked[0] < DEADLINE / 2, "Tune alone would kill its actors after 10 s"
+    assert time.monotonic() - asked[0] < DEADLINE, "else the process would be ended the hard way"
     assert [trial.state for trial in sweep.store.load_trials()] == ["running", "running"]
 
 
