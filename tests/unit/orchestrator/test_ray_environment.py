@@ -54,6 +54,7 @@ def test_an_address_that_names_no_cluster_means_a_ray_of_ones_own(
     assert variables["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" in variables
     started: list[dict[str, Any]] = []
     monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
     start_ray(slots=1, cpus=1.0, gpus=0.0)
     assert [options.get("address") for options in started] == ["local"]
