@@ -110,7 +110,7 @@ class PatientController(TuneController):  # type: ignore[misc]
 
 
 class ActorsKept(_ObjectCache):  # type: ignore[misc]
-    """Free actors, given up when nobody took them for a while: there are more than trials live at a time.
+    """Free actors. One that nobody took for a while is given up: there are more than trials live at a time.
 
     The latest goes first, so that those which are too many are the ones that wait.
     """
@@ -144,8 +144,8 @@ class ActorsKept(_ObjectCache):  # type: ignore[misc]
 class ThinActors(RayActorManager):  # type: ignore[misc]
     """Every trial is a `ThinTrial`.
 
-    What Tune would start in its place imports all of Tune: four times the processor time and twice the
-    memory, for each slot.
+    What Tune would start in its place imports all of Tune: several times the processor time and nearly twice
+    the memory, for each slot.
 
     An actor that Ray ended for its node's memory has died like any other. Ray says so by an exception that is
     none of a dead actor, at which Tune ends the whole experiment. What it ends are the latest processes,

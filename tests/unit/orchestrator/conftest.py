@@ -1,15 +1,25 @@
-"""A comparison as `orchestrator compare` would find it, without training anything."""
+"""Shared by several tests: the surroundings of a session, and a comparison that nobody trained."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial
+from orchestrator.driver.session import Surroundings
+from orchestrator.interrupt import Interrupt
+from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.study import StudyPlan
+from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work import Event
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -252,6 +262,43 @@ def _affinity(split: str, seed: str) -> Affinity:
         bootstrap=0.96,
         notes=("tag_mean fixes the sizes of the groups",),
     )
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path) -> Callable[..., Surroundings]:
+    """Of a session of a plan and its store, without MLflow; ``progress`` takes what a user is shown."""
+
+    def surround(
+        plan: StudyPlan, store: StudyStore, progress: Callable[[Event], None] = lambda event: None
+    ) -> Surroundings:
+        return Surroundings(
+            plan=plan,
+            store=store,
+            ledger=Ledger(store.storage),
+            tracker=NoTracker(),
+            progress=progress,
+            invocation=Invocation(),
+            lease=store.driver_lease(),
+            interrupt=Interrupt(),
+            folder=tmp_path,
+            workbench="",
+            started=threading.Event(),
+        )
+
+    return surround
+
+
+@pytest.fixture
+def imported() -> Callable[..., str]:
+    """Which of some modules a new process has after ``import``, as it prints them: ``[]`` if none."""
+
+    def show(imports: str, modules: set[str]) -> str:
+        code = f"import sys, {imports}; print(sorted({modules!r} & set(sys.modules)))"
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    return show
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,9 @@ from orchestrator.compare.plan import ComparePlan, Row, plan_comparison, rates
 from orchestrator.driver.compare import best_rate, find_work, needless_weights
 from orchestrator.driver.compare_session import CompareSession
 from orchestrator.driver.session import SessionFailed, Surroundings
-from orchestrator.interrupt import Interrupt
-from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.ledger.storage import LocalStorage
-from orchestrator.tracking.tracker import NoTracker
 from orchestrator.work import Event, WorkItem
 
 TASKS = ("clipart", "painting", "photo", "sketch")
@@ -230,27 +227,12 @@ class Instant:
 
 
 @pytest.fixture
-def comparison(tmp_path: Path) -> tuple[CompareSession, Instant]:
+def comparison(surroundings: Callable[..., Surroundings], tmp_path: Path) -> tuple[CompareSession, Instant]:
     """A comparison with one row to train, and the pool that does it."""
     found = plan(tmp_path / "runs", methods=["zero_shot"])
     store = StudyStore(str(tmp_path / "runs"), found.base.study.name)
-    ledger = Ledger(tmp_path / "runs")
-    session = CompareSession(
-        Surroundings(
-            plan=found.base,
-            store=store,
-            ledger=ledger,
-            tracker=NoTracker(),
-            progress=lambda event: None,
-            invocation=Invocation(),
-            lease=store.driver_lease(),
-            interrupt=Interrupt(),
-            folder=tmp_path,
-            workbench="",
-            started=threading.Event(),
-        ),
-        find_work(found, store, ledger),
-    )
+    ledger = Ledger(store.storage)
+    session = CompareSession(surroundings(found.base, store), find_work(found, store, ledger))
     pool = Instant(ledger)
     pool.take = session._take
     return session, pool

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +13,11 @@ from orchestrator.cli.main import execute
 from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.session import Part, Session, SessionFailed, Surroundings
-from orchestrator.interrupt import Interrupt
-from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
-from orchestrator.tracking.tracker import NoTracker
 from orchestrator.work import Event
 
 
@@ -39,25 +36,16 @@ def shown() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[dict[str, Any]]) -> Idle:
+def session(
+    surroundings: Callable[..., Surroundings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: list[dict[str, Any]],
+) -> Idle:
     plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
     store = StudyStore(plan.study.storage, "unit")
     store.save_study(plan.study.to_plain())
-    found = Idle(
-        Surroundings(
-            plan=plan,
-            store=store,
-            ledger=Ledger(plan.study.storage),
-            tracker=NoTracker(),
-            progress=shown.append,
-            invocation=Invocation(),
-            lease=store.driver_lease(),
-            interrupt=Interrupt(),
-            folder=tmp_path,
-            workbench="",
-            started=threading.Event(),
-        )
-    )
+    found = Idle(surroundings(plan, store, shown.append))
     places = [Place("gpu-3:0", "a", "gpu-3"), Place("gpu-3:1", "a", "gpu-3")]
     monkeypatch.setattr(Slots, "places", lambda self: places)
     found._slots = Slots(
