@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mmap_model.errors import ConfigurationError, nearest, require
+from mmap_model.revisions import is_left_out, revisions_of
 
 RECIPE_VERSION = 1
-"""Raised by hand whenever training the same cell would give other numbers."""
+"""In every key, for good: a change of numbers is a `mmap_model.revisions.Revision` of the cells it concerns."""
 
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
@@ -257,13 +258,17 @@ class Cell:
     def key(self) -> str:
         """Content address: what decides the numbers, and nothing else (32 hexadecimal digits).
 
-        A method of one's own counts by name and version, wherever its file is.
+        A method of one's own counts by name and version, wherever its file is. Added fields at their defaults
+        and revisions that do not concern the cell are not part of it (`mmap_model.revisions`).
         """
         from mmap_model.methods import method_identity
 
         normalised = Cell.from_dict(self.to_dict()).to_dict()
         normalised["configuration"]["method"] = method_identity(self.configuration.method)
-        return content_key({"recipe_version": RECIPE_VERSION, "cell": normalised})
+        identity = {"recipe_version": RECIPE_VERSION, "cell": normalised}
+        if revisions := revisions_of(self):
+            identity["revisions"] = revisions
+        return content_key(identity)
 
 
 def canonical_partition(groups: typing.Iterable[typing.Iterable[int]]) -> Partition:
@@ -289,9 +294,16 @@ def content_key(value: Any) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses to dictionaries and tuples to lists, recursively: JSON-ready."""
+    """Dataclasses to dictionaries and tuples to lists, recursively: JSON-ready.
+
+    Added fields at their defaults are left out, so that what is hashed or compared stays as it was.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: to_plain(inner)
+            for f in dataclasses.fields(value)
+            if not is_left_out(f, inner := getattr(value, f.name))
+        }
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in value]
     if isinstance(value, dict):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmap_model.configuration import Cell
+from mmap_model.revisions import revisions_of
 from orchestrator.engine import Engine, Report, Run
 from orchestrator.failures import Failure, failure_of, is_device_failure, is_out_of_memory
 from orchestrator.ledger import InFlight, Ledger
@@ -219,6 +220,7 @@ class Batch:
             "seconds": result["seconds"],
             "grouping": self.grouping.get(cell.key),
             "fused_with": [other.key for other in self._built if other.key != cell.key],
+            "revisions": revisions_of(cell),
             "provenance": {**provenance(), **result["versions"], "device": self._engine.device},
             **self._about,
         }
