@@ -20,7 +20,7 @@ from mmap_model.errors import ConfigurationError, nearest, require
 from mmap_model.revisions import is_left_out, revisions_of
 
 RECIPE_VERSION = 1
-"""In every key, for good: a change of numbers is a `mmap_model.revisions.Revision` of the cells it concerns."""
+"""In every key, for good: what changes numbers is a `mmap_model.revisions.Revision` of certain cells."""
 
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""

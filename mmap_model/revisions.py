@@ -3,10 +3,10 @@
 A key is the hash of everything that decides a cell's numbers. Two rules let old results stay valid:
 
 - A field that is added to a dataclass which enters keys (``Cell``, ``Recipe``, a method's ``Settings``, …) is
-  declared with ``added_field``. At its default it is left out of every plain form, so keys, names of rows and
-  records are those of the version before it came.
-- A change of the numbers themselves (a mended rule of the draws, say) is a ``Revision``. It enters the keys of
-  the cells to which it applies and of no others, and their records say which ones they were trained with.
+  declared with ``added_field``. At its default it is left out of every plain form, so keys, names of rows
+  and records are those of the version before it came.
+- A change of the numbers themselves (a mended rule of the draws, say) is a ``Revision``. It enters the keys
+  of the cells to which it applies and of no others, and their records say which ones they were trained with.
 
 Imports nothing, so that whatever has fields or keys can use it.
 """

@@ -1,7 +1,7 @@
 """The images drawn from Office-Home's names and counts. They may never change: recorded cells depend on them.
 
 The tree is generated with the published number of Art's images; draws depend on names and counts alone. If
-the rule itself is changed (then `RECIPE_VERSION` rises too), write them anew with
+the rule itself is changed (then a `Revision` says for which cells), write them anew with
 
     MMAP_WRITE_GOLDEN=1 uv run pytest tests/golden
 """

@@ -1,6 +1,6 @@
 """Step → loss and epoch → evaluation of short trainings as text: a change of the code leaves them alone.
 
-After a change that is meant to alter training (then `RECIPE_VERSION` rises too), write them anew with
+After a change that is meant to alter training (then a `Revision` says for which cells), write them anew with
 
     MMAP_WRITE_GOLDEN=1 uv run pytest tests/golden
 """
