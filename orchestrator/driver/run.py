@@ -121,11 +121,10 @@ def run_study(
         InputError: the records are of another study of this name, or another driver runs it.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
-    stored = store.load_study()
-    if stored is not None:
-        check_rerun(study_from_plain(stored, f"stored study {store.name}"), plan.study)
+    _check_stored(store, plan)
 
     def todo(ledger: Ledger) -> Todo:
+        _check_stored(store, plan)  # another driver may have run it before this one got the lease
         store.save_study(plan.study.to_plain())
         keep_draws(store, plan.study, plan.dataset)
         return find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
@@ -156,7 +155,8 @@ def confirm_study(
         InputError: no such study or trial, a trial that is not complete, or one without weights.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
-    if not store.exists():
+    stored = store.load_study()
+    if stored is None:
         raise InputError(
             f"there is no study {store.name!r} in {store.storage.locate('')}",
             where="STUDY",
@@ -164,6 +164,7 @@ def confirm_study(
         )
 
     def todo(ledger: Ledger) -> Todo:
+        store.save_study(stored)
         if not numbers:
             rows = unscored(plan, store, ledger, store.load_trials())
         else:
@@ -175,6 +176,12 @@ def confirm_study(
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
     return drive(plan, store, todo, progress, options or Options())
+
+
+def _check_stored(store: StudyStore, plan: StudyPlan) -> None:
+    stored = store.load_study()
+    if stored is not None:
+        check_rerun(study_from_plain(stored, f"stored study {store.name}"), plan.study)
 
 
 def drive(
@@ -191,6 +198,8 @@ def drive(
         assert isinstance(lease, DriverLease)
         invocation.fence = lease.take()
         todo = find(ledger)
+        for damage in store.damaged:
+            progress({"kind": "note", "text": f"Damaged record: {damage}"})
         store.save_invocation(invocation)
 
         def end(state: str) -> None:

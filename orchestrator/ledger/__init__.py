@@ -4,6 +4,7 @@ from orchestrator.ledger.cells import DroppedError, InFlight, Ledger, batch_key
 from orchestrator.ledger.documents import CorruptError
 from orchestrator.ledger.lease import Lease, LeaseError
 from orchestrator.ledger.storage import Storage, StorageError, check_writable, open_storage
+from orchestrator.ledger.study_file import StudyDamaged
 from orchestrator.ledger.study_store import DriverLease, Invocation, StudyStore, TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
 
@@ -18,6 +19,7 @@ __all__ = [
     "Ledger",
     "Storage",
     "StorageError",
+    "StudyDamaged",
     "StudyStore",
     "TrialRecord",
     "WriteBehind",

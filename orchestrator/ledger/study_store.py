@@ -1,6 +1,7 @@
 """The records of one study: its resolved file, trials, looks at the test images, invocations, driver lease.
 
-studies/<name>/study.json             the resolved study
+studies/<name>/study.json             the resolved study and its id, see ``orchestrator.ledger.study_file``
+studies/<name>/study.copy.json        the same: takes its place where it is damaged
 studies/<name>/draws/<draw>.json      images of one split and seed
 studies/<name>/trials/<number>.json   one per trial, replaced as it proceeds
 studies/<name>/baselines.json         keys of the reference rows
@@ -25,6 +26,7 @@ from orchestrator.ledger.documents import CorruptError, decode, encode, now
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.lease import Lease, current_fence
 from orchestrator.ledger.storage import Storage, open_storage
+from orchestrator.ledger.study_file import StudyFile
 from orchestrator.ledger.write_behind import WriteBehind
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
@@ -133,7 +135,11 @@ class DriverLease(Lease):
 
 
 class StudyStore:
-    """Records of the study ``name`` below ``root``. Reading creates nothing."""
+    """Records of the study ``name`` below ``root``. Reading creates nothing.
+
+    Attributes:
+        damaged: records that could not be read as they are, one line each.
+    """
 
     def __init__(self, root: str | os.PathLike[str] | Storage, name: str) -> None:
         if not re.fullmatch(r"[\w][\w.\-]*", name):
@@ -144,18 +150,38 @@ class StudyStore:
         self.name = name
         self.damaged: list[str] = []
         self._folder = f"studies/{name}"
+        self._file = StudyFile(self.storage, self._folder, self._note_damage)
+
+    @property
+    def id(self) -> str:
+        """Random digits that tell the study from others of its name.
+
+        Empty if it was never run, or not since studies have ids: its next driver gives it one.
+        """
+        document = self._file.read()
+        return "" if document is None else document.id
+
+    @property
+    def adopts(self) -> bool:
+        """Whether runs that were tracked before the study had an id are its own."""
+        document = self._file.read()
+        return document is not None and document.adopts
 
     def exists(self) -> bool:
         return self.load_study() is not None
 
     def save_study(self, study: dict[str, Any]) -> None:
-        """Keep the resolved study."""
-        self._write("study.json", {"study": study, "saved_at": now()})
+        """Keep the resolved study; the first time it gets its id. For the holder of the lease alone."""
+        self._file.save(study)
 
     def load_study(self) -> dict[str, Any] | None:
-        """The resolved study, as it was given to ``save_study``."""
-        document = self._read("study.json")
-        return None if document is None else dict(document["study"])
+        """The resolved study, as it was given to ``save_study``.
+
+        Raises:
+            StudyDamaged: it cannot be read although there are trials.
+        """
+        document = self._file.read()
+        return None if document is None else document.study
 
     def save_draw(self, name: str, draw: dict[str, Any]) -> None:
         """Keep the images of one split and seed; see ``orchestrator.draws``."""
@@ -234,6 +260,10 @@ class StudyStore:
     def fence_valid(self, fence: int) -> bool:
         """True while no later driver took the study over. Fence 0 stands for work without a driver."""
         return fence == 0 or current_fence(self.storage, f"{self._folder}/driver") == fence
+
+    def _note_damage(self, line: str) -> None:
+        if line not in self.damaged:
+            self.damaged.append(line)
 
     def _write(self, path: str, document: dict[str, Any]) -> None:
         self.storage.write(f"{self._folder}/{path}", encode(document))

@@ -1,0 +1,142 @@
+"""The resolved study and its identity: ``study.json``, and ``study.copy.json`` in case that is damaged.
+
+A study has a random id from its first record on. It is decided once: whoever creates ``study.json`` decides
+it, and everybody else reads it back. A study recorded before there were ids takes one made of its old record,
+so that a driver which was stopped in the middle of a resume cannot give it a second one when it wakes.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mmap_model.errors import InputError
+from orchestrator.ledger.documents import CorruptError, decode, digest, encode, now
+from orchestrator.ledger.lease import LeaseError
+from orchestrator.ledger.storage import Storage
+
+RECORD, COPY = "study.json", "study.copy.json"
+
+
+class StudyDamaged(InputError):
+    """Neither the record of a study nor its copy can be read, although it has trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyDocument:
+    """What is recorded of a study as a whole.
+
+    Attributes:
+        study: the resolved study.
+        id: 16 random hexadecimal digits that no other study has; empty until a driver resumes an older one.
+        adopts: runs tracked before the study had an id are its own.
+    """
+
+    study: dict[str, Any]
+    id: str = ""
+    adopts: bool = False
+
+
+class StudyFile:
+    """``study.json`` of one study with its copy. Reading writes nothing.
+
+    Args:
+        storage, folder: where the study's records are.
+        note: told of damage, one line each.
+    """
+
+    def __init__(self, storage: Storage, folder: str, note: Callable[[str], None]) -> None:
+        self._storage, self._folder, self._note = storage, folder, note
+
+    def read(self) -> StudyDocument | None:
+        """The document, from the copy where the record is damaged; None if the study was never run.
+
+        Raises:
+            StudyDamaged: neither can be read while there are trials or rows.
+        """
+        found = self._read()
+        return None if found is None else _document(found)
+
+    def save(self, study: dict[str, Any]) -> StudyDocument:
+        """Keep the resolved study; the identity stays what it was first. For the holder of the lease alone.
+
+        Raises:
+            StudyDamaged: as `read`.
+            LeaseError: another driver created the study at this moment.
+        """
+        known = self._read()
+        self._set_aside()
+        if known is None:
+            created = encode({"study": study, "saved_at": now(), "id": secrets.token_hex(8)})
+            if not self._storage.create(self._path(RECORD), created):
+                raise LeaseError(
+                    f"another driver created {self._shown(RECORD)} at the same time",
+                    where="name",
+                    fix="run the command again: it continues that study, or says what differs",
+                )
+        else:
+            identity = {name: value for name, value in known.items() if name not in ("study", "saved_at")}
+            if "id" not in identity:
+                identity = {**identity, "id": digest(encode(known))[:16], "adopts": True}
+            document = {"study": study, "saved_at": now(), **identity}
+            self._storage.write(self._path(RECORD), encode(document))
+        whole = self._storage.read(self._path(RECORD)) or b""
+        self._storage.write(self._path(COPY), whole)
+        return _document(decode(whole))
+
+    def _read(self) -> dict[str, Any] | None:
+        record = self._storage.read(self._path(RECORD))
+        problems = []
+        if record is not None:
+            try:
+                return decode(record)
+            except CorruptError as error:
+                problems.append(f"{self._shown(RECORD)}: {error}")
+        copy = self._storage.read(self._path(COPY))
+        if copy is not None:
+            try:
+                document = decode(copy)
+            except CorruptError as error:
+                problems.append(f"{self._shown(COPY)}: {error}")
+            else:
+                reason = problems[0] if problems else f"{self._shown(RECORD)} is missing"
+                self._note(f"{reason}; {COPY} beside it takes its place")
+                return document
+        if any(self._storage.names(f"{self._folder}/{part}") for part in ("trials", "rows")):
+            raise StudyDamaged(
+                "the settings of this study cannot be read, although it has results: "
+                + ("; ".join(problems) or f"{self._shown(RECORD)} and {COPY} are missing"),
+                where="STUDY",
+                fix=f"restore {RECORD} or {COPY} from a backup. The finished cells are not affected: under "
+                "another name the same study finds them again (name=…)",
+            )
+        for problem in problems:
+            self._note(f"{problem}; there are no results yet, so it is written anew")
+        return None
+
+    def _set_aside(self) -> None:
+        """Keep a damaged record: it is about to be replaced."""
+        record = self._storage.read(self._path(RECORD))
+        if record is None:
+            return
+        try:
+            decode(record)
+        except CorruptError:
+            stamp = re.sub(r"\W", "", now())
+            place = self._path(RECORD).replace("/", "-")
+            self._storage.move(self._path(RECORD), f"quarantine/{place}-{stamp}")
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+    def _shown(self, name: str) -> str:
+        return self._storage.locate(self._path(name))
+
+
+def _document(found: dict[str, Any]) -> StudyDocument:
+    return StudyDocument(
+        study=dict(found["study"]), id=found.get("id", ""), adopts=bool(found.get("adopts", False))
+    )
