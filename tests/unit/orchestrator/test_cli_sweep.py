@@ -98,6 +98,7 @@ def test_a_failed_trial_fails_the_command(file: Path, driven: list[StudyPlan]) -
 def test_what_another_start_would_not_change_is_no_failure_to_a_launcher_that_retries(
     file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert execute(["sweep", str(file)]) == 0
     StudyStore("runs", "tiny").save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
     assert execute(["sweep", "--final-is-ok", str(file)]) == 0
     assert "Exit code 0 instead of 1" in capsys.readouterr().err
@@ -116,6 +117,7 @@ def test_what_another_start_may_change_stays_a_failure(
     outcome: Outcome, code: int, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends_with(monkeypatch, outcome)
+    execute(["sweep", "--final-is-ok", str(file)])
     StudyStore("runs", "tiny").save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
     assert execute(["sweep", "--final-is-ok", str(file)]) == code
 
