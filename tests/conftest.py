@@ -6,7 +6,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import tarfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +28,15 @@ UNEQUAL_CLASSES = (
     ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
 )
 """Three tasks with class lists of different lengths and names of one to four tokens."""
+
+
+@pytest.fixture
+def first_records(tmp_path: Path) -> Path:
+    """A fresh copy of what commit c52b462 wrote: ``runs`` (storage), ``mlflow.db`` and the study files."""
+    folder = tmp_path / "first_records"
+    with tarfile.open(Path(__file__).parent / "records" / "c52b462.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(scope="session")
