@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmap_model.configuration import Cell
+from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
 from orchestrator.engine import Engine, Report, Run
-from orchestrator.failures import Failure, failure_of, is_device_failure, is_out_of_memory
+from orchestrator.failures import Failure, failure_of, is_device_failure
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
@@ -82,6 +83,11 @@ class Batch:
         return [cell.key for cell in self.cells]
 
     @property
+    def width(self) -> int:
+        """Replicates in training, those included that failed, were cancelled or finished elsewhere."""
+        return len(self._built)
+
+    @property
     def epoch(self) -> int:
         """Epochs completed, restored ones included."""
         if self._run is not None:
@@ -148,6 +154,7 @@ class Batch:
 
         Raises:
             Superseded: another driver took over.
+            MemoryError: the device's memory did not hold the batch; no cell counts as failed yet.
         """
         if not self.active:
             return {}
@@ -155,6 +162,8 @@ class Batch:
             run = self._start()
             results = run.finish()
         except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
             if is_device_failure(error):
                 raise
             self.fail(error)

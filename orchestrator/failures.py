@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mmap_model.errors import InputError
+from mmap_model.out_of_memory import is_out_of_memory
 
 Failure = Literal["raised", "data", "nan", "memory", "timeout"]
 """Kinds of failed cells: an exception; data that cannot be read; numbers that are none; memory that does not
@@ -37,16 +38,6 @@ def failure_of(error: BaseException) -> Failure:
         return "memory"
     # Training reads images and opens nothing else: what the operating system refuses there is data.
     return "data" if isinstance(error, InputError | OSError) else "raised"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host had no memory left. Known by name, so that torch need not be imported."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-        or "CUDA error: out of memory" in str(error)
-    )
 
 
 def is_device_failure(error: BaseException) -> bool:

@@ -229,7 +229,7 @@ class Job:
                     raise
                 return []  # all its cells were cancelled, but not the item
             except MemoryError as full:
-                if self._item.fuse == "auto" and len(batch.cells) > 1:
+                if self._may_halve(batch):
                     return self._halve(batch, epoch, emit, progress)
                 batch.fail(full)
             finally:
@@ -237,7 +237,14 @@ class Job:
             progress.update(batch)
         if batch.done:
             started = time.perf_counter()
-            for key, record in batch.finish().items():
+            try:
+                records = batch.finish()
+            except MemoryError as full:
+                if self._may_halve(batch):
+                    return self._halve(batch, epoch, emit, progress)
+                batch.fail(full)
+                records = {}
+            for key, record in records.items():
                 self._committed.add(key)
                 emit("cell_finished", key=key, **{n: record[n] for n in ("metrics", "parameters", "seconds")})
             self._seconds["commit"] += time.perf_counter() - started
@@ -274,10 +281,14 @@ class Job:
         kind, error = self._failures[key]
         emit("cell_failed", key=key, error=error, failure=kind)
 
+    def _may_halve(self, batch: Batch) -> bool:
+        return self._item.fuse == "auto" and batch.width > 1
+
     def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
         """Start a batch that the device's memory did not hold again, as two, and bring them to ``epoch``."""
         half = (len(batch.cells) + 1) // 2
-        parts = [self._batch(p, p, batch.grouping) for p in (batch.cells[:half], batch.cells[half:])]
+        halves = [part for part in (batch.cells[:half], batch.cells[half:]) if part]
+        parts = [self._batch(part, part, batch.grouping) for part in halves]
         for earlier in range(1, epoch + 1):
             parts = [p for part in parts for p in self._advance(part, earlier, emit, progress)]
         return parts

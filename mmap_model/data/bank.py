@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmap_model.data.ahead import ahead
 from mmap_model.data.transfer import to_device
+from mmap_model.out_of_memory import is_out_of_memory
 
 Indices = npt.NDArray[np.int64]
 Fetch = Callable[[int, Indices], tuple[Tensor, Tensor]]
@@ -44,9 +45,12 @@ class ImageBank:
         self._starts = np.cumsum([0, *(len(m) for m in self._members)])
         self._kept: tuple[Tensor, Tensor] | None = None
         if 0 < self._size() <= limit:
-            parts = [fetch(t, m) for t, m in enumerate(self._members) if len(m)]
-            images, extents = (torch.cat(column).to(self._device) for column in zip(*parts, strict=True))
-            self._kept = images, extents
+            try:
+                self._kept = self._read_all()
+            except Exception as error:
+                # Then images are read when they are asked for, as where there are too many of them.
+                if not is_out_of_memory(error):
+                    raise
 
     @property
     def in_memory(self) -> bool:
@@ -85,6 +89,11 @@ class ImageBank:
             yield from map(self.take, batches)
             return
         yield from ahead(self.take, batches, threads=1, reach=1)
+
+    def _read_all(self) -> tuple[Tensor, Tensor]:
+        parts = [self._fetch(t, m) for t, m in enumerate(self._members) if len(m)]
+        images, extents = (torch.cat(column).to(self._device) for column in zip(*parts, strict=True))
+        return images, extents
 
     def _size(self) -> int:
         for task, members in enumerate(self._members):

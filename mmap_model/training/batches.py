@@ -23,6 +23,7 @@ from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
 from mmap_model.data.transfer import to_device
+from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed, canvases
 
 
@@ -94,7 +95,11 @@ class TrainingBatches:
             if backbone.device.type == "cpu":
                 return CropFeed(pixels, augmentation, size)
             if pixels.bytes <= MEMORY_LIMIT:
-                return PackedFeed(pixels, augmentation, backbone)
+                try:
+                    return PackedFeed(pixels, augmentation, backbone)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
 
         def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
             name = self._names[task]

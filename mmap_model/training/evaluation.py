@@ -5,6 +5,7 @@ Legend: R replicates, T tasks, B images per task and replicate of one batch, C c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from mmap_model.data.dataset import Dataset
 from mmap_model.data.transfer import to_device
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
+from mmap_model.out_of_memory import is_out_of_memory
+from mmap_model.training.memory import release
 from mmap_model.training.metrics import TOP, Predictions
 
 IMAGES_PER_BATCH = 256
@@ -25,6 +28,8 @@ IMAGES_PER_BATCH = 256
 
 KEPT_BYTES = 256 << 20
 """Of constant image embeddings, at most, that one evaluation keeps on the device."""
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluation:
@@ -79,7 +84,6 @@ class Evaluation:
         of_each = self._per_batch // (len(self.indices) * len(self.indices[0]))
         return max(1, min(of_each, self._most))
 
-    @torch.no_grad()
     def run(
         self,
         model: TunedModel,
@@ -88,11 +92,31 @@ class Evaluation:
     ) -> list[list[Predictions]]:
         """Predictions by replicate and task.
 
+        Where memory runs out, it is tried again with half as many images at a time.
+
         Args:
             model: R replicates of T tasks.
             prepare: uint8 images to normalised pixels.
             check: called before every batch; may raise to end the evaluation.
+
+        Raises:
+            Exception: of a device or host whose memory does not hold one image of each replicate and task.
         """
+        while True:
+            try:
+                return self._score(model, prepare, check)
+            except Exception as error:
+                if not is_out_of_memory(error) or not self.halve():
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Out of the handler: the error's frames hold what the failed attempt computed.
+            release(self._device)
+            logger.warning("Memory ran out (%s); scoring goes on with %s images", reason, self._per_batch)
+
+    @torch.no_grad()
+    def _score(
+        self, model: TunedModel, prepare: Callable[[Tensor], Tensor], check: Callable[[], None]
+    ) -> list[list[Predictions]]:
         classes = model.class_features()
         # Results get their place before the first batch: what stays must not lie between what comes and goes,
         # or the process grows by a batch of pixels with every batch.

@@ -60,13 +60,6 @@ def kept_bytes(forward: Callable[[], Tensor]) -> int:
     return total
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host said that it has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
 def release(device: torch.device) -> None:
     """Give back what a failed attempt held."""
     gc.collect()

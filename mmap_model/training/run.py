@@ -21,7 +21,6 @@ from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation
-from mmap_model.training.memory import is_out_of_memory, release
 from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
@@ -269,15 +268,8 @@ class FusedRun:
             # Without gradients an image takes a fraction of what it takes in training.
             self._evaluation.limit(self._step.images * len(self._replicates) * len(self._dataset.tasks))
         self._model.eval()
-        while True:
-            try:
-                with self._autocast():
-                    found = self._evaluation.run(self._model, self._normalise, check)
-                break
-            except Exception as error:
-                if not is_out_of_memory(error) or not self._evaluation.halve():
-                    raise
-            release(self._backbone.device)
+        with self._autocast():
+            found = self._evaluation.run(self._model, self._normalise, check)
         self._watch.lap("evaluate")
         return found
 

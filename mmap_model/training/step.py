@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.methods.model import TunedModel
-from mmap_model.training.memory import images_at_a_time, is_out_of_memory, release
+from mmap_model.out_of_memory import is_out_of_memory
+from mmap_model.training.memory import images_at_a_time, release
 from mmap_model.training.optimiser import ReplicateSgd
 
 Snapshot = Callable[[MmapModel, Sequence[Tensor]], None]

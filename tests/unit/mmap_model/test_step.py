@@ -17,8 +17,9 @@ from mmap_model.errors import ConfigurationError
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training import FusedRun, memory
-from mmap_model.training.memory import images_at_a_time, is_out_of_memory, kept_bytes
+from mmap_model.training.memory import images_at_a_time, kept_bytes
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.step import TrainingStep
 

@@ -50,6 +50,7 @@ def test_a_death_in_words(death: str, words: str) -> None:
         ("CUDA error: uncorrectable ECC error encountered", True, "raised"),
         ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", True, "raised"),
         ("CUDA error: out of memory", False, "memory"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", False, "memory"),
         ("mat1 and mat2 shapes cannot be multiplied", False, "raised"),
     ],
 )

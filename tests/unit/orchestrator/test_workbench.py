@@ -509,6 +509,23 @@ def test_a_batch_too_wide_for_the_device_is_halved(scene: Scene) -> None:
     assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2, 3]
 
 
+def test_memory_that_runs_out_at_the_very_end_halves_the_batch_too(scene: Scene) -> None:
+    asked: list[int] = []
+
+    def full() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    scene.engine.before_finish = full
+    events = scene.run(splits=(Split(shots=3),))
+    assert events[-1]["state"] == "complete" and scene.engine.widths == [3, 2, 1]
+    scene.engine.before_finish = lambda: asked.clear() or full()
+    again = scene.run(splits=(Split(shots=6),), fuse="off")
+    assert {event["failure"] for event in of_kind(again, "cell_failed")} == {"memory"}
+    assert again[-1]["failure"] == "memory"
+
+
 def test_a_batch_too_wide_with_fusing_forced_fails_with_the_reason(scene: Scene) -> None:
     scene.engine.capacity = 2
     events = scene.run(fuse="on")
