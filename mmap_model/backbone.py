@@ -71,10 +71,14 @@ class Backbone:
         return self.clip.logit_scale.dtype  # type: ignore[no-any-return]
 
     def to(self, device: torch.device | str) -> Backbone:
-        """Move the weights in place."""
-        if torch.device(device) != self.device:
-            self.__dict__.pop("in_bf16", None)
+        """Move the weights in place; nothing happens where they are there already.
+
+        What counts is where they were and are: names of one device differ (``cuda`` is ``cuda:0``).
+        """
+        before = self.device
         self.clip.to(device)
+        if self.device != before:
+            self.__dict__.pop("in_bf16", None)
         return self
 
     @cached_property

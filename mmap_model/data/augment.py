@@ -57,7 +57,8 @@ class Augmentation:
             Boxes [N, 4] (top, left, height, width) in pixels, and bool [N], True to mirror.
         """
         height, width = extents.to(noise.dtype).unbind(1)
-        low, high = (torch.tensor(r, dtype=noise.dtype, device=noise.device).log() for r in self.ratio)
+        # On the host: a device takes numbers of no dimension as they are, without a copy that waits.
+        low, high = torch.tensor(self.ratio, dtype=noise.dtype).log().unbind()
         share = self.scale[0] + (self.scale[1] - self.scale[0]) * noise[:, :ATTEMPTS]
         ratio = (low + (high - low) * noise[:, ATTEMPTS : 2 * ATTEMPTS]).exp()
         area = (height * width)[:, None] * share

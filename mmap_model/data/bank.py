@@ -27,7 +27,7 @@ class ImageBank:
     Args:
         fetch: reads images of one task.
         wanted: by replicate and task, the indices that will be asked for.
-        device: where rows are delivered; banks in memory live there.
+        device: where images are delivered; banks in memory keep them there.
         limit: bytes above which nothing is kept.
     """
 
@@ -61,29 +61,32 @@ class ImageBank:
         rows: Indices = self._starts[task] + np.searchsorted(self._members[task], indices)
         return rows
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 [n, 3, S, S] and extents [n, 2] of rows [n], on the device."""
+    def take(self, rows: Indices) -> tuple[Tensor, Tensor]:
+        """Images uint8 [n, 3, S, S] on the device and extents [n, 2] on the host, of rows [n].
+
+        Extents stay where crops are counted: fetched from a device they would make the host wait for it.
+        """
         if self._kept is not None:
-            rows = to_device(rows, self._device)
-            return self._kept[0][rows], self._kept[1][rows]
-        numbers = rows.cpu().numpy()
-        task_of = np.searchsorted(self._starts, numbers, side="right") - 1
+            images, extents = self._kept
+            numbers = torch.from_numpy(rows)
+            return images[to_device(numbers, self._device)], extents[numbers]
+        task_of = np.searchsorted(self._starts, rows, side="right") - 1
         taken: tuple[Tensor, Tensor] | None = None
         for task in np.unique(task_of).tolist():
             mine = np.flatnonzero(task_of == task)
-            found = self._fetch(task, self._members[task][numbers[mine] - self._starts[task]])
-            if len(mine) == len(numbers):
+            found = self._fetch(task, self._members[task][rows[mine] - self._starts[task]])
+            if len(mine) == len(rows):
                 taken = found
                 break
             if taken is None:
-                images, extents = (part.new_empty(len(numbers), *part.shape[1:]) for part in found)
+                images, extents = (part.new_empty(len(rows), *part.shape[1:]) for part in found)
                 taken = images, extents
             for whole, part in zip(taken, found, strict=True):
                 whole[mine] = part
         assert taken is not None, "rows are asked for"
-        return to_device(taken[0], self._device), to_device(taken[1], self._device)
+        return to_device(taken[0], self._device), taken[1]
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, batches: Iterable[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
         """`take` of one batch of rows after another; files are read one batch ahead."""
         if self.in_memory:
             yield from map(self.take, batches)
@@ -92,8 +95,8 @@ class ImageBank:
 
     def _read_all(self) -> tuple[Tensor, Tensor]:
         parts = [self._fetch(t, m) for t, m in enumerate(self._members) if len(m)]
-        images, extents = (torch.cat(column).to(self._device) for column in zip(*parts, strict=True))
-        return images, extents
+        images, extents = (torch.cat(column) for column in zip(*parts, strict=True))
+        return images.to(self._device), extents
 
     def _size(self) -> int:
         for task, members in enumerate(self._members):

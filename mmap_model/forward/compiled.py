@@ -36,5 +36,12 @@ def _compiled(function: Callable[..., Tensor], compile: str) -> Callable[..., Te
         return function
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, SHAPES)
-    mode = "reduce-overhead" if compile == "graphs" else None
-    return torch.compile(function, dynamic=False, mode=mode)
+    if compile == "on":
+        return torch.compile(function, dynamic=False)
+    replay = torch.compile(function, dynamic=False, mode="reduce-overhead")
+
+    def encode(*args: Any, **options: Any) -> Tensor:
+        # A replay writes into the memory of the one before, and some callers keep features across steps.
+        return replay(*args, **options).clone()
+
+    return encode

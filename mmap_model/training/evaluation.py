@@ -195,7 +195,7 @@ class Evaluation:
         def row(replicate: int, task: int, places: Indices) -> Indices:
             return self._bank.rows(task, self.indices[replicate][task][places])
 
-        taken = self._bank.stream(of_all(row, first).flatten() for first in firsts)
+        taken = self._bank.stream(of_all(row, first).flatten().numpy() for first in firsts)
         for first, (images, _) in zip(firsts, taken, strict=True):
             check()
             labels = to_device(of_all(self._labels, first), self._device)

@@ -64,18 +64,18 @@ class BankFeed:
         return self._bank.rows(task, indices)
 
     def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
-        taken = self._bank.stream([torch.from_numpy(own) for own in rows])
+        taken = self._bank.stream(rows)
         for step, (images, extents) in enumerate(taken):
             if self._augmentation is None or noise is None:
                 yield images.to(self._dtype)
                 continue
             # Whole pixels are counted exactly, so that no device rounds to another one.
             exact = self._augmentation.whole_pixels
-            drawn = torch.from_numpy(noise[step])
-            boxes, mirrored = self._augmentation.crops(
-                drawn if exact else to_device(drawn, images.device, self._dtype),
-                extents.cpu() if exact else extents,
-            )
+            drawn, of = torch.from_numpy(noise[step]), extents
+            extents = to_device(extents, images.device)
+            if not exact:
+                drawn, of = to_device(drawn, images.device, self._dtype), extents
+            boxes, mirrored = self._augmentation.crops(drawn, of)
             boxes, mirrored = (to_device(part, images.device) for part in (boxes, mirrored))
             yield crop_resize(images, extents, boxes, mirrored, self._size, self._dtype, isolated=exact)
 

@@ -171,6 +171,6 @@ def test_bank_delivers_the_same_rows_from_memory_and_from_files(limit):
     bank = ImageBank(fetch, wanted, device="cpu", limit=limit)
     assert bank.in_memory == (limit > 0)
     rows = np.concatenate([bank.rows(1, np.array([9, 3])), bank.rows(0, np.array([7, 2, 7]))])
-    images, extents = bank.take(torch.from_numpy(rows))
+    images, extents = bank.take(rows)
     assert images[:, 0, 0, 0].tolist() == [109, 103, 7, 2, 7]
     assert images.shape == (5, 3, 2, 2) and extents.shape == (5, 2)

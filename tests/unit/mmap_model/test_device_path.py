@@ -1,0 +1,154 @@
+"""What a run does on a GPU, as far as it shows without one: names of devices, replays, waits of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.data.augment import Augmentation
+from mmap_model.data.bank import ImageBank
+from mmap_model.execution import Execution
+from mmap_model.forward import compiled
+from mmap_model.methods import get_method
+from mmap_model.training import feeding
+from mmap_model.training.feeding import BankFeed
+
+HOST_WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten._assert_async", "aten.item")
+
+
+class Elsewhere(torch.nn.Module):
+    """A CLIP that says it lies on a device which has two names."""
+
+    def __init__(self, clip: Any, device: str) -> None:
+        super().__init__()
+        self._clip, self._device = [clip], device
+
+    @property
+    def logit_scale(self) -> Any:
+        return torch.empty((), device="meta") if self._device == "meta" else _Named(self._device)
+
+    def to(self, device: Any, **_: Any) -> Elsewhere:
+        wanted = torch.device(device)
+        self._device = f"{wanted.type}:{wanted.index or 0}" if wanted.type == "cuda" else wanted.type
+        return self
+
+
+class _Named:
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+
+
+def test_two_names_of_one_device_do_not_cost_the_copy_in_bf16(tiny_backbone: Backbone) -> None:
+    backbone = random_backbone(seed=7)
+    backbone.__dict__["clip"] = Elsewhere(backbone.clip, "cuda:0")
+    backbone.__dict__["in_bf16"] = copy = object()
+    assert backbone.to("cuda").__dict__["in_bf16"] is copy
+    assert backbone.to("cuda:0").__dict__["in_bf16"] is copy
+    assert "in_bf16" not in backbone.to("cuda:1").__dict__
+
+
+def _replaying(function: Callable[..., Tensor], **_: Any) -> Callable[..., Tensor]:
+    """As CUDA graphs do: every call writes its result into the memory of the one before."""
+    kept: dict[torch.Size, Tensor] = {}
+
+    def replay(*args: Any, **options: Any) -> Tensor:
+        found = function(*args, **options)
+        place = kept.setdefault(found.shape, torch.empty_like(found.detach()))
+        place.copy_(found.detach())
+        return place
+
+    return replay
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Any:
+    compiled._compiled.cache_clear()
+    monkeypatch.setattr(torch, "compile", _replaying)
+    yield
+    compiled._compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("replays")
+def test_features_that_are_kept_outlive_the_replay_of_a_graph(tiny_backbone: Backbone) -> None:
+    method = get_method("clip_adapter")
+
+    def model(names: tuple[str, ...]) -> Any:
+        built = method.build(
+            method.Settings(),
+            tiny_backbone,
+            classes=[names],
+            template="a photo of a {}.",
+            partitions=[None],
+            train_seeds=[1],
+        )
+        built.execution = Execution(compile="graphs")
+        return built
+
+    one, other = model(("dog", "cat")), model(("sea turtle", "rose"))
+    kept = one.class_features().clone()
+    other.class_features()
+    torch.testing.assert_close(one.class_features(), kept, rtol=0, atol=0)
+    pixels = torch.rand(1, 1, 2, 3, tiny_backbone.image_size, tiny_backbone.image_size)
+    found = one.image_embeddings(pixels)
+    before = found.clone()
+    one.image_embeddings(1 - pixels)
+    torch.testing.assert_close(found, before, rtol=0, atol=0)
+
+
+class Waits(TorchDispatchMode):
+    """Collects operations for which the host has to wait for the device, and copies from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = str(func).rpartition(".")[0]
+        moved = name == "aten._to_copy" and args[0].device.type == "cuda" and result.device.type == "cpu"
+        if name in HOST_WAITS or moved:
+            self.found.append(name)
+        return result
+
+
+class Pixels:
+    """One image size, no content: what `BankFeed` needs of a dataset."""
+
+    def fetch(self, task: int, indices: Any) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(indices), 3, 8, 8, dtype=torch.uint8), torch.full((len(indices), 2), 8)
+
+
+def _feed(device: str, *, limit: int, whole_pixels: bool) -> BankFeed:
+    feed = BankFeed.__new__(BankFeed)
+    feed._bank = ImageBank(Pixels().fetch, [[np.arange(6)]], device=device, limit=limit)
+    feed._augmentation = Augmentation(whole_pixels=whole_pixels)
+    feed._size, feed._dtype = 4, torch.float32
+    return feed
+
+
+@pytest.mark.parametrize("whole_pixels", [True, False])
+@pytest.mark.parametrize("limit", [1 << 20, 0])
+def test_feeding_a_step_never_makes_the_host_wait(
+    limit: int, whole_pixels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+        return tensor.to(device, dtype)  # pinning needs a driver
+
+    monkeypatch.setattr(feeding, "to_device", copy)
+    monkeypatch.setattr("mmap_model.data.bank.to_device", copy)
+    monkeypatch.setattr("mmap_model.data.bank.ahead", lambda f, items, **_: map(f, items))
+    with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
+        feed = _feed("cuda", limit=limit, whole_pixels=whole_pixels)
+        noise = [np.random.default_rng(0).random((3, Augmentation.noise)) for _ in range(2)]
+        rows = [np.array([0, 2, 5]), np.array([1, 1, 4])]
+        found = list(feed.stream(rows, noise))
+    assert [(f.shape, f.device.type) for f in found] == [((3, 3, 4, 4), "cuda")] * 2
+    assert waits.found == []
