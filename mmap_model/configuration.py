@@ -22,6 +22,9 @@ from mmap_model.revisions import is_left_out, revisions_of
 RECIPE_VERSION = 1
 """In every key, for good: what changes numbers is a `mmap_model.revisions.Revision` of certain cells."""
 
+METRIC_VERSION = 1
+"""Raised by hand whenever a metric of the same predictions would come out otherwise."""
+
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
 

@@ -174,7 +174,8 @@ class Batch:
             if cell.key not in results:
                 continue
             record, files = self._record(cell, results[cell.key])
-            self._ledger.commit(cell.key, record, files)
+            if not self._ledger.commit(cell.key, record, files):  # another worker finished it meanwhile
+                record = self._ledger.get(cell.key) or record
             records[cell.key] = record
         self._ledger.drop_inflight(self.active)
         self._ledger.drop_inflight([cell.key for cell in self._built])

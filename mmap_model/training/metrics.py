@@ -1,4 +1,4 @@
-"""Numbers from predictions. `METRIC_VERSION` rises when any of them changes its meaning."""
+"""Numbers from predictions. `METRIC_VERSION` of the configuration rises when any changes its meaning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-METRIC_VERSION = 1
 ECE_BINS = 15
 TOP = 5
 

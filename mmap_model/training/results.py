@@ -7,13 +7,13 @@ from typing import Any
 
 from mmap_model.backbone import Backbone
 from mmap_model.checkpoint import pack_prompts
+from mmap_model.configuration import METRIC_VERSION
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Indices
 from mmap_model.grouping.affinity import GramStack
 from mmap_model.methods import get_method, own_provenance
 from mmap_model.methods.model import TunedModel
 from mmap_model.training.metrics import (
-    METRIC_VERSION,
     Predictions,
     mean_over_tasks,
     per_class_accuracy,

@@ -9,11 +9,10 @@ import torch
 
 from mmap_model.backbone import Backbone
 from mmap_model.checkpoint import load_prompts
-from mmap_model.configuration import Cell
+from mmap_model.configuration import METRIC_VERSION, Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation
-from mmap_model.training.metrics import METRIC_VERSION
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.replicate import draw_tasks
 from mmap_model.training.results import score

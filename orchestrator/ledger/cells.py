@@ -1,6 +1,6 @@
 """The content-addressed store of finished, failed and in-flight cells.
 
-    cells/<key>/<files>         predictions, prompts, history: written first
+    cells/<key>/<files>         predictions, prompts, history: written first, named by their content
     cells/<key>/record.json     written last, holds the hashes of the files: the commit point
     cells/<key>/record.copy.json   the same, written just before: takes its place where it is damaged
     cells/<key>/failure.json    why the last attempt failed; goes when the cell finishes
@@ -11,7 +11,11 @@
     quarantine/                 what was found damaged
 
 What is damaged is moved aside, never deleted, and named in ``Ledger.damaged``. A cell whose record
-is damaged as well as the copy counts as unfinished.
+is damaged as well as the copy counts as unfinished, and so does one whose record is of another cell. What a
+later version of this software wrote stays where it is until the cell is trained again.
+
+Two workers may finish one cell at the same time. The record that comes to lie there names files of its own
+writer, see ``orchestrator.ledger.cell_files``; what nobody's record names is left to ``orchestrator clean``.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmap_model.configuration import content_key
+from mmap_model.configuration import METRIC_VERSION, content_key
+from orchestrator.ledger.cell_files import check_key, check_record, entry_of, format_of, path_of
+from orchestrator.ledger.damage import Damage
 from orchestrator.ledger.documents import (
     CorruptError,
+    NewerFormatError,
     decode,
     decode_state,
     digest,
@@ -46,8 +52,8 @@ WEIGHTS = "prompts.safetensors"
 
 EVEN = ".even"
 
-METRIC_VERSION = 1
-"""Raised by hand whenever a metric of the same predictions would come out otherwise."""
+ATTEMPTS = 3
+"""How often a record that somebody else replaces at this moment is read again."""
 
 Read = Callable[[str], dict[str, Any] | None]
 
@@ -92,12 +98,16 @@ class Ledger:
         root: local path, URI or ``Storage``.
 
     Attributes:
-        damaged: paths moved to quarantine by this object, with the reason.
+        damaged: what this object found damaged, with the reason and where it is now, one line each.
     """
 
     def __init__(self, root: str | os.PathLike[str] | Storage) -> None:
         self.storage = open_storage(root)
-        self.damaged: list[str] = []
+        self._damage = Damage(self.storage)
+
+    @property
+    def damaged(self) -> list[str]:
+        return self._damage.lines
 
     def get(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
         """The record of a finished cell; None if it is not finished or its record is damaged beyond repair.
@@ -107,12 +117,14 @@ class Ledger:
             verify: read and hash all its files too; a missing or changed one makes the cell unfinished.
         """
         record = self._read_record(key)
-        if record is not None and verify:
-            for name, entry in record["files"].items():
-                data = self.storage.read(f"cells/{key}/{name}")
-                if data is None or digest(data) != entry["sha256"]:
-                    self._quarantine(f"cells/{key}", f"{name} is missing or not what was committed")
-                    return None
+        for _ in range(ATTEMPTS if verify else 0):
+            broken = [] if record is None else self._broken(key, record)
+            if record is None or not broken:
+                return record
+            if (again := self._read_record(key)) == record:
+                self._withdraw(key, record, broken)
+                return None
+            record = again  # somebody trained the cell again meanwhile
         return record
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -122,8 +134,9 @@ class Ledger:
     def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
         """Write a finished cell: its files, then the record.
 
-        A cell finishes once: where a whole record exists already (another study trained it meanwhile) nothing
-        is written. A record whose weights were dropped gives way to a whole one.
+        A cell finishes once: where a whole record exists already (another worker trained it meanwhile) it
+        stays. A record whose weights were dropped gives way to a whole one. A test score of other weights is
+        set aside.
 
         Args:
             key: of the cell.
@@ -131,7 +144,7 @@ class Ledger:
             files: content by name.
 
         Returns:
-            True if this call committed the cell.
+            True if this call committed the cell: its record is what everybody reads from now on.
         """
         known = self.get(key)
         if known is not None and not known.get("dropped"):
@@ -139,7 +152,9 @@ class Ledger:
         entries = self._write_files(key, files)
         document = {**record, "key": key, "files": entries, "finished_at": now()}
         document.setdefault("metric_version", METRIC_VERSION)
-        self._write_record(key, document)
+        self._set_stale_test_aside(key, entries, known)
+        if not self._place_record(key, encode(document, record_format=format_of(document)), known):
+            return False
         self.storage.delete(f"cells/{key}/{FAILURE}")
         return True
 
@@ -158,7 +173,7 @@ class Ledger:
             freed = int(entry["bytes"])
             record["dropped"] = {**record.get("dropped", {}), name: {**entry, "dropped_at": now()}}
             self._write_record(key, record)
-        self.storage.delete(f"cells/{key}/{name}")  # also what an interrupted call left behind
+        self.storage.delete(path_of(key, name, record["dropped"][name]))  # also what an interrupted call left
         return freed
 
     def read_file(self, key: str, name: str, *, of: str = RECORD) -> bytes:
@@ -168,15 +183,20 @@ class Ledger:
             CorruptError: the cell is not finished, has no such file, or the file is damaged.
             DroppedError: the file was dropped.
         """
-        record = self._read_record(key) if of == RECORD else self._read_json(f"cells/{key}/{of}")
+        record = self._read_record(key) if of == RECORD else self.test(key)
         if record is not None and name in record.get("dropped", {}):
             raise DroppedError(key, name, record["dropped"][name]["dropped_at"])
         if record is None or name not in record["files"]:
             raise CorruptError(f"cell {key} has no committed file {name!r}")
-        data = self.storage.read(f"cells/{key}/{name}")
-        if data is None or digest(data) != record["files"][name]["sha256"]:
-            raise CorruptError(f"{self.storage.locate(f'cells/{key}/{name}')} is not what was committed")
-        return data
+        return self._read_entry(key, name, record["files"][name])
+
+    def read_files(self, key: str, record: Mapping[str, Any]) -> dict[str, bytes]:
+        """All files of one record of a cell by name: of one writer, whatever is committed meanwhile.
+
+        Raises:
+            CorruptError: one is missing or damaged.
+        """
+        return {name: self._read_entry(key, name, entry) for name, entry in record["files"].items()}
 
     def history(self, key: str) -> list[dict[str, Any]]:
         """Reports of all epochs of a finished cell, first epoch first."""
@@ -216,21 +236,29 @@ class Ledger:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """``{kind, error, traceback, failed_at, …}`` of a cell that failed; None otherwise."""
-        found = self._read_json(f"cells/{key}/{FAILURE}")
+        found = self._damage.read(f"cells/{key}/{FAILURE}", lambda document: check_key(document, key))
         return None if found is None else {"kind": "raised", **found}
 
     def clear_failure(self, key: str) -> None:
         self.storage.delete(f"cells/{key}/{FAILURE}")
 
     def commit_test(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Write what a finished cell scored on the test images; replaces an earlier score."""
+        """Write what a finished cell scored on the test images; replaces an earlier score.
+
+        Args:
+            key: of the cell.
+            record: JSON-able; ``weights``, the SHA-256 of what was scored, tells later whether the score is
+                still that of the cell. ``key``, ``files`` and ``scored_at`` are added.
+            files: content by name.
+        """
         document = {**record, "key": key, "files": self._write_files(key, files), "scored_at": now()}
         document.setdefault("metric_version", METRIC_VERSION)
-        self.storage.write(f"cells/{key}/{TEST}", encode(document))
+        self._damage.keep_newer(f"cells/{key}/{TEST}")
+        self.storage.write(f"cells/{key}/{TEST}", encode(document, record_format=format_of(document)))
 
     def test(self, key: str) -> dict[str, Any] | None:
         """The test record of a cell; None if it was never scored. For reports, never for search."""
-        return self._read_json(f"cells/{key}/{TEST}")
+        return self._damage.read(f"cells/{key}/{TEST}", lambda document: check_record(document, key))
 
     def tests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Test records of those of ``keys`` that have one."""
@@ -251,17 +279,22 @@ class Ledger:
     def inflight(self, keys: Sequence[str]) -> InFlight | None:
         """The latest whole state of the batch whose active cells are ``keys`` in this order, or None."""
         batch = batch_key(keys)
-        found = (self._read_state(f"inflight/{name}") for name in (batch, f"{batch}{EVEN}"))
+        found = (self._read_state(f"inflight/{name}", batch) for name in (batch, f"{batch}{EVEN}"))
         return max((state for state in found if state is not None), key=lambda s: s.epoch, default=None)
 
-    def _read_state(self, path: str) -> InFlight | None:
+    def _read_state(self, path: str, batch: str) -> InFlight | None:
         data = self.storage.read(path)
         if data is None:
             return None
         try:
             header, state = decode_state(data)
+            if batch_key(header["active"]) != batch:
+                raise CorruptError("it is of another batch")
+        except NewerFormatError as error:
+            self._damage.note(f"{path}: {error}")
+            return None
         except CorruptError as error:
-            self._quarantine(path, str(error))
+            self._damage.move_aside(path, f"{path}: {error}")
             return None
         return InFlight(
             cells=tuple(header["cells"]),
@@ -287,79 +320,127 @@ class Ledger:
         return Lease(self.storage, f"claims/{key}", invocation=invocation)
 
     def _write_files(self, key: str, files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+        entries = {name: entry_of(name, data) for name, data in files.items()}
         for name, data in files.items():
-            self.storage.write(f"cells/{key}/{name}", data)
-        return {name: {"sha256": digest(data), "bytes": len(data)} for name, data in files.items()}
+            self.storage.write(path_of(key, name, entries[name]), data)
+        return entries
+
+    def _read_entry(self, key: str, name: str, entry: Mapping[str, Any]) -> bytes:
+        path = path_of(key, name, entry)
+        data = self.storage.read(path)
+        if data is None or digest(data) != entry["sha256"]:
+            raise CorruptError(f"{self.storage.locate(path)} is not what was committed")
+        return data
+
+    def _broken(self, key: str, record: Mapping[str, Any]) -> list[str]:
+        """Names of the files of a record that are missing or damaged."""
+        broken = []
+        for name, entry in record["files"].items():
+            try:
+                self._read_entry(key, name, entry)
+            except CorruptError:
+                broken.append(name)
+        return broken
+
+    def _withdraw(self, key: str, record: dict[str, Any], broken: Sequence[str]) -> None:
+        """Set a record aside that names broken files, and these: the cell is unfinished from now on.
+
+        Its test score stays: `commit` decides whether it is one of what is trained again.
+        """
+
+        def put(target: str) -> None:
+            self.storage.write(f"{target}/{RECORD}", encode(record, record_format=format_of(record)))
+            for name in (RECORD, COPY):  # in this order: a copy alone finishes nothing
+                self.storage.delete(f"cells/{key}/{name}")
+            for name in broken:
+                path = path_of(key, name, record["files"][name])
+                if self.storage.read(path) is not None:
+                    self.storage.move(path, f"{target}/{path.rpartition('/')[2]}")
+
+        reason = f"cells/{key}: {' and '.join(broken)} missing or not what was committed"
+        self._damage.set_aside(f"cells/{key}", reason, put)
 
     def _cells_with(self, name: str) -> set[str]:
         suffix = f"/{name}"
         return {path.removesuffix(suffix) for path in self.storage.files("cells") if path.endswith(suffix)}
 
+    def _place_record(self, key: str, data: bytes, known: Mapping[str, Any] | None) -> bool:
+        """Put a record in place of ``known``; False if somebody else's whole one came first."""
+        path, copy = f"cells/{key}/{RECORD}", f"cells/{key}/{COPY}"
+        self.storage.write(copy, data)
+        if known is not None or not self.storage.create(path, data):
+            if known is None and (theirs := self._whole(path, key)) not in (None, data):
+                self.storage.write(copy, theirs or b"")
+                return False
+            self._damage.keep_newer(path)
+            self.storage.write(path, data)
+        if (last := self._whole(path, key)) not in (None, data):  # where creating is not exclusive
+            self.storage.write(copy, last or b"")
+            return False
+        return True
+
+    def _whole(self, path: str, key: str) -> bytes | None:
+        """Bytes of a record of cell ``key`` that can be read."""
+        data = self.storage.read(path)
+        with contextlib.suppress(CorruptError):
+            check_record(decode(data or b""), key)
+            return data
+        return None
+
+    def _set_stale_test_aside(
+        self, key: str, entries: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any] | None
+    ) -> None:
+        """A test score counts only for the weights that were scored."""
+        test = self.test(key)
+        if test is None or WEIGHTS not in entries:
+            return
+        before = (known or {}).get("dropped", {}).get(WEIGHTS, {}).get("sha256")
+        if test.get("weights", before) != entries[WEIGHTS]["sha256"]:
+            reason = f"cells/{key}/{TEST}: it is the score of other weights than the cell's new ones"
+            self._damage.move_aside(f"cells/{key}/{TEST}", reason)
+
     def _write_record(self, key: str, document: Mapping[str, Any]) -> None:
-        data = encode(dict(document))
+        data = encode(dict(document), record_format=format_of(document))
         self.storage.write(f"cells/{key}/{COPY}", data)
         self.storage.write(f"cells/{key}/{RECORD}", data)
 
     def _read_record(self, key: str) -> dict[str, Any] | None:
-        return self._read_json(f"cells/{key}/{RECORD}", lambda reason: self._restore(key, reason))
+        return self._damage.read(
+            f"cells/{key}/{RECORD}",
+            lambda document: check_record(document, key),
+            lambda reason: self._restore(key, reason),
+        )
 
     def _restore(self, key: str, reason: str) -> dict[str, Any] | None:
-        """The record of a cell from its copy; None, and the cell moved aside, if that is damaged too.
+        """The record of a cell from its copy; None, and both moved aside, if that is damaged too.
 
         The damaged record stays in its place until the copy replaces it: without any the cell would not count
         as finished.
         """
-        data = self.storage.read(f"cells/{key}/{COPY}") or b""
-        try:
-            record = decode(data)
-        except CorruptError:
-            self._quarantine(f"cells/{key}", reason)
-            return None
-        path = f"cells/{key}/{RECORD}"
+        path, copy = f"cells/{key}/{RECORD}", f"cells/{key}/{COPY}"
+        whole = self._whole(copy, key)
         damaged = self.storage.read(path)
         if damaged is None:
             return None  # somebody removed the cell meanwhile
         with contextlib.suppress(CorruptError):
-            return decode(damaged)  # somebody restored it meanwhile
-        self._set_aside(
+            return check_record(decode(damaged), key)  # somebody restored it meanwhile
+        if whole is None:
+            self._damage.set_aside(f"cells/{key}", reason, lambda target: self._put_both(key, target))
+            return None
+        self._damage.set_aside(
             path,
             f"{reason}; its copy takes its place",
             lambda target: self.storage.write(target, damaged),
         )
         try:
-            self.storage.write(path, data)
+            self.storage.write(path, whole)
         except OSError as error:
             logger.warning("The record of cell %s could not be written from its copy: %s", key, error)
-        return record
+        return decode(whole)
 
-    def _read_json(self, path: str, restore: Read | None = None) -> dict[str, Any] | None:
-        """A document; of a damaged one what ``restore`` makes of the reason, by default nothing."""
-        data = self.storage.read(path)
-        if data is None:
-            return None
-        try:
-            return decode(data)
-        except CorruptError as error:
-            reason = f"{path}: {error}"
-        if restore is not None:
-            return restore(reason)
-        self._quarantine(path, reason)
-        return None
-
-    def _quarantine(self, path: str, reason: str) -> None:
-        self._set_aside(path, reason, lambda target: self.storage.move(path, target))
-
-    def _set_aside(self, path: str, reason: str, put: Callable[[str], None]) -> None:
-        """Have what is damaged put below ``quarantine`` and say so."""
-        stamp = re.sub(r"\W", "", now())
-        target = f"quarantine/{path.replace('/', '-')}-{stamp}"
-        try:
-            put(target)
-            message = f"{reason}; moved to {self.storage.locate(target)}"
-        except OSError as error:
-            message = f"{reason}; could not be moved aside: {error}"
-        self.damaged.append(message)
-        logger.warning("Damaged: %s", message)
+    def _put_both(self, key: str, target: str) -> None:
+        for name in (RECORD, COPY):
+            self.storage.move(f"cells/{key}/{name}", f"{target}/{name}")
 
     def _gather(self, read: Read, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         wanted = list(dict.fromkeys(keys))

@@ -1,6 +1,12 @@
 """How records are written: JSON with a checksum of itself, and JSON followed by bytes for in-flight states.
 
-A power cut or a full disk can leave a file that is there but not whole. Both forms notice it on reading.
+A power cut or a full disk can leave a file that is there but not whole. Both forms notice it on reading. Both
+say their format, the oldest that a reader must know: a later one than `NEWEST` is refused, never guessed at.
+
+| format | since then |
+|---|---|
+| 1 | the first |
+| 2 | a file of a cell lies where its entry's ``path`` says; without one under its own name |
 """
 
 from __future__ import annotations
@@ -8,21 +14,45 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-_HEAD, _TAIL, _FORMAT = b'{"sha256": "', b'",\n', '"record_format": 1'
+NEWEST = 2
+"""The latest ``record_format`` that this version reads."""
+
+_HEAD, _TAIL = b'{"sha256": "', b'",\n'
 _MAGIC = b"mmap-state-1\n"
+_STATE = re.compile(rb"mmap-state-(\d+)\n")
 
 
 class CorruptError(Exception):
-    """A file that is not what was written."""
+    """A file that is not what was written, or not what it should be."""
 
 
-def encode(document: dict[str, Any]) -> bytes:
-    """JSON that begins with a checksum of the bytes behind it. Numbers that are not finite become null."""
+class NewerFormatError(CorruptError):
+    """A record of a later version of this software: whole, but not to be read by this one.
+
+    Args:
+        found: its format.
+    """
+
+    def __init__(self, found: int, newest: int = NEWEST) -> None:
+        super().__init__(
+            f"a later version of this software wrote it (record_format {found}, this version reads up to "
+            f"{newest})"
+        )
+
+
+def encode(document: dict[str, Any], *, record_format: int = 1) -> bytes:
+    """JSON that begins with a checksum of the bytes behind it. Numbers that are not finite become null.
+
+    Args:
+        document: any dictionary without ``record_format``.
+        record_format: the oldest format that its reader must know.
+    """
     text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
-    body = (_FORMAT + (", " + text[1:] if document else "}")).encode()
+    body = (f'"record_format": {record_format}' + (", " + text[1:] if document else "}")).encode()
     return _HEAD + digest(body).encode() + _TAIL + body
 
 
@@ -31,12 +61,20 @@ def decode(data: bytes) -> dict[str, Any]:
 
     Raises:
         CorruptError: truncated, not ours, or changed since.
+        NewerFormatError: of a later version.
     """
     start = len(_HEAD) + 64 + len(_TAIL)
     if not data.startswith(_HEAD) or digest(data[start:]).encode() != data[len(_HEAD) : start - len(_TAIL)]:
         raise CorruptError(f"its checksum does not match its {len(data)} bytes")
-    document: dict[str, Any] = json.loads(b"{" + data[start:])
-    del document["record_format"]
+    try:
+        document: dict[str, Any] = json.loads(b"{" + data[start:])
+        found = document.pop("record_format")
+    except (ValueError, KeyError) as error:
+        raise CorruptError("it is no record") from error
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise CorruptError(f"{found!r} is no record_format")
+    if found > NEWEST:
+        raise NewerFormatError(found)
     return document
 
 
@@ -48,7 +86,9 @@ def encode_state(header: dict[str, Any], payload: bytes) -> bytes:
 
 
 def decode_state(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and payload of ``encode_state``. Raises CorruptError."""
+    """Header and payload of ``encode_state``. Raises CorruptError; NewerFormatError of a later version."""
+    if (magic := _STATE.match(data)) is not None and int(magic[1]) > 1:
+        raise NewerFormatError(int(magic[1]), 1)
     start = len(_MAGIC) + 32
     body = data[start:]
     if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:

@@ -142,7 +142,9 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
     (winner,) = finalists(trials, 1)
     (other,) = [trial for trial in trials if trial is not winner]
     assert weights_of(ledger, winner) == entries[winner.number] and entries[winner.number]["bytes"] > 4e6
-    assert weights_of(ledger, other) is None and not list(tmp_path.glob(f"cells/{other.keys[0]}/{WEIGHTS}"))
+    assert weights_of(ledger, other) is None and not list(
+        tmp_path.glob(f"cells/{other.keys[0]}/prompts.*safetensors")
+    )
     assert build_results(store, ledger) == before
     assert all(ledger.get(key, verify=True) for trial in trials for key in trial.keys)
 

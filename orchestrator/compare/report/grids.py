@@ -18,10 +18,6 @@ FROM_MMAP = (
 )
 RANDOM = "Random grouping: the mean of the other partitions of the same sizes, seed by seed."
 MISSING = "none"
-"""In place of a number for which there is a reason, given below the table."""
-
-
-MISSING = "none"
 """In place of a number that does not exist for a reason; the reason stands below the table."""
 
 MARKS: dict[int, Place] = {1: 1, 2: 2}

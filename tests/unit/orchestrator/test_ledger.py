@@ -30,6 +30,7 @@ from orchestrator.ledger import (
     check_writable,
     open_storage,
 )
+from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import COPY, RECORD, TEST
 from orchestrator.ledger.documents import decode, decode_state, encode, encode_state
 from orchestrator.ledger.gather import AT_ONCE, LAST, SLOW_S, gather
@@ -49,6 +50,13 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "runs")
     return f"fsspec+memory://{secrets.token_hex(4)}/runs"
+
+
+def place(ledger: Ledger, name: str) -> str:
+    """Where a file of the cell lies, dropped or not."""
+    record = ledger.get(KEY)
+    assert record is not None
+    return path_of(KEY, name, {**record["files"], **record.get("dropped", {})}[name])
 
 
 def state_of(keys: list[str], epoch: int = 2) -> InFlight:
@@ -198,7 +206,7 @@ def test_a_record_damaged_with_its_copy_counts_as_absent_and_is_moved_aside(root
 def test_verification_notices_a_missing_or_changed_file(root: str, data: bytes | None) -> None:
     ledger = Ledger(root)
     ledger.commit(KEY, {"metrics": {}}, {"f": b"data"})
-    path = f"cells/{KEY}/f"
+    path = place(ledger, "f")
     ledger.storage.delete(path) if data is None else ledger.storage.write(path, data)
     assert ledger.get(KEY) is not None
     with pytest.raises(CorruptError):
@@ -411,7 +419,7 @@ def test_a_dropped_file_leaves_a_whole_record(root: str) -> None:
     record = Ledger(root).get(KEY, verify=True)
     assert record is not None and record["metrics"] == {"accuracy": 0.5} and list(record["files"]) == ["p"]
     assert record["dropped"]["w"]["bytes"] == 7
-    assert ledger.storage.read(f"cells/{KEY}/w") is None and ledger.read_file(KEY, "p") == b"p"
+    assert ledger.storage.read(place(ledger, "w")) is None and ledger.read_file(KEY, "p") == b"p"
     with pytest.raises(DroppedError, match=r"w of cell 0123456789ab was dropped on .* finalists only"):
         ledger.read_file(KEY, "w")
     assert ledger.drop(KEY, "w") == ledger.drop(KEY, "other") == 0
@@ -422,10 +430,10 @@ def test_a_drop_that_was_interrupted_is_finished_by_the_next(root: str) -> None:
     ledger = Ledger(root)
     ledger.commit(KEY, {}, {"w": b"weights"})
     ledger.drop(KEY, "w")
-    ledger.storage.write(f"cells/{KEY}/w", b"weights")
+    ledger.storage.write(place(ledger, "w"), b"weights")
     assert Ledger(root).get(KEY, verify=True) is not None
     ledger.drop(KEY, "w")
-    assert ledger.storage.read(f"cells/{KEY}/w") is None
+    assert ledger.storage.read(place(ledger, "w")) is None
 
 
 def test_only_a_record_without_its_weights_gives_way_to_another(root: str) -> None:

@@ -31,7 +31,8 @@ def trial(ledger: Ledger, number: int, value: float | None, **changes: Any) -> T
 
 
 def holders(ledger: Ledger) -> set[str]:
-    return {path.split("/")[0] for path in ledger.storage.files("cells") if path.endswith(WEIGHTS)}
+    names = [path.split("/") for path in ledger.storage.files("cells")]
+    return {key for key, name in names if name.startswith("prompts.") and name.endswith(".safetensors")}
 
 
 @pytest.mark.parametrize("order", list(permutations(range(5)))[::9])

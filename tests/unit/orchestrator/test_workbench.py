@@ -26,6 +26,7 @@ from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.work import Control, Event, WorkItem
 from orchestrator.workbench import Workbench
@@ -226,6 +227,13 @@ def of_kind(events: Sequence[Event], kind: str) -> list[Event]:
 
 def keys_of(events: Sequence[Event]) -> list[str]:
     return [cell["key"] for cell in of_kind(events, "cells")[0]["cells"]]
+
+
+def place_of(scene: Scene, key: str, name: str) -> str:
+    """Where a file of a finished cell lies."""
+    record = scene.ledger.get(key)
+    assert record is not None
+    return path_of(key, name, record["files"][name])
 
 
 def test_items_survive_json(scene: Scene) -> None:
@@ -632,7 +640,7 @@ def test_reference_rows(scene: Scene) -> None:
 def test_a_damaged_record_is_trained_again(scene: Scene) -> None:
     first = scene.run(splits=(Split(shots=3),))
     key = keys_of(first)[1]
-    scene.ledger.storage.write(f"cells/{key}/prompts.safetensors", b"")
+    scene.ledger.storage.write(place_of(scene, key, WEIGHTS), b"")
     events = scene.run(splits=(Split(shots=3),))
     assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["finished", "new", "finished"]
     assert events[-1]["state"] == "complete"
