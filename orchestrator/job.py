@@ -130,11 +130,12 @@ class Job:
         started, before = time.perf_counter(), dict(self._seconds)
         cells = self._probe_cells(split)
         keys = [cell.key for cell in cells]
+        claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
         while any(self._ledger.get(key, verify=True) is None for key in keys):
-            claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
-            if claim.try_acquire() is None:
+            if claim.try_acquire() is None:  # the same claim each time: it watches who else holds it
                 with claim:
                     self._train([cells], self._emit_probe)
+                claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
             else:
                 time.sleep(POLL)
                 self._check()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from orchestrator.ledger import CorruptError, Storage, StudyStore
 from orchestrator.ledger.cells import COPY, FAILURE, RECORD
 from orchestrator.ledger.documents import decode, decode_state
 from orchestrator.ledger.gather import gather
-from orchestrator.ledger.lease import read_holding
+from orchestrator.ledger.holding import look
 from orchestrator.ledger.storage import Entry
+from orchestrator.ledger.watch import held
 
 CATEGORIES = {
     "cells": "finished cells that no study refers to",
@@ -88,19 +89,30 @@ class Survey:
     driven: list[str]
 
 
-def survey(storage: Storage, *, studies: Sequence[str] = (), caches: bool = False) -> Survey:
+def survey(
+    storage: Storage,
+    *,
+    studies: Sequence[str] = (),
+    caches: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Survey:
     """Look at everything below a storage's root.
+
+    Takes up to half a minute where only watching tells whether the holder of a lease still runs.
 
     Args:
         storage: of the records.
         studies: names of studies that are to go.
         caches: this machine's caches are to go too.
+        tell: told, in words, what is waited for.
     """
     now = time.time()
     entries = sorted(storage.everything(), key=lambda entry: entry.path)
     files = {entry.path for entry in entries}
     names = [name for name in storage.names("studies") if f"studies/{name}" not in files]
-    driven = [name for name in names if is_driven(storage, name)]
+    claims = {"/".join(e.path.split("/")[:2]) for e in entries if e.path.startswith("claims/")}
+    busy = held(storage, {*claims, *(_lease(name) for name in names)}, tell=tell)
+    driven = [name for name in names if _lease(name) in busy]
     leaving = [name for name in studies if name in names and name not in driven]
     staying = [name for name in names if name not in leaving]
     own: dict[str, list[Entry]] = {name: [] for name in names}
@@ -115,7 +127,7 @@ def survey(storage: Storage, *, studies: Sequence[str] = (), caches: bool = Fals
     kept: dict[str, tuple[int, int]] = {}
     _sort_cells(storage, entries, every, staying, bool(driven), now, items, kept)
     _sort_states(storage, entries, set(driven), staying, items, kept)
-    _sort_claims(storage, entries, items, kept)
+    _sort_claims(storage, entries, busy, items, kept)
     _sort_rest(entries, set(driven), leaving, now, items)
     _sort_caches(caches and not driven, items, kept)
     return Survey(
@@ -228,24 +240,29 @@ def _why_no_state(storage: Storage, path: str, driven: set[str], studies: Sequen
 
 
 def _sort_claims(
-    storage: Storage, entries: Iterable[Entry], items: list[Item], kept: dict[str, tuple[int, int]]
+    storage: Storage,
+    entries: Iterable[Entry],
+    busy: Collection[str],
+    items: list[Item],
+    kept: dict[str, tuple[int, int]],
 ) -> None:
     sizes: dict[str, int] = {}
     for entry in entries:
         if entry.path.startswith("claims/"):
             folder = "/".join(entry.path.split("/")[:2])
             sizes[folder] = sizes.get(folder, 0) + entry.size
-    holdings = gather(lambda folder: read_holding(storage, folder), sizes)
-    for (folder, size), holding in zip(sizes.items(), holdings, strict=True):
-        if holding is None or holding.released:
-            items.append(Item(category="claims", path=folder, size=size, reason="released"))
-        elif holding.owner.is_dead():
-            owner = f"process {holding.owner.pid} on {holding.owner.host}"
-            items.append(Item(category="claims", path=folder, size=size, reason=f"{owner} is dead"))
-        elif holding.age > SETTLED:
-            items.append(Item(category="claims", path=folder, size=size, reason="no heartbeat for an hour"))
-        else:
+    for folder, size in sizes.items():
+        if folder in busy:
             _count(kept, "claims", size)
+            continue
+        seen = look(storage, folder)
+        if seen is None or (seen.holding is not None and seen.holding.released):
+            reason = "released"
+        elif seen.is_free:
+            reason = f"{seen.who} is dead"
+        else:
+            reason = f"{seen.who} was not heard of while it was watched"
+        items.append(Item(category="claims", path=folder, size=size, reason=reason))
 
 
 def _sort_rest(
@@ -295,12 +312,13 @@ def _info(name: str, entries: Sequence[Entry], cells: set[str], driven: bool) ->
     )
 
 
-def is_driven(storage: Storage, name: str) -> bool:
-    """Whether somebody drives a study, as far as can be told from here."""
-    holding = read_holding(storage, f"studies/{name}/driver")
-    return (
-        holding is not None and not holding.released and not holding.owner.is_dead() and holding.age < SETTLED
-    )
+def is_driven(storage: Storage, name: str, *, tell: Callable[[str], None] = lambda text: None) -> bool:
+    """Whether somebody drives a study; takes up to half a minute where only watching tells."""
+    return bool(held(storage, [_lease(name)], tell=tell))
+
+
+def _lease(name: str) -> str:
+    return f"studies/{name}/driver"
 
 
 def _is_temporary(path: str) -> bool:
@@ -310,10 +328,12 @@ def _is_temporary(path: str) -> bool:
 
 
 def _is_abandoned(entry: Entry, driven: bool, now: float) -> bool:
+    if driven:
+        return False  # how old it is would be a comparison of two clocks
     if now - entry.modified > SETTLED:
         return True
     found = _TEMPORARY.fullmatch(entry.path.rpartition("/")[2])
-    if driven or found is None or found[1] is None:
+    if found is None or found[1] is None:
         return False
     try:
         os.kill(int(found[1]), 0)

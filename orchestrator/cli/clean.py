@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,12 +36,15 @@ def clean(
 ) -> int:
     """Show what is on disk and what may go; remove it only on --remove and a yes, or on --yes."""
     from orchestrator.cleaning import remove, survey
-    from orchestrator.cli.console import DONE, INTERRUPTED, out, print_json
+    from orchestrator.cli.console import DONE, INTERRUPTED, err, out, print_json
     from orchestrator.ledger import open_storage
 
+    def tell(text: str) -> None:
+        err().print(text, markup=False)
+
     place = open_storage(storage)
-    _check_names(place, study or (), only or ())
-    found = survey(place, studies=study or (), caches=caches)
+    _check_names(place, study or (), only or (), tell)
+    found = survey(place, studies=study or (), caches=caches, tell=tell)
     chosen = [item for item in found.items if not only or item.category in only]
     removing = (yes or dry_run is False) and dry_run is not True
     if as_json and not removing:
@@ -56,7 +60,7 @@ def clean(
     if not yes and not typer.confirm(f"Remove these {len(chosen)} items?"):
         console.print("Nothing was removed.")
         return INTERRUPTED
-    again = survey(place, studies=study or (), caches=caches)
+    again = survey(place, studies=study or (), caches=caches, tell=tell)
     gone = remove(place, again.items, {item.path for item in chosen})
     if as_json:
         print_json({"removed": [asdict(item) for item in gone]})
@@ -65,7 +69,7 @@ def clean(
     return DONE
 
 
-def _check_names(place: Any, studies: Any, only: Any) -> None:
+def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None]) -> None:
     from mmap_model.errors import nearest
     from orchestrator.cleaning import CATEGORIES
     from orchestrator.cleaning.survey import is_driven
@@ -79,7 +83,7 @@ def _check_names(place: Any, studies: Any, only: Any) -> None:
                 where="--study",
                 fix=nearest(name, known) if known else "it holds no study",
             )
-        if is_driven(place, name):
+        if is_driven(place, name, tell=tell):
             raise StudyError(
                 f"somebody drives study {name!r}",
                 where="--study",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
+
+if TYPE_CHECKING:
+    from orchestrator.ledger.holding import Seen
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,21 +30,12 @@ def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -
 
 def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
-    from orchestrator.ledger.lease import read_holding
+    from orchestrator.ledger.holding import look
     from orchestrator.spending import budgets, spent_before
 
     trials = stored.store.load_trials()
     invocations = stored.store.load_invocations()
-    holding = read_holding(stored.store.storage, f"studies/{stored.store.name}/driver")
-    live = holding is not None and not holding.released
-    driver = None
-    if holding is not None and live:
-        driver = {
-            "host": holding.owner.host,
-            "pid": holding.owner.pid,
-            "since": holding.acquired_at,
-            "heartbeat_seconds_ago": round(max(0.0, holding.age), 1),
-        }
+    driver = _driver(look(stored.store.storage, f"studies/{stored.store.name}/driver"))
     complete = [t for t in trials if t.state == "complete" and t.value is not None]
     best = max(complete, key=lambda t: t.value or 0.0, default=None)
     last = invocations[-1] if invocations else None
@@ -75,6 +69,20 @@ def describe(stored: Any) -> dict[str, Any]:
     }
 
 
+def _driver(seen: Seen | None) -> dict[str, Any] | None:
+    """Who holds the lease, as far as one look tells; None if it is free.
+
+    ``heartbeat_at`` is by the clock of the driver's host. Only watching tells whether the driver still runs.
+    """
+    if seen is None or seen.is_free:
+        return None
+    if seen.holding is None:
+        return {"host": None, "pid": None, "since": None, "heartbeat_at": None}
+    owner = seen.holding.owner
+    since, last = seen.holding.acquired_at, seen.holding.heartbeat_at
+    return {"host": owner.host, "pid": owner.pid, "since": since, "heartbeat_at": last}
+
+
 def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
     from orchestrator.spending import in_words
@@ -84,11 +92,12 @@ def _show(found: dict[str, Any]) -> None:
     trials, driver = found["trials"], found["driver"]
     counts = ", ".join(f"{trials[s]} {s}" for s in ("complete", "running", "pruned", "failed") if trials[s])
     console.print(f"[bold]{found['study']}[/]  {counts or 'no trial yet'}, of {trials['asked']} asked for")
-    if driver:
-        ago = duration(driver["heartbeat_seconds_ago"])
+    if driver and driver["pid"] is None:
+        console.print("Somebody may be driving it: the newest lease file cannot be read (yet)")
+    elif driver:
         console.print(
             f"Driven by process {driver['pid']} on {driver['host']} since {_time(driver['since'])} "
-            f"(heartbeat {ago} ago)"
+            f"(last heartbeat {_time(driver['heartbeat_at'])} by that host's clock)"
         )
     elif found["last_run"]:
         run = found["last_run"]

@@ -23,6 +23,7 @@ from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.documents import now
+from orchestrator.ledger.lease import WaitEnded
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
@@ -196,7 +197,12 @@ def drive(
     interrupt = options.interrupt or Interrupt()
     with store.driver_lease(invocation=invocation.id) as lease, interrupt:
         assert isinstance(lease, DriverLease)
-        invocation.fence = lease.take()
+        try:
+            invocation.fence = lease.take(
+                tell=lambda text: progress({"kind": "note", "text": text}), pause=interrupt.requested.wait
+            )
+        except WaitEnded:
+            return Outcome(state="interrupted", exit_code=interrupt.exit_code)
         todo = find(ledger)
         for damage in store.damaged:
             progress({"kind": "note", "text": f"Damaged record: {damage}"})

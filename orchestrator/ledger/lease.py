@@ -1,114 +1,72 @@
 """One holder at a time, over a shared folder: the driver of a study, the worker that computes a shared probe.
 
-A lease is a folder of files ``<fence>.json``; the highest number is the current one. To take the lease is
-to create the next number, which at most one contender can do, so the fencing number only grows and two
-drivers never share one. The holder rewrites its file with every heartbeat. Another may take over when the
-holder released the lease, when its process is dead on this host, or when its heartbeat is older than
-``patience`` intervals; across hosts, whose clocks may differ, an old heartbeat must in addition stand still
-while it is watched.
+To take the lease is to create the file with the next number (see ``orchestrator.ledger.holding``), which at
+most one contender can do, so the fencing number only grows and two drivers never share one. The holder
+rewrites its file with every heartbeat. Another may take over when the holder released the lease, when its
+process is dead on this host, or when its file stood still for ``patience`` intervals while the contender
+watched (see ``orchestrator.ledger.watch``). A file that cannot be read counts as held until then.
 
-Object stores have no exclusive creation in ``pyarrow.fs``. There the contender writes the next number,
-waits for ``settle`` seconds and reads it again: the last writer holds the lease, every other one withdraws.
-Two contenders whose writes lie further apart than ``settle`` can both believe for up to one heartbeat that
-they hold it; then the overwritten one finds the other's name in its file and counts as having lost the
-lease. That cannot harm results: cells are content-addressed, records are whole or absent, and only work may
-be done twice.
+Object stores have no exclusive creation in ``pyarrow.fs``. There a contender takes a number that nobody else
+takes, at random above the last one, waits for ``settle`` seconds and looks again: the highest number holds
+the lease, every other contender withdraws. Two contenders whose writes lie further apart than ``settle`` can
+both believe for up to one heartbeat that they hold it; then the lower one finds the higher and counts as
+having lost the lease. That cannot harm results: cells are content-addressed, records carry the number of who
+wrote them, and only work may be done twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import socket
 import threading
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from mmap_model.errors import InputError
-from orchestrator.ledger.documents import CorruptError, decode, encode, now
+from orchestrator.ledger.documents import encode, now
+from orchestrator.ledger.holding import Holding, Owner, Seen, fences, look
 from orchestrator.ledger.storage import Storage
-
-INTERVAL = 5.0
-"""Seconds between heartbeats."""
-
-PATIENCE = 6
-"""Intervals without a heartbeat after which a holder counts as dead."""
+from orchestrator.ledger.watch import INTERVAL, PATIENCE, Watch
 
 SETTLE = 2.0
 """Seconds after which a write to an object store is taken to be the last of its contenders."""
+
+SPREAD = 2**20
+"""Range of the random part of a number on object stores."""
+
+LATE = 2.0
+"""Intervals after its last heartbeat from which on a holder asks the storage before it trusts its lease."""
 
 
 class LeaseError(InputError):
     """Somebody else holds the lease; the message says who and since when."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """Who holds a lease. ``namespace`` tells machines, containers and reboots apart; ``token`` is unique."""
-
-    host: str
-    pid: int
-    started: str
-    namespace: str
-    invocation: str
-    token: str
-
-    @classmethod
-    def this_process(cls, invocation: str) -> Owner:
-        return cls(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=_process_start(os.getpid()),
-            namespace=_namespace(),
-            invocation=invocation,
-            token=secrets.token_hex(8),
-        )
-
-    def is_dead(self) -> bool:
-        """True only if this host can tell that the process is gone."""
-        if (self.host, self.namespace) != (socket.gethostname(), _namespace()):
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return _process_start(self.pid) != self.started
+class WaitEnded(Exception):
+    """The user does not want to wait for the lease any longer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Holding:
-    """Content of a lease file: who holds fence ``fence``, since when, and its last heartbeat."""
-
-    fence: int
-    owner: Owner
-    acquired_at: str
-    heartbeat_at: str
-    beats: int
-    interval: float
-    released: bool
-
-    @property
-    def age(self) -> float:
-        """Seconds since the last heartbeat, by the clocks of the two hosts."""
-        return (datetime.now(UTC) - datetime.fromisoformat(self.heartbeat_at)).total_seconds()
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "owner": vars(self.owner)}
+def _awake() -> float:
+    """Seconds that include those in which the machine slept, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
     """One lease, seen by one contender. Use as a context manager, or ``acquire`` and ``release``.
 
+    Args:
+        storage, folder: where it is.
+        invocation: of the contender, for people.
+        interval: seconds between heartbeats.
+        patience: intervals of silence after which a holder counts as dead.
+        settle: seconds to wait for other contenders where the storage has no exclusive creation.
+        clock: seconds, monotonic; replaced in tests.
+
     Attributes:
         fence: the number held, 0 before ``acquire``.
-        lost: set when a heartbeat finds that another holder took over; the holder must then stop writing.
+        lost: set once another holder was found; this one must then stop writing.
+        successor: the other holder.
     """
 
     def __init__(
@@ -120,63 +78,80 @@ class Lease:
         interval: float = INTERVAL,
         patience: int = PATIENCE,
         settle: float = SETTLE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage = storage
         self._folder = folder
         self._owner = Owner.this_process(invocation)
         self._interval = interval
-        self._patience = patience
         self._settle = settle
+        self._watch = Watch(patience=patience, clock=clock)
         self._acquired_at = ""
         self._beats = 0
+        self._beaten = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.fence = 0
         self.lost = threading.Event()
+        self.successor: Seen | None = None
 
-    def try_acquire(self) -> Holding | None:
-        """Take the lease and start the heartbeat; the live holder if there is one, None on success."""
+    def try_acquire(self) -> Seen | None:
+        """Take the lease and start the heartbeat if it is free now; else what was seen of its holder.
+
+        Returns at once. Whether a holder is alive shows only over several calls: a contender that wants the
+        lease keeps calling, about as often as a holder beats or more.
+        """
         assert not self.fence, "this lease is held already"
         while True:
-            fence = current_fence(self._storage, self._folder) + 1
-            current = _read(self._storage, self._folder, fence - 1)
-            if current and not current.released and self._is_live(current):
-                return current
+            seen = self._watch.look(self._storage, self._folder)
+            if seen is not None and not self._watch.is_over:
+                return seen
+            fence = (0 if seen is None else seen.fence) + 1
+            if not self._storage.exclusive:
+                fence += secrets.randbelow(SPREAD)
             self._acquired_at = now()
             if not self._storage.create(self._path(fence), self._content(fence)):
                 continue
-            if not self._storage.exclusive:
-                time.sleep(self._settle)
-                last = read_holding(self._storage, self._folder)
-                if last and (last.fence, last.owner.token) != (fence, self._owner.token):
-                    continue
-            self.fence = fence
-            for name in _fences(self._storage, self._folder):
+            if not self._storage.exclusive and not self._has_settled(fence):
+                continue
+            self.fence, self._beaten = fence, _awake()
+            for name in fences(self._storage, self._folder):
                 if name < fence:
                     self._storage.delete(self._path(name))
             self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
             self._thread.start()
             return None
 
-    def acquire(self, *, what: str, fix: str) -> int:
-        """Take the lease and return its fence.
+    def acquire(
+        self,
+        *,
+        what: str,
+        fix: str,
+        tell: Callable[[str], None] = lambda text: None,
+        pause: Callable[[float], bool | None] = time.sleep,
+    ) -> int:
+        """Take the lease and return its fence; a holder of whom nothing is known is watched for a while.
 
         Args:
             what: begins the message, e.g. ``study 'demo'``.
             fix: what the user can do if the lease is held.
+            tell: told, in words, what is waited for.
+            pause: waits for so many seconds; True ends the wait.
 
         Raises:
             LeaseError: another live process holds it.
+            WaitEnded: ``pause`` said so.
         """
-        holder = self.try_acquire()
-        if holder is not None:
-            owner = holder.owner
-            raise LeaseError(
-                f"{what} is being driven by process {owner.pid} on {owner.host} since {holder.acquired_at} "
-                f"(invocation {owner.invocation or '?'}, last heartbeat {max(0.0, holder.age):.0f} s ago)",
-                where=self._storage.locate(self._path(holder.fence)),
-                fix=fix,
-            )
+        told = False
+        while (seen := self.try_acquire()) is not None:
+            if self._watch.moved:
+                raise self._refusal(seen, what, fix)
+            if not told:
+                limit = f"{self._watch.limit:.0f} s"
+                tell(f"Waiting up to {limit} to see whether {seen.who}, which holds {what}, still runs")
+                told = True
+            if pause(self._watch.pause):
+                raise WaitEnded
         return self.fence
 
     def release(self) -> None:
@@ -186,9 +161,31 @@ class Lease:
             self._thread.join()
             self._thread = None
         with contextlib.suppress(OSError):
-            if self.fence and not self.lost.is_set() and self._is_mine():
+            if self.fence and self._is_mine():
                 self._storage.write(self._path(self.fence), self._content(self.fence, released=True))
         self.fence = 0
+
+    def holds(self) -> bool:
+        """Whether the lease is still held, as far as is known; asks the storage if a heartbeat is late.
+
+        A process that was stopped, or whose machine slept, finds out with its first question. It may be
+        stopped again after the answer: what it then writes must be harmless by other means.
+        """
+        if self.fence and not self.lost.is_set() and _awake() - self._beaten > LATE * self._interval:
+            with contextlib.suppress(OSError):
+                if self._is_mine():
+                    self._beaten = _awake()
+        return not self.lost.is_set()
+
+    @property
+    def successor_in_words(self) -> str:
+        """Who took the lease over, e.g. ``process 12 on gpu-3 (invocation …), since …``."""
+        if self.successor is None:
+            return "another process"
+        holding = self.successor.holding
+        if holding is None:
+            return f"another process (fence {self.successor.fence})"
+        return f"{holding.owner} (invocation {holding.owner.invocation or '?'}), since {holding.acquired_at}"
 
     def __enter__(self) -> Lease:
         return self
@@ -202,27 +199,44 @@ class Lease:
         while not self._stop.wait(self._interval):
             try:
                 if not self._is_mine():
-                    self.lost.set()
                     return
                 self._beats += 1
                 self._storage.write(self._path(self.fence), self._content(self.fence))
+                self._beaten = _awake()
             except OSError:
                 continue  # the storage is away for a while; the next beat tries again
 
     def _is_mine(self) -> bool:
-        holding = read_holding(self._storage, self._folder)
-        return holding is None or (holding.fence == self.fence and holding.owner.token == self._owner.token)
-
-    def _is_live(self, holding: Holding) -> bool:
-        if holding.owner.is_dead():
+        """Whether the newest file is this holder's; one that cannot be read is only if it has its number."""
+        if self.lost.is_set():
             return False
-        if holding.age <= self._patience * holding.interval:
+        seen = look(self._storage, self._folder)
+        if seen is None or seen.fence < self.fence:
+            return True  # somebody deleted the file: the next heartbeat writes it again
+        holding = seen.holding
+        if seen.fence == self.fence and (holding is None or holding.owner.token == self._owner.token):
             return True
-        if holding.owner.namespace == _namespace():
-            return False
-        time.sleep(1.5 * holding.interval)
-        later = read_holding(self._storage, self._folder)
-        return later is not None and (later.fence, later.beats) != (holding.fence, holding.beats)
+        self.successor = seen
+        self.lost.set()
+        return False
+
+    def _has_settled(self, fence: int) -> bool:
+        time.sleep(self._settle)
+        last = look(self._storage, self._folder)
+        if last is None or last.fence <= fence:
+            return True
+        self._storage.delete(self._path(fence))
+        return False
+
+    def _refusal(self, seen: Seen, what: str, fix: str) -> LeaseError:
+        since = f" since {seen.holding.acquired_at}" if seen.holding else ""
+        invocation = (seen.holding.owner.invocation if seen.holding else "") or "?"
+        return LeaseError(
+            f"{what} is being driven by {seen.who}{since} (invocation {invocation}); it is alive: its lease "
+            "was renewed just now",
+            where=self._storage.locate(self._path(seen.fence)),
+            fix=fix,
+        )
 
     def _content(self, fence: int, *, released: bool = False) -> bytes:
         return encode(
@@ -239,45 +253,3 @@ class Lease:
 
     def _path(self, fence: int) -> str:
         return f"{self._folder}/{fence}.json"
-
-
-def current_fence(storage: Storage, folder: str) -> int:
-    """The highest fence ever taken there; 0 if none. One listing."""
-    return max(_fences(storage, folder), default=0)
-
-
-def read_holding(storage: Storage, folder: str) -> Holding | None:
-    """The current holding, released or not; None if there never was one or its file is damaged."""
-    return _read(storage, folder, current_fence(storage, folder))
-
-
-def _read(storage: Storage, folder: str, fence: int) -> Holding | None:
-    data = storage.read(f"{folder}/{fence}.json") if fence else None
-    if data is None:
-        return None
-    try:
-        fields = decode(data)
-        return Holding(**{**fields, "owner": Owner(**fields["owner"])})
-    except (CorruptError, TypeError, KeyError):
-        return None
-
-
-def _fences(storage: Storage, folder: str) -> list[int]:
-    stems = (name.removesuffix(".json") for name in storage.names(folder))
-    return [int(stem) for stem in stems if stem.isdecimal()]
-
-
-def _process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot (Linux), which tells a reused pid; else empty."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""

@@ -18,13 +18,16 @@ import dataclasses
 import os
 import re
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmap_model.errors import InputError
 from orchestrator.ledger.documents import CorruptError, decode, encode, now
 from orchestrator.ledger.gather import gather
-from orchestrator.ledger.lease import Lease, current_fence
+from orchestrator.ledger.holding import current_fence
+from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.ledger.study_file import StudyFile
 from orchestrator.ledger.write_behind import WriteBehind
@@ -126,11 +129,22 @@ class DriverLease(Lease):
         super().__init__(storage, f"studies/{study}/driver", invocation=invocation, **options)
         self._study = study
 
-    def take(self) -> int:
-        """The fence. Raises LeaseError naming the process that holds the lease, and since when."""
+    def take(
+        self,
+        tell: Callable[[str], None] = lambda text: None,
+        pause: Callable[[float], bool | None] = time.sleep,
+    ) -> int:
+        """The fence. Waits where only watching tells whether another driver lives; see ``Lease.acquire``.
+
+        Raises:
+            LeaseError: naming the process that holds the lease, and since when.
+            WaitEnded: ``pause`` said so.
+        """
         return self.acquire(
             what=f"study {self._study!r}",
             fix="wait for it or stop it there; if it was killed its lease runs out by itself",
+            tell=tell,
+            pause=pause,
         )
 
 

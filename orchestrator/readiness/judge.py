@@ -19,7 +19,7 @@ HEAD_PER_SLOT = 0.5 * 2**30
 """Bytes beside the driver for each slot: its Train controller and synchronisation actor."""
 
 CLOCKS = 5.0
-"""Seconds by which clocks may differ: a heartbeat's interval."""
+"""Seconds by which clocks may differ before times in records of several nodes mislead who compares them."""
 
 State = Literal["ok", "warning", "error"]
 
@@ -249,7 +249,9 @@ def _clocks(heard: Mapping[str, Answer], names: Mapping[str, str]) -> Finding:
         name="clocks",
         state=state,
         text=f"{names[node]} is {off:+.0f} s off" if state == "warning" else "close enough",
-        fix="run a time service on all nodes: heartbeats are judged by clocks" if state == "warning" else "",
+        fix="run a time service on all nodes: records carry the time of the node that wrote them"
+        if state == "warning"
+        else "",
     )
 
 

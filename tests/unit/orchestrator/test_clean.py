@@ -15,7 +15,7 @@ import pytest
 from orchestrator.cleaning import remove, survey
 from orchestrator.cleaning.survey import SETTLED
 from orchestrator.cli.main import execute
-from orchestrator.ledger import InFlight, Ledger, StudyStore, TrialRecord, open_storage
+from orchestrator.ledger import InFlight, Lease, Ledger, StudyStore, TrialRecord, open_storage
 
 KEPT, LOST, PROBE, BUSY = ("0" * 31 + digit for digit in "1234")
 HOUR_AGO = time.time() - SETTLED - 60
@@ -135,7 +135,7 @@ def test_while_somebody_drives_a_study_nothing_goes_that_a_driver_could_use(root
     temporary = root / "cells" / LOST / f".test.json.{_dead_pid()}.0123abcd"
     temporary.write_text("")
     _age(root / "cells" / ("f" * 32), HOUR_AGO)
-    with StudyStore(root, "demo").driver_lease() as lease:
+    with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         found = may_go(root, studies=["demo"], caches=True)
         assert survey(open_storage(root)).driven == ["demo"]
@@ -159,8 +159,9 @@ def test_claims_of_dead_processes_go_and_held_ones_stay(root: Path) -> None:
     claim = f"Ledger({str(root)!r}).claim('dead').try_acquire()"
     code = f"import os; from orchestrator.ledger import Ledger; {claim}; os._exit(0)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    ledger = Ledger(root)
-    with ledger.claim("held") as held, ledger.claim("released") as released:
+    storage = open_storage(root)
+    leases = [Lease(storage, f"claims/{name}", interval=0.1) for name in ("held", "released")]
+    with leases[0] as held, leases[1] as released:
         assert held.try_acquire() is None and released.try_acquire() is None
         released.release()
         assert sorted(may_go(root)["claims"]) == ["claims/dead", "claims/released"]
@@ -226,7 +227,7 @@ def test_unknown_names_are_refused(
 
 
 def test_a_driven_study_is_not_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with StudyStore(root, "demo").driver_lease() as lease:
+    with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         assert execute(["clean", "--study", "demo", "--yes"]) == 2
     assert "somebody drives study 'demo'" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_a_study_that_changed_is_refused(plan: StudyPlan, tmp_path: Path) -> Non
 
 def test_a_second_driver_is_refused_and_told_who_drives(plan: StudyPlan) -> None:
     store = finish(plan)
-    with store.driver_lease(invocation="the-first") as lease:
+    with store.driver_lease(invocation="the-first", interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         with pytest.raises(InputError, match="the-first"):
             run_study(plan)
