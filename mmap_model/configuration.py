@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mmap_model.errors import ConfigurationError, nearest, require
-from mmap_model.revisions import is_left_out, revisions_of
+from mmap_model.revisions import added_field, is_left_out, revisions_of
 
 RECIPE_VERSION = 1
 """In every key, for good: what changes numbers is a `mmap_model.revisions.Revision` of certain cells."""
@@ -235,6 +235,11 @@ class Cell:
     ``kind`` is ``train``, ``probe`` (a one-group MmAP, measured every ``snapshot_every`` steps) or
     ``untrained`` (the freshly initialised model, before any step: the zero-step row).
     ``dataset`` is the manifest hash, ``backbone`` the fingerprint.
+
+    ``largest_shots`` and ``largest_percent`` are the most that the splits of the study take of a class; the
+    latter is None where it changes nothing: under ``paper``, and for the split that takes it. ``test_images``
+    says whether the dataset's test images are drawn, or given by published or fixed lists. It is no part of
+    the key, because the manifest in the key decides it; it chooses which revisions apply.
     """
 
     kind: Literal["train", "probe", "untrained"] = "train"
@@ -247,6 +252,14 @@ class Cell:
     dataset: str
     backbone: str
     snapshot_every: int | None = None
+    largest_percent: float | None = added_field(None)
+    test_images: Literal["drawn", "given"] = added_field("drawn")
+
+    def __post_init__(self) -> None:
+        if self.protocol == "paper" or self.largest_percent == self.split.percent:
+            object.__setattr__(self, "largest_percent", None)
+        if self.protocol == "paper":
+            object.__setattr__(self, "test_images", "drawn")
 
     def to_dict(self) -> dict[str, Any]:
         return dict(to_plain(self))
@@ -268,6 +281,7 @@ class Cell:
 
         normalised = Cell.from_dict(self.to_dict()).to_dict()
         normalised["configuration"]["method"] = method_identity(self.configuration.method)
+        normalised.pop("test_images", None)
         identity = {"recipe_version": RECIPE_VERSION, "cell": normalised}
         if revisions := revisions_of(self):
             identity["revisions"] = revisions

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mmap_model.configuration import Split, to_plain
-from mmap_model.data.draws import Draw, draw_task
+from mmap_model.configuration import to_plain
+from mmap_model.data.draws import is_test_given
+from mmap_model.revisions import DRAWS, reasons_between
+from orchestrator.study.draws import study_draws
 from orchestrator.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -16,30 +17,9 @@ if TYPE_CHECKING:
     from orchestrator.study import Study
 
 
-def study_draws(study: Study, dataset: Dataset) -> Iterator[tuple[Split, int, dict[str, Draw]]]:
-    """Every split and draw seed of a study, with the draw of each task."""
-    for split in study.splits:
-        for seed in dict.fromkeys(seeds.draw for seeds in study.seeds):
-            yield (
-                split,
-                seed,
-                {
-                    task.name: draw_task(
-                        dataset,
-                        task.name,
-                        split=split,
-                        draw_seed=seed,
-                        protocol=study.protocol,
-                        largest_shots=study.shots_before_validation,
-                    )
-                    for task in dataset.tasks
-                },
-            )
-
-
 def draw_records(study: Study, dataset: Dataset) -> dict[str, dict[str, Any]]:
     """By name of a split and seed, ids of training and validation images; test images by number and hash."""
-    records = {}
+    records: dict[str, dict[str, Any]] = {}
     for split, seed, tasks in study_draws(study, dataset):
         parts = {}
         for name, drawn in tasks.items():
@@ -50,7 +30,7 @@ def draw_records(study: Study, dataset: Dataset) -> dict[str, dict[str, Any]]:
                 "validation": [ids[i] for i in drawn.validation.tolist()],
                 "test": {"images": len(drawn.test), "sha256": test.hexdigest()},
             }
-        records[f"{split.label.removesuffix('%')}_seed{seed}"] = {
+        record: dict[str, Any] = {
             "dataset": dataset.manifest,
             "split": to_plain(split),
             "draw_seed": seed,
@@ -58,6 +38,11 @@ def draw_records(study: Study, dataset: Dataset) -> dict[str, dict[str, Any]]:
             "largest_shots": study.shots_before_validation,
             "tasks": parts,
         }
+        if study.percent_before_validation is not None:
+            record["largest_percent"] = study.percent_before_validation
+        if study.protocol == "search" and not is_test_given(dataset, split, seed):
+            record["revisions"] = {DRAWS.name: DRAWS.number}
+        records[f"{split.label.removesuffix('%')}_seed{seed}"] = record
     return records
 
 
@@ -65,17 +50,33 @@ def keep_draws(store: StudyStore, study: Study, dataset: Dataset) -> None:
     """Save the draws with the study.
 
     Raises:
+        StudyError: as `check_draws`.
+    """
+    for name, record in _checked(store, study, dataset).items():
+        if store.load_draw(name) != record:
+            store.save_draw(name, record)
+
+
+def check_draws(store: StudyStore, study: Study, dataset: Dataset) -> None:
+    """Refuse to go on with a study whose images are drawn otherwise now.
+
+    Raises:
         StudyError: the same images and settings gave others when the study was first run.
     """
-    for name, record in draw_records(study, dataset).items():
+    _checked(store, study, dataset)
+
+
+def _checked(store: StudyStore, study: Study, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    records = draw_records(study, dataset)
+    for name, record in records.items():
         stored = store.load_draw(name)
-        if stored is None:
-            store.save_draw(name, record)
-        elif stored["dataset"] == record["dataset"] and stored != record:
-            raise StudyError(
-                f"draw {name} of study {store.name!r} is stored with other images than are drawn now",
-                where="STUDY",
-                fix="run it with the software it was started with, or under another name: name=…",
-            )
-        elif stored != record:
-            store.save_draw(name, record)
+        if stored is None or stored["dataset"] != record["dataset"] or stored == record:
+            continue
+        reasons = reasons_between(stored.get("revisions", {}), record.get("revisions", {}))
+        raise StudyError(
+            f"draw {name} of study {store.name!r} is stored with other images than are drawn now"
+            + "".join(f": {reason}" for reason in reasons),
+            where="STUDY",
+            fix="run it with the software it was started with, or under another name: name=…",
+        )
+    return records

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
+from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
 from orchestrator.failures import Failure, failure_of, is_device_failure
@@ -171,6 +172,8 @@ class Job:
             seeds=seeds,
             protocol=self._item.protocol,
             largest_shots=self._item.largest_shots,
+            largest_percent=self._item.largest_percent,
+            test_images=self._item.test_images,
             precision=self._item.precision,
             dataset=self._engine.manifest,
             backbone=self._engine.fingerprint,
@@ -332,6 +335,10 @@ class Job:
         missing = [key for key in keys if key not in records]
         if missing:
             raise CellFailed(f"cell {missing[0]} is not finished, so it cannot be scored on test images")
+        for key, record in records.items():
+            cell = replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
+            if reasons := reasons_between(record.get("revisions", {}), revisions_of(cell)):
+                raise CellFailed(f"cell {key[:12]} is of an earlier version: {'; '.join(reasons)}")
         scored = self._ledger.tests(keys)
         todo = [key for key in keys if key not in scored]
         if dropped := [key for key in todo if WEIGHTS in records[key].get("dropped", {})]:
@@ -369,7 +376,10 @@ class Job:
                 f"{DroppedError(key, WEIGHTS, at)}; train it again with: "
                 f"orchestrator confirm {self._item.study}{trial} --retrain"
             )
-        cells = {key: Cell.from_dict(record["cell"]) for key, record in records.items()}
+        cells = {
+            key: replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
+            for key, record in records.items()
+        }
         changed = [key for key, cell in cells.items() if cell.key != key]
         if changed:
             raise CellFailed(f"cell {changed[0][:12]} was trained by another version of its method or recipe")

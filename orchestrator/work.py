@@ -30,7 +30,7 @@ class WorkItem:
             reference row (zero-shot, or a point after no step at all).
         point: ``Point.to_dict()``.
         splits, seeds: the cells are their product, splits first: ``Split`` and ``Seeds`` as dictionaries.
-        protocol, largest_shots, precision: of the cells.
+        protocol, largest_shots, largest_percent, test_images, precision: of the cells.
         dataset, backbone: ``DatasetSpec`` and ``BackboneSpec`` as dictionaries.
         storage: root of the ledger.
         fence: the driver's fencing number; 0 where there is no driver lease.
@@ -54,6 +54,8 @@ class WorkItem:
     seeds: tuple[dict[str, Any], ...]
     protocol: Literal["search", "paper"] = "search"
     largest_shots: int | None = None
+    largest_percent: float | None = None
+    test_images: Literal["drawn", "given"] = "drawn"
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     dataset: dict[str, Any]
     backbone: dict[str, Any]

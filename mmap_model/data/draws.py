@@ -1,19 +1,31 @@
 """Few-shot draws: which images of a task train, validate and test.
 
-One permutation per (dataset, task, class, draw seed) orders the images of a class. With k shots, the largest
-k of the study K, and r = min(K, 4) images reserved for validation:
+Two orders decide over the images of a class. One, keyed by (dataset, task, class) alone, gives the *test
+block*: it is the same for every seed, every k and every split of a study, so no image on which one replicate
+is tested trains or validates another. The other, one per (dataset, task, class, draw seed), orders what is
+left. With K, the most images that any split of the study takes of the class, and r = min(K, 4) of them
+reserved for validation:
 
-    [ train: first k | unused: up to K | validation: first min(k, 4) of r | test: the rest ]
+    test block: min(n // 2, n - K - r) of the n images of the class
+    the rest:   [ train: first k | free: up to K | validation: first min(k, 4) of r | not used by this seed ]
 
-so the shots nest (1 ⊂ 3 ⊂ 6 ⊂ 12) and every k is tested on the same images. A class of fewer than K + r + 1
-images gives, in this order of need: one image to test, one to train, one to validate, then train up to K,
-then validation up to r. A percentage p of a class of n images means k = max(1, round(p·n/100)).
+so the shots nest (1 ⊂ 3 ⊂ 6 ⊂ 12) and every k is tested on the same images. A percentage p of a class of n
+images means k = max(1, round(p·n/100)). Test blocks nest too: a study of larger K tests on the same images or
+on fewer of them. Seeds draw from one finite pool, what the test block leaves; where a class is small (n near
+K + r) their samples overlap much, and an interval over seeds says little of other samples.
 
-The ``paper`` protocol trains on the first k (leaving at least one image) and tests on all the rest.
+A class of fewer than K + r + 1 images gives, in this order of need: one image to test, one to train, one to
+validate, then train up to K, then validation up to r: of 1, 2 and 3 images (test, train, validation) are
+1·0·0, 1·1·0, 1·1·1.
 
-Where a dataset keeps to its published division, images are drawn from the training part in the same way, and
-all of the test part is tested on. Fixed lists stand in place of a draw; under ``search``, lists without
-validation images give r images of each class from what they leave for testing.
+The ``paper`` protocol trains on the first k of a seed's order (leaving at least one image) and tests on all
+the rest, as published. Its test images therefore differ by seed and k, and one seed's are training images of
+another: nothing may be chosen by its numbers, and their spread over seeds is of training and of test samples.
+
+Where a dataset keeps to its published division, images are drawn from the training part in the same way,
+without a test block of their own, and all of the test part is tested on. Fixed lists stand in place of a
+draw; under ``search``, lists without validation images give r images of each class from what they leave for
+testing, the same for every seed.
 """
 
 from __future__ import annotations
@@ -60,6 +72,7 @@ def draw_task(
     draw_seed: int,
     protocol: Literal["search", "paper"] = "search",
     largest_shots: int | None = None,
+    largest_percent: float | None = None,
 ) -> Draw:
     """The images of one task of a dataset: from its fixed lists, else drawn. Arguments as of `draw`.
 
@@ -70,7 +83,7 @@ def draw_task(
     fixed = dataset.fixed(task, split, draw_seed)
     if fixed is not None:
         orders = [
-            permutation(count, "draw", dataset.name, task, key, draw_seed)
+            permutation(count, "listed validation", dataset.name, task, key)
             for key, count in zip(keys, np.bincount(labels, minlength=len(keys)).tolist(), strict=True)
         ]
         return _complete(fixed, labels, orders, protocol)
@@ -83,8 +96,23 @@ def draw_task(
         draw_seed=draw_seed,
         protocol=protocol,
         largest_shots=largest_shots,
+        largest_percent=largest_percent,
         official=dataset.official(task),
     )
+
+
+def is_test_given(dataset: Dataset, split: Split, draw_seed: int) -> bool:
+    """Return whether the test images of all tasks are given from outside: published, or by complete lists.
+
+    If not, the ``search`` protocol draws them, or draws validation images from what lists leave for testing.
+    """
+    for task in dataset.tasks:
+        fixed = dataset.fixed(task.name, split, draw_seed)
+        if fixed is None and dataset.official(task.name) is None:
+            return False
+        if fixed is not None and fixed.validation is None:
+            return False
+    return True
 
 
 def draw(
@@ -97,27 +125,25 @@ def draw(
     draw_seed: int,
     protocol: Literal["search", "paper"] = "search",
     largest_shots: int | None = None,
+    largest_percent: float | None = None,
     official: OfficialSplit | None = None,
 ) -> Draw:
     """Draw from one task; independent of the other tasks and of the order of tasks and classes.
 
     Args:
         labels: of all images of the task, indices into ``classes``.
-        dataset, task, classes: names; with ``draw_seed`` they key the permutations.
+        dataset, task, classes: names; they key the test blocks, and with ``draw_seed`` the permutations.
         split: how much is labelled.
         protocol: ``search`` (with validation) or ``paper`` (without).
-        largest_shots: K, the largest k of the study; None means this split's own.
+        largest_shots, largest_percent: the most that any split of the study takes, K being the larger of them
+            in each class; None means no more than this split's own.
         official: draw from its training part only, and test on its test part.
 
     Raises:
-        DatasetError: ``largest_shots`` is below the split's shots, or a class has no image.
+        DatasetError: ``largest_shots`` or ``largest_percent`` is below the split's, or a class has no image.
     """
-    if largest_shots is not None and split.shots is not None and largest_shots < split.shots:
-        raise DatasetError(
-            f"largest_shots={largest_shots} is below the split's {split.shots} shots",
-            where="largest_shots",
-            fix=f"use {split.shots} or more",
-        )
+    _check_largest("largest_shots", largest_shots, split.shots, "shots")
+    _check_largest("largest_percent", largest_percent, split.percent, "per cent")
     parts: tuple[list[Indices], list[Indices], list[Indices]] = ([], [], [])
     missing = np.setdiff1d(np.arange(len(classes)), labels)
     if len(missing):
@@ -127,25 +153,36 @@ def draw(
         )
     pool = np.arange(len(labels)) if official is None else official.train
     for members, name in zip(_by_class(labels, pool, len(classes)), classes, strict=True):
-        ordered = members[permutation(len(members), "draw", dataset, task, name, draw_seed)]
-        shots = split.shots if split.shots is not None else _share(split.percent, len(members))
-        kept = 1 if official is None else 0
-        for part, chosen in zip(parts, _cut(ordered, shots, largest_shots, protocol, kept), strict=True):
-            part.append(chosen)
+        count = len(members)
+        ordered = members[permutation(count, "draw", dataset, task, name, draw_seed)]
+        shots = split.shots if split.shots is not None else _share(split.percent, count)
+        if protocol == "paper":
+            train = min(shots, count - (official is None))
+            chosen = (ordered[:train], ordered[:0], ordered[train:])
+        else:
+            most = max(shots, largest_shots or 0, _share(largest_percent, count) if largest_percent else 0)
+            sizes = _sizes(count, most, tested=official is None)
+            test = members[permutation(count, "test", dataset, task, name)][: sizes.test]
+            chosen = (*_cut(ordered[~np.isin(ordered, test)], shots, sizes), test)
+        for part, images in zip(parts, chosen, strict=True):
+            part.append(images)
     if official is not None:
         parts[2][:] = [official.test]
     return Draw(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
 
 
 def part_sizes(
-    count: int, shots: int, *, protocol: Literal["search", "paper"] = "search", kept: int = 1
+    count: int, shots: int, *, protocol: Literal["search", "paper"] = "search", tested: bool = True
 ) -> tuple[int, int, int]:
     """How many images of a class of ``count`` train, validate and test at ``shots``, the most of a study.
 
-    ``kept`` images are left to test at least: none where a published test part is tested on.
+    ``tested``: some of them test. None do where a published test part is tested on.
     """
-    train, validation, test = _cut(np.arange(min(count, 2**20)), shots, None, protocol, kept)
-    return len(train), len(validation), len(test)
+    if protocol == "paper":
+        train = min(shots, count - tested)
+        return train, 0, count - train if tested else 0
+    sizes = _sizes(count, shots, tested=tested)
+    return sizes.trainable, sizes.reserved, sizes.test
 
 
 def _complete(
@@ -177,24 +214,39 @@ def _by_class(labels: Indices, pool: Indices, classes: int) -> list[Indices]:
     return [ordered[bounds[label] : bounds[label + 1]] for label in range(classes)]
 
 
-def _cut(
-    ordered: Indices, shots: int, largest_shots: int | None, protocol: str, kept: int
-) -> tuple[Indices, Indices, Indices]:
-    """Training, validation and test images of one class, of which at least ``kept`` test."""
-    count = len(ordered)
-    if protocol == "paper":
-        train = min(shots, count - kept)
-        return ordered[:train], ordered[:0], ordered[train:]
-    largest = max(shots, largest_shots or 0)
+@dataclass(frozen=True)
+class _Sizes:
+    """Of one class: images that test, that may train at the most shots, and that are reserved to validate."""
+
+    test: int
+    trainable: int
+    reserved: int
+
+
+def _sizes(count: int, most: int, *, tested: bool) -> _Sizes:
+    """What a class of ``count`` images gives where the splits of a study take up to ``most`` of it."""
+    kept = int(tested)
     one_validates = 1 if count >= 2 + kept else 0
-    trainable = min(largest, count - kept - one_validates)
-    reserved = min(largest, VALIDATION_SHOTS, count - kept - trainable)
-    validation = min(shots, VALIDATION_SHOTS, reserved)
+    trainable = max(0, min(most, count - kept - one_validates))
+    reserved = max(0, min(most, VALIDATION_SHOTS, count - kept - trainable))
+    test = max(1, min(count // 2, count - trainable - reserved)) if tested else 0
+    return _Sizes(test, trainable, reserved)
+
+
+def _cut(pool: Indices, shots: int, sizes: _Sizes) -> tuple[Indices, Indices]:
+    """Training and validation images of one class at ``shots``, from its images that do not test."""
+    validation = min(shots, VALIDATION_SHOTS, sizes.reserved)
     return (
-        ordered[: min(shots, trainable)],
-        ordered[trainable : trainable + validation],
-        ordered[trainable + reserved :],
+        pool[: min(shots, sizes.trainable)],
+        pool[sizes.trainable : sizes.trainable + validation],
     )
+
+
+def _check_largest(name: str, largest: float | None, own: float | None, unit: str) -> None:
+    if largest is not None and own is not None and largest < own:
+        raise DatasetError(
+            f"{name}={largest:g} is below the split's {own:g} {unit}", where=name, fix=f"use {own:g} or more"
+        )
 
 
 def _share(percent: float | None, count: int) -> int:

@@ -35,6 +35,7 @@ KINDS = {
     "swapped_lists": Kind("error", "split list of something else", "put the right list in its place"),
     "listed_twice": Kind("error", "image listed twice", "keep one of the lines"),
     "label_conflict": Kind("error", "class and label do not go together", "put the published lists back"),
+    "fixed_lists": Kind("error", "fixed lists that a study refuses", "correct them"),
     "missing_class": Kind(
         "error", "class missing in a task", "add it, or name the others in dataset.classes"
     ),

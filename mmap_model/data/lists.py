@@ -5,6 +5,10 @@ split ``6-shot`` or ``10`` (per cent); each line is ``<path> <label>``. The list
 NeurIPS 2021), which the paper's protocol goes back to, lie like this: ``Real_World/train_10.txt``. Paths may
 be of another machine: images are found by the last three components, whatever the case and spaces of the
 first two. Labels only have to go with classes one to one. A list without a seed serves every seed.
+
+What lists leave open is filled in (`mmap_model.data.draws`): without a test list all images test that do not
+train or validate. Lists of several seeds or splits may therefore test on what others train on, as published
+ones do. That is refused under the ``search`` protocol: see `check_lists`.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy.typing as npt
 from mmap_model.configuration import Split, content_key
 from mmap_model.data.dataset import Dataset, FixedParts
 from mmap_model.data.draws import Draw
+from mmap_model.data.leaks import Where, find_leak
 from mmap_model.data.sources.base import Source, loose
 from mmap_model.errors import DatasetError
 
@@ -50,6 +55,7 @@ class FixedLists:
                 f"{root} has no folder of lists for {', '.join(missing)}", where="dataset.lists", fix=SHAPE
             )
         self._folders = {task.name: here[task.name] for task in source.tasks}
+        self._parts: dict[tuple[str, Split, int], FixedParts] = {}
 
     @cached_property
     def key(self) -> str:
@@ -67,10 +73,21 @@ class FixedLists:
         Raises:
             DatasetError: no training list, an image that is not there, or one in two parts.
         """
+        asked = (task, split, draw_seed)
+        if asked not in self._parts:
+            self._parts[asked] = self._read_parts(*asked)
+        return self._parts[asked]
+
+    def path(self, part: str, task: str, split: Split, draw_seed: int) -> Path | None:
+        """The list of a part of a task at a split and a seed, or None where no list says."""
+        names = (list_name(part, split, draw_seed), list_name(part, split))
+        paths = (self._folders[task] / name for name in names)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _read_parts(self, task: str, split: Split, draw_seed: int) -> FixedParts:
         folder, found = self._folders[task], {}
         for part in PARTS:
-            names = (list_name(part, split, draw_seed), list_name(part, split))
-            path = next((folder / name for name in names if (folder / name).is_file()), None)
+            path = self.path(part, task, split, draw_seed)
             if path is not None:
                 found[part] = self._read(path, task)
         if "train" not in found:
@@ -117,6 +134,40 @@ class FixedLists:
         return np.array(sorted(found), np.int64)
 
 
+def check_lists(
+    dataset: Dataset, lists: FixedLists | None, draws: Mapping[Where, Mapping[str, Draw]], *, several: str
+) -> None:
+    """Refuse fixed parts by which one seed or split tests on what another trains or validates with.
+
+    Args:
+        dataset: whose images they are.
+        lists: where they come from, to name the files.
+        draws: of every split and seed of a study, by task.
+        several: what may be left out so that they do not meet, for the message.
+
+    Raises:
+        DatasetError: naming the first such image, its two lists and what to change.
+    """
+    for task in dataset.tasks:
+        of_task = {where: tasks[task.name] for where, tasks in draws.items()}
+        leak = find_leak(of_task, len(dataset.labels(task.name)))
+        if leak is None:
+            continue
+        tests, used = (
+            _named(lists, part, task.name, where)
+            for part, where in (("test", leak.tested), (leak.part, leak.used))
+        )
+        does = "trains" if leak.part == "train" else "validates"
+        others = f"; {leak.count - 1} more images of {task.name!r} do alike" if leak.count > 1 else ""
+        raise DatasetError(
+            f"{dataset.sample_ids(task.name)[leak.index]} tests by {tests} and {does} by {used}, so the test "
+            f"images would be seen{others}",
+            where="dataset.lists",
+            fix=f"leave it out of one of them (a test list says which images test), {several}, or use "
+            "protocol: paper, which chooses nothing",
+        )
+
+
 def write_lists(
     folder: Path, dataset: Dataset, task: str, drawn: Draw, split: Split, draw_seed: int
 ) -> list[Path]:
@@ -136,6 +187,19 @@ def list_name(part: str, split: Split, draw_seed: int | None = None) -> str:
     """``train_6-shot_seed1.txt``, ``test_10.txt``."""
     of = split.label.removesuffix("%")
     return f"{part}_{of}.txt" if draw_seed is None else f"{part}_{of}_seed{draw_seed}.txt"
+
+
+def _named(lists: FixedLists | None, part: str, task: str, where: Where) -> str:
+    """The list that a part comes from, or of which it is the rest."""
+    split, seed = where
+    at = f"{split.label} seed {seed}"
+    if lists is None:
+        return f"the fixed {part} images of {at}"
+    path = lists.path(part, task, split, seed)
+    if path is None and part == "validation":
+        path = lists.path("test", task, split, seed)
+    left = "" if path is not None else "what is left by "
+    return f"{left}{path or lists.path('train', task, split, seed)} ({at})"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:

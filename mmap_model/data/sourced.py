@@ -51,6 +51,9 @@ class ListedDataset(Dataset):
         source: tasks, ids, labels and published division.
         spec: whether to keep to that division, or to fixed lists.
 
+    Attributes:
+        lists: the fixed lists, or None.
+
     Raises:
         DatasetError: the layout has no published division, or the lists do not fit it.
     """
@@ -62,7 +65,7 @@ class ListedDataset(Dataset):
         self.name = source.name
         self.tasks = source.tasks
         self._test_source = spec.test_source
-        self._lists = None if spec.lists is None else FixedLists(spec.lists, source)
+        self.lists = None if spec.lists is None else FixedLists(spec.lists, source)
         if spec.test_source == "official" and any(source.official(t.name) is None for t in self.tasks):
             raise DatasetError(
                 f"{spec.name!r} has no published training and test lists",
@@ -72,7 +75,7 @@ class ListedDataset(Dataset):
 
     @cached_property
     def manifest(self) -> str:
-        lists = None if self._lists is None else self._lists.key
+        lists = None if self.lists is None else self.lists.key
         parts = {"images": self.source.manifest, "views": VIEWS}
         return content_key({**parts, "test_source": self._test_source, "lists": lists})
 
@@ -89,7 +92,7 @@ class ListedDataset(Dataset):
         return self.source.official(self.task(task).name) if self._test_source == "official" else None
 
     def fixed(self, task: str, split: Split, draw_seed: int) -> FixedParts | None:
-        return None if self._lists is None else self._lists.parts(self.task(task).name, split, draw_seed)
+        return None if self.lists is None else self.lists.parts(self.task(task).name, split, draw_seed)
 
     @property
     def augmentation(self) -> Augmentation:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmap_model.configuration import Cell, Seeds
 from mmap_model.data.dataset import Dataset
-from mmap_model.data.draws import Draw, draw_task
+from mmap_model.data.draws import Draw, draw_task, is_test_given
 from mmap_model.errors import DatasetError
 
 PHASES = ("train", "evaluate", "data")
@@ -65,6 +65,11 @@ def make_replicates(cells: Sequence[Cell], dataset: Dataset) -> list[Replicate]:
 
 def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:
     """The images of a cell, by task."""
+    assert (
+        cell.protocol == "paper"
+        or cell.test_images == "drawn"
+        or is_test_given(dataset, cell.split, cell.seeds.draw)
+    ), "test images of the cell's dataset are drawn, which its key does not say"
     draws = [
         draw_task(
             dataset,
@@ -73,6 +78,7 @@ def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:
             draw_seed=cell.seeds.draw,
             protocol=cell.protocol,
             largest_shots=cell.largest_shots,
+            largest_percent=cell.largest_percent,
         )
         for task in dataset.tasks
     ]

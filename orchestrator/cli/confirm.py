@@ -71,7 +71,9 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     """The plan of a study that holds only the chosen trials, on other seeds."""
     import dataclasses
 
+    from orchestrator.draws import check_draws
     from orchestrator.driver.rows import finalists
+    from orchestrator.study.draws import check_fixed_lists
     from orchestrator.study.errors import StudyError
 
     seeds = _parse(text)
@@ -80,6 +82,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
         raise StudyError(
             f"seed {own[0]} is one of the study's own", where="--seeds", fix="give seeds that it has not used"
         )
+    check_draws(stored.store, plan.study, plan.dataset)
     records = {record.number: record for record in stored.store.load_trials()}
     chosen = [records[n] for n in numbers if n in records and records[n].state == "complete"]
     if len(chosen) < len(numbers):
@@ -112,6 +115,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
             "search": plan.study.search.model_copy(update=search),
         }
     )
+    check_fixed_lists(study.model_copy(update={"seeds": (*plan.study.seeds, *seeds)}), plan.dataset)
     return dataclasses.replace(
         plan, study=study, trials=len(chosen), first=tuple(dict(record.params) for record in chosen)
     )

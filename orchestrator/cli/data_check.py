@@ -13,6 +13,8 @@ from orchestrator.cli.options import AsJson, Overrides
 if TYPE_CHECKING:
     from mmap_model.data.check import Report
     from mmap_model.data.faults import Fault
+    from mmap_model.data.sources import Source
+    from orchestrator.study import Study
 
 SHOWN = 3
 """Findings of one kind that are shown."""
@@ -72,6 +74,8 @@ def check(
     count = sum(len(images.ids(task.name)) for task in images.tasks)
     with bar(f"Checking {count:,} images".replace(",", " "), count, unit="images") as advance:
         report = check_source(images, wanted, workers=workers or this_machine().cores, progress=advance)
+    if is_study and spec.lists is not None and (refused := _refused_lists(study, images)):
+        report = replace(report, faults=(refused, *report.faults))
     left_out = [fault for fault in report.faults if fault.drops]
     if fix and record is not None and left_out:
         add_excluded(record, left_out)
@@ -95,6 +99,21 @@ def check(
     else:
         _show(report, found, show_all=show_all)
     return DONE if report.passed else FAILED
+
+
+def _refused_lists(study: Study, images: Source) -> Fault | None:
+    """Why the study would refuse its fixed lists, if it would."""
+    from mmap_model.data.dataset import default_cache_dir
+    from mmap_model.data.faults import Fault
+    from mmap_model.data.sourced import SourceDataset
+    from mmap_model.errors import DatasetError
+    from orchestrator.study.draws import check_fixed_lists
+
+    try:
+        check_fixed_lists(study, SourceDataset(images, study.dataset, default_cache_dir()))
+    except DatasetError as error:
+        return Fault("fixed_lists", f"{error.problem}; {error.fix}", str(study.dataset.lists))
+    return None
 
 
 def _check_writable(record: Path) -> None:

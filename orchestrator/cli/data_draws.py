@@ -41,7 +41,8 @@ def import_(
     """Check lists from elsewhere against the images of a study, and write them as its own.
 
     Paths in them may be of another machine: the last three components count. What they leave open (a
-    validation part, a test part) is filled in as the study's protocol says.
+    validation part, a test part) is filled in as the study's protocol says. Under protocol search, lists by
+    which one seed or split tests on what another trains or validates with are refused.
     """
     from orchestrator.cli.data_source import load_study_or_layout
 
@@ -53,9 +54,10 @@ def _write(study: Study, folder: Path, as_json: bool) -> None:
     from mmap_model.data import open_dataset
     from mmap_model.data.lists import PARTS, write_lists
     from orchestrator.cli.console import out, print_json
-    from orchestrator.draws import study_draws
+    from orchestrator.study.draws import check_fixed_lists, study_draws
 
     dataset = open_dataset(study.dataset)
+    check_fixed_lists(study, dataset)
     found = []
     # All are drawn before the first is written: lists that do not fit leave nothing behind.
     for split, seed, tasks in list(study_draws(study, dataset)):

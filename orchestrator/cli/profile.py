@@ -54,7 +54,7 @@ def profile(
 
 def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
     """The profile of the cells of one split, JSON-ready."""
-    from mmap_model.configuration import Cell, Configuration, to_plain
+    from mmap_model.configuration import Configuration, to_plain
     from orchestrator.engine import ModelEngine
 
     study = plan.study
@@ -70,19 +70,11 @@ def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
     fused = study.fuse != "off" and engine.fuses(point)
     # Which tasks share a group does not change what a step costs.
     partition = (tuple(range(len(plan.data.tasks))),) if point.grouping is not None else None
+    configuration = Configuration(
+        method=point.method, settings=point.settings, recipe=point.recipe, partition=partition
+    )
     cells = [
-        Cell(
-            configuration=Configuration(
-                method=point.method, settings=point.settings, recipe=point.recipe, partition=partition
-            ),
-            split=study.splits[split],
-            seeds=seeds,
-            protocol=study.protocol,
-            largest_shots=study.shots_before_validation,
-            precision=study.precision,
-            dataset=plan.data.manifest,
-            backbone=plan.fingerprint,
-        )
+        plan.cell(configuration, study.splits[split], seeds)
         for seeds in (study.seeds if fused else study.seeds[:1])
     ]
     return engine.profile(cells)

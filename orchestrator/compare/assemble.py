@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmap_model.configuration import Cell, Configuration, Partition, to_plain
+from mmap_model.configuration import Configuration, Partition, to_plain
 from mmap_model.grouping import probe_configuration
 from orchestrator.compare.columns import RANDOM, ColumnSpec
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Edge, Entry, RateTrial, Recipe
@@ -168,17 +168,8 @@ class _Assembly:
         grouping, base = row.point.grouping, self._plan.base
         assert grouping is not None, "a gradient-grouped row has a grouping"
         configuration: Configuration = probe_configuration(grouping, row.point, tasks=len(self._plan.tasks))
-        return Cell(
-            kind="probe",
-            configuration=configuration,
-            split=row.split,
-            seeds=seeds,
-            protocol=base.study.protocol,
-            largest_shots=base.study.shots_before_validation,
-            precision=base.study.precision,
-            dataset=base.data.manifest,
-            backbone=base.fingerprint,
-            snapshot_every=grouping.probe.snapshot_every,
+        return base.cell(
+            configuration, row.split, seeds, kind="probe", snapshot_every=grouping.probe.snapshot_every
         ).key
 
     def _affinities(self) -> Iterable[Affinity]:

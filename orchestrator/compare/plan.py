@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from mmap_model.configuration import (
+    Configuration,
     Grouping,
     Point,
     Recipe,
@@ -21,6 +22,7 @@ from mmap_model.configuration import (
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.base import method_identity
+from mmap_model.revisions import revisions_of
 from orchestrator.compare.columns import FULL_FT_RATE, ColumnSpec, choose_columns, resolve_settings
 from orchestrator.compare.comparison import Column
 from orchestrator.study import StudyPlan, plan_study
@@ -147,6 +149,12 @@ class ComparePlan:
             "dataset": self.base.data.manifest,
             "backbone": self.base.fingerprint,
         }
+        some = Configuration(method=point.method, settings=point.settings, recipe=point.recipe)
+        cell = self.base.cell(some, split, seeds[0])
+        if cell.largest_percent is not None:
+            identity["largest_percent"] = cell.largest_percent
+        if revisions := revisions_of(cell):
+            identity["revisions"] = revisions
         return Row(column=column, point=point, split=split, seeds=seeds, key=content_key(identity)[:16])
 
     def _at(self, column: str, rate: float) -> Point:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
-from orchestrator.draws import keep_draws
+from orchestrator.draws import check_draws, keep_draws
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
 from orchestrator.driver.todo import Todo, find_todo
@@ -163,6 +163,7 @@ def confirm_study(
             where="STUDY",
             fix="run its sweep first",
         )
+    check_draws(store, plan.study, plan.dataset)
 
     def todo(ledger: Ledger) -> Todo:
         store.save_study(stored)

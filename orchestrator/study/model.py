@@ -298,6 +298,13 @@ class Study(Strict):
             return self.largest_shots
         return max((s.shots for s in self.splits if s.shots is not None), default=None)
 
+    @property
+    def percent_before_validation(self) -> float | None:
+        """The largest percentage of ``splits``; None if there is none, or where it decides no draw."""
+        if self.protocol == "paper" or self.dataset.lists is not None:
+            return None
+        return max((s.percent for s in self.splits if s.percent is not None), default=None)
+
     def label_budget(self) -> dict[str, tuple[int, int]]:
         """Labelled images per class and task by split: (training, validation); see ``mmap_model.data.draws``.
 

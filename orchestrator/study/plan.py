@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_spec import counted_parameters, fingerprint_of, require_weights
-from mmap_model.configuration import Grouping, Point, to_plain
+from mmap_model.configuration import Cell, Configuration, Grouping, Point, Seeds, Split, to_plain
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
-from mmap_model.data.draws import draw_task
+from mmap_model.data.draws import draw_task, is_test_given
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.slots.environment import joins_cluster
+from orchestrator.study.draws import check_fixed_lists
 from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
@@ -65,6 +66,28 @@ class StudyPlan:
         """Of the backbone's weights (may read them, or load them once per machine)."""
         return fingerprint_of(self.study.backbone)
 
+    @cached_property
+    def test_images(self) -> Literal["drawn", "given"]:
+        """``given`` if lists, published or fixed, say which images test at every split and seed."""
+        if self.study.protocol == "paper":
+            return "drawn"
+        draws = {(split, seeds.draw) for split in self.study.splits for seeds in self.study.seeds}
+        return "given" if all(is_test_given(self.dataset, *draw) for draw in draws) else "drawn"
+
+    def cell(self, configuration: Configuration, split: Split, seeds: Seeds, **fields: Any) -> Cell:
+        """The cell of a configuration in this study; ``fields`` are further ones of Cell."""
+        study = self.study
+        given = {
+            "protocol": study.protocol,
+            "largest_shots": study.shots_before_validation,
+            "largest_percent": study.percent_before_validation,
+            "test_images": self.test_images,
+            "precision": study.precision,
+            "dataset": self.data.manifest,
+            "backbone": self.fingerprint,
+        }
+        return Cell(configuration=configuration, split=split, seeds=seeds, **{**given, **fields})
+
     def work_item(self, point: Point, **fields: Any) -> WorkItem:
         """The work of one point on this study's splits and seeds; ``fields`` are further ones of WorkItem.
 
@@ -77,6 +100,8 @@ class StudyPlan:
             "seeds": study.seeds,
             "protocol": study.protocol,
             "largest_shots": study.shots_before_validation,
+            "largest_percent": study.percent_before_validation,
+            "test_images": self.test_images,
             "precision": study.precision,
             "dataset": to_plain(study.dataset),
             "backbone": to_plain(study.backbone),
@@ -95,6 +120,7 @@ def plan_study(study: Study) -> StudyPlan:
     dataset = _open(study)
     architecture = read_architecture(study.backbone.model)
     data = dataset.summary
+    check_fixed_lists(study, dataset)
     _check_images(study, data)
     tasks = len(data.tasks)
     _check_probe(study.grouping, architecture)
@@ -190,6 +216,7 @@ def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None
                     draw_seed=study.seeds[0].draw,
                     protocol=study.protocol,
                     largest_shots=study.shots_before_validation,
+                    largest_percent=study.percent_before_validation,
                 ).train
             )
             for task in dataset.tasks

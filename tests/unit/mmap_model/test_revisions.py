@@ -82,6 +82,7 @@ def test_no_field_enters_keys_that_the_first_records_did_not_have() -> None:
 
 def test_a_revision_changes_only_the_keys_of_cells_it_applies_to(monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(CELL, protocol="paper")
+    revise(monkeypatch)
     before, before_other = CELL.key, other.key
     revise(
         monkeypatch,
@@ -102,3 +103,32 @@ def test_the_reasons_name_every_change_between_two_records(monkeypatch: pytest.M
     assert reasons_between({}, {"draws": 3}) == ["r2", "r3"]
     assert reasons_between({"draws": 2}, {"draws": 2}) == []
     assert "later version" in reasons_between({"light": 4}, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "revised"),
+    [
+        ({}, True),
+        ({"kind": "probe"}, True),
+        ({"protocol": "paper"}, False),
+        ({"test_images": "given"}, False),
+        ({"protocol": "paper", "largest_percent": 20.0}, False),
+        ({"split": Split(percent=20), "largest_percent": 20.0, "test_images": "given"}, False),
+    ],
+)
+def test_draws_of_a_test_block_change_only_the_keys_of_cells_drawn_to_be_searched(
+    changed: dict[str, Any], revised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = dataclasses.replace(CELL, **changed)
+    first = {name: value for name, value in changed.items() if name in FIRST_FIELDS["Cell"].split()}
+    key = now.key
+    assert ("draws" in revisions_of(now)) == revised
+    revise(monkeypatch)
+    assert (dataclasses.replace(CELL, **first).key != key) == revised
+
+
+def test_a_larger_percentage_of_another_split_is_part_of_the_key() -> None:
+    assert dataclasses.replace(CELL, largest_percent=20.0).key != CELL.key
+    small = dataclasses.replace(CELL, split=Split(percent=10), test_images="given")
+    assert dataclasses.replace(small, largest_percent=20.0).key != small.key
+    assert Cell.from_dict(dataclasses.replace(small, largest_percent=20.0).to_dict()).largest_percent == 20.0

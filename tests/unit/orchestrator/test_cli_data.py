@@ -10,10 +10,12 @@ import pytest
 
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
+from mmap_model.errors import DatasetError
 from orchestrator.cli.main import execute
-from orchestrator.draws import draw_records, keep_draws, study_draws
+from orchestrator.draws import check_draws, draw_records, keep_draws, study_draws
 from orchestrator.ledger import StudyStore
-from orchestrator.study import StudyError, load_study
+from orchestrator.study import StudyError, load_study, plan_study
+from orchestrator.study.draws import check_fixed_lists
 
 FEW = ("Alarm_Clock", "Mug", "TV")
 
@@ -168,6 +170,72 @@ def test_lists_without_validation_images_leave_some_of_the_test_images(
         assert len(set(together)) == len(together)
 
 
+def write_seeded_lists(folder: Path, tests: str | None) -> None:
+    """Training lists of seeds 1 to 3 at 6 shots that differ, with a test list for all seeds or none."""
+    for task in ("art", "real_world"):
+        (folder / task).mkdir(parents=True)
+        for seed in (1, 2, 3):
+            lines = [f"{task}/{c}/{n + seed:05d}.jpg {i}" for i, c in enumerate(FEW) for n in range(6)]
+            (folder / task / f"train_6-shot_seed{seed}.txt").write_text("\n".join(lines))
+        if tests is not None:
+            lines = [f"{task}/{c}/{n:05d}.jpg {i}" for i, c in enumerate(FEW) for n in range(9, 21)]
+            (folder / task / tests).write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("seeds", ["[1, 2]", "[{draw: 1, train: 1}, {draw: 3, train: 1}]"])
+def test_lists_that_test_on_what_another_seed_trains_on_are_refused(
+    home: list[str], seeds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_seeded_lists(Path("split"), tests=None)
+    options = [*home, "splits=[{shots: 6}]", f"seeds={seeds}"]
+    assert execute(["data", "draws", "import", "office_home", "split", "mine", *options]) == 2
+    words = shown(capsys)
+    for word in (
+        "art/Alarm_Clock/00001.jpg tests by",
+        "train_6-shot_seed1.txt",
+        "more images of 'art'",
+        "paper",
+    ):
+        assert word in words
+    assert not Path("mine").exists()
+    listed = [*options, "dataset.lists=split"]
+    assert execute(["data", "check", "office_home", *listed]) == 1
+    assert "fixed lists that a study refuses" in shown(capsys)
+    study = load_study("office_home", listed)
+    with pytest.raises(DatasetError, match=r"tests by .*seed"):
+        plan_study(study)
+    one = load_study("office_home", [*home, "splits=[{shots: 6}]", "seeds=[1]", "dataset.lists=split"])
+    check_fixed_lists(one, open_dataset(one.dataset))
+    paper = load_study("office_home", [*listed, "protocol=paper", "space=[]"])
+    check_fixed_lists(paper, open_dataset(paper.dataset))
+
+
+def test_lists_that_test_on_what_another_split_trains_on_are_refused(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("art", "real_world"):
+        (Path("split") / task).mkdir(parents=True)
+        for percent, first in ((10, 1), (20, 3)):
+            lines = [f"{task}/{c}/{first:05d}.jpg {i}" for i, c in enumerate(FEW)]
+            (Path("split") / task / f"train_{percent}.txt").write_text("\n".join(lines))
+    options = [*home, "dataset.lists=split", "splits=[{percent: 10}, {percent: 20}]"]
+    assert execute(["data", "check", "office_home", *options]) == 1
+    words = shown(capsys)
+    assert "tests by what is left by" in words and "train_20.txt (20% seed 3)" in words
+    assert execute(["data", "check", "office_home", *options, "splits=[{percent: 10}]"]) == 0
+
+
+def test_one_test_list_serves_seeds_that_train_on_other_images(home: list[str]) -> None:
+    write_seeded_lists(Path("split"), tests="test_6-shot.txt")
+    study = load_study("office_home", [*home, "dataset.lists=split", "splits=[{shots: 6}]"])
+    dataset = open_dataset(study.dataset)
+    check_fixed_lists(study, dataset)
+    draws = [tasks["art"] for _, _, tasks in study_draws(study, dataset)]
+    assert len({d.train.tobytes() for d in draws}) == 3
+    assert len({(d.validation.tobytes(), d.test.tobytes()) for d in draws}) == 1
+    assert [len(d.validation) for d in draws] == [12] * 3
+
+
 def test_draws_are_kept_with_the_study_and_may_not_change(home: list[str], tmp_path: Path) -> None:
     study = load_study("office_home", home)
     dataset = open_dataset(study.dataset)
@@ -181,6 +249,21 @@ def test_draws_are_kept_with_the_study_and_may_not_change(home: list[str], tmp_p
     store.save_draw("12-shot_seed3", record)
     with pytest.raises(StudyError, match="12-shot_seed3 of study 'office_home' is stored with other images"):
         keep_draws(store, study, dataset)
+    del record["revisions"]  # as the first version stored them
+    store.save_draw("12-shot_seed3", record)
+    with pytest.raises(StudyError, match="now a class has one test block for all seeds and splits"):
+        check_draws(store, study, dataset)
+
+
+def test_draws_that_the_first_version_kept_go_on_where_they_are_the_same(
+    home: list[str], tmp_path: Path
+) -> None:
+    """Under ``paper``, and with all parts from lists, records hold what they held."""
+    assert execute(["data", "draws", "export", "office_home", "lists", *home]) == 0
+    for options in (["protocol=paper", "space=[]"], ["dataset.lists=lists"]):
+        study = load_study("office_home", [*home, *options])
+        record = draw_records(study, open_dataset(study.dataset))["12-shot_seed3"]
+        assert list(record) == ["dataset", "split", "draw_seed", "protocol", "largest_shots", "tasks"]
 
 
 def test_official_lists_are_kept_to_where_a_study_says_so(tmp_path: Path) -> None:

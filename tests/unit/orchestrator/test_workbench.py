@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mmap_model import revisions
 from mmap_model.configuration import (
     Cell,
     Configuration,
@@ -25,6 +26,7 @@ from mmap_model.configuration import (
 from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
+from mmap_model.revisions import Revision
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
@@ -586,6 +588,17 @@ def test_test_images_are_scored_once_and_every_look_is_recorded(scene: Scene) ->
     assert len(scene.engine.scored) == 6 and len(of_kind(again, "test")) == 6
     looks = StudyStore(scene.root, "demo").load_looks()
     assert [(look["reason"], sorted(look["keys"])) for look in looks] == [("end of sweep", sorted(keys))]
+
+
+def test_cells_of_an_earlier_revision_are_not_scored_with_other_images(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tuple(event["key"] for event in of_kind(scene.run(), "cell_finished"))
+    later = Revision(name="draws", number=3, reason="test images are others", applies=lambda cell: True)
+    monkeypatch.setattr(revisions, "REVISIONS", (*revisions.REVISIONS, later))
+    events = scene.run(purpose="confirm", cells=keys)
+    assert events[-1]["state"] == "failed" and scene.engine.scored == []
+    assert "is of an earlier version: test images are others" in events[-1]["error"]
 
 
 def test_unfinished_cells_cannot_be_scored(scene: Scene) -> None:
