@@ -53,6 +53,10 @@ class CheckpointError(InputError):
     """A prompt checkpoint that is damaged or belongs to something else."""
 
 
+class NotFiniteError(ArithmeticError):
+    """Training or scoring came to numbers that are infinite or none: nothing can be said from them."""
+
+
 def require(condition: bool, where: str, value: Any, fix: str) -> None:
     """Raise ConfigurationError for the value at key ``where`` unless ``condition`` holds."""
     if not condition:

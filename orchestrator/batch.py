@@ -132,14 +132,12 @@ class Batch:
             return
         at = now()
         for key, report in reports.items():
-            if _is_no_number(report["accuracy"]):
+            if broken := _no_numbers(report):
                 run.cancel(key)
-                self._fail(key, "nan", f"its accuracy in epoch {epoch} is {report['accuracy']}")
+                self._fail(key, "nan", f"its {broken} in epoch {epoch} is {report[broken]}")
                 continue
             self.history.setdefault(key, []).append({"epoch": epoch, "at": at, **report})
-        for key, error_text in run.failed.items():
-            if key not in self.failed:
-                self._fail(key, "nan", error_text)
+        self._fail_diverged(run)
         self._save(run)
 
     def cancel(self, keys: frozenset[str]) -> None:
@@ -169,6 +167,7 @@ class Batch:
             self.fail(error)
             return {}
         self._check()
+        self._fail_diverged(run)
         records = {}
         for cell in self.cells:
             if cell.key not in results:
@@ -243,6 +242,12 @@ class Batch:
             self._fail(key, failure_of(error), f"{type(error).__name__}: {error}", text)
         self._epochs = iter(())
 
+    def _fail_diverged(self, run: Run) -> None:
+        """Record what the run found to have diverged since it was asked last."""
+        for key, error in run.failed.items():
+            if key not in self.failed:
+                self._fail(key, "nan", error)
+
     def _fail(self, key: str, kind: Failure, error: str, trace: str = "") -> None:
         self.failed[key] = (kind, error)
         self._ledger.record_failure(key, error, kind=kind, traceback=trace, epoch=self.epoch, **self._about)
@@ -252,6 +257,9 @@ class Batch:
             raise Superseded
 
 
-def _is_no_number(value: float | None) -> bool:
-    """None is no failure: a protocol without validation images measures nothing."""
-    return value is not None and not math.isfinite(value)
+def _no_numbers(report: dict[str, Any]) -> str | None:
+    """The first metric of a report that is infinite or none; None if all are finite.
+
+    A metric that is None is no failure: a protocol without validation images measures nothing.
+    """
+    return next((n for n, v in report.items() if isinstance(v, float) and not math.isfinite(v)), None)

@@ -88,7 +88,8 @@ class Engine(Protocol):
         files: Mapping[str, Mapping[str, bytes]],
         check: Callable[[], None],
     ) -> dict[str, dict[str, Any]]:
-        """Per key ``{metrics, files}`` of saved prompts on the test images; ``check`` may raise to stop."""
+        """Per key ``{metrics, files}`` of saved prompts on the test images, or ``{error}`` where these give
+        no numbers; ``check`` may raise to stop."""
         ...
 
 

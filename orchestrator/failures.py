@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mmap_model.errors import InputError
+from mmap_model.errors import InputError, NotFiniteError
 from mmap_model.out_of_memory import is_out_of_memory
 
 Failure = Literal["raised", "data", "nan", "memory", "timeout"]
@@ -36,6 +36,8 @@ def failure_of(error: BaseException) -> Failure:
     """The kind of failure of a cell whose training raised ``error``."""
     if is_out_of_memory(error):
         return "memory"
+    if isinstance(error, NotFiniteError):
+        return "nan"
     # Training reads images and opens nothing else: what the operating system refuses there is data.
     return "data" if isinstance(error, InputError | OSError) else "raised"
 

@@ -362,6 +362,10 @@ class Job:
             cells = [Cell.from_dict(records[key]["cell"]) for key in family]
             scores = self._engine.score_test(cells, files, self._check)
             for key, score in scores.items():
+                if error := score.get("error"):
+                    self._failures[key] = ("nan", error)
+                    self._tell_failure(key, self._emit)
+                    continue
                 self._ledger.commit_test(key, {"metrics": score["metrics"], **self._about}, score["files"])
                 self._emit("test", key=key, metrics=score["metrics"])
         self._seconds["test"] += time.perf_counter() - started

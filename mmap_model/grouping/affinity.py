@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from mmap_model.configuration import Configuration, Grouping, Partition, Point
 from mmap_model.data.streams import permutation, stream
-from mmap_model.errors import ConfigurationError
+from mmap_model.errors import ConfigurationError, NotFiniteError
 from mmap_model.grouping.partition import ENUMERATED_TASKS, best_partition, check_groups, winners
 from mmap_model.methods.mmap import MmapSettings
 
@@ -56,6 +56,7 @@ class GramStack:
 
         Raises:
             ConfigurationError: the probe took no such snapshot.
+            NotFiniteError: the probe's gradients are not finite there.
         """
         chosen = self.steps % grouping.snapshot_every == 0
         if not chosen.any():
@@ -67,6 +68,11 @@ class GramStack:
                 fix="use a smaller multiple of grouping.probe.snapshot_every, or more probe epochs",
             )
         gram: Matrix = self.spaces[grouping.space][chosen]
+        if not np.isfinite(gram).all():
+            raise NotFiniteError(
+                "products of the tasks' gradients in the probe are not finite, so they group nothing; lower "
+                "grouping.probe.recipe.lr"
+            )
         if grouping.similarity == "dot":
             return gram
         norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
@@ -121,6 +127,7 @@ def resolve_partition(
 
     Raises:
         ConfigurationError: impossible number of groups, a fixed partition of other tasks, no snapshot.
+        NotFiniteError: the probe's gradients are not finite.
     """
     if grouping.mode == "single" or tasks == 1:
         return Resolved((tuple(range(tasks)),))

@@ -125,12 +125,12 @@ class Evaluation:
         for features, labels in self._features(model, prepare, check):
             logits = model.compare(features, classes)
             with full_precision(logits):
-                read = _read(logits, labels)
+                read = (*_read(logits, labels), ~finite_logits(model, logits))
             found = found or tuple(r.new_empty(*r.shape[:2], self._most, *r.shape[3:]) for r in read)
             for whole, part in zip(found, read, strict=True):
                 whole[:, :, start : start + part.shape[2]] = part
             start += labels.shape[2]
-        top, probabilities, nll = (whole.cpu().numpy() for whole in found)
+        top, probabilities, nll, broken = (whole.cpu().numpy() for whole in found)
         return [
             [
                 Predictions(
@@ -138,6 +138,7 @@ class Evaluation:
                     top[r, t, : len(own)],
                     probabilities[r, t, : len(own)],
                     nll[r, t, : len(own)],
+                    int(broken[r, t, : len(own)].sum()),
                 )
                 for t, own in enumerate(replicate)
             ]
@@ -200,6 +201,11 @@ class Evaluation:
             check()
             labels = to_device(of_all(self._labels, first), self._device)
             yield images.view(replicates, tasks, -1, *images.shape[1:]), labels
+
+
+def finite_logits(model: TunedModel, logits: Tensor) -> Tensor:
+    """Whether the logits [R, T, B, C] of an image are finite, all classes of its task: bool [R, T, B]."""
+    return (torch.isfinite(logits) | ~model.class_mask[None, :, None, :]).all(-1)
 
 
 def _read(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:

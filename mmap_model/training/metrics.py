@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ class Predictions:
         classes: the most probable classes, best first, [n, min(5, C)].
         probabilities: theirs, [n, min(5, C)].
         nll: negative log probability of the truth, nats, [n].
+        broken: images of which a logit is infinite or none: what stands here of them means nothing.
 
     In the precision they were computed in; every metric is computed in double precision.
     """
@@ -29,6 +30,15 @@ class Predictions:
     classes: npt.NDArray[np.integer]
     probabilities: npt.NDArray[np.floating]
     nll: npt.NDArray[np.floating]
+    broken: int = 0
+
+
+def broken_logits(tasks: Sequence[str], predictions: Sequence[Predictions]) -> str | None:
+    """Say which task's logits are not finite, the first one if several are; None if all are finite."""
+    for task, found in zip(tasks, predictions, strict=True):
+        if found.broken:
+            return f"the logits of {found.broken} of {len(found.labels)} images of {task!r} are not finite"
+    return None
 
 
 def summarise(predictions: Predictions) -> dict[str, float]:

@@ -23,6 +23,7 @@ class ProbeRecorder:
     def __init__(self, every: int) -> None:
         self._every = every
         self._steps: list[int] = []
+        self._finite: Tensor | None = None
         self._grams: dict[str, list[Tensor]] = {space: [] for space in SPACES}
 
     def due(self, step: int, *, warm: bool) -> bool:
@@ -40,6 +41,15 @@ class ProbeRecorder:
         self._steps.append(step)
         for space in SPACES:
             self._grams[space].append(grams[space])
+            finite = torch.isfinite(grams[space]).flatten(1).all(1)
+            self._finite = finite if self._finite is None else self._finite & finite
+
+    def finite(self) -> Tensor | None:
+        """Whether all that was recorded of a replicate is finite, bool [R]; None before the first snapshot.
+
+        What was restored counts as finite: a replicate that was not had failed before it was saved.
+        """
+        return self._finite
 
     def stack(self, replicate: int) -> GramStack:
         """All snapshots of one replicate."""

@@ -20,8 +20,8 @@ from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
-from mmap_model.training.evaluation import Evaluation
-from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
+from mmap_model.training.evaluation import Evaluation, finite_logits
+from mmap_model.training.metrics import Predictions, broken_logits, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.probe import ProbeRecorder
@@ -145,10 +145,12 @@ class FusedRun:
                 epoch = self.epoch + 1
                 rate = self._sgd.start_epoch(epoch)
                 losses = self._train(self._sgd, epoch, should_stop)
+            if self.active:
+                self._predictions = self._evaluate(should_stop)
+                self._drop_broken(epoch)
             if not self.active:
                 yield EpochReport(epoch, {})
                 return
-            self._predictions = self._evaluate(should_stop)
             report = self._report(epoch, rate, losses)
             for replicate in self._replicates:
                 if replicate.active:
@@ -157,9 +159,13 @@ class FusedRun:
             yield report
 
     def evaluate_initial(self) -> EpochReport:
-        """The model as it is before any training, on the validation images: the zero-step row."""
+        """The model as it is before any training, on the validation images: the zero-step row.
+
+        Cells of which the logits are not finite fail here as they do in ``epochs``.
+        """
         assert self.epoch == 0, "training has begun"
         self._predictions = self._evaluate(lambda: False)
+        self._drop_broken(0)
         return self._report(0, 0.0, None)
 
     def state(self) -> bytes:
@@ -187,6 +193,7 @@ class FusedRun:
         assert self._between_epochs or not self.active, "an interrupted epoch has no result"
         if self._predictions is None and self.active:
             self._predictions = self._evaluate(lambda: False)
+            self._drop_broken(self.epoch)
         return {
             replicate.key: cell_result(
                 replicate,
@@ -221,6 +228,9 @@ class FusedRun:
             total = total + self._take(taker, pixels, labels, (epoch - 1) * batches.steps + step + 1)
             self._watch.lap("train")
         self._drop_diverged(sgd, epoch)
+        if self._cell.protocol == "paper" and self.active:
+            # Without validation images nobody looks at the logits before the test images are scored.
+            self._drop_unsound(self._finite_on(pixels), epoch, "its logits on training images are not finite")
         self._watch.lap("train")
         return total / batches.steps
 
@@ -238,15 +248,45 @@ class FusedRun:
 
     def _drop_diverged(self, sgd: ReplicateSgd, epoch: int) -> None:
         """Mark replicates whose losses or parameters are no longer finite; set all idle ones to zero."""
-        steps, finite = self._first_bad_step.tolist(), sgd.finite().tolist()
-        for replicate, step, sound in zip(self._replicates, steps, finite, strict=True):
-            if replicate.active and (step >= 0 or not sound):
-                what = f"its loss was not finite at step {step}" if step >= 0 else "its parameters overflowed"
-                replicate.error = (
-                    f"training diverged in epoch {epoch}: {what}; lower recipe.lr or set clip_norm"
-                )
-        if len(self.active) < len(self._replicates):
-            sgd.silence(~self._active_mask())
+        for replicate, step in zip(self._replicates, self._first_bad_step.tolist(), strict=True):
+            if replicate.active and step >= 0:
+                replicate.error = _diverged(epoch, f"its loss was not finite at step {step}")
+        self._drop_unsound(sgd.finite(), epoch, "its parameters overflowed")
+        if self._probe is not None and (recorded := self._probe.finite()) is not None:
+            self._drop_unsound(recorded, epoch, "products of its tasks' gradients are not finite")
+        self._silence_idle()
+
+    def _drop_broken(self, epoch: int) -> None:
+        """Mark replicates that give logits which are not finite: the best of them would pass for a guess."""
+        names = [task.name for task in self._dataset.tasks]
+        for replicate, predictions in zip(self._replicates, self._predictions or (), strict=False):
+            if replicate.active and (what := broken_logits(names, predictions)) is not None:
+                trained = self._sgd is not None and epoch > 0
+                replicate.error = _diverged(epoch, what) if trained else f"{what} before any training"
+        self._silence_idle()
+
+    def _drop_unsound(self, sound: Tensor, epoch: int, what: str) -> None:
+        for replicate, well in zip(self._replicates, sound.tolist(), strict=True):
+            if replicate.active and not well:
+                replicate.error = _diverged(epoch, what)
+        self._silence_idle()
+
+    def _silence_idle(self) -> None:
+        if self._sgd is not None and len(self.active) < len(self._replicates):
+            self._sgd.silence(~self._active_mask())
+
+    @torch.no_grad()
+    def _finite_on(self, pixels: Tensor) -> Tensor:
+        """Whether all logits of training images [R, T, B, 3, H, W] are finite, bool [R]."""
+        assert self._step is not None, "a step was taken"
+        self._model.eval()
+        with self._autocast():
+            classes = self._model.class_features()
+            found = [
+                finite_logits(self._model, self._model.logits(self._normalise(part), classes)).flatten(1)
+                for part in pixels.split(self._step.images, 2)
+            ]
+        return torch.cat(found, 1).all(1)
 
     def _active_mask(self) -> Tensor:
         return torch.tensor([r.active for r in self._replicates], device=self._backbone.device)
@@ -313,3 +353,7 @@ class FusedRun:
         return torch.autocast(
             self._backbone.device.type, torch.bfloat16, enabled=self._cell.precision == "bf16"
         )
+
+
+def _diverged(epoch: int, what: str) -> str:
+    return f"training diverged in epoch {epoch}: {what}; lower recipe.lr or set clip_norm"

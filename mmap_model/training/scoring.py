@@ -13,6 +13,7 @@ from mmap_model.configuration import METRIC_VERSION, Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation
+from mmap_model.training.metrics import broken_logits
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.replicate import draw_tasks
 from mmap_model.training.results import score
@@ -39,7 +40,8 @@ def score_test(
 
     Returns:
         By key ``metrics`` (``accuracy``, ``nll``, ``ece``, ``macro_f1``, ``tasks``, ``images``,
-        ``metric_version``) and ``files`` (``test_predictions.parquet``).
+        ``metric_version``) and ``files`` (``test_predictions.parquet``); of a cell whose logits are not
+        finite ``error`` alone.
 
     Raises:
         CheckpointError: prompts that are damaged or belong to another backbone.
@@ -47,12 +49,16 @@ def score_test(
     backbone = backbone.to(device)
     if backbone.device.type == "cpu":
         keep_freed_memory()
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for cell in cells:
         model = load_prompts(files[cell.key], backbone, where=f"cell {cell.key}")
         indices = [drawn.test for drawn in draw_tasks(cell, dataset)]
         with torch.autocast(backbone.device.type, torch.bfloat16, enabled=cell.precision == "bf16"):
             found = Evaluation(dataset, [indices], backbone).run(model, Normalisation(backbone), check)
+        broken = broken_logits([task.name for task in dataset.tasks], found[0])
+        if broken is not None:
+            results[cell.key] = {"error": f"cell {cell.key[:12]} cannot be scored: {broken}"}
+            continue
         metrics, predictions = score(dataset, indices, found[0])
         images = {task.name: len(own) for task, own in zip(dataset.tasks, indices, strict=True)}
         results[cell.key] = {

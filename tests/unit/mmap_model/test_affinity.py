@@ -9,7 +9,7 @@ import pytest
 from mmap_model.backbone import BackboneSpec, load_backbone
 from mmap_model.configuration import Cell, Configuration, Grouping, Point, Probe, Recipe, Seeds, Split
 from mmap_model.data import Dataset, DatasetSpec, TaskInfo, open_dataset
-from mmap_model.errors import ConfigurationError
+from mmap_model.errors import ConfigurationError, NotFiniteError
 from mmap_model.grouping import GramStack, probe_configuration, resolve_partition
 from mmap_model.grouping.affinity import random_partition
 from mmap_model.methods.mmap import MmapSettings
@@ -55,6 +55,14 @@ def test_similarities_are_averaged_over_the_asked_snapshots():
     assert np.allclose(every.similarity, grams.spaces["prompts"][[4, 9]].mean(0))
     parameters = resolve(grouping(space="parameters"), grams)
     assert np.allclose(parameters.similarity, 2 * grams.spaces["prompts"].mean(0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_group_nothing(value):
+    grams = planted(range(2, 21, 2))
+    grams.spaces["prompts"][4, 1, 2] = value
+    with pytest.raises(NotFiniteError, match="lower grouping"):
+        resolve(grouping(), grams)
 
 
 def test_cosine_ignores_the_size_of_gradients():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from mmap_model.backbone import random_backbone
 from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
 from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from mmap_model.training import FusedRun, Interrupted, score_test
 from mmap_model.training.predictions import read_predictions
@@ -123,6 +125,90 @@ def test_a_diverged_replicate_leaves_the_others_untouched(tiny_backbone, dataset
     restored = FusedRun(cells, tiny_backbone, dataset)
     restored.restore(run.state())
     assert restored.failed == run.failed
+
+
+def give_broken_logits(monkeypatch, value, replicate=1):
+    """Outside of training, one logit of one image of a replicate is ``value``."""
+    compare = MmapModel.compare
+
+    def broken(model, images, classes):
+        logits = compare(model, images, classes)
+        if not model.training:
+            logits[replicate, 0, -1, 0] = value
+        return logits
+
+    monkeypatch.setattr(MmapModel, "compare", broken)
+
+
+@pytest.mark.parametrize("protocol", ["search", "paper"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_in_evaluation_end_their_replicate_alone(
+    tiny_backbone, dataset, monkeypatch, value, protocol
+):
+    cells = [cell(1, protocol=protocol), cell(2, protocol=protocol), cell(3, protocol=protocol)]
+    sound, reports = trained(cells, tiny_backbone, dataset)
+    give_broken_logits(monkeypatch, value)
+    run, ended = trained(cells, tiny_backbone, dataset)
+    assert list(run.failed) == [cells[1].key]
+    assert "diverged in epoch 1: " in run.failed[cells[1].key]
+    assert "are not finite; lower recipe.lr" in run.failed[cells[1].key]
+    assert run.active == (cells[0].key, cells[2].key)
+    ours, theirs = run.finish(), sound.finish()
+    assert set(ours) == set(run.active) and run.state()
+    for key in run.active:
+        assert ours[key].files["prompts.safetensors"] == theirs[key].files["prompts.safetensors"]
+        assert without_seconds(ended[-1].cells)[key] == without_seconds(reports[-1].cells)[key]
+
+
+@pytest.mark.parametrize("protocol", ["search", "paper"])
+def test_a_last_step_into_the_infinite_is_seen(tiny_backbone, dataset, protocol):
+    """Its loss, taken before it, is finite, and so are the parameters after it."""
+    recipe = Recipe(epochs=1, batch_size=100, warmup_epochs=0, lr=1e28)
+    one = cell(recipe=recipe, protocol=protocol)
+    run, reports = trained([one], tiny_backbone, dataset)
+    assert "are not finite" in run.failed[one.key] and "loss was" not in run.failed[one.key]
+    assert [report.cells for report in reports] == [{}] and run.finish() == {}
+
+
+@pytest.mark.parametrize("kind", ["train", "untrained"])
+def test_broken_logits_before_any_training_are_not_blamed_on_the_learning_rate(dataset, kind):
+    backbone = random_backbone()
+    with torch.no_grad():
+        backbone.clip.logit_scale.fill_(1e3)
+    if kind == "train":
+        configuration = Configuration(method="zero_shot", settings=ZeroShotSettings(), recipe=RECIPE)
+        one = replace(cell(), configuration=configuration)
+        run, _ = trained([one], backbone, dataset)
+    else:
+        one = cell(kind=kind)
+        run = FusedRun([one], backbone, dataset)
+        assert run.evaluate_initial().cells == {}
+    assert "of 'art' are not finite before any training" in run.failed[one.key]
+    assert "lr" not in run.failed[one.key] and run.finish() == {}
+
+
+def test_a_probe_whose_gradients_are_not_finite_fails_alone(tiny_backbone, dataset, monkeypatch):
+    recipe = replace(RECIPE, warmup_epochs=0)
+    configuration = replace(
+        cell(partition=TRIPLE, recipe=recipe).configuration, settings=replace(SETTINGS, modules="group")
+    )
+    cells = [
+        replace(cell(seed), configuration=configuration, kind="probe", snapshot_every=2) for seed in (1, 2)
+    ]
+    sound, _ = trained(cells, tiny_backbone, dataset)
+    gram = MmapModel.task_gram
+
+    def overflowing(model, by_set):
+        found = gram(model, by_set)
+        found["prompts"][0, 1, 2] = float("inf")
+        return found
+
+    monkeypatch.setattr(MmapModel, "task_gram", overflowing)
+    run, _ = trained(cells, tiny_backbone, dataset)
+    assert "products of its tasks' gradients are not finite" in run.failed[cells[0].key]
+    key = cells[1].key
+    assert run.active == (key,)
+    assert run.finish()[key].files == sound.finish()[key].files
 
 
 def test_a_run_ends_when_every_replicate_has_failed(tiny_backbone, dataset):

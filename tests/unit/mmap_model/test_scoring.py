@@ -1,4 +1,4 @@
-"""Test images are scored in what memory there is."""
+"""Test images are scored in what memory there is, and a model that gives no numbers gets none."""
 
 from __future__ import annotations
 
@@ -78,3 +78,21 @@ def test_images_that_memory_does_not_keep_are_read_when_asked_for(
     monkeypatch.setattr(ImageBank, "_read_all", full)
     read = score_test([cell], files, tiny_backbone_fp64, dataset)[cell.key]
     assert read["metrics"] == whole["metrics"]
+
+
+def test_a_cell_whose_logits_on_test_images_are_not_finite_gets_no_score_and_others_do(
+    tiny_backbone: Backbone, pattern_dataset: Any
+) -> None:
+    """Under the paper's protocol nobody has looked at its logits on other images than those it trained on."""
+    dataset = pattern_dataset(IMAGES)
+    cells = [cell_of(seed, protocol="paper", precision="fp32") for seed in (1, 2)]
+    run = FusedRun(cells, tiny_backbone, dataset)
+    list(run.epochs())
+    with torch.no_grad():
+        for parameter in run._model.parameters():
+            parameter[0] *= 1e20
+    files = {key: result.files for key, result in run.finish().items()}
+    broken, sound = (score_test(cells, files, tiny_backbone, dataset)[cell.key] for cell in cells)
+    assert set(broken) == {"error"}
+    assert "of 'art' are not finite" in broken["error"] and cells[0].key[:12] in broken["error"]
+    assert 0 <= sound["metrics"]["accuracy"] <= 1 and sound["metrics"]["nll"] > 0

@@ -437,21 +437,57 @@ def test_a_device_that_fails_is_not_held_against_the_cell(scene: Scene) -> None:
     assert [cell["status"] for cell in of_kind(events, "cells")[0]["cells"]] == ["resumed"]
 
 
-def test_an_accuracy_that_is_no_number_fails_its_cell_alone(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("metric", ["accuracy", "nll"])
+def test_a_metric_that_is_no_number_fails_its_cell_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, metric: str
 ) -> None:
     report = PretendedRun._report
 
     def broken(run: PretendedRun, key: str, epoch: int) -> dict[str, Any]:
         found = report(run, key, epoch)
         bad = epoch == 2 and run._cells[key].seeds.train == 2
-        return {**found, "accuracy": float("nan")} if bad else found
+        return {**found, metric: float("nan")} if bad else found
 
     monkeypatch.setattr(PretendedRun, "_report", broken)
     events = scene.run(splits=(Split(shots=3),))
     failed = [event["key"] for event in of_kind(events, "cell_failed")]
     assert failed == [keys_of(events)[1]] and len(scene.ledger.finished()) == 2
     assert (events[-1]["state"], events[-1]["failure"]) == ("failed", "nan")
+    assert f"its {metric} in epoch 2 is nan" in events[-1]["error"]
+
+
+def test_divergence_that_only_the_end_shows_fails_its_cell_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was restored after its last epoch evaluates once more when it finishes."""
+    finish = PretendedRun.finish
+
+    def broken(run: PretendedRun) -> dict[str, dict[str, Any]]:
+        run.failed[next(key for key, cell in run._cells.items() if cell.seeds.train == 2)] = "it diverged"
+        return finish(run)
+
+    monkeypatch.setattr(PretendedRun, "finish", broken)
+    events = scene.run(splits=(Split(shots=3),))
+    assert [event["failure"] for event in of_kind(events, "cell_failed")] == ["nan"]
+    assert (events[-1]["state"], events[-1]["error"]) == ("failed", "it diverged")
+    assert len(scene.ledger.finished()) == 2 and scene.ledger.failed() == {keys_of(events)[1]}
+
+
+def test_a_cell_that_gives_no_numbers_on_test_images_leaves_the_others_their_scores(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tuple(keys_of(scene.run(splits=(Split(shots=3),))))
+    score = PretendedEngine.score_test
+
+    def broken(engine: PretendedEngine, *given: Any) -> dict[str, dict[str, Any]]:
+        return {**score(engine, *given), keys[1]: {"error": "its logits are not finite"}}
+
+    monkeypatch.setattr(PretendedEngine, "score_test", broken)
+    events = scene.run(purpose="confirm", cells=keys)
+    assert [event["key"] for event in of_kind(events, "test")] == [keys[0], keys[2]]
+    assert [(e["key"], e["failure"]) for e in of_kind(events, "cell_failed")] == [(keys[1], "nan")]
+    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", "nan")
+    assert set(scene.ledger.tests(keys)) == {keys[0], keys[2]}
 
 
 def test_only_the_cells_in_training_are_given_up(scene: Scene) -> None:
