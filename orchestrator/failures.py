@@ -32,6 +32,19 @@ LONGEST = 200
 """Characters of a death in words."""
 
 
+class CellFailed(Exception):
+    """A cell that others depend on failed, or that is to be scored.
+
+    Args:
+        error: for people.
+        kind: of its failure.
+    """
+
+    def __init__(self, error: str, kind: Failure = "raised") -> None:
+        super().__init__(error)
+        self.kind = kind
+
+
 def failure_of(error: BaseException) -> Failure:
     """The kind of failure of a cell whose training raised ``error``."""
     if is_out_of_memory(error):

@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
-from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
-from orchestrator.failures import Failure, failure_of, is_device_failure
-from orchestrator.ledger import DroppedError, Ledger, StudyStore, batch_key
-from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.failures import CellFailed, Failure, failure_of, is_device_failure
+from orchestrator.ledger import Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.progress import Progress
+from orchestrator.scoring import Scoring
 from orchestrator.work import Control, Emit, WorkItem
 
 logger = logging.getLogger(__name__)
@@ -27,19 +26,6 @@ POLL = 0.2
 
 WAIT_NEWS_S = 60.0
 """Seconds between two words about a storage that does not answer."""
-
-
-class CellFailed(Exception):
-    """A cell that others depend on failed.
-
-    Args:
-        error: for people.
-        kind: of its failure.
-    """
-
-    def __init__(self, error: str, kind: Failure = "raised") -> None:
-        super().__init__(error)
-        self.kind = kind
 
 
 class Job:
@@ -329,66 +315,24 @@ class Job:
         return wish.cancel or (bool(alive) and wish.cancelled_keys.issuperset(alive))
 
     def _score(self, keys: Sequence[str]) -> None:
-        """Score finished cells on the test images, once; the look is recorded before it is taken."""
+        """Score finished cells on the test images, once."""
         started = time.perf_counter()
-        records = self._ledger.get_many(keys)
-        missing = [key for key in keys if key not in records]
-        if missing:
-            raise CellFailed(f"cell {missing[0]} is not finished, so it cannot be scored on test images")
-        for key, record in records.items():
-            cell = replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
-            if reasons := reasons_between(record.get("revisions", {}), revisions_of(cell)):
-                raise CellFailed(f"cell {key[:12]} is of an earlier version: {'; '.join(reasons)}")
-        scored = self._ledger.tests(keys)
-        todo = [key for key in keys if key not in scored]
-        if dropped := [key for key in todo if WEIGHTS in records[key].get("dropped", {})]:
-            self._train_again({key: records[key] for key in dropped})
-            records = self._ledger.get_many(keys)
-        if todo:
-            reason = self._item.reason or self._item.purpose
-            self._store.record_look(reason=reason, keys=todo, invocation=self._item.invocation)
-        for key, test in scored.items():
-            self._emit("test", key=key, metrics=test["metrics"])
-        families: dict[str, list[str]] = {}
-        for key in todo:
-            cell = records[key]["cell"]
-            configuration = {**cell["configuration"], "partition": None}
-            families.setdefault(repr((configuration, cell["split"], cell["precision"])), []).append(key)
-        for family in families.values():
-            files = {
-                key: {name: self._ledger.read_file(key, name) for name in records[key]["files"]}
-                for key in family
-            }
-            cells = [Cell.from_dict(records[key]["cell"]) for key in family]
-            scores = self._engine.score_test(cells, files, self._check)
-            for key, score in scores.items():
-                if error := score.get("error"):
-                    self._failures[key] = ("nan", error)
-                    self._tell_failure(key, self._emit)
-                    continue
-                self._ledger.commit_test(key, {"metrics": score["metrics"], **self._about}, score["files"])
-                self._emit("test", key=key, metrics=score["metrics"])
+        Scoring(
+            self._item,
+            self._engine,
+            self._ledger,
+            self._store,
+            about=self._about,
+            train=self._train_again,
+            resolve=self._resolve,
+            check=self._check,
+            emit=self._emit,
+        ).run(keys)
         self._seconds["test"] += time.perf_counter() - started
 
-    def _train_again(self, records: dict[str, dict[str, Any]]) -> None:
-        """Bring the weights of finished cells back that were dropped."""
-        key, record = next(iter(records.items()))
-        if not self._item.retrain:
-            trial = "" if self._item.trial is None else f" --trial {self._item.trial}"
-            at = record["dropped"][WEIGHTS]["dropped_at"]
-            raise CellFailed(
-                f"{DroppedError(key, WEIGHTS, at)}; train it again with: "
-                f"orchestrator confirm {self._item.study}{trial} --retrain"
-            )
-        cells = {
-            key: replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
-            for key, record in records.items()
-        }
-        changed = [key for key, cell in cells.items() if cell.key != key]
-        if changed:
-            raise CellFailed(f"cell {changed[0][:12]} was trained by another version of its method or recipe")
-        grouping = {key: record["grouping"] for key, record in records.items() if record["grouping"]}
-        self._train([[cell] for cell in cells.values()], self._emit, grouping)
+    def _train_again(self, cells: Sequence[Cell], grouping: dict[str, dict[str, Any]]) -> None:
+        """Train cells that were finished before, each by itself."""
+        self._train([[cell] for cell in cells], self._emit, grouping)
         if self._failures:
             kind, error = next(iter(self._failures.values()))
             raise CellFailed(error, kind)

@@ -93,6 +93,7 @@ class Workbench:
                 ``cell_finished``: ``key, metrics, parameters, seconds``, of cells finished by this item.
                 ``cell_failed``: ``key``, ``error``, ``failure`` (its kind, see ``orchestrator.failures``).
                 ``waiting``: ``text``, while the storage does not answer.
+                ``note``: ``text``, for the user.
                 ``test``: ``key, metrics``, of cells scored on the test images.
                 ``done``: ``state`` (``complete``, ``cancelled``, ``failed``; ``lost``: the storage is away),
                 ``error``, ``failure`` (of the first cell that failed, or ``storage``), ``seconds``.

@@ -80,7 +80,7 @@ def compare(
     written as CSV, Markdown, LaTeX, PNG and PDF.
     """
     from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, show_error
-    from orchestrator.cli.sweep import command_line
+    from orchestrator.cli.sweep import command_line, show_unscored
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
     from orchestrator.driver.run import Options
@@ -125,4 +125,10 @@ def compare(
     if outcome.state == "failed":
         show_error(outcome.error or "the comparison could not go on", fix="the same command continues it")
         return FAILED
-    return FAILED if outcome.lost else DONE
+    show_unscored(outcome)
+    failed = [entry for entry in found.entries if entry.error]
+    for entry in failed:
+        err().print(f"No result: {entry.column}, {entry.split}: {entry.error}", markup=False)
+    if failed:
+        err().print("Columns that failed are trained again with --retry-failed.")
+    return FAILED if failed or outcome.lost or outcome.unscored else DONE

@@ -98,7 +98,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
             f"study {plan.study.name!r} has no complete trial", where="STUDY", fix="run its sweep first"
         )
     picked = "" if not numbers else "-trials-" + "-".join(map(str, numbers))
-    name = f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}"
+    name = _fitting(f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}")
     points = tuple(plan.space.values(record.params) for record in chosen)
     search = {
         "trials": len(chosen),
@@ -119,6 +119,18 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     return dataclasses.replace(
         plan, study=study, trials=len(chosen), first=tuple(dict(record.params) for record in chosen)
     )
+
+
+def _fitting(name: str) -> str:
+    """A name as long as a study's may be: the same for the same seeds and trials, so that it is resumed."""
+    import hashlib
+
+    from orchestrator.study.model import NAME_LENGTH
+
+    if len(name) <= NAME_LENGTH:
+        return name
+    end = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[: NAME_LENGTH - len(end)].rstrip('-.')}{end}"
 
 
 def _parse(text: str) -> tuple[Any, ...]:

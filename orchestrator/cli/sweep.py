@@ -67,7 +67,8 @@ def drive(
         name: as the user gave it.
         run: the driver.
         as_json: print the results as JSON.
-        final_is_ok: trials that failed for good are no failure; those whose workers were lost are.
+        final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
+            that could not be scored: another start may change that.
     """
     from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
     from orchestrator.cli.results import render
@@ -98,10 +99,23 @@ def drive(
         show_error(outcome.error or "the study could not go on", fix="the same command continues it")
         return FAILED
     failed = any(trial["state"] == "failed" for trial in found["trials"])
-    if final_is_ok and failed and not outcome.lost:
+    again = bool(outcome.lost or outcome.unscored)
+    show_unscored(outcome)
+    if final_is_ok and failed and not again:
         err().print(f"Exit code 0 instead of {FAILED} (--final-is-ok): another start would change nothing.")
         return DONE
-    return FAILED if failed or outcome.lost else DONE
+    return FAILED if failed or again else DONE
+
+
+def show_unscored(outcome: Outcome) -> None:
+    """Say at the end, below the results, which rows lack their test score and why."""
+    from orchestrator.cli.console import err
+
+    for name, reason in outcome.unscored.items():
+        row = f"trial {name}" if name.isdecimal() else name
+        err().print(f"Not scored on the test images: {row}: {reason}", markup=False)
+    if outcome.unscored:
+        err().print("The same command tries again.")
 
 
 def command_line() -> str:

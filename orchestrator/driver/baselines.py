@@ -22,6 +22,9 @@ class Baselines:
         plan: the study.
         points: rows to compute, by name.
         store, tracker, progress, invocation: as of the trials.
+
+    Attributes:
+        errors: why rows could not be measured.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Baselines:
         self._points = dict(points)
         self._rows: dict[str, TrialRecord] = {}
         self._names: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
 
     def items(self) -> list[tuple[WorkItem, WorkItem | None]]:
         """Work items, each with the probe that it needs."""
@@ -96,7 +100,8 @@ class Baselines:
             row.value = row.epochs[-1]["mean"] if row.epochs else None
             self._store.save_baseline(name, _stored(row))
         else:
-            self._progress({"kind": "note", "text": f"Reference row {name}: {event['error'] or 'not done'}"})
+            self.errors[name] = event["error"] or event["state"]
+            self._progress({"kind": "note", "text": f"Reference row {name}: {self.errors[name]}"})
         self._tracker.trial_ended(
             tracked_as(name, row),
             event["state"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmap_model.configuration import Point
-from orchestrator.driver.rows import Row, finalists, tracked_as
+from orchestrator.driver.rows import ZERO_STEP, Row, finalists, tracked_as
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.statistics import seed_means, summarize
 from orchestrator.study import StudyPlan
@@ -34,6 +34,10 @@ class Confirmation:
         tracker: told of them.
         invocation: of this driver.
         reason: recorded with each look at the test images.
+        retrain: train cells again whose weights were dropped; those with broken files always are.
+
+    Attributes:
+        errors: why rows could not be scored.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Confirmation:
         tracker: Tracker | NoTracker,
         invocation: Invocation,
         reason: str,
+        *,
+        retrain: bool = False,
     ) -> None:
         self._plan, self._ledger, self._tracker = plan, ledger, tracker
-        self._invocation, self._reason = invocation, reason
+        self._invocation, self._reason, self._retrain = invocation, reason, retrain
         self._rows = {f"confirm-{name}": (name, record) for name, record in rows}
         self.errors: dict[int | str, str] = {}
 
@@ -59,6 +65,9 @@ class Confirmation:
                 trial=name if isinstance(name, int) else None,
                 cells=tuple(record.keys),
                 reason=self._reason,
+                untrained=name == ZERO_STEP,
+                retry_failed=True,
+                retrain=self._retrain,
                 fence=self._invocation.fence,
                 invocation=self._invocation.id,
             )

@@ -8,15 +8,15 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.draws import check_draws, keep_draws
 from orchestrator.driver.confirmation import unscored
-from orchestrator.driver.rows import Row
+from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.trials import Progress
 from orchestrator.interrupt import Interrupt
@@ -52,6 +52,8 @@ class Outcome:
         error: why it failed.
         failed: numbers of trials that failed in it.
         lost: numbers of trials whose workers kept dying; they run again with the next invocation.
+        unscored: rows that could not be scored on the test images, and reference rows that could not be
+            measured, with the reason by name; the next invocation tries again.
         trained: cells finished by it.
         exit_code: by the signal that interrupted it.
         note: what the user should know in the end.
@@ -61,6 +63,7 @@ class Outcome:
     error: str | None = None
     failed: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
+    unscored: Mapping[str, str] = field(default_factory=dict)
     trained: int = 0
     exit_code: int | None = None
     note: str | None = None
@@ -153,7 +156,7 @@ def confirm_study(
         options: how it is run.
 
     Raises:
-        InputError: no such study or trial, a trial that is not complete, or one without weights.
+        InputError: no such study or trial, a trial that is not complete, none at all, or one without weights.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
     stored = store.load_study()
@@ -168,7 +171,9 @@ def confirm_study(
     def todo(ledger: Ledger) -> Todo:
         store.save_study(stored)
         if not numbers:
-            rows = unscored(plan, store, ledger, store.load_trials())
+            trials = store.load_trials()
+            _check_finalists(plan, trials)
+            rows = unscored(plan, store, ledger, trials)
         else:
             rows = [(number, _complete(store, number)) for number in numbers]
             scored = ledger.tests(key for _, record in rows for key in record.keys)
@@ -205,7 +210,7 @@ def drive(
         except WaitEnded:
             return Outcome(state="interrupted", exit_code=interrupt.exit_code)
         todo = find(ledger)
-        for damage in store.damaged:
+        for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
         store.save_invocation(invocation)
 
@@ -279,6 +284,7 @@ def _work(
         outcome,
         failed=tuple(session.failed),
         lost=tuple(session.lost),
+        unscored=dict(session.unscored),
         trained=len(invocation.trained),
         note=note,
     )
@@ -343,6 +349,23 @@ def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row]) -> None:
                     where="--trial",
                     fix=f"train it again and score it: orchestrator confirm {study}{which} --retrain",
                 )
+
+
+def _check_finalists(plan: StudyPlan, trials: Sequence[TrialRecord]) -> None:
+    """A study without finalists leaves nothing to score, which must not look like success."""
+    name = plan.study.name
+    if not finalists(trials, 1):
+        raise InputError(
+            f"none of the {len(trials)} trials of study {name!r} is complete, so there is nothing to score",
+            where="STUDY",
+            fix=f"run its sweep: orchestrator sweep {name}; how it stands: orchestrator status {name}",
+        )
+    if not plan.study.finalists:
+        raise InputError(
+            f"study {name!r} has finalists: 0, so there is nothing to score",
+            where="finalists",
+            fix=f"name trials: orchestrator confirm {name} --trial N",
+        )
 
 
 def _complete(store: StudyStore, number: int) -> TrialRecord:

@@ -94,6 +94,7 @@ class Session(ABC):
 
     Attributes:
         failed, lost: numbers of trials that failed, or whose workers kept dying.
+        unscored: why rows could not be scored on the test images, or reference rows not be measured, by name.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -123,6 +124,7 @@ class Session(ABC):
         self._confirmation: Confirmation | None = None
         self.failed: list[int] = []
         self.lost: list[int] = []
+        self.unscored: dict[str, str] = {}
 
     # What the work is
 
@@ -237,12 +239,13 @@ class Session(ABC):
         self._progress({"kind": "phase", "name": "finalists"})
         started = time.monotonic()
         about = (self._patient_ledger, self._tracker, self._invocation)
-        confirmation = Confirmation(self._plan, rows, *about, reason)
+        confirmation = Confirmation(self._plan, rows, *about, reason, retrain=retrain)
         self._confirmation = confirmation
         for item in confirmation.items():
-            pool.submit(item.with_(retrain=retrain))
+            pool.submit(item)
         self._until(lambda: not confirmation.live)
         self._timing.confirm += time.monotonic() - started
+        self.unscored |= {str(name): error for name, error in confirmation.errors.items()}
         for name, error in confirmation.errors.items():
             self._progress({"kind": "note", "text": f"Test images of {name}: {error}"})
 
@@ -373,7 +376,7 @@ class Session(ABC):
         if event["kind"] == "slot":
             self._on_slot(event)
             return
-        if event["kind"] == "waiting":
+        if event["kind"] in ("waiting", "note"):
             self._say(event["text"])
             return
         if event.get("failure") == "storage":

@@ -114,11 +114,13 @@ class StudySession(Session):
             self._launcher = Launcher(trials, self._room)
             self._run_tune(trials, pool)
         self._until(lambda: not trials.live and not baselines.live)
+        self.unscored |= baselines.errors
         missing = missing_baselines(self._plan, self._patient_store, self._patient_ledger, self._records())
         start = self._measure(pool, {name: missing[name] for name in missing if name == ZERO_STEP})
         if start.live:
             self._progress({"kind": "phase", "name": "baselines"})
             self._until(lambda: not start.live)
+        self.unscored |= start.errors
 
     def _records(self) -> list[TrialRecord]:
         """Of all trials, once everything told of them is written."""

@@ -83,4 +83,5 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         confirm=tuple(unscored(plan, store, ledger, records)),
         reason=reason,
         retry_failed=retry_failed,
+        retrain=True,  # another study may have dropped what became a finalist here meanwhile
     )

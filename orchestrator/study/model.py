@@ -163,10 +163,14 @@ class Compare(Strict):
         return self
 
 
+NAME_LENGTH = 100
+"""Characters that the name of a study may have."""
+
+
 class Study(Strict):
     """A study: what is searched, on which data, how it is measured, and where it runs."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    name: str = Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NAME_LENGTH - 1}}}$")
     """Names the study everywhere: its records, its MLflow experiment."""
     description: str = ""
     """For people: the command, the expected time, the measured result."""

@@ -72,6 +72,7 @@ def test_sweep_prints_progress_on_stderr_and_results_on_stdout(
         (Outcome(state="interrupted"), 130, "The same command continues"),
         (Outcome(state="failed", error="no slot is left"), 1, "no slot is left"),
         (Outcome(lost=(3,)), 1, ""),
+        (Outcome(unscored={"3": "torn prompts"}), 1, "Not scored on the test images: trial 3: torn prompts"),
         (Outcome(note="12 records wait for the tracking server"), 0, "12 records wait"),
     ],
 )
@@ -109,6 +110,7 @@ def test_what_another_start_would_not_change_is_no_failure_to_a_launcher_that_re
     ("outcome", "code"),
     [
         (Outcome(lost=(3,)), 1),
+        (Outcome(unscored={"zero_shot": "torn prompts"}), 1),
         (Outcome(state="failed", error="no slot is left"), 1),
         (Outcome(state="interrupted", exit_code=143), 143),
     ],
@@ -166,6 +168,26 @@ def test_confirm_on_further_seeds_is_a_study_of_the_finalists(file: Path, driven
     best = [further.space.replay(params).settings.scale_init for params in further.first]
     assert best == [p.settings.scale_init for _, p in reversed(list(first.space.points()))]
     assert further.trials == further.study.finalists == 2
+
+
+def test_confirm_says_by_its_exit_code_that_a_row_could_not_be_scored(
+    file: Path, driven: list[StudyPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert execute(["sweep", str(file)]) == 0
+    for outcome, code in ((Outcome(), 0), (Outcome(unscored={"1": "torn"}), 1)):
+        monkeypatch.setattr(orchestrator.driver, "confirm_study", lambda *_, **__: outcome)  # noqa: B023
+        assert execute(["confirm", str(file)]) == code
+
+
+def test_confirm_on_many_seeds_has_a_name_that_it_takes_again(file: Path, driven: list[StudyPlan]) -> None:
+    assert execute(["sweep", str(file)]) == 0
+    many = ",".join(map(str, range(4, 44)))
+    for seeds in (many, many, f"{many},44"):
+        assert execute(["confirm", str(file), "--seeds", seeds]) == 0
+    names = [plan.study.name for plan in driven[1:]]
+    assert names[0] == names[1] != names[2] and all(len(name) <= 100 for name in names)
+    assert names[0].startswith("tiny-seeds-4-5-6")
+    assert execute(["results", names[0]]) == 0 and execute(["status", names[0]]) == 0
 
 
 @pytest.mark.parametrize(

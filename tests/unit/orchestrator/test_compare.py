@@ -12,10 +12,12 @@ import pytest
 from mmap_model.configuration import Split
 from mmap_model.errors import InputError
 from orchestrator.cli.compare import spread
+from orchestrator.cli.main import execute
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import RANDOM, TABLE, choose_columns, pairings
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.plan import ComparePlan, Row, plan_comparison, rates
+from orchestrator.driver import Outcome, compare
 from orchestrator.driver.compare import best_rate, find_work, needless_weights
 from orchestrator.driver.compare_session import CompareSession
 from orchestrator.driver.session import SessionFailed, Surroundings
@@ -370,3 +372,32 @@ def test_random_grouping_averages_the_pairings_that_were_not_chosen(tmp_path: Pa
 
 def test_every_table_column_says_what_the_paper_prints() -> None:
     assert [column.printed for column in TABLE if column.name != "zero_shot"].count(None) == 0
+
+
+def test_a_comparison_with_a_column_without_numbers_fails_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["compare", "symbols", "--methods", "zero_shot", "mmap", "--shots", "6", "--seeds", "1", "2"]
+    line += [f"storage={tmp_path}", "--output", "reports"]
+    found = plan(tmp_path, methods=["zero_shot", "mmap"])
+    rows = {row.column: row for row in found.first_rows()}
+    unscored: dict[str, str] = {}
+
+    def run(found: ComparePlan, *_: Any, **__: Any) -> Outcome:
+        return Outcome(unscored=unscored)
+
+    monkeypatch.setattr(compare, "run_comparison", run)
+    finish(found, rows["zero_shot"], 0.3)
+    finish(found, rows["mmap"], 0.5)
+    assert execute(line) == 0
+    unscored["MmAP"] = "torn prompts"
+    assert execute(line) == 1
+    unscored.clear()
+    store = StudyStore(tmp_path, found.base.study.name)
+    record = TrialRecord(number=1, state="failed", error="the loss was not finite")
+    store.save_row(rows["mmap"].key, record)
+    capsys.readouterr()
+    assert execute(line) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "No result: mmap, 6-shot: the loss was not finite" in said and "--retry-failed" in said

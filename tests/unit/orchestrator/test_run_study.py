@@ -101,6 +101,28 @@ def test_confirming_what_is_not_complete_is_refused(plan: StudyPlan) -> None:
     assert confirm_study(plan, numbers=[1]) == Outcome(), "it was scored already"
 
 
+def test_confirming_where_nothing_is_complete_is_refused(plan: StudyPlan) -> None:
+    store = StudyStore(plan.study.storage, "unit")
+    store.save_study(plan.study.to_plain())
+    store.save_trial(TrialRecord(number=0, state="failed", point=points_of(plan, 1)[0].to_dict()))
+    with pytest.raises(InputError, match=r"none of the 1 trials .*(?s:.*)orchestrator sweep unit"):
+        confirm_study(plan)
+    finish(plan)
+    none = replace(plan, study=plan.study.model_copy(update={"finalists": 0}))
+    with pytest.raises(InputError, match=r"finalists: 0(?s:.*)confirm unit --trial N"):
+        confirm_study(none)
+    assert confirm_study(plan) == Outcome(), "everything is scored"
+
+
+def test_a_sweep_trains_its_finalists_again_whose_weights_another_study_dropped(
+    plan: StudyPlan, asked: None
+) -> None:
+    finish(plan)
+    Ledger(plan.study.storage).storage.delete("cells/0-1/test.json")
+    todo = todo_of(plan)
+    assert todo.retrain and [name for name, _ in todo.confirm] == [0]
+
+
 def test_confirming_what_has_no_weights_any_more_says_how_to_get_them_back(
     plan: StudyPlan, asked: None
 ) -> None:

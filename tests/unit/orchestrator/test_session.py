@@ -18,7 +18,7 @@ from orchestrator.ledger.patient import StorageAway
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
-from orchestrator.work import Event
+from orchestrator.work import Event, WorkItem
 
 
 class Idle(Session):
@@ -165,3 +165,22 @@ def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Idle
     assert session._confirmation is not None and session._confirmation.live == 0
     assert "cell k cannot be read" in session._confirmation.errors[0]
     assert session._reason_to_stop() is None
+
+
+def test_a_row_that_could_not_be_scored_is_no_success(session: Idle, shown: list[dict[str, Any]]) -> None:
+    class Failing:
+        """A pool whose worker cannot score."""
+
+        def submit(self, item: WorkItem) -> None:
+            about = {"item_id": item.item_id, "seconds": {}, "error": "prompts are damaged"}
+            session._take([{**about, "kind": "done", "state": "failed"}])
+
+    row = TrialRecord(number=0, point=session._plan.study.point.to_dict(), cells=[{"key": "k"}])
+    session._score(Failing(), [(0, row), ("zero_shot", row)], "end")  # type: ignore[arg-type]
+    assert session.unscored == {"0": "prompts are damaged", "zero_shot": "prompts are damaged"}
+    assert "Test images of 0: prompts are damaged" in [event.get("text") for event in shown]
+
+
+def test_what_a_worker_notes_reaches_the_user(session: Idle, shown: list[dict[str, Any]]) -> None:
+    session._take([{"kind": "note", "item_id": "confirm-0", "text": "trained again"}])
+    assert shown == [{"kind": "note", "text": "trained again"}]

@@ -29,7 +29,7 @@ from mmap_model.methods.zero_shot import ZeroShotSettings
 from mmap_model.revisions import Revision
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
-from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.ledger.cells import COPY, HISTORY, RECORD, WEIGHTS
 from orchestrator.work import Control, Event, WorkItem
 from orchestrator.workbench import Workbench
 
@@ -132,6 +132,7 @@ class PretendedEngine:
         self.capacity = 100
         self.before_epoch: Callable[[PretendedRun, int], None] = lambda run, epoch: None
         self.before_finish: Callable[[], None] = lambda: None
+        self.before_scoring: Callable[[], None] = lambda: None
 
     def load(self) -> None: ...
 
@@ -170,6 +171,8 @@ class PretendedEngine:
     ) -> dict[str, dict[str, Any]]:
         assert len({cell.split.label for cell in cells}) == 1, "one split at a time"
         assert all("prompts.safetensors" in files[cell.key] for cell in cells)
+        self.before_scoring()
+        check()
         self.scored += [cell.key for cell in cells]
         return {
             cell.key: {
@@ -666,6 +669,104 @@ def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene
         assert text.split("\n")[-1].startswith(f"{EPOCHS}:") and (
             key in keys[:2] or text == whole[key].decode()
         )
+
+
+def looks(scene: Scene) -> list[dict[str, Any]]:
+    return StudyStore(scene.root, "demo").load_looks()
+
+
+def break_files(scene: Scene, keys: Sequence[str]) -> None:
+    """Of each cell another file: torn prompts, a missing history, a record and copy that are torn."""
+    storage = scene.ledger.storage
+    torn, gone, lost = keys
+    storage.write(place_of(scene, torn, WEIGHTS), b"torn")
+    storage.delete(place_of(scene, gone, HISTORY))
+    for name in (RECORD, COPY):
+        storage.write(f"cells/{lost}/{name}", b"torn")
+
+
+def test_broken_cells_of_a_finalist_are_trained_again_before_test_images_are_looked_at(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run()))
+    break_files(scene, keys[1:4])
+    trained = scene.engine.epochs_run
+    events = scene.run(purpose="confirm", cells=keys, reason="end of sweep", retry_failed=True)
+    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert scene.engine.epochs_run - trained == 3 * EPOCHS
+    assert all(scene.ledger.get(key, verify=True) is not None for key in keys)
+    assert [sorted(look["keys"]) for look in looks(scene)] == [sorted(keys)]
+    assert of_kind(events, "note") == [], "the numbers are those of before"
+    record, test = scene.ledger.get(keys[1]), scene.ledger.test(keys[1])
+    assert record is not None and test is not None
+    assert test["weights"] == record["files"][WEIGHTS]["sha256"]
+
+
+def test_a_reference_row_without_records_is_measured_again(scene: Scene) -> None:
+    row = {"purpose": "baseline", "untrained": True, "trial": None}
+    keys = tuple(keys_of(scene.run(**row)))
+    break_files(scene, keys[:3])
+    events = scene.run(**{**row, "purpose": "confirm", "cells": keys})
+    assert events[-1]["state"] == "complete" and sorted(scene.engine.scored) == sorted(keys)
+
+
+def test_of_numbers_that_differ_after_training_again_the_user_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tuple(keys_of(scene.run()))
+    before = scene.ledger.get(keys[0])
+    scene.ledger.storage.write(place_of(scene, keys[0], WEIGHTS), b"torn")
+    monkeypatch.setitem(globals(), "accuracy", lambda key, epoch: 0.125)
+    events = scene.run(purpose="confirm", cells=keys)
+    (note,) = of_kind(events, "note")
+    assert before is not None and f"{100 * before['metrics']['accuracy']:.2f} % was recorded" in note["text"]
+    assert keys[0][:12] in note["text"] and "reaches 12.50 %" in note["text"]
+    record = scene.ledger.get(keys[0])
+    assert record is not None and record["metrics"]["accuracy"] == 0.125
+
+
+def test_no_evaluation_is_recorded_that_did_not_happen(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run()))
+    scene.ledger.storage.write(place_of(scene, keys[0], WEIGHTS), b"torn")
+
+    def fail(*_: object) -> None:
+        raise ValueError("prompts of another backbone")
+
+    scene.engine.before_epoch = fail
+    events = scene.run(purpose="confirm", cells=keys)
+    assert events[-1]["state"] == "failed" and "another backbone" in events[-1]["error"]
+    assert looks(scene) == [] and scene.engine.scored == []
+    scene.engine.before_epoch = lambda run, epoch: None
+    scene.engine.before_scoring = fail
+    for _ in range(2):
+        events = scene.run(purpose="confirm", cells=keys, retry_failed=True)
+        assert events[-1]["state"] == "failed" and "another backbone" in events[-1]["error"]
+    assert looks(scene) == []
+    scene.engine.before_scoring = lambda: None
+    assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete" and len(looks(scene)) == 1
+
+
+def test_a_worker_of_a_superseded_driver_looks_at_no_test_images(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run()))
+    store = StudyStore(scene.root, "demo")
+    with store.driver_lease() as old:
+        fence = old.take()
+    with store.driver_lease() as new:
+        new.take()
+        events = scene.run(purpose="confirm", cells=keys, fence=fence)
+        assert events[-1]["state"] == "cancelled" and looks(scene) == [] and scene.engine.scored == []
+
+
+def test_a_cell_that_another_worker_finished_meanwhile_is_told_as_recorded(scene: Scene) -> None:
+    other = scene.ledger
+
+    def finish_first() -> None:
+        for key in [cell["key"] for event in told for cell in event.get("cells", []) if "split" in cell]:
+            other.commit(key, {"metrics": {"accuracy": 0.25}, "parameters": 1, "seconds": {}}, {})
+
+    told: list[Event] = []
+    scene.engine.before_finish = finish_first
+    Workbench({}, {}, scene.root, engine=scene.engine).run(scene.item(), told.append, Control)
+    finished = of_kind(told, "cell_finished")
+    assert len(finished) == 6 and all(event["metrics"] == {"accuracy": 0.25} for event in finished)
 
 
 def test_reference_rows(scene: Scene) -> None:
