@@ -6,18 +6,18 @@ no mean: a missing replicate never raises one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.significance import Candidate, Significance, compare_with_best
 from orchestrator.spending import budgets, spent_before
 from orchestrator.statistics import (
     delta_m,
     objective,
     paired_difference,
     seed_means,
-    separable,
     summarize,
     worst_task_gain,
 )
@@ -35,14 +35,22 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     """The result object of a study, JSON-able; ``orchestrator results --json`` prints it.
 
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
-    complete ones by validation mean, then the others by number), ``baselines``, ``cells`` ``{finished,
-    failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
+    complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
+    ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
     ``orchestrator.spending``), ``looks``, ``extended_after_look``,
     ``damaged``. A trial is ``{number, state, config, point, parameters, share, val, test, per_split, tasks,
     cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error, failure}``;
     ``val``, ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
-    ``test_gains`` are the winner's paired differences to the reference rows on the test images.
-    ``separable_from_best`` is None for the best itself and for trials without a mean.
+    ``separable_from_best`` is True for trials that are significantly worse than rank 1 and False for those
+    that are not significantly different from it, corrected for the selection of rank 1 among all complete
+    trials; None for rank 1 itself, for trials that are not compared, and for reference rows. ``comparison``
+    has what this rests on, ``{confidence, rows, blocks, s, nu, q, threshold, cochran_level, apart,
+    incomplete, same_cells, reason}`` (see ``orchestrator.significance.Significance``; trials by number).
+
+    Intervals of ``difference_from_best`` and ``gain`` are paired t-intervals of the pair alone; on
+    validation they are not corrected for selection. ``test_gains`` are the winner's paired differences to
+    the reference rows on the test images, by which nothing was selected: planned comparisons, whose
+    t-intervals need no correction.
 
     Raises:
         InputError: the storage holds no such study.
@@ -59,10 +67,10 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     keys = [key for trial in [*trials, *by_name.values()] for key in trial.keys]
     records = ledger.get_many(keys)
     tests = ledger.tests(key for look in looks for key in look["keys"])
-    reference = _Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
-    rows = [_Row(trial, records, tests) for trial in trials]
-    rows.sort(key=lambda row: row.rank)
+    reference = Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
+    rows = ranked_rows(trials, records, tests)
     best = rows[0] if rows and rows[0].seeds else None
+    found = significance(rows)
     failures = ledger.failures(key for key in keys if key not in records)
     invocations = store.load_invocations()
     last = invocations[-1] if invocations else Invocation()
@@ -71,9 +79,10 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "storage": store.storage.locate(""),
         "winner": None if best is None else best.trial.number,
         "test_gains": {} if best is None else _test_gains(best, by_name, records, tests),
-        "trials": [row.to_dict(best, reference) for row in rows],
+        "trials": [row.to_dict(best, reference, found.worse.get(row.trial.number)) for row in rows],
+        "comparison": found.to_dict(),
         "baselines": [
-            {"name": name, **_Row(trial, records, tests).to_dict(best, None)}
+            {"name": name, **Row(trial, records, tests).to_dict(best, None, None)}
             for name, trial in sorted(by_name.items(), key=lambda pair: (pair[0] != REFERENCE, pair[0]))
         ],
         "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
@@ -86,7 +95,27 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-class _Row:
+def ranked_rows(trials: Iterable[TrialRecord], records: Records, tests: Records) -> list[Row]:
+    """Trials with the numbers of their cells, the best first."""
+    return sorted((Row(trial, records, tests) for trial in trials), key=lambda row: row.rank)
+
+
+def significance(rows: Sequence[Row]) -> Significance:
+    """What can be said of the complete trials of a ranking beside its first, by trial number."""
+    complete = [row for row in rows if row.seeds]
+    blocks = [b for b in complete[0].values if all(b in row.values for row in complete)] if complete else []
+    candidates = [
+        Candidate(
+            name=row.trial.number,
+            values=row.values,
+            cells={(cell["split"], cell["seed"]): cell["key"] for cell in row.trial.cells},
+        )
+        for row in complete
+    ]
+    return compare_with_best(candidates, blocks)
+
+
+class Row:
     """A trial or reference row and the numbers of its cells."""
 
     def __init__(self, trial: TrialRecord, records: Records, tests: Records) -> None:
@@ -108,7 +137,8 @@ class _Row:
         mean = summarize(list(self.seeds.values())).mean if self.seeds else 0.0
         return not self.seeds, -mean, self.trial.parameters or 0, self.trial.number
 
-    def to_dict(self, best: _Row | None, reference: _Row | None) -> dict[str, Any]:
+    def to_dict(self, best: Row | None, reference: Row | None, worse: bool | None) -> dict[str, Any]:
+        """The row of ``build_results``; ``worse`` says whether it is significantly worse than ``best``."""
         trial = self.trial
         compared = best is not None and best is not self and bool(self.seeds)
         assert best is not None or not compared, "a row is compared with the best"
@@ -125,7 +155,7 @@ class _Row:
             "per_split": self._per_split(),
             "tasks": {task: _summary(seeds) for task, seeds in self.tasks.items()},
             "cells": trial.keys,
-            "separable_from_best": separable(self.seeds, best.seeds) if compared and best else None,
+            "separable_from_best": worse,
             "difference_from_best": None if difference is None else difference.to_dict(),
             "gain": self._gain(reference) if reference else None,
             "device_seconds": trial.device_seconds,
@@ -140,7 +170,7 @@ class _Row:
             split: _summary({s: v for (p, s), v in self.values.items() if p == split}) for split in splits
         }
 
-    def _gain(self, reference: _Row) -> dict[str, Any] | None:
+    def _gain(self, reference: Row) -> dict[str, Any] | None:
         """Paired gain over the reference, Δm in per cent, and the task that gains least; descriptive."""
         difference = paired_difference(self.seeds, reference.seeds)
         if difference is None or self.tasks.keys() != reference.tasks.keys():
@@ -159,7 +189,7 @@ class _Row:
 
 
 def _test_gains(
-    best: _Row, baselines: Mapping[str, TrialRecord], records: Records, tests: Records
+    best: Row, baselines: Mapping[str, TrialRecord], records: Records, tests: Records
 ) -> dict[str, Any]:
     """The best trial's paired gain over each reference row on the test images, by the row's name.
 
@@ -169,7 +199,7 @@ def _test_gains(
     for name, trial in baselines.items():
         if name == OWN_START and trial.point != best.trial.point:
             continue
-        difference = paired_difference(best.test_seeds, _Row(trial, records, tests).test_seeds)
+        difference = paired_difference(best.test_seeds, Row(trial, records, tests).test_seeds)
         if difference is not None:
             gains[name] = difference.to_dict()
     return gains

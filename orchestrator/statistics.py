@@ -77,14 +77,6 @@ def paired_difference(
     return summarize([a[seed] - b[seed] for seed in shared], confidence) if shared else None
 
 
-def separable(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = CONFIDENCE) -> bool:
-    """Whether the paired t-interval of a − b leaves out zero; fewer than two shared seeds: False."""
-    difference = paired_difference(a, b, confidence)
-    if difference is None or difference.low is None or difference.high is None:
-        return False
-    return difference.low > 0 or difference.high < 0
-
-
 def delta_m(tasks: Mapping[str, float], reference: Mapping[str, float]) -> float:
     """Δm in per cent: mean over tasks of the relative gain over ``reference`` (Maninis et al., CVPR 2019).
 

@@ -28,8 +28,15 @@ TIMES = {
 """Parts of an invocation's time in the order shown; training and evaluation are sums over slots."""
 
 ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
-REFERENCES = {"zero_shot": "zero-shot", "zero_step": "itself untrained"}
-BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1, untrained"}
+NOT_COMPARED = {
+    "one block": "with one seed and one split there is no spread to compare a difference with",
+    "no residual": "the complete trials differ equally at every seed, or share their cells",
+    "best apart": "the variance of rank 1 over the seeds is an outlier",
+}
+"""Reasons for the absence of marks that a reader cannot see in the table."""
+
+REFERENCES = {"zero_shot": "zero-shot", "zero_step": "the same prompts before training"}
+BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1 before training"}
 
 
 def ranking(results: Results, *, width: int = WIDE, limit: int = SHOWN) -> RenderableType:
@@ -48,9 +55,8 @@ def ranking(results: Results, *, width: int = WIDE, limit: int = SHOWN) -> Rende
     if wide:
         table.add_column("device", justify="right", no_wrap=True)
     for position, trial in enumerate(shown, start=1):
-        tied = position > 1 and trial.get("separable_from_best") is False
         cells = (
-            f"{position}{'≈' if tied else ' '}",
+            f"{position}{_mark(trial, results) if position > 1 else ' '}",
             str(trial["number"]),
             configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
             _parameters(trial),
@@ -120,10 +126,8 @@ def _unvalidated(results: Results) -> bool:
 
 
 def _legend(results: Results, limit: int) -> list[str]:
-    lines = []
     trials = ranked(results)
-    if any(t.get("separable_from_best") is False for t in trials[1:]):
-        lines.append("≈ not separable from rank 1: the paired 95 % interval over the seeds contains zero")
+    lines = _significance(results)
     if len(trials) > limit:
         lines.append(
             f"{len(trials) - limit} more complete trials: orchestrator results {_name(results)} --json"
@@ -133,12 +137,49 @@ def _legend(results: Results, limit: int) -> list[str]:
     if any(t.get("test") for t in trials):
         looks = len(results.get("looks", []))
         winner = "" if _unvalidated(results) else ". The winner is rank 1 by validation, whatever test says"
-        lines.append(f"Looks at the test images: {looks}{winner}")
+        lines.append(f"Test-set evaluations: {looks}{winner}")
     if results.get("extended_after_look"):
         lines.append(
             "Trials were added after a look at the test images: read the test column with that in mind"
         )
     return lines
+
+
+def _mark(trial: Mapping[str, Any], results: Results) -> str:
+    """``≈`` not significantly different from rank 1, ``?`` not compared with it, a space for worse."""
+    if trial.get("separable_from_best") is False:
+        return "≈"
+    left_out = {*_comparison(results).get("apart", ()), *_comparison(results).get("incomplete", ())}
+    return "?" if trial["number"] in left_out else " "
+
+
+def _significance(results: Results) -> list[str]:
+    """What the marks rest on, or why there are none."""
+    found = _comparison(results)
+    reason = found.get("reason")
+    lines = []
+    if reason in NOT_COMPARED:
+        lines.append(f"No trial can be called worse than rank 1: {NOT_COMPARED[reason]}")
+    if found.get("threshold") is not None:
+        lines.append(
+            f"≈ not significantly different from rank 1 (Tukey's test at {100 * found['confidence']:.0f} %, "
+            f"{found['rows']} complete trials: threshold {100 * found['threshold']:.1f} points, residual s "
+            f"{100 * found['s']:.1f} points, {found['nu']} degrees of freedom)"
+        )
+    if apart := [number for number in found.get("apart", ()) if number != results.get("winner")]:
+        trials = ", ".join(map(str, apart))
+        lines.append(
+            f"? not compared with rank 1: the variance over the seeds is an outlier (Cochran's test at "
+            f"{100 * found['cochran_level']:.0f} %). Trial{'s' * (len(apart) > 1)}: {trials}"
+        )
+    if same := found.get("same_cells"):
+        pairs = ", ".join(f"{a} with {b}" for a, b in same)
+        lines.append(f"Compared once, because they share all cells: trial{'s' * (len(same) > 1)} {pairs}")
+    return lines
+
+
+def _comparison(results: Results) -> Mapping[str, Any]:
+    return results.get("comparison") or {}
 
 
 def _gains(results: Results) -> list[str]:

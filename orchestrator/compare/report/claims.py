@@ -21,6 +21,7 @@ from orchestrator.compare.report.sides import (
     other_partitions,
     table_side,
 )
+from orchestrator.significance import selected_difference
 from orchestrator.statistics import Summary, paired_difference
 
 Verdict = Literal["holds", "reversed", "undecided", "no data"]
@@ -213,7 +214,7 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
             break
     else:
         better, worse = tried[0]
-    difference = paired_difference(better.seeds, worse.seeds) if recipe else None
+    difference = _difference(better, worse) if recipe else None
     notes = [text for text in (statement.note, better.why, worse.why) if text]
     if recipe == "shared":
         untuned = [side.label for side in tried[0] if not side.seeds]
@@ -239,6 +240,13 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
         paper=_paper_difference(statement),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _difference(better: Side, worse: Side) -> Summary | None:
+    """Paired. Claims are fixed before anything is measured: only a side that test selected is corrected."""
+    if len(worse.among) > 1:
+        return selected_difference(better.seeds, worse.seeds, worse.among)
+    return paired_difference(better.seeds, worse.seeds)
 
 
 def _paper_difference(statement: _Statement) -> dict[tuple[str, str], float]:

@@ -14,7 +14,8 @@ from orchestrator.compare.report.pairings import Pairings
 REGIMES = {None: "–", "single": "single-task", "multi": "multi-task"}
 TOKENS = "Tokens: prompts that each tower sees."
 FROM_MMAP = (
-    "From MmAP: paired difference over the seeds to MmAP with gradient grouping, with its 95 % t-interval."
+    "From MmAP: paired difference over the seeds to MmAP with gradient grouping, with its 95 % t-interval. "
+    "That row was named in advance; each interval stands by itself, uncorrected for their number."
 )
 RANDOM = "Random grouping: the mean of the other partitions of the same sizes, seed by seed."
 MISSING = "none"
@@ -229,7 +230,7 @@ def _from_best(method: MethodResult) -> str:
         return numbers.NONE
     if method.from_best is None:
         return "best"
-    return numbers.signed(method.from_best.mean) + (" ≈" if method.separable is False else "")
+    return numbers.signed(method.from_best.mean) + (f" {method.mark}" if method.mark else "")
 
 
 def _device(method: MethodResult) -> str:

@@ -35,7 +35,7 @@ SPECIAL = {
 
 PLACES = {1: r"\textbf", 2: r"\underline"}
 HEAD = "% Needs \\usepackage{booktabs,graphicx}; input this file, or the tables you want from it.\n"
-SHOWN = ("spread", "separable", "edge")
+SHOWN = ("spread", "tied", "left out", "edge")
 """Parts of the legend that concern what is printed here."""
 
 SPANS = {"single": "Single-task learning", "multi": "Multi-task learning"}
@@ -141,7 +141,7 @@ def _from_best(method: MethodResult) -> str:
         return "--"
     if method.from_best is None:
         return "best"
-    return escape(numbers.signed(method.from_best.mean) + ("≈" if method.separable is False else ""))
+    return escape(numbers.signed(method.from_best.mean) + method.mark)
 
 
 def _rate(method: MethodResult) -> str:

@@ -11,6 +11,7 @@ from orchestrator.compare.report.claims import Claim
 from orchestrator.compare.report.contents import Contents
 from orchestrator.compare.report.evidence_grids import claim_grid, glance
 from orchestrator.compare.report.grid import Grid, Value
+from orchestrator.statistics import CONFIDENCE
 
 
 def grid(table: Grid) -> str:
@@ -70,7 +71,9 @@ def claims_page(contents: Contents) -> str:
         "with full fine-tuning is tested against a margin of one point: it holds if the interval lies above "
         "−1. "
         "Undecided does not mean equal: with three seeds only large, steady differences can be decided. The "
-        "intervals are not corrected for their number; of twenty true zeros about one would seem decided."
+        "claims were fixed before anything was measured, so each is a comparison of two named methods and "
+        "needs no correction for selection; nor are the intervals corrected for their number: of "
+        f"{len(contents.claims)} true zeros about {_expected(len(contents.claims))} would seem decided."
     )
     parts.append(
         "Differences come from tuned results, where each method has the rate that validation chose for it; "
@@ -91,6 +94,11 @@ def claims_page(contents: Contents) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _expected(claims: int) -> str:
+    """How many of that many true zeros a 95 % interval leaves out, on average."""
+    return f"{(1 - CONFIDENCE) * claims:.1f}".removesuffix(".0")
 
 
 def _verdicts(found: Sequence[Claim]) -> str:
@@ -115,7 +123,7 @@ def _facts(comparison: Comparison) -> Iterable[str]:
         yield "- Shared recipe: " + _settings(comparison.recipe)
     if comparison.rates:
         yield "- Rates of the tuned recipe: " + ", ".join(numbers.rate(r) for r in comparison.rates)
-    yield f"- Looks at the test images: {len(comparison.looks)}"
+    yield f"- Test-set evaluations: {len(comparison.looks)}"
     if comparison.provenance:
         yield "- Made with: " + _settings(comparison.provenance)
     for command in comparison.commands:

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
 from orchestrator.compare.report.roles import failure, find, measured, table_columns
-from orchestrator.statistics import (
-    Summary,
-    delta_m,
-    paired_difference,
-    separable,
-    summarize,
-    worst_task_gain,
-)
+from orchestrator.significance import Candidate, Significance, compare_with_best
+from orchestrator.statistics import Summary, delta_m, paired_difference, summarize, worst_task_gain
 
 AVERAGE = "Average"
 
@@ -29,7 +23,9 @@ class MethodResult:
         average: of the seeds' averages over tasks; its std is theirs.
         mean_of_stds: the mean of the tasks' stds, which the paper prints beside its averages.
         from_best: paired difference to the best average; None for the best itself.
-        separable: whether that interval leaves out zero; None for the best and with fewer than two seeds.
+        worse: whether it is significantly worse than the best, which was selected among all methods; None
+            for the best and where it is not compared.
+        left_out: it has numbers and is not compared: its variance is an outlier, or seeds are missing.
         over_own_single: Δm in per cent over the same method trained per task.
         over_full_single: Δm in per cent over single-task full fine-tuning.
         worst: the task that gains least over zero-shot, and the gain (fraction).
@@ -42,10 +38,16 @@ class MethodResult:
     average: Summary | None = None
     mean_of_stds: float | None = None
     from_best: Summary | None = None
-    separable: bool | None = None
+    worse: bool | None = None
+    left_out: bool = False
     over_own_single: float | None = None
     over_full_single: float | None = None
     worst: tuple[str, float] | None = None
+
+    @property
+    def mark(self) -> str:
+        """``≈`` not significantly different from the best, ``?`` not compared with it, else nothing."""
+        return "?" if self.left_out else "≈" if self.worse is False else ""
 
     @property
     def device_seconds(self) -> float:
@@ -66,6 +68,8 @@ class MethodTable:
     split: str
     recipe: Recipe
     methods: tuple[MethodResult, ...]
+    significance: Significance
+    """What the methods' marks rest on, by column name."""
 
     def summary(self, method: MethodResult, row: str) -> Summary | None:
         """A method's number in the row of a task or of `AVERAGE`."""
@@ -99,7 +103,16 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
     columns = table_columns(comparison)
     entries = {c.name: measured(comparison, c, split, recipe) for c in columns}
     averages = {name: entry.seed_means() for name, entry in entries.items() if entry is not None}
-    best = max(averages, key=lambda name: summarize(list(averages[name].values())).mean, default=None)
+    ranking = sorted(averages, key=lambda name: -summarize(list(averages[name].values())).mean)
+    best = ranking[0] if ranking else None
+    found = compare_with_best(
+        [
+            Candidate(name=name, values=averages[name], cells=entry.cells)
+            for name in ranking
+            if (entry := entries[name]) is not None
+        ],
+        comparison.seeds,
+    )
 
     def reference(method: str, regime: str | None) -> Entry | None:
         column = find(comparison, method, regime)
@@ -114,7 +127,6 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
         seeds = averages[column.name]
         compared = best is not None and best != column.name
         from_best = paired_difference(seeds, averages[best]) if compared and best else None
-        testable = from_best is not None and from_best.low is not None
         full_single = reference("full_ft", "single")
         own_single = reference(column.method, "single") if column.regime == "multi" else None
         return MethodResult(
@@ -124,14 +136,19 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
             average=summarize(list(seeds.values())),
             mean_of_stds=sum(stds) / len(stds) if len(stds) == len(tasks) else None,
             from_best=from_best,
-            separable=separable(seeds, averages[best]) if testable and best else None,
+            worse=found.worse.get(column.name),
+            left_out=column.name in (*found.apart, *found.incomplete),
             over_own_single=_relative_gain(entry, own_single),
             over_full_single=_relative_gain(entry, full_single),
             worst=_worst(entry, reference("zero_shot", None)),
         )
 
     return MethodTable(
-        comparison=comparison, split=split, recipe=recipe, methods=tuple(result(c) for c in columns)
+        comparison=comparison,
+        split=split,
+        recipe=recipe,
+        methods=tuple(result(c) for c in columns),
+        significance=found,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from orchestrator.compare.report import numbers
 from orchestrator.compare.report.method_table import MethodTable
 from orchestrator.compare.report.roles import full_label
+from orchestrator.significance import COCHRAN_LEVEL
 
 SYMBOLS = (
     "`symbols` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
@@ -17,7 +18,10 @@ SYMBOLS = (
 LEGEND = {
     "spread": "± of Average: standard deviation of the seeds' averages over tasks; the paper prints the mean "
     "of the tasks' standard deviations.",
-    "separable": "≈ not separable from the best: the paired 95 % t-interval over the seeds contains zero.",
+    "tied": "≈ not significantly different from the best, by Tukey's test at 95 % over the methods that have "
+    "every seed, which accounts for selecting the best of them.",
+    "left out": "? not compared with the best: seeds are missing, or the variance over the seeds is an "
+    f"outlier (Cochran's test at {100 * COCHRAN_LEVEL:.0f} %).",
     "edge": "↓ ↑ the chosen rate is the lowest or highest tried: a better one may lie beyond it.",
     "device": "Device time: training and evaluation of all seeds at this rate, not at the others tried; "
     "where groups follow gradients, with the probes that measure them.",
@@ -67,7 +71,8 @@ def _topics(table: MethodTable) -> Iterator[str]:
     methods = table.methods
     occurs = {
         "spread": any(m.average and m.average.std is not None for m in methods),
-        "separable": any(m.separable is False for m in methods),
+        "tied": any(m.mark == "≈" for m in methods),
+        "left out": any(m.mark == "?" for m in methods),
         "edge": any(m.entry and m.entry.edge for m in methods),
         "device": any(m.device_seconds for m in methods),
         "own": any(m.over_own_single is not None for m in methods),
@@ -78,16 +83,34 @@ def _topics(table: MethodTable) -> Iterator[str]:
 
 
 def _cautions(table: MethodTable) -> Iterator[str]:
-    methods = table.methods
     if table.recipe == "shared":
         tuned = "Claims rest on tuned results." if table.comparison.rates else "No rate was tuned."
         yield f"Descriptive: a rate that suits one method starves another. {tuned}"
         yield from _other_rates(table)
         if table.reductions:
             yield f"Task losses: {numbers.enumeration(sorted(table.reductions))}."
-    untestable = any(m.from_best is not None and m.separable is None for m in methods)
-    if untestable and not any(m.separable is not None for m in methods):
-        yield "One seed: nothing can be told apart."
+    yield from _significance(table)
+
+
+NOT_COMPARED = {
+    "one block": "One seed: no difference can be tested.",
+    "no residual": "The methods differ equally at every seed: no difference can be tested.",
+    "best apart": "No method can be called worse than the best, whose variance over the seeds is an outlier.",
+    "best incomplete": "No method can be called worse than the best, which lacks seeds.",
+}
+"""Why a table has no marks."""
+
+
+def _significance(table: MethodTable) -> Iterator[str]:
+    """What differences from the best are judged by, or why they are not."""
+    found = table.significance
+    if found.reason in NOT_COMPARED:
+        yield NOT_COMPARED[found.reason]
+    if found.threshold is not None and found.s is not None:
+        yield (
+            f"Methods more than {100 * found.threshold:.1f} points below the best are significantly worse "
+            f"({found.rows} methods, residual s {100 * found.s:.1f} points, {found.nu} degrees of freedom)."
+        )
 
 
 def _other_rates(table: MethodTable) -> Iterator[str]:

@@ -28,6 +28,7 @@ class Side:
         seeds: accuracy by seed, averaged over tasks (fraction); empty where there are no numbers.
         lr, edge: see ``Entry``.
         why: what must be said of it: the reason where it has no numbers, or a caution.
+        among: accuracy by seed of the columns it is the best of, where these same numbers selected it.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Side:
     lr: float | None = None
     edge: Literal["low", "high"] | None = None
     why: str = ""
+    among: tuple[Mapping[str, float], ...] = ()
 
 
 Pick = Callable[[Comparison, str, Recipe], Side | None]
@@ -105,7 +107,7 @@ def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) 
         return sum(values.values()) / len(values)
 
     column, entry = max(entries, key=lambda pair: score(pair[1]))
-    by = "by validation" if validated else "by test, having no validation, which favours it"
+    by = "by validation" if validated else "by test, having no validation; the interval accounts for that"
     labels = enumeration([full_label(c) for c, _ in entries])
     label = full_label(column)
     return Side(
@@ -114,6 +116,7 @@ def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) 
         lr=entry.lr,
         edge=entry.edge,
         why="; ".join(filter(None, (f"{label} is the best of {labels} {by}", _untried(label, entry)))),
+        among=() if validated else tuple(entry.seed_means() for _, entry in entries),
     )
 
 

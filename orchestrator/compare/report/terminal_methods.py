@@ -179,7 +179,7 @@ def _from_best(method: MethodResult) -> str:
         return numbers.NONE
     if method.from_best is None:
         return "best"
-    return numbers.signed(method.from_best.mean) + ("≈" if method.separable is False else "")
+    return numbers.signed(method.from_best.mean) + method.mark
 
 
 def _short(name: str) -> str:

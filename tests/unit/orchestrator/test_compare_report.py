@@ -25,6 +25,7 @@ from orchestrator.compare.report.numbers import narrow_percent
 from orchestrator.compare.report.pairings import pairings
 from orchestrator.compare.report.paper import beside_paper, paper_split, printed_results
 from orchestrator.compare.report.records import accuracies, summary
+from orchestrator.significance import Candidate, compare_with_best
 from orchestrator.statistics import delta_m, summarize
 
 Make = Callable[..., Comparison]
@@ -105,9 +106,29 @@ def test_terminal_holds_twelve_columns_and_folds_when_narrow(comparison: Compari
     assert "MaPLe" in heading and "MmAP" not in heading
     for text in (wide, narrow):
         assert "6 training + 4 validation" in " ".join(text.split())
-        assert "≈ not separable from the best" in text
         assert "4 of 5" in text and "0.35↑" in text
         assert "no evidence" in text
+
+
+def test_marks_beside_the_best_account_for_its_selection(comparison: Comparison) -> None:
+    best = comparison.entry("full_ft", "6-shot", "tuned")
+    assert best is not None
+    seeds = best.seed_means()
+    steady = {s: v - 0.004 for s, v in seeds.items()}
+    close = with_average(comparison, "mmap", "tuned", steady)
+    close = with_average(close, "coop_mt", "tuned", {"1": 0.2, "2": 0.4, "3": 0.7})
+    close = with_average(close, "bitfit", "tuned", {"1": 0.5, "2": 0.5})
+    table = method_table(close, "6-shot", "tuned")
+    marks = {m.column.name: m.mark for m in table.methods}
+    assert (marks["mmap"], marks["zero_shot"], marks["coop_mt"], marks["bitfit"]) == ("≈", "", "?", "?")
+    found = table.significance
+    assert (found.rows, found.nu, found.apart, found.incomplete) == (10, 18, ("coop_mt",), ("bitfit",))
+    contents = Contents(close)
+    for text in (shown(close), report(contents), tables(contents).replace(r"$\approx$", "≈")):
+        flat = " ".join(text.split())
+        assert "≈ not significantly different from the best" in flat
+        assert "? not compared with the best: seeds are missing, or the variance" in flat
+        assert "below the best are significantly worse (10 methods" in flat
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,7 @@ def test_one_seed_decides_nothing(make: Make) -> None:
     comparison = make(seeds=("1",))
     assert {c.verdict for c in claims(comparison)} <= {"undecided", "no data"}
     assert "±" not in "".join(line for line in shown(comparison).splitlines() if line.startswith("Average"))
-    assert "One seed: nothing can be told apart." in shown(comparison)
+    assert "One seed: no difference can be tested." in shown(comparison)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +224,23 @@ def test_claim_says_that_rates_are_missing(comparison: Comparison) -> None:
     found = claim(comparison, "VPT-MT beats VPT")
     assert "4 of the 5 rates of VPT have a result" in found.notes
     assert not any("rates of" in note for note in claim(comparison, "CoOp-MT beats CoOp").notes)
+
+
+def test_a_side_that_test_itself_selected_has_an_interval_that_accounts_for_it(
+    comparison: Comparison,
+) -> None:
+    entries = tuple(dataclasses.replace(e, validation={}) for e in comparison.entries)
+    paper = dataclasses.replace(comparison, entries=entries, protocol="paper")
+    found = claim(paper, "MmAP beats the best single-task prompt")
+    prompts = [paper.entry(f"{m}_single", "6-shot", "tuned") for m in ("coop", "vpt", "maple")]
+    mmap = paper.entry("mmap", "6-shot", "tuned")
+    assert mmap is not None
+    rows = [entry.seed_means() for entry in (mmap, *prompts) if entry is not None]
+    tukey = compare_with_best([Candidate(name=i, values=row) for i, row in enumerate(rows)], paper.seeds)
+    assert found.difference is not None and found.difference.low is not None and tukey.threshold is not None
+    assert found.difference.mean - found.difference.low == pytest.approx(tukey.threshold)
+    assert any("the interval accounts for that" in note for note in found.notes)
+    assert claim(comparison, "MmAP beats the best single-task prompt").better.among == ()
 
 
 def test_best_single_task_prompt_is_chosen_by_validation_not_by_test(comparison: Comparison) -> None:

@@ -14,7 +14,6 @@ from orchestrator.statistics import (
     objective,
     paired_difference,
     seed_means,
-    separable,
     student_cdf,
     student_quantile,
     summarize,
@@ -79,11 +78,12 @@ def test_objective_weighs_splits_equally() -> None:
     assert objective({}) is None
 
 
-def test_pairing_separates_what_seeds_move_together() -> None:
+def test_differences_are_paired_by_seed() -> None:
     best = {1: 0.50, 2: 0.60, 3: 0.70}
-    assert separable({s: v - 0.05 - 0.001 * s for s, v in best.items()}, best)
-    assert not separable({1: 0.55, 2: 0.55, 3: 0.70}, best)
-    assert not separable({1: 0.1}, {1: 0.9}), "one seed tells nothing apart"
+    difference = paired_difference({s: v - 0.05 - 0.001 * s for s, v in best.items()}, best)
+    assert difference is not None and difference.high is not None and difference.high < 0
+    alone = paired_difference({1: 0.1, 2: 0.3}, {1: 0.9})
+    assert alone is not None and (alone.n, alone.low, alone.high) == (1, None, None)
     assert paired_difference({1: 0.1}, {2: 0.9}) is None
 
 

@@ -160,6 +160,16 @@ def results(**changes: Any) -> dict[str, Any]:
             },
         ],
         "cells": {"finished": 9, "failed": 3, "trained_now": 9},
+        "comparison": {
+            "confidence": 0.95,
+            "rows": 3,
+            "blocks": 3,
+            "s": 0.012,
+            "nu": 4,
+            "q": 5.04,
+            "threshold": 0.0349,
+            "reason": None,
+        },
         "timing": {"start_up": 12.0, "training": 300.0, "total": 320.0, "per_trial_overhead": 0.21},
         "looks": [{}],
         "extended_after_look": False,
@@ -175,12 +185,13 @@ def test_ranking_is_legible_at_any_width_without_colour(width: int) -> None:
         "45.0 ± 2.0",
         "46.0 ± 1.2",
         "zero-shot",
-        "rank 1, untrained",
+        "rank 1 before training",
         "22.0",
         "Runs:    here",
     ):
         assert part in shown
-    assert "≈" in shown and "not separable from rank 1" in shown
+    assert "2≈" in shown and "not significantly different from rank 1" in shown
+    assert "3≈" not in shown
     assert "12 345 (0.86 %)" in shown
     assert "trial 3: ValueError: loss is NaN" in shown
     assert "in all 5 min 20 s, until the first cell 12 s, training 5 min 00 s" in " ".join(shown.split())

@@ -1,0 +1,211 @@
+"""Which rows of a ranking are significantly worse than its first: Tukey's test on the pooled residual.
+
+Rank 1 was selected by its mean, so the largest of k − 1 differences to it is expected to be large even if all
+k rows are equal. The studentized range accounts for that: of k complete rows on the same n blocks
+(seed × split) the additive model y = row + block + e has s² = Σe²/ν, ν = (k − 1)(n − 1), and the best and the
+worst of k equal rows are more than q(.95; k, ν)·s/√n apart in one study of twenty (Tukey 1953). With two rows
+this is the paired t-test.
+
+It assumes errors that are independent, of equal variance and about normal. Rows whose variance is an outlier
+are left out (`orchestrator.cochran`). With several splits it assumes that the errors of one seed at different
+splits are independent; a row that is better at one split than at another raises s², so such differences make
+the test stricter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from orchestrator.cochran import ROUNDING, Pool, outliers
+from orchestrator.statistics import CONFIDENCE, Summary, summarize
+from orchestrator.studentized_range import quantile
+
+COCHRAN_LEVEL = 0.01
+"""Of the test for outlying variances."""
+
+Block = Hashable
+Row = Mapping[Any, float]
+"""Values by block."""
+
+Reason = Literal["one row", "one block", "no residual", "best apart", "best incomplete"]
+"""Why nothing can be marked: fewer than two rows or blocks, a residual of zero, or a first row left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One row of a ranking.
+
+    Attributes:
+        name: unique.
+        values: by block.
+        cells: by block, the key of the cell its value comes from: equal keys are one measurement.
+    """
+
+    name: Any
+    values: Row
+    cells: Mapping[Any, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Significance:
+    """What is said of each row beside rank 1.
+
+    Attributes:
+        worse: True: significantly worse than rank 1; False: not significantly different. Rows that are not
+            compared are missing.
+        rows: number of rows compared, rank 1 included; rows of equal cells count once.
+        blocks: n.
+        s, nu: pooled residual standard deviation and its degrees of freedom.
+        q: of the studentized range at `CONFIDENCE`.
+        threshold: q·s/√n, the difference of two means that is significant.
+        apart: rows left out because their variance is an outlier.
+        incomplete: rows left out because they lack some of the blocks.
+        same: rows that share all cells with another row, and that row.
+        reason: why nothing is marked, else None.
+    """
+
+    worse: Mapping[Any, bool] = field(default_factory=dict)
+    rows: int
+    blocks: int
+    s: float | None = None
+    nu: int | None = None
+    q: float | None = None
+    threshold: float | None = None
+    apart: tuple[Any, ...] = ()
+    incomplete: tuple[Any, ...] = ()
+    same: Mapping[Any, Any] = field(default_factory=dict)
+    reason: Reason | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, without the marks of the rows."""
+        return {
+            "confidence": CONFIDENCE,
+            "rows": self.rows,
+            "blocks": self.blocks,
+            "s": self.s,
+            "nu": self.nu,
+            "q": self.q,
+            "threshold": self.threshold,
+            "cochran_level": COCHRAN_LEVEL,
+            "apart": list(self.apart),
+            "incomplete": list(self.incomplete),
+            "same_cells": [[name, other] for name, other in self.same.items()],
+            "reason": self.reason,
+        }
+
+
+def compare_with_best(ranking: Sequence[Candidate], blocks: Iterable[Block]) -> Significance:
+    """Mark the rows of a ranking, best first, that are significantly worse than the first.
+
+    Rows that share all their cells are one row. Of rows that share some cells each is compared, and the
+    first of them enters the pooled residual: the same measurement is not counted twice.
+
+    Args:
+        ranking: complete rows, best first.
+        blocks: those that every row should have; rows that lack one are not compared.
+    """
+    wanted = tuple(blocks)
+    n = len(wanted)
+    full = [row for row in ranking if all(block in row.values for block in wanted)]
+    known = {row.name for row in full}
+    rows, same = _distinct(full, wanted)
+    best = ranking[0].name if ranking else None
+    found = Significance(
+        rows=len(rows),
+        blocks=n,
+        incomplete=tuple(row.name for row in ranking if row.name not in known),
+        same=same,
+        worse={name: False for name, other in same.items() if other == best},
+    )
+    if len(ranking) < 2:
+        return replace(found, reason="one row")
+    if best not in known:
+        return replace(found, reason="best incomplete")
+    if n < 2:
+        return replace(found, reason="one block")
+    values = {row.name: [row.values[block] for block in wanted] for row in rows}
+    independent = _independent(rows)
+    apart = _apart(values, independent)
+    compared = [name for name in values if name not in apart]
+    found = replace(
+        found, rows=len(compared), apart=(*apart, *(name for name, other in same.items() if other in apart))
+    )
+    if best in apart:
+        return replace(found, reason="best apart")
+    if len(compared) < 2:
+        return replace(found, reason="one row")
+    pool = Pool(values[name] for name in independent if name not in apart)
+    nu = (pool.size - 1) * (n - 1)
+    s = pool.deviation(n - 1)
+    if s < ROUNDING:
+        return replace(found, reason="no residual")
+    q = quantile(CONFIDENCE, len(compared), nu)
+    threshold = q * s / math.sqrt(n)
+    top = math.fsum(values[best]) / n
+    worse = {name: top - math.fsum(values[name]) / n > threshold for name in compared if name != best}
+    worse |= {name: worse.get(other, False) for name, other in same.items() if other not in apart}
+    return replace(found, worse=worse, s=s, nu=nu, q=q, threshold=threshold)
+
+
+def selected_difference(a: Row, b: Row, among: Sequence[Row]) -> Summary | None:
+    """Summary of a − b where b was selected as the best of ``among`` by the numbers compared.
+
+    The interval is Tukey's for all pairs of a and ``among``: mean ± q·s/√n on the blocks that all have. It
+    is None where there is no residual to judge by, and the summary is None where there is no such block.
+    """
+    blocks = [block for block in a if all(block in row for row in (b, *among))]
+    if not blocks:
+        return None
+    n, k = len(blocks), len(among) + 1
+    difference = summarize([a[block] - b[block] for block in blocks])
+    pool = Pool([row[block] for block in blocks] for row in (a, *among))
+    s = pool.deviation(n - 1)
+    if s < ROUNDING:
+        return replace(difference, low=None, high=None)
+    half = quantile(CONFIDENCE, k, (k - 1) * (n - 1)) * s / math.sqrt(n)
+    return replace(difference, low=difference.mean - half, high=difference.mean + half)
+
+
+def _distinct(rows: Sequence[Candidate], blocks: Sequence[Any]) -> tuple[list[Candidate], dict[Any, Any]]:
+    """Rows without those that share all cells with an earlier one, and the names of both of these."""
+    first: dict[Any, Candidate] = {}
+    same = {}
+    for row in rows:
+        keys = tuple(row.cells.get(block) for block in blocks)
+        identity = row.name if not keys or None in keys else keys
+        other = first.setdefault(identity, row)
+        if other is not row:
+            same[row.name] = other.name
+    return list(first.values()), same
+
+
+def _independent(rows: Iterable[Candidate]) -> list[Any]:
+    """Names of the rows that share no cell, directly or through others, with an earlier one."""
+    parent: dict[Any, Any] = {}
+
+    def root(item: Any) -> Any:
+        while parent.setdefault(item, item) != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+
+    names = []
+    for row in rows:
+        names.append(row.name)
+        for key in row.cells.values():
+            parent[root(("cell", key))] = root(("row", row.name))
+    first: dict[Any, Any] = {}
+    for name in names:
+        first.setdefault(root(("row", name)), name)
+    return list(first.values())
+
+
+def _apart(values: Mapping[Any, Sequence[float]], independent: Sequence[Any]) -> list[Any]:
+    """Rows of outlying variance: independent ones by Cochran's test, others against those that pass."""
+    outlying = {independent[i] for i in outliers([values[name] for name in independent], COCHRAN_LEVEL)}
+    pool = Pool(values[name] for name in independent if name not in outlying)
+    dependent = values.keys() - set(independent)
+    outlying |= {name for name in dependent if pool.tail(values[name]) * (pool.size + 1) < COCHRAN_LEVEL}
+    return [name for name in values if name in outlying]
