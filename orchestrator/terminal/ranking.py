@@ -87,7 +87,7 @@ def report(
     """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
     parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
     parts += [Text(line, "dim") for line in _legend(results, limit)]
-    facts = [*_gains(results), *_states(results), *_time(results), *_budgets(results)]
+    facts = [*_gains(results), *_pool(results), *_states(results), *_time(results), *_budgets(results)]
     parts.append(_facts([*facts, *footer]))
     return Group(*parts)
 
@@ -208,6 +208,13 @@ def _states(results: Results) -> list[str]:
             kind = f" ({trial['failure']})" if trial.get("failure") else ""
             lines.append(f"Failed:  trial {trial['number']}{kind}: {reason}")
     return lines
+
+
+def _pool(results: Results) -> list[str]:
+    """What an interval over seeds does not cover, where one is shown."""
+    if not any(gain.get("low") is not None for gain in (results.get("test_gains") or {}).values()):
+        return []
+    return ["Seeds:   draw from one finite pool of images: intervals over them do not cover other images"]
 
 
 def _time(results: Results) -> list[str]:

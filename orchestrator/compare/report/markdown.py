@@ -80,6 +80,15 @@ def claims_page(contents: Contents) -> str:
         "lines that had to use the shared rate say so. *Rates* are those of the two sides, ↓ ↑ at an end of "
         "the range tried. *In the paper* is the range of its own differences on its two benchmarks."
     )
+    parts.append(
+        "Seeds draw training and validation images from one finite pool"
+        + (
+            " and are tested on all that they do not train on, so their test images differ and overlap: "
+            if comparison.protocol == "paper"
+            else " and are tested on the same images: "
+        )
+        + "intervals over seeds cover other draws from that pool and other initialisations, not other images."
+    )
     if len(comparison.splits) > 1:
         parts.append(section(glance(contents.claims, comparison), level=2))
     for topic in dict.fromkeys(claim.topic for claim in contents.claims):

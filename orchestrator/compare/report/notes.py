@@ -30,6 +30,8 @@ LEGEND = {
     "full": "Δm full FT: mean over the tasks of the relative gain over single-task full fine-tuning, for "
     "every method.",
     "worst": "Worst task: the gain in points over zero-shot of the task that gains least.",
+    "pool": "Seeds draw from one finite pool of images: spreads and intervals over seeds do not cover other "
+    "images.",
 }
 """What marks and rows of a method table mean."""
 
@@ -78,6 +80,7 @@ def _topics(table: MethodTable) -> Iterator[str]:
         "own": any(m.over_own_single is not None for m in methods),
         "full": any(m.over_full_single is not None for m in methods),
         "worst": any(m.worst is not None for m in methods),
+        "pool": any(m.average and m.average.std is not None for m in methods),
     }
     yield from (topic for topic, found in occurs.items() if found)
 

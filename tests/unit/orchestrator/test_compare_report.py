@@ -300,6 +300,16 @@ def test_claims_page_of_symbols_opens_with_what_it_is_not(comparison: Comparison
     assert "no evidence" not in other
 
 
+def test_reports_say_that_intervals_over_seeds_cover_draws_from_one_finite_pool(
+    comparison: Comparison,
+) -> None:
+    contents = Contents(comparison)
+    for page in (report(contents), claims_page(contents)):
+        assert "one finite pool" in page and "other images" in page
+    paper = claims_page(Contents(dataclasses.replace(comparison, protocol="paper")))
+    assert "their test images differ and overlap" in paper
+
+
 def test_printed_averages_agree_with_their_tasks_or_carry_a_note() -> None:
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for p in printed_results():

@@ -199,6 +199,12 @@ def test_ranking_is_legible_at_any_width_without_colour(width: int) -> None:
     assert ("device" in shown.splitlines()[2]) == (width >= 96)
 
 
+def test_ranking_says_what_its_intervals_over_seeds_do_not_cover() -> None:
+    gain = {"zero_shot": {"mean": 0.1, "low": 0.05, "high": 0.15, "n": 3}}
+    assert "one finite pool of images" in text(ranking(results(test_gains=gain)))
+    assert "finite pool" not in text(ranking(results(test_gains={})))
+
+
 def test_ranking_shows_only_what_varies() -> None:
     shown = text(report(results()))
     assert "lr 0.03" in shown
