@@ -201,8 +201,8 @@ def test_ranking_is_legible_at_any_width_without_colour(width: int) -> None:
 
 def test_ranking_says_what_its_intervals_over_seeds_do_not_cover() -> None:
     gain = {"zero_shot": {"mean": 0.1, "low": 0.05, "high": 0.15, "n": 3}}
-    assert "one finite pool of images" in text(ranking(results(test_gains=gain)))
-    assert "finite pool" not in text(ranking(results(test_gains={})))
+    assert "one finite pool of images" in text(report(results(test_gains=gain)))
+    assert "finite pool" not in text(report(results(test_gains={})))
 
 
 def test_ranking_shows_only_what_varies() -> None:
