@@ -50,6 +50,10 @@ class CompareTodo:
     def done(self) -> int:
         return self.finished
 
+    @property
+    def scoring(self) -> list[str]:
+        return [key for _, record in self.unscored for key in record.keys]
+
     def session(self, around: Surroundings) -> Session:
         from orchestrator.driver.compare_session import CompareSession
 

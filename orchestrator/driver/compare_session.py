@@ -56,7 +56,7 @@ class CompareSession(Session):
         if not keeps_weights(record):
             known = self._patient_store.load_rows()
             needless = needless_weights(self._todo.plan, known, self._patient_ledger)
-            drop_weights(self._patient_ledger, needless)
+            drop_weights(self._patient_ledger, needless, own=self._store.name, tell=self._say)
 
     def _parts(self) -> Iterable[Part]:
         return [] if self._rows is None else [self._rows]

@@ -101,6 +101,11 @@ class Work(Protocol):
 
     @property
     def done(self) -> int: ...
+    @property
+    def scoring(self) -> list[str]:
+        """Keys of the cells that are to be scored on the test images, as far as known."""
+        ...
+
     def session(self, around: Surroundings) -> Session:
         """Who does it. Imports Ray."""
         ...
@@ -212,6 +217,7 @@ def drive(
         todo = find(ledger)
         for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
+        invocation.scoring = todo.scoring
         store.save_invocation(invocation)
 
         def end(state: str) -> None:

@@ -44,7 +44,7 @@ class StudySession(Session):
         self._looked = time.monotonic()
         self._trials: Trials | None = None
         self._baselines: Baselines | None = None
-        self._weights = KeptWeights(self._ledger, self._plan.study.finalists)
+        self._weights = KeptWeights(self._ledger, self._store, self._plan.study.finalists, self._say)
         self._behind = WriteBehind(self._store.storage)
         self._launcher: Launcher | None = None
 
@@ -100,9 +100,7 @@ class StudySession(Session):
             spent=self._purse.empty,
         )
         self._trials = trials
-        for record in self._todo.records:
-            if record.number not in self._todo.again:
-                self._weights.ended(record)
+        self._weights.ended(*(r for r in self._todo.records if r.number not in self._todo.again))
         self.failed, self.lost = trials.failed, trials.lost
         trials.recall(self._todo.records, self._todo.again)
         trials.launch_ahead(max(1, self._slot_count))

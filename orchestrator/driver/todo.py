@@ -57,6 +57,10 @@ class Todo:
     def done(self) -> int:
         return sum(record.state != "running" for record in self.records)
 
+    @property
+    def scoring(self) -> list[str]:
+        return [key for _, record in self.confirm for key in record.keys]
+
     def session(self, around: Surroundings) -> Session:
         from orchestrator.driver.study_session import StudySession
 

@@ -1,19 +1,23 @@
 """Weights of whole backbones: in-flight cells and finalists keep them, other finished cells only numbers.
 
 A cell of full fine-tuning on ViT-B/16 holds 600 MB, with a CLIP per task 2.4 GB. A complete trial that is not
-among the best by validation now will not be later either, so what it trained may go as soon as it is known.
-The record says what went; ``confirm --retrain`` brings it back by training the cell again.
+among the best by validation now will not be later either, so what it trained may go as soon as it is known,
+unless another study of the storage needs it. The record says what went; ``confirm --retrain`` and the end of
+a sweep bring it back by training the cell again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mmap_model.methods import get_method
+from orchestrator.driver.needed_weights import UnreadableStudy, needed_by, needed_elsewhere
 from orchestrator.driver.rows import Row, finalists
-from orchestrator.ledger import Ledger, TrialRecord
+from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
+
+Tell = Callable[[str], None]
 
 logger = logging.getLogger(__name__)
 
@@ -23,24 +27,28 @@ class KeptWeights:
 
     Args:
         ledger: where the weights are.
+        store: of the study.
         finalists: how many trials keep theirs, at least the winner.
+        tell: takes, for the user, why weights stay that nobody seems to need.
     """
 
-    def __init__(self, ledger: Ledger, finalists: int) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, ledger: Ledger, store: StudyStore, finalists: int, tell: Tell = lambda text: None
+    ) -> None:
+        self._ledger, self._store, self._tell = ledger, store, tell
         self._count = max(1, finalists)
         self._best: list[TrialRecord] = []
+        self._ended: set[int] = set()
 
-    def ended(self, record: TrialRecord) -> None:
-        """A trial ended, now or in an earlier invocation; running and failed ones run again and keep all."""
-        if keeps_weights(record) or record.state not in ("complete", "pruned"):
-            return
-        among = [*self._best, record]
+    def ended(self, *records: TrialRecord) -> None:
+        """Trials ended, now or in an earlier invocation; running and failed ones run again and keep all."""
+        over = [r for r in records if r.state in ("complete", "pruned") and not keeps_weights(r)]
+        among = [*self._best, *over]
         self._best = finalists(among, self._count)
+        self._ended |= {record.number for record in over}
         best = {trial.number for trial in self._best}
         gone = [trial for trial in among if trial.number not in best]
-        kept = {key for trial in self._best for key in trial.keys}
-        drop_weights(self._ledger, (key for trial in gone for key in trial.keys if key not in kept))
+        self._drop(self._ledger, (key for trial in gone for key in trial.keys))
 
     def scored(self, rows: Iterable[Row], ledger: Ledger) -> None:
         """Rows were scored on the test images: the reference rows among them are no candidates.
@@ -49,11 +57,15 @@ class KeptWeights:
             rows: with their names.
             ledger: where the scores are read; one that waits for its storage.
         """
-        kept = {key for trial in self._best for key in trial.keys}
-        for name, record in rows:
-            if isinstance(name, str) and not keeps_weights(record):
-                scored = ledger.tests(record.keys)
-                drop_weights(self._ledger, (key for key in scored if key not in kept))
+        over = [record for name, record in rows if isinstance(name, str) and not keeps_weights(record)]
+        self._drop(ledger, ledger.tests(key for record in over for key in record.keys))
+
+    def _drop(self, ledger: Ledger, keys: Iterable[str]) -> None:
+        def kept() -> set[str]:
+            own = {key for trial in self._best for key in trial.keys}
+            return own | needed_by(StudyStore(ledger.storage, self._store.name), ledger, ended=self._ended)
+
+        drop_weights(ledger, keys, own=self._store.name, kept=kept, tell=self._tell)
 
 
 def keeps_weights(record: TrialRecord) -> bool:
@@ -61,10 +73,39 @@ def keeps_weights(record: TrialRecord) -> bool:
     return get_method(record.point["method"]).keeps_weights
 
 
-def drop_weights(ledger: Ledger, keys: Iterable[str]) -> None:
-    """Drop what finished cells trained; what cannot be deleted now is left to a later call."""
-    for key in keys:
-        try:
-            ledger.drop(key, WEIGHTS)
-        except OSError as error:
-            logger.warning("The weights of cell %s could not be deleted: %s", key, error)
+def drop_weights(
+    ledger: Ledger,
+    keys: Iterable[str],
+    *,
+    own: str,
+    kept: Callable[[], set[str]] = set,
+    tell: Tell = lambda text: None,
+) -> None:
+    """Drop what finished cells trained, unless a study needs it or cannot be asked.
+
+    What is not dropped now is left to a later call.
+
+    Args:
+        ledger: where the weights are.
+        keys: of the cells.
+        own: the study that needs none of them but ``kept``.
+        kept: its cells that keep their weights; asked only if there is something to drop.
+        tell: takes, for the user, why weights stay.
+    """
+    records = ledger.get_many(keys)
+    holders = [
+        key for key, record in records.items() if WEIGHTS in {**record["files"], **record.get("dropped", {})}
+    ]
+    if not holders:
+        return
+    try:
+        needed = kept() | needed_elsewhere(ledger, own)
+    except UnreadableStudy as unreadable:
+        tell(f"Weights that nobody seems to need are kept, because a study may need them: {unreadable}")
+        return
+    for key in holders:
+        if key not in needed:
+            try:
+                ledger.drop(key, WEIGHTS)
+            except OSError as error:
+                logger.warning("The weights of cell %s could not be deleted: %s", key, error)

@@ -104,6 +104,7 @@ class Invocation:
         outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
         provenance: versions, commit, device.
         quarantined: slots that failed too often in a row: ``{slot, node, reason, at}``.
+        scoring: keys of cells that it set out to score on the test images; nobody drops their weights.
     """
 
     id: str = field(default_factory=lambda: invocation_id())
@@ -117,6 +118,7 @@ class Invocation:
     fence: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
+    scoring: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -115,7 +115,7 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
 ) -> None:
     ledger, store = Ledger(tmp_path), StudyStore(tmp_path, "demo")
     store.save_study({"name": "demo"})
-    weights, trials, items = KeptWeights(ledger, 1), [], []
+    weights, trials, items = KeptWeights(ledger, store, 1), [], []
     bench = Workbench({"name": "folder", "root": images}, {"model": "symbols"}, str(tmp_path), threads=1)
 
     def told(item: WorkItem) -> list[Event]:

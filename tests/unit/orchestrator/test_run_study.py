@@ -121,6 +121,8 @@ def test_a_sweep_trains_its_finalists_again_whose_weights_another_study_dropped(
     Ledger(plan.study.storage).storage.delete("cells/0-1/test.json")
     todo = todo_of(plan)
     assert todo.retrain and [name for name, _ in todo.confirm] == [0]
+    (invocation,) = StudyStore(plan.study.storage, "unit").load_invocations()
+    assert invocation.scoring == ["0-1", "0-2"], "nobody drops their weights meanwhile"
 
 
 def test_confirming_what_has_no_weights_any_more_says_how_to_get_them_back(
