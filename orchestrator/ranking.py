@@ -44,8 +44,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     ``separable_from_best`` is True for trials that are significantly worse than rank 1 and False for those
     that are not significantly different from it, corrected for the selection of rank 1 among all complete
     trials; None for rank 1 itself, for trials that are not compared, and for reference rows. ``comparison``
-    has what this rests on, ``{confidence, rows, blocks, s, nu, q, threshold, cochran_level, apart,
-    incomplete, same_cells, reason}`` (see ``orchestrator.significance.Significance``; trials by number).
+    has what this rests on, ``{confidence, rows, unit, blocks, s, nu, q, threshold, cochran_level, apart,
+    incomplete, same_cells, reason}`` (see ``orchestrator.significance``; trials by number).
 
     Intervals of ``difference_from_best`` and ``gain`` are paired t-intervals of the pair alone; on
     validation they are not corrected for selection. ``test_gains`` are the winner's paired differences to
@@ -112,7 +112,7 @@ def significance(rows: Sequence[Row]) -> Significance:
         )
         for row in complete
     ]
-    return compare_with_best(candidates, blocks)
+    return compare_with_best(candidates, blocks, seed_of=lambda block: block[1])
 
 
 class Row:

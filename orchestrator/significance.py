@@ -6,17 +6,18 @@ k rows are equal. The studentized range accounts for that: of k complete rows on
 worst of k equal rows are more than q(.95; k, ν)·s/√n apart in one study of twenty (Tukey 1953). With two rows
 this is the paired t-test.
 
-It assumes errors that are independent, of equal variance and about normal. Rows whose variance is an outlier
-are left out (`orchestrator.cochran`). With several splits it assumes that the errors of one seed at different
-splits are independent; a row that is better at one split than at another raises s², so such differences make
-the test stricter.
+It assumes errors that are independent, of equal variance and about normal. Rows whose variance over the seeds
+is an outlier are left out (`orchestrator.cochran`). The errors of one seed at several splits are not
+independent: shots nest, and one order of images serves all. A difference over several splits must therefore
+also be significant with the seeds as blocks, each the mean over its splits: the stricter of both criteria is
+kept. A row that is better at one split than at another raises s² of the first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from orchestrator.cochran import ROUNDING, Pool, outliers
@@ -30,8 +31,8 @@ Block = Hashable
 Row = Mapping[Any, float]
 """Values by block."""
 
-Reason = Literal["one row", "one block", "no residual", "best apart", "best incomplete"]
-"""Why nothing can be marked: fewer than two rows or blocks, a residual of zero, or a first row left out."""
+Reason = Literal["one row", "one seed", "no residual", "best apart", "best incomplete"]
+"""Why nothing can be marked: fewer than two rows or seeds, a residual of zero, or a first row left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,26 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """What differences of two means are judged by.
+
+    Attributes:
+        unit: what a block is.
+        blocks: n.
+        s, nu: pooled residual standard deviation and its degrees of freedom.
+        q: of the studentized range at `CONFIDENCE`.
+        threshold: q·s/√n, the smallest significant difference.
+    """
+
+    unit: Literal["seed × split", "seed"]
+    blocks: int
+    s: float
+    nu: int
+    q: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Significance:
     """What is said of each row beside rank 1.
 
@@ -57,38 +78,27 @@ class Significance:
         worse: True: significantly worse than rank 1; False: not significantly different. Rows that are not
             compared are missing.
         rows: number of rows compared, rank 1 included; rows of equal cells count once.
-        blocks: n.
-        s, nu: pooled residual standard deviation and its degrees of freedom.
-        q: of the studentized range at `CONFIDENCE`.
-        threshold: q·s/√n, the difference of two means that is significant.
+        criterion: what they are judged by; None where nothing can be marked, for ``reason``.
         apart: rows left out because their variance is an outlier.
         incomplete: rows left out because they lack some of the blocks.
         same: rows that share all cells with another row, and that row.
-        reason: why nothing is marked, else None.
     """
 
     worse: Mapping[Any, bool] = field(default_factory=dict)
     rows: int
-    blocks: int
-    s: float | None = None
-    nu: int | None = None
-    q: float | None = None
-    threshold: float | None = None
+    criterion: Criterion | None = None
     apart: tuple[Any, ...] = ()
     incomplete: tuple[Any, ...] = ()
     same: Mapping[Any, Any] = field(default_factory=dict)
     reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, without the marks of the rows."""
+        """JSON-able, without the marks of the rows; the criterion's numbers are None where there is none."""
+        names = [each.name for each in fields(Criterion)]
         return {
             "confidence": CONFIDENCE,
             "rows": self.rows,
-            "blocks": self.blocks,
-            "s": self.s,
-            "nu": self.nu,
-            "q": self.q,
-            "threshold": self.threshold,
+            **(asdict(self.criterion) if self.criterion else dict.fromkeys(names)),
             "cochran_level": COCHRAN_LEVEL,
             "apart": list(self.apart),
             "incomplete": list(self.incomplete),
@@ -97,7 +107,9 @@ class Significance:
         }
 
 
-def compare_with_best(ranking: Sequence[Candidate], blocks: Iterable[Block]) -> Significance:
+def compare_with_best(
+    ranking: Sequence[Candidate], blocks: Iterable[Block], seed_of: Callable[[Any], Hashable] = lambda b: b
+) -> Significance:
     """Mark the rows of a ranking, best first, that are significantly worse than the first.
 
     Rows that share all their cells are one row. Of rows that share some cells each is compared, and the
@@ -106,16 +118,18 @@ def compare_with_best(ranking: Sequence[Candidate], blocks: Iterable[Block]) -> 
     Args:
         ranking: complete rows, best first.
         blocks: those that every row should have; rows that lack one are not compared.
+        seed_of: the seed of a block; by default a block is a seed.
     """
     wanted = tuple(blocks)
-    n = len(wanted)
+    by_seed: dict[Hashable, list[Block]] = {}
+    for block in wanted:
+        by_seed.setdefault(seed_of(block), []).append(block)
     full = [row for row in ranking if all(block in row.values for block in wanted)]
     known = {row.name for row in full}
     rows, same = _distinct(full, wanted)
     best = ranking[0].name if ranking else None
     found = Significance(
         rows=len(rows),
-        blocks=n,
         incomplete=tuple(row.name for row in ranking if row.name not in known),
         same=same,
         worse={name: False for name, other in same.items() if other == best},
@@ -124,12 +138,15 @@ def compare_with_best(ranking: Sequence[Candidate], blocks: Iterable[Block]) -> 
         return replace(found, reason="one row")
     if best not in known:
         return replace(found, reason="best incomplete")
-    if n < 2:
-        return replace(found, reason="one block")
-    values = {row.name: [row.values[block] for block in wanted] for row in rows}
+    if len(by_seed) < 2:
+        return replace(found, reason="one seed")
+    seeds = {
+        row.name: [_mean([row.values[b] for b in members]) for members in by_seed.values()] for row in rows
+    }
     independent = _independent(rows)
-    apart = _apart(values, independent)
-    compared = [name for name in values if name not in apart]
+    apart = _apart(seeds, independent)
+    compared = [name for name in seeds if name not in apart]
+    pooled = [name for name in independent if name not in apart]
     found = replace(
         found, rows=len(compared), apart=(*apart, *(name for name, other in same.items() if other in apart))
     )
@@ -137,17 +154,19 @@ def compare_with_best(ranking: Sequence[Candidate], blocks: Iterable[Block]) -> 
         return replace(found, reason="best apart")
     if len(compared) < 2:
         return replace(found, reason="one row")
-    pool = Pool(values[name] for name in independent if name not in apart)
-    nu = (pool.size - 1) * (n - 1)
-    s = pool.deviation(n - 1)
-    if s < ROUNDING:
+    criteria = [_criterion("seed", [seeds[name] for name in pooled], len(compared))]
+    if len(wanted) > len(by_seed):
+        values = {row.name: [row.values[block] for block in wanted] for row in rows}
+        criteria.append(_criterion("seed × split", [values[name] for name in pooled], len(compared)))
+    stricter = (
+        None if None in criteria else max(filter(None, criteria), key=lambda criterion: criterion.threshold)
+    )
+    if stricter is None:
         return replace(found, reason="no residual")
-    q = quantile(CONFIDENCE, len(compared), nu)
-    threshold = q * s / math.sqrt(n)
-    top = math.fsum(values[best]) / n
-    worse = {name: top - math.fsum(values[name]) / n > threshold for name in compared if name != best}
+    means = {row.name: _mean([row.values[block] for block in wanted]) for row in rows}
+    worse = {name: means[best] - means[name] > stricter.threshold for name in compared if name != best}
     worse |= {name: worse.get(other, False) for name, other in same.items() if other not in apart}
-    return replace(found, worse=worse, s=s, nu=nu, q=q, threshold=threshold)
+    return replace(found, worse=worse, criterion=stricter)
 
 
 def selected_difference(a: Row, b: Row, among: Sequence[Row]) -> Summary | None:
@@ -159,14 +178,29 @@ def selected_difference(a: Row, b: Row, among: Sequence[Row]) -> Summary | None:
     blocks = [block for block in a if all(block in row for row in (b, *among))]
     if not blocks:
         return None
-    n, k = len(blocks), len(among) + 1
     difference = summarize([a[block] - b[block] for block in blocks])
-    pool = Pool([row[block] for block in blocks] for row in (a, *among))
-    s = pool.deviation(n - 1)
-    if s < ROUNDING:
+    criterion = _criterion("seed", [[row[block] for block in blocks] for row in (a, *among)], len(among) + 1)
+    if criterion is None:
         return replace(difference, low=None, high=None)
-    half = quantile(CONFIDENCE, k, (k - 1) * (n - 1)) * s / math.sqrt(n)
-    return replace(difference, low=difference.mean - half, high=difference.mean + half)
+    return replace(
+        difference, low=difference.mean - criterion.threshold, high=difference.mean + criterion.threshold
+    )
+
+
+def _criterion(
+    unit: Literal["seed × split", "seed"], rows: Sequence[Sequence[float]], k: int
+) -> Criterion | None:
+    """Of k rows by the residual of these; None if it is zero."""
+    n = len(rows[0])
+    nu, s = (len(rows) - 1) * (n - 1), Pool(rows).deviation(n - 1)
+    if s < ROUNDING:
+        return None
+    q = quantile(CONFIDENCE, k, nu)
+    return Criterion(unit=unit, blocks=n, s=s, nu=nu, q=q, threshold=q * s / math.sqrt(n))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _distinct(rows: Sequence[Candidate], blocks: Sequence[Any]) -> tuple[list[Candidate], dict[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 CONFIDENCE = 0.95
@@ -93,6 +94,7 @@ def worst_task_gain(tasks: Mapping[str, float], reference: Mapping[str, float]) 
     return min(((t, tasks[t] - reference[t]) for t in tasks), key=lambda pair: pair[1])
 
 
+@lru_cache(maxsize=256)
 def student_quantile(probability: float, df: int) -> float:
     """Quantile of Student's t with integer degrees of freedom, for probability in [0.5, 1).
 

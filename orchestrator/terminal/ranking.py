@@ -29,7 +29,7 @@ TIMES = {
 
 ESSENTIAL = ("prompt_length", "source_rows", "source_cols", "scale_init", "similarity", "objective", "lr")
 NOT_COMPARED = {
-    "one block": "with one seed and one split there is no spread to compare a difference with",
+    "one seed": "with one seed there is no spread to compare a difference with",
     "no residual": "the complete trials differ equally at every seed, or share their cells",
     "best apart": "the variance of rank 1 over the seeds is an outlier",
 }

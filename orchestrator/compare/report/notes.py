@@ -96,7 +96,7 @@ def _cautions(table: MethodTable) -> Iterator[str]:
 
 
 NOT_COMPARED = {
-    "one block": "One seed: no difference can be tested.",
+    "one seed": "One seed: no difference can be tested.",
     "no residual": "The methods differ equally at every seed: no difference can be tested.",
     "best apart": "No method can be called worse than the best, whose variance over the seeds is an outlier.",
     "best incomplete": "No method can be called worse than the best, which lacks seeds.",
@@ -109,10 +109,10 @@ def _significance(table: MethodTable) -> Iterator[str]:
     found = table.significance
     if found.reason in NOT_COMPARED:
         yield NOT_COMPARED[found.reason]
-    if found.threshold is not None and found.s is not None:
+    if (by := found.criterion) is not None:
         yield (
-            f"Methods more than {100 * found.threshold:.1f} points below the best are significantly worse "
-            f"({found.rows} methods, residual s {100 * found.s:.1f} points, {found.nu} degrees of freedom)."
+            f"Methods more than {100 * by.threshold:.1f} points below the best are significantly worse "
+            f"({found.rows} methods; residual s {100 * by.s:.1f} points, {by.nu} degrees of freedom)."
         )
 
 

@@ -122,13 +122,18 @@ def test_marks_beside_the_best_account_for_its_selection(comparison: Comparison)
     marks = {m.column.name: m.mark for m in table.methods}
     assert (marks["mmap"], marks["zero_shot"], marks["coop_mt"], marks["bitfit"]) == ("≈", "", "?", "?")
     found = table.significance
-    assert (found.rows, found.nu, found.apart, found.incomplete) == (10, 18, ("coop_mt",), ("bitfit",))
+    assert (found.rows, found.criterion.nu, found.apart, found.incomplete) == (
+        10,
+        18,
+        ("coop_mt",),
+        ("bitfit",),
+    )
     contents = Contents(close)
     for text in (shown(close), report(contents), tables(contents).replace(r"$\approx$", "≈")):
         flat = " ".join(text.split())
         assert "≈ not significantly different from the best" in flat
         assert "? not compared with the best: seeds are missing, or the variance" in flat
-        assert "below the best are significantly worse (10 methods" in flat
+        assert "below the best are significantly worse (10 methods;" in flat
 
 
 @pytest.mark.parametrize(
@@ -237,8 +242,8 @@ def test_a_side_that_test_itself_selected_has_an_interval_that_accounts_for_it(
     assert mmap is not None
     rows = [entry.seed_means() for entry in (mmap, *prompts) if entry is not None]
     tukey = compare_with_best([Candidate(name=i, values=row) for i, row in enumerate(rows)], paper.seeds)
-    assert found.difference is not None and found.difference.low is not None and tukey.threshold is not None
-    assert found.difference.mean - found.difference.low == pytest.approx(tukey.threshold)
+    assert found.difference is not None and found.difference.low is not None and tukey.criterion is not None
+    assert found.difference.mean - found.difference.low == pytest.approx(tukey.criterion.threshold)
     assert any("the interval accounts for that" in note for note in found.notes)
     assert claim(comparison, "MmAP beats the best single-task prompt").better.among == ()
 

@@ -113,14 +113,14 @@ def test_marks_among_equal_trials_account_for_the_selection_of_the_best(tmp_path
 
 
 def test_seeds_at_several_splits_are_the_blocks_of_the_comparison(study: Study) -> None:
-    for number, level in enumerate((0.6, 0.59, 0.2)):
-        cells = study.cells(
-            f"t{number}",
-            {"3-shot": [level, level + 0.01], "6-shot": [level + 0.1, level + 0.1 + 0.01 * number]},
-        )
+    errors = [(0.01, -0.01, -0.01, 0.012), (-0.01, 0.01, 0.011, -0.01), (0.003, 0.0, 0.001, -0.002)]
+    for number, (level, error) in enumerate(zip((0.6, 0.59, 0.2), errors, strict=True)):
+        values = [level + e for e in error]
+        cells = study.cells(f"t{number}", {"3-shot": values[:2], "6-shot": values[2:]})
         study.store.save_trial(TrialRecord(number=number, state="complete", point=POINT, cells=cells))
     results = study.results()
-    assert (results["comparison"]["blocks"], results["comparison"]["nu"]) == (4, 6)
+    found = results["comparison"]
+    assert (found["unit"], found["blocks"], found["nu"]) == ("seed × split", 4, 6)
     assert [row["separable_from_best"] for row in results["trials"]] == [None, False, True]
 
 
@@ -160,7 +160,7 @@ def test_one_seed_says_that_nothing_can_be_compared(study: Study) -> None:
     study.trial(1, 0.20)
     results = study.results()
     assert results["trials"][1]["separable_from_best"] is None
-    assert "No trial can be called worse than rank 1: with one seed and one split" in shown(results)
+    assert "No trial can be called worse than rank 1: with one seed there is no spread" in shown(results)
 
 
 def shown(results: dict[str, Any]) -> str:

@@ -44,11 +44,13 @@ def test_threshold_is_tukeys_on_the_residual_of_the_additive_model() -> None:
     block = [sum(row[b] for row in rows) / 4 for b in range(3)]
     grand = sum(mean) / 4
     squares = sum((rows[i][b] - mean[i] - block[b] + grand) ** 2 for i in range(4) for b in range(3))
-    assert (found.rows, found.blocks, found.nu) == (4, 3, 6)
-    assert found.s == pytest.approx(math.sqrt(squares / 6))
+    assert (found.rows, found.criterion.blocks, found.criterion.nu) == (4, 3, 6)
+    assert found.criterion.s == pytest.approx(math.sqrt(squares / 6))
     q = float(studentized_range.ppf(0.95, 4, 6))
-    assert found.threshold == pytest.approx(q * math.sqrt(squares / 6) / math.sqrt(3), rel=1e-6)
-    assert found.worse == {i: max(mean) - mean[i] > found.threshold for i in range(4) if mean[i] < max(mean)}
+    assert found.criterion.threshold == pytest.approx(q * math.sqrt(squares / 6) / math.sqrt(3), rel=1e-6)
+    assert found.worse == {
+        i: max(mean) - mean[i] > found.criterion.threshold for i in range(4) if mean[i] < max(mean)
+    }
     assert found.worse[2] and not found.worse[1]
 
 
@@ -67,18 +69,49 @@ def test_without_rows_or_with_one_nothing_is_said() -> None:
 
 def test_one_seed_and_split_marks_nothing_and_says_why() -> None:
     found = compare([0.9], [0.1], [0.5], blocks=["1"])
-    assert (found.reason, found.worse, found.threshold) == ("one block", {}, None)
+    assert (found.reason, found.worse, found.criterion) == ("one seed", {}, None)
 
 
 def test_two_blocks_leave_k_minus_one_degrees_of_freedom() -> None:
     found = compare([0.6, 0.61], [0.61, 0.60], [0.2, 0.21], blocks=SEEDS[:2])
-    assert (found.nu, found.reason) == (2, None) and found.worse == {1: False, 2: True}
+    assert (found.criterion.nu, found.reason) == (2, None) and found.worse == {1: False, 2: True}
+
+
+@pytest.mark.parametrize(("shared", "unit"), [(0.0, "seed × split"), (1.0, "seed")])
+def test_over_several_splits_the_stricter_criterion_counts(shared: float, unit: str) -> None:
+    rng = random.Random(3)
+    blocks = [(split, seed) for split in ("3", "6", "12") for seed in SEEDS]
+    rows = []
+    for i in range(6):
+        own = {seed: rng.gauss(0, 0.01) for seed in SEEDS}
+        lift = {"3": 0.0, "6": 0.1, "12": 0.2 + (0.02 * i if not shared else 0.0)}
+        noise = {b: own[b[1]] if shared else rng.gauss(0, 0.01) for b in blocks}
+        rows.append(Candidate(name=i, values={b: 0.5 + lift[b[0]] + noise[b] for b in blocks}))
+    rows.sort(key=lambda row: -sum(row.values.values()))
+    found = compare_with_best(rows, blocks, seed_of=lambda block: block[1])
+    by_block = compare_with_best(rows, blocks).criterion
+    means = [
+        Candidate(
+            name=row.name, values={s: sum(row.values[p, s] for p in ("3", "6", "12")) / 3 for s in SEEDS}
+        )
+        for row in rows
+    ]
+    by_seed = compare_with_best(means, SEEDS).criterion
+    assert found.criterion is not None and by_block is not None and by_seed is not None
+    assert found.criterion.threshold == pytest.approx(max(by_block.threshold, by_seed.threshold))
+    assert found.criterion.unit == unit
+    assert (found.criterion.blocks, found.criterion.nu) == ((9, 40) if unit != "seed" else (3, 10))
+
+
+def test_one_seed_at_several_splits_marks_nothing() -> None:
+    rows = [Candidate(name=i, values={("3", "1"): 0.9 - 0.1 * i, ("6", "1"): 0.8}) for i in range(4)]
+    assert compare_with_best(rows, list(rows[0].values), seed_of=lambda b: b[1]).reason == "one seed"
 
 
 @pytest.mark.parametrize("rows", [[[0.5, 0.6, 0.7]] * 4, [[0.5, 0.6, 0.7], [0.4, 0.5, 0.6], [0.1, 0.2, 0.3]]])
 def test_a_residual_of_zero_marks_nothing(rows: list[list[float]]) -> None:
     found = compare(*rows)
-    assert found.reason == "no residual" and found.worse == {} and found.threshold is None
+    assert found.reason == "no residual" and found.worse == {} and found.criterion is None
 
 
 def test_rows_of_the_same_cells_are_one_row() -> None:
@@ -86,7 +119,7 @@ def test_rows_of_the_same_cells_are_one_row() -> None:
     rows[3] = rows[2]
     keys = {3: ["2-1", "2-2", "2-3"]}
     merged, alone = compare(*rows, cells=keys), compare(*rows[:3])
-    assert merged.threshold == alone.threshold and merged.rows == 3
+    assert merged.criterion.threshold == alone.criterion.threshold and merged.rows == 3
     assert merged.same == {3: 2} and merged.worse[3] == merged.worse[2]
 
 
@@ -99,12 +132,12 @@ def test_shared_cells_are_pooled_once() -> None:
     rows = noisy(random.Random(4), 0.6, 0.6, 0.59, 0.6, 0.58)
     rows[4] = [*rows[0][:2], 0.2]
     shared = compare(*rows, cells={4: ["0-1", "0-2", "4-3"]})
-    assert shared.rows == 5 - len(shared.apart) and shared.nu == 6
+    assert shared.rows == 5 - len(shared.apart) and shared.criterion.nu == 6
     assert 4 in shared.apart, "its third seed is far from what its first two say"
     rows[4][2] = rows[0][2] - 0.003
     near = compare(*rows, cells={4: ["0-1", "0-2", "4-3"]})
-    assert (near.rows, near.nu) == (5, 6) and near.worse.get(4) is not True
-    assert near.s == pytest.approx(compare(*rows[:4]).s)
+    assert (near.rows, near.criterion.nu) == (5, 6) and near.worse.get(4) is not True
+    assert near.criterion.s == pytest.approx(compare(*rows[:4]).criterion.s)
 
 
 def test_a_row_that_lacks_a_seed_is_named_and_not_compared() -> None:
@@ -125,7 +158,7 @@ def test_an_unsteady_row_is_listed_apart_and_leaves_the_others_threshold_alone()
     rows = noisy(random.Random(6), *[0.6] * 8)
     unsteady = compare(*rows, [0.1, 0.5, 0.9])
     assert unsteady.apart == (8,) and 8 not in unsteady.worse and unsteady.rows == 8
-    assert unsteady.threshold == pytest.approx(compare(*rows).threshold)
+    assert unsteady.criterion.threshold == pytest.approx(compare(*rows).criterion.threshold)
 
 
 def test_an_unsteady_best_row_leaves_nothing_to_compare_with() -> None:
@@ -161,4 +194,4 @@ def test_results_take_thousands_of_trials(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(cochran.Pool, "share", counted)
     found = compare(*noisy(rng, *[0.6] * 3000))
-    assert found.nu is not None and additions <= 4 * 3000, "linear in the number of trials"
+    assert found.criterion is not None and additions <= 4 * 3000, "linear in the number of trials"
