@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from mmap_model.data.dataset import DatasetSummary
+    from orchestrator.inputs import Inputs
 
 Report = tuple[int, dict[str, dict[str, Any]]]
 """An epoch's number (1-based) and what it measured, by cell key."""
@@ -51,6 +52,11 @@ class Engine(Protocol):
     def manifest(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def inputs(self) -> Inputs:
+        """Both of them, with what tells where they differ from others."""
+        ...
+
     @property
     def tasks(self) -> int: ...
     @property
@@ -146,6 +152,12 @@ class ModelEngine:
         from mmap_model.backbone_spec import fingerprint_of
 
         return fingerprint_of(self._backbone_spec)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        from orchestrator.inputs import Inputs
+
+        return Inputs.of(self._dataset, self.fingerprint)
 
     def load(self) -> None:
         assert self._backbone.fingerprint == self.fingerprint, "the loaded backbone is another one"

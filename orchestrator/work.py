@@ -43,6 +43,8 @@ class WorkItem:
         untrained: the point as it is before its first step (``baseline``).
         retrain: train cells to score again whose weights were dropped (``confirm``).
         sources: the file that defines the point's method, text by location, if it is one of one's own.
+        inputs: ``Inputs`` of the study as a dictionary: who finds other data or weights refuses the item. Empty:
+            whatever the worker has.
     """
 
     item_id: str
@@ -70,6 +72,7 @@ class WorkItem:
     untrained: bool = False
     retrain: bool = False
     sources: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("splits", "seeds", "cells"):

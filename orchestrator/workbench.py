@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmap_model import references
 from orchestrator.engine import Engine, ModelEngine
+from orchestrator.inputs import Inputs, require_same
 from orchestrator.job import Job
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.patient import PatientStorage
@@ -98,11 +100,26 @@ class Workbench:
                 ``done``: ``state`` (``complete``, ``cancelled``, ``failed``; ``lost``: the storage is away),
                 ``error``, ``failure`` (of the first cell that failed, or ``storage``), ``seconds``.
             control: asked every few steps whether to go on; must answer at once.
+
+        Raises:
+            OtherInputs: the data or the weights here are not those of the item's study. Nothing was done and
+                nothing told: the item is for another process.
         """
+        self._require_inputs(item)
         for location, text in item.sources.items():
             references.provide(location, text)
         self._job = Job(self.engine, self.ledger, item, emit, control)
         self._job.run()
+
+    def _require_inputs(self, item: WorkItem) -> None:
+        if item.inputs:
+            require_same(
+                Inputs.from_dict(item.inputs),
+                self.engine.inputs,
+                opening=f"node {platform.node()} has other {{what}} than study {item.study!r} was begun with",
+                fix="copy those {what} to this node, or leave it out; what is here may also have been replaced "
+                "while the study ran",
+            )
 
     def _waits(self, reason: str) -> None:
         if self._job is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -166,6 +166,17 @@ class Dataset(ABC):
     def class_keys(self, task: str) -> tuple[str, ...]:
         """What draws are keyed by, aligned with the classes: other words in prompts draw the same images."""
         return self.task(task).classes
+
+    def sizes(self, task: str) -> npt.NDArray[np.int64] | None:
+        """Bytes of each encoded image, aligned with `sample_ids`; None where images are not files."""
+        return None
+
+    def encoded(self, task: str, indices: Sequence[int]) -> Iterable[bytes] | None:
+        """What the images' pixels come from, to compare by; None where reading one is not cheap.
+
+        A dataset may leave out images that its manifest already tells from others.
+        """
+        return None
 
     def official(self, task: str) -> OfficialSplit | None:
         """The published division to be kept to, if there is one: drawn from its first part only."""

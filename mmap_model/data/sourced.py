@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +84,19 @@ class ListedDataset(Dataset):
 
     def sample_ids(self, task: str) -> Sequence[str]:
         return self.source.ids(self.task(task).name)
+
+    def sizes(self, task: str) -> npt.NDArray[np.int64]:
+        return self.source.sizes(self.task(task).name)
+
+    def encoded(self, task: str, indices: Sequence[int]) -> Iterator[bytes] | None:
+        return None if self.source.far else self._encoded(self.task(task).name, indices)
+
+    def _encoded(self, task: str, indices: Sequence[int]) -> Iterator[bytes]:
+        for index in indices:
+            try:
+                yield self.source.read(task, index)
+            except DatasetError:  # `data check` tells of it, and training where it needs the image
+                yield b""
 
     def class_keys(self, task: str) -> tuple[str, ...]:
         return self.source.class_keys(self.task(task).name)

@@ -38,6 +38,10 @@ class StoredSource(Source):
         chosen = choose_tasks(spec, [task.name for task in plan.tasks])
         self.tasks = tuple(store.task(name).info for name in chosen)
 
+    @property
+    def far(self) -> bool:
+        return is_remote(self._store.location)
+
     @cached_property
     def manifest(self) -> str:
         plan = self._store.plan

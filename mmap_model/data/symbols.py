@@ -63,6 +63,9 @@ class SymbolsDataset(Dataset):
             seen[label] += 1
         return ids
 
+    def encoded(self, task: str, indices: Sequence[int]) -> list[bytes]:
+        return [self._store.metadata["sha256"][self.task(task).name].encode()]  # of all pixels of the task
+
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
         import torch
 

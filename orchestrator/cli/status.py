@@ -104,7 +104,7 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"Nobody drives it; the last run ended {_time(run['ended_at'])}: {run['outcome']}")
     for slot in found["quarantined"]:
         where = f" on {slot['node']}" if slot["node"] else ""
-        reason = " ".join(slot["reason"].splitlines()[-1:])
+        reason = _last_line(slot["reason"])
         console.print(
             f"Slot {slot['slot']}{where} is quarantined since {_time(slot['at'])}: {reason}", markup=False
         )
@@ -120,6 +120,12 @@ def _show(found: dict[str, Any]) -> None:
     console.print(f"Spent: {in_words(found['budgets'])}")
     for damage in found["damaged"]:
         console.print(f"Damaged record, treated as absent: {damage}")
+
+
+def _last_line(reason: str) -> str:
+    """The exception of a traceback, or the problem of an input error without its fix."""
+    lines = [line for line in reason.splitlines() if not line.startswith("Fix: ")]
+    return lines[-1] if lines else ""
 
 
 def _time(stamp: str | None) -> str:

@@ -33,11 +33,14 @@ class StudyDocument:
         study: the resolved study.
         id: 16 random hexadecimal digits that no other study has; empty until a driver resumes an older one.
         adopts: runs tracked before the study had an id are its own.
+        inputs: the data and the weights that it was begun with, see ``orchestrator.inputs``; None until a
+            driver resumes an older one.
     """
 
     study: dict[str, Any]
     id: str = ""
     adopts: bool = False
+    inputs: dict[str, Any] | None = None
 
 
 class StudyFile:
@@ -60,17 +63,23 @@ class StudyFile:
         found = self._read()
         return None if found is None else _document(found)
 
-    def save(self, study: dict[str, Any]) -> StudyDocument:
+    def save(self, study: dict[str, Any], inputs: dict[str, Any] | None = None) -> StudyDocument:
         """Keep the resolved study; the identity stays what it was first. For the holder of the lease alone.
+
+        Args:
+            study: as it is now.
+            inputs: kept unless some are known.
 
         Raises:
             StudyDamaged: as `read`.
             LeaseError: another driver created the study at this moment.
         """
         known = self._read()
+        given = {} if inputs is None else {"inputs": inputs}
         self._set_aside()
         if known is None:
-            created = encode({"study": study, "saved_at": now(), "id": secrets.token_hex(8)})
+            identity = {"id": secrets.token_hex(8), **given}
+            created = encode({"study": study, "saved_at": now(), **identity})
             if not self._storage.create(self._path(RECORD), created):
                 raise LeaseError(
                     f"another driver created {self._shown(RECORD)} at the same time",
@@ -78,7 +87,8 @@ class StudyFile:
                     fix="run the command again: it continues that study, or says what differs",
                 )
         else:
-            identity = {name: value for name, value in known.items() if name not in ("study", "saved_at")}
+            identity = {**given, **known}
+            identity = {name: identity[name] for name in identity if name not in ("study", "saved_at")}
             if "id" not in identity:
                 identity = {**identity, "id": digest(encode(known))[:16], "adopts": True}
             document = {"study": study, "saved_at": now(), **identity}
@@ -138,5 +148,8 @@ class StudyFile:
 
 def _document(found: dict[str, Any]) -> StudyDocument:
     return StudyDocument(
-        study=dict(found["study"]), id=found.get("id", ""), adopts=bool(found.get("adopts", False))
+        study=dict(found["study"]),
+        id=found.get("id", ""),
+        adopts=bool(found.get("adopts", False)),
+        inputs=found.get("inputs"),
     )

@@ -186,9 +186,22 @@ class StudyStore:
     def exists(self) -> bool:
         return self.load_study() is not None
 
-    def save_study(self, study: dict[str, Any]) -> None:
-        """Keep the resolved study; the first time it gets its id. For the holder of the lease alone."""
-        self._file.save(study)
+    def save_study(self, study: dict[str, Any], inputs: dict[str, Any] | None = None) -> None:
+        """Keep the resolved study; the first time it gets its id. For the holder of the lease alone.
+
+        Args:
+            study: as it is now.
+            inputs: the data and the weights that it is begun with; kept unless some are known.
+        """
+        self._file.save(study, inputs)
+
+    def load_inputs(self) -> dict[str, Any] | None:
+        """The data and the weights that the study was begun with, see ``orchestrator.inputs``.
+
+        None if it was never run, or not since they are recorded.
+        """
+        document = self._file.read()
+        return None if document is None else document.inputs
 
     def load_study(self) -> dict[str, Any] | None:
         """The resolved study, as it was given to ``save_study``.

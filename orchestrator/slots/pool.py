@@ -270,13 +270,17 @@ class Pool:
         }
 
     def bye(self, slot: str, worker: str, error: str | None = None, *, final: bool = False) -> None:
-        """A worker ends. With ``error`` it fails; ``final`` says that another attempt would fail as well."""
+        """A worker ends. With ``error`` it fails; ``final`` says that another attempt would fail as well.
+
+        An item that it holds then was refused for what the slot has, and is not to blame.
+        """
         record = self._slots.get(slot)
         if record is None or record.worker != worker:
             return
         if error is not None:
             record.error = error
         if final:
+            self._release(record, counted=False)
             self._stop_slot(slot, record)
         elif record.draining:
             self._dismiss(slot, record)

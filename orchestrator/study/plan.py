@@ -15,6 +15,7 @@ from mmap_model.data.draws import draw_task, is_test_given
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
+from orchestrator.inputs import Inputs
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.draws import check_fixed_lists
 from orchestrator.study.errors import StudyError
@@ -88,6 +89,15 @@ class StudyPlan:
         }
         return Cell(configuration=configuration, split=split, seeds=seeds, **{**given, **fields})
 
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The data and the weights by content (reads some images)."""
+        return Inputs.of(self.dataset, self.fingerprint)
+
+    @cached_property
+    def _sent_inputs(self) -> dict[str, Any]:
+        return self.inputs.short().to_dict()
+
     def work_item(self, point: Point, **fields: Any) -> WorkItem:
         """The work of one point on this study's splits and seeds; ``fields`` are further ones of WorkItem.
 
@@ -107,6 +117,7 @@ class StudyPlan:
             "backbone": to_plain(study.backbone),
             "storage": study.storage,
             "fuse": study.fuse,
+            "inputs": self._sent_inputs,
         }
         return WorkItem.of(point, **{**given, **fields})
 

@@ -42,6 +42,11 @@ class Source(ABC):
     published: int | None = None
 
     @property
+    def far(self) -> bool:
+        """Whether reading one image may fetch many from another machine."""
+        return False
+
+    @property
     def aliases(self) -> Mapping[str, str]:
         """Tasks by the names that they have in any copy of the layout, each in the form of `loose`."""
         return {**_ALIASES.get(self.name, {}), **{loose(task.name): task.name for task in self.tasks}}

@@ -76,6 +76,10 @@ class _Selected(Source):
         self.tasks = tuple(tasks)
         self.faults = tuple(faults)
 
+    @property
+    def far(self) -> bool:
+        return self._inner.far
+
     def class_keys(self, task: str) -> tuple[str, ...]:
         return self._views[task].keys
 

@@ -1,0 +1,88 @@
+"""What tells the images of a dataset from others, task by task, so that a difference can be named.
+
+The manifest of a dataset that lies in files is made of names and sizes, because reading millions of images
+takes hours. Other images of the same names and sizes (uncompressed formats) have the same manifest. So some
+images of every task are read here too; all of them where that is quickly done. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmap_model.data.dataset import Dataset
+
+READ_ALL = 32 * 2**20
+"""Bytes of encoded images of a task up to which all of them are read."""
+
+READ_SOME = 16
+"""Images of a larger task that are read, evenly spaced in its order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContent:
+    """The images of one task.
+
+    Attributes:
+        classes: hash of the class names, in order.
+        names: the class names; empty where only the hash was sent along.
+        images: how many there are of each class.
+        listed: hash of their ids, labels and sizes, as far as the dataset knows sizes.
+        pixels: hash of the bytes of those that were read; None where reading one is not cheap.
+        read: how many were read.
+    """
+
+    classes: str
+    images: tuple[int, ...]
+    listed: str
+    pixels: str | None = None
+    read: int = 0
+    names: tuple[str, ...] = ()
+
+
+def task_contents(dataset: Dataset) -> dict[str, TaskContent]:
+    """Describe the images of every task; see `TaskContent`."""
+    return {task.name: _content(dataset, task.name) for task in dataset.tasks}
+
+
+def _content(dataset: Dataset, task: str) -> TaskContent:
+    classes, labels = dataset.task(task).classes, dataset.labels(task)
+    sizes = dataset.sizes(task)
+    listed = hashlib.sha256()
+    for position, name in enumerate(dataset.sample_ids(task)):
+        size = "" if sizes is None else sizes[position]
+        listed.update(f"{name}\t{labels[position]}\t{size}\n".encode())
+    found = dataset.encoded(task, chosen(len(labels), None if sizes is None else int(sizes.sum())))
+    encoded = None if found is None else list(found)
+    return TaskContent(
+        classes=_digest(f"{name}\n".encode() for name in classes),
+        images=tuple(np.bincount(labels, minlength=len(classes)).tolist()),
+        listed=listed.hexdigest()[:16],
+        pixels=None if encoded is None else _digest(_framed(encoded)),
+        read=0 if encoded is None else len(encoded),
+        names=classes,
+    )
+
+
+def chosen(count: int, total: int | None) -> list[int]:
+    """Positions of the images to read of ``count`` that have ``total`` bytes together."""
+    if count <= READ_SOME or (total is not None and total <= READ_ALL):
+        return list(range(count))
+    return [number * count // READ_SOME for number in range(READ_SOME)]
+
+
+def _framed(parts: Iterable[bytes]) -> Iterable[bytes]:
+    for part in parts:
+        yield len(part).to_bytes(8, "big") + part
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]

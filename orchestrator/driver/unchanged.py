@@ -1,0 +1,117 @@
+"""Whether a study may go on: with the data, the weights and the rules that its results were made with.
+
+What is compared is content, not paths: a study continues after a move of its data, and other images under
+the same names are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmap_model.configuration import Cell
+from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.inputs import Inputs, require_same
+from orchestrator.ledger import StudyStore
+from orchestrator.study import StudyPlan
+from orchestrator.study.errors import StudyError
+
+NAMED = 3
+"""Rows that are named where more differ."""
+
+
+def require_same_inputs(plan: StudyPlan, store: StudyStore) -> None:
+    """Compare the plan with the data and weights that the study in ``store`` was begun with, where known.
+
+    Raises:
+        OtherInputs: they are others; says what differs.
+    """
+    known = store.load_inputs()
+    if known is not None:
+        require_same(
+            Inputs.from_dict(known),
+            plan.inputs,
+            opening=f"study {store.name!r} was begun with other {{what}}",
+            fix=f"put those {{what}} back, or run it with these as another study: {_renamed(store.name)}",
+        )
+
+
+def require_same_cells(
+    plan: StudyPlan, name: str, rows: Iterable[tuple[str, Iterable[str]]], records: Mapping[str, dict[str, Any]]
+) -> None:
+    """Compare the plan with what the finished cells of a study were trained on.
+
+    Args:
+        plan: what would be trained next.
+        name: of the study.
+        rows: with their cells' keys; as they are called, such as ``trial 3``.
+        records: of finished cells by key.
+
+    Raises:
+        StudyError: cells were trained on other data or weights; says which rows, and if the study is mixed
+            already.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for row, keys in rows:
+        for key in keys:
+            cell = records.get(key, {}).get("cell")
+            if cell is not None:
+                named = found.setdefault((cell["dataset"], cell["backbone"]), [])
+                if row not in named:
+                    named.append(row)
+    now = (plan.data.manifest, plan.fingerprint)
+    others = {inputs: named for inputs, named in found.items() if inputs != now}
+    if not others:
+        return
+    images = any(manifest != now[0] for manifest, _ in others)
+    what = "images" if images else "weights"
+    said = "; ".join(
+        f"{_listed(named)}: {_hashes(inputs, now, images)}" for inputs, named in {**others, **found}.items()
+    )
+    mixed = " already, and not all on the same" if len(found) > 1 else ""
+    raise StudyError(
+        f"results of study {name!r} come from other {what} than there are now{mixed}: {said}; "
+        f"now {now[0] if images else now[1]}",
+        where="dataset" if images else "backbone",
+        fix=f"run it with these {what} as another study: {_renamed(name)}"
+        + ("" if len(found) > 1 else f"; or put the other {what} back"),
+    )
+
+
+def require_same_rules(
+    name: str, rows: Iterable[tuple[str, Iterable[str]]], records: Mapping[str, dict[str, Any]]
+) -> None:
+    """Check that cells which are finished would come out the same if this version trained them.
+
+    Raises:
+        StudyError: an earlier or later version computes other numbers; says why.
+    """
+    for row, keys in rows:
+        for key in keys:
+            record = records.get(key, {})
+            if "cell" not in record:
+                continue
+            reasons = reasons_between(record.get("revisions", {}), revisions_of(Cell.from_dict(record["cell"])))
+            if reasons:
+                raise StudyError(
+                    f"{row} of study {name!r} has numbers that this version of the software would not give, "
+                    f"so they are not ranked with new ones: {'; '.join(reasons)}",
+                    where="name",
+                    fix=f"run it as another study: {_renamed(name)}; or go on with the version that began it. "
+                    f"Its results stay readable: orchestrator results {name}",
+                )
+
+
+def _renamed(name: str) -> str:
+    """The override that gives another name; ``compare`` puts its word in front by itself."""
+    return f"name={name.removeprefix('compare-')}-2"
+
+
+def _hashes(inputs: tuple[str, str], now: tuple[str, str], images: bool) -> str:
+    kind = "manifest" if images else "fingerprint"
+    return f"{kind} {inputs[0] if images else inputs[1]}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
