@@ -123,7 +123,9 @@ def _images(known: Inputs, found: Inputs) -> Iterator[str]:
         elif before.classes != now.classes:
             yield f"task {name!r} has {_other_classes(before, now)}"
         elif before.images != now.images:
-            yield f"task {name!r} has {sum(before.images)} images, found {sum(now.images)}" + _counts(before, now)
+            yield f"task {name!r} has {sum(before.images)} images, found {sum(now.images)}" + _counts(
+                before, now
+            )
         elif before.listed != now.listed:
             yield f"task {name!r} has other file names or sizes, as many as before"
         elif None not in (before.pixels, now.pixels) and before.pixels != now.pixels:

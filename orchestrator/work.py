@@ -43,8 +43,8 @@ class WorkItem:
         untrained: the point as it is before its first step (``baseline``).
         retrain: train cells to score again whose weights were dropped (``confirm``).
         sources: the file that defines the point's method, text by location, if it is one of one's own.
-        inputs: ``Inputs`` of the study as a dictionary: who finds other data or weights refuses the item. Empty:
-            whatever the worker has.
+        inputs: ``Inputs`` of the study as a dictionary: a worker that finds other data or weights refuses the
+            item. Empty: whatever the worker has.
     """
 
     item_id: str

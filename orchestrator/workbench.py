@@ -117,8 +117,8 @@ class Workbench:
                 Inputs.from_dict(item.inputs),
                 self.engine.inputs,
                 opening=f"node {platform.node()} has other {{what}} than study {item.study!r} was begun with",
-                fix="copy those {what} to this node, or leave it out; what is here may also have been replaced "
-                "while the study ran",
+                fix="copy those {what} to this node, or leave it out; they may also have been replaced while "
+                "the study ran",
             )
 
     def _waits(self, reason: str) -> None:

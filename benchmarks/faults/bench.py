@@ -24,7 +24,7 @@ BLOCK = 64 * 2**20
 
 def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
     """The factory that slots are told of."""
-    return Workbench(dataset, backbone, storage, engine=FaultyEngine(), **options)
+    return Workbench(dataset, backbone, storage, engine=FaultyEngine(dataset, backbone), **options)
 
 
 class FaultyEngine(Engine):

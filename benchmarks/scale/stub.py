@@ -26,7 +26,7 @@ EPOCH_S = "STUB_EPOCH_S"
 
 def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
     """The factory that slots are told of."""
-    return Workbench(dataset, backbone, storage, engine=StubEngine())
+    return Workbench(dataset, backbone, storage, engine=StubEngine(dataset, backbone))
 
 
 class StubEngine(Engine):

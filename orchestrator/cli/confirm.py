@@ -39,6 +39,7 @@ def confirm(
     from orchestrator.cli.sweep import command_line, drive
     from orchestrator.driver import confirm_study, run_study
     from orchestrator.driver.run import Options
+    from orchestrator.driver.unchanged import require_same_inputs
     from orchestrator.study import plan_study
     from orchestrator.submission import check_place, in_ray_job, plan_for_job
 
@@ -58,6 +59,7 @@ def confirm(
             ),
             as_json=as_json,
         )
+    require_same_inputs(plan, stored.store)
     further = _with_seeds(stored, plan, numbers, seeds)
     return drive(
         further,

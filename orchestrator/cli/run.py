@@ -55,7 +55,10 @@ def run(
 def _again(plan: StudyPlan, prefix: str, device: str, as_json: bool) -> int:
     """Train one recorded cell in a scratch ledger; reports whether the numbers are the same."""
     from orchestrator.cli.cells import find_cell
+    from orchestrator.driver.unchanged import require_same_inputs
+    from orchestrator.ledger import StudyStore
 
+    require_same_inputs(plan, StudyStore(plan.study.storage, plan.study.name))
     found = find_cell(plan, prefix)
     with tempfile.TemporaryDirectory(prefix="mmap-cell-") as scratch:
         item = plan.work_item(

@@ -11,6 +11,7 @@ from orchestrator.compare.plan import ComparePlan, Row
 from orchestrator.driver.column_rows import unfinished
 from orchestrator.driver.run import Options, Outcome, drive
 from orchestrator.driver.trials import Progress
+from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.driver.weights import keeps_weights
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 
@@ -76,14 +77,17 @@ def run_comparison(
         options: how it is run.
 
     Raises:
-        InputError: another driver runs it.
+        InputError: it was begun with other data or weights, or another driver runs it.
     """
     study = plan.base.study
     store = StudyStore(study.storage, study.name)
+    require_same_inputs(plan.base, store)
 
     def todo(ledger: Ledger) -> CompareTodo:
-        store.save_study(study.to_plain())
-        return find_work(plan, store, ledger, retry_failed=retry_failed)
+        require_same_inputs(plan.base, store)  # another driver may have run it before this one got the lease
+        todo = find_work(plan, store, ledger, retry_failed=retry_failed)
+        store.save_study(study.to_plain(), plan.base.inputs.to_dict())
+        return todo
 
     return drive(plan.base, store, todo, progress, options or Options())
 
@@ -91,22 +95,37 @@ def run_comparison(
 def find_work(
     plan: ComparePlan, store: StudyStore, ledger: Ledger, *, retry_failed: bool = False
 ) -> CompareTodo:
-    """Compare the plan with the records; every cell of a finished row must still be readable."""
+    """Compare the plan with the records; every cell of a finished row must still be readable.
+
+    Raises:
+        StudyError: cells were trained on other data or weights, or there is work left and another version
+            trained them by other rules.
+    """
     known = store.load_rows()
     if retry_failed:
         known = {key: record for key, record in known.items() if record.state != "failed"}
     readable = ledger.get_many([key for record in known.values() for key in record.keys])
+    named = [(_named(record), record.keys) for record in known.values() if record.state == "complete"]
+    require_same_cells(plan.base, store.name, named, readable)
     first = plan.first_rows()
     missing = unfinished(first, known, readable)
     later = [] if missing else unfinished(chosen_rows(plan, known), known, readable)
     rows = missing or later
-    return CompareTodo(
+    todo = CompareTodo(
         plan=plan,
         rows=tuple(rows),
         unscored=tuple(() if rows else unscored_rows(plan, known, ledger)),
         finished=len(first) - len(missing),
         retry_failed=retry_failed,
     )
+    if todo.anything:
+        require_same_rules(store.name, named, readable)
+    return todo
+
+
+def _named(record: TrialRecord) -> str:
+    about = record.attributes
+    return f"column {about.get('column')} at {about.get('split')}"
 
 
 def best_rate(plan: ComparePlan, known: Mapping[str, TrialRecord], column: str, split: Split) -> float | None:

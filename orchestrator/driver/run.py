@@ -19,6 +19,7 @@ from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.trials import Progress
+from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
@@ -127,16 +128,18 @@ def run_study(
         options: how it is run.
 
     Raises:
-        InputError: the records are of another study of this name, or another driver runs it.
+        InputError: the records are of another study of this name or of other data or weights, or another
+            driver runs it.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
     _check_stored(store, plan)
 
     def todo(ledger: Ledger) -> Todo:
         _check_stored(store, plan)  # another driver may have run it before this one got the lease
-        store.save_study(plan.study.to_plain())
+        todo = find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
+        store.save_study(plan.study.to_plain(), plan.inputs.to_dict())
         keep_draws(store, plan.study, plan.dataset)
-        return find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
+        return todo
 
     return drive(plan, store, todo, progress, options or Options())
 
@@ -161,7 +164,8 @@ def confirm_study(
         options: how it is run.
 
     Raises:
-        InputError: no such study or trial, a trial that is not complete, none at all, or one without weights.
+        InputError: no such study or trial, a trial that is not complete, none at all, or one without weights;
+            or the data or weights of the study were replaced.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
     stored = store.load_study()
@@ -173,8 +177,9 @@ def confirm_study(
         )
     check_draws(store, plan.study, plan.dataset)
 
+    require_same_inputs(plan, store)
+
     def todo(ledger: Ledger) -> Todo:
-        store.save_study(stored)
         if not numbers:
             trials = store.load_trials()
             _check_finalists(plan, trials)
@@ -185,6 +190,11 @@ def confirm_study(
             rows = [row for row in rows if any(key not in scored for key in row[1].keys)]
         if not retrain:
             _refuse_dropped(ledger, store.name, rows)
+        named = [(f"trial {name}" if isinstance(name, int) else name, record.keys) for name, record in rows]
+        finished = ledger.get_many(key for _, keys in named for key in keys)
+        require_same_cells(plan, store.name, named, finished)
+        require_same_rules(store.name, named, finished)
+        store.save_study(stored, plan.inputs.to_dict())
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
     return drive(plan, store, todo, progress, options or Options())
@@ -194,6 +204,7 @@ def _check_stored(store: StudyStore, plan: StudyPlan) -> None:
     stored = store.load_study()
     if stored is not None:
         check_rerun(study_from_plain(stored, f"stored study {store.name}"), plan.study)
+        require_same_inputs(plan, store)
 
 
 def drive(

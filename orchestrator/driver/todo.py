@@ -10,6 +10,7 @@ from mmap_model.configuration import Point
 from orchestrator.driver.baselines import missing_baselines
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
+from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.spending import Limits, spent_before
 from orchestrator.study import StudyPlan
@@ -68,17 +69,28 @@ class Todo:
 
 
 def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str, retry_failed: bool) -> Todo:
-    """Compare the plan with the records; every cell of a complete trial must still be readable."""
+    """Compare the plan with the records; every cell of a complete trial must still be readable.
+
+    Raises:
+        StudyError: finished cells were trained on other data or weights, or there is work left and another
+            version trained them by other rules.
+    """
     records = store.load_trials()
     search = plan.study.search
     limits = Limits.of(search)
     spent = limits.reached(spent_before(store)) if limits != Limits() else None
     complete = [record for record in records if record.state == "complete"]
-    readable = ledger.get_many([key for record in complete for key in record.keys])
+    rows = [(f"trial {record.number}", record.keys) for record in complete]
+    rows += [
+        (f"reference row {name}", [cell["key"] for cell in row["cells"]])
+        for name, row in store.load_baselines().items()
+    ]
+    readable = ledger.get_many(key for _, keys in rows for key in keys)
+    require_same_cells(plan, store.name, rows, readable)
     wanted = {"running", "failed"} if retry_failed else {"running"}
     again = {r.number for r in records if r.state in wanted}
     again |= {r.number for r in complete if any(key not in readable for key in r.keys)}
-    return Todo(
+    todo = Todo(
         search=True,
         records=tuple(records),
         again=frozenset(again),
@@ -89,3 +101,6 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         retry_failed=retry_failed,
         retrain=True,  # another study may have dropped what became a finalist here meanwhile
     )
+    if todo.anything:
+        require_same_rules(store.name, rows, readable)
+    return todo

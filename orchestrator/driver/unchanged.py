@@ -37,7 +37,10 @@ def require_same_inputs(plan: StudyPlan, store: StudyStore) -> None:
 
 
 def require_same_cells(
-    plan: StudyPlan, name: str, rows: Iterable[tuple[str, Iterable[str]]], records: Mapping[str, dict[str, Any]]
+    plan: StudyPlan,
+    name: str,
+    rows: Iterable[tuple[str, Iterable[str]]],
+    records: Mapping[str, dict[str, Any]],
 ) -> None:
     """Compare the plan with what the finished cells of a study were trained on.
 
@@ -91,14 +94,16 @@ def require_same_rules(
             record = records.get(key, {})
             if "cell" not in record:
                 continue
-            reasons = reasons_between(record.get("revisions", {}), revisions_of(Cell.from_dict(record["cell"])))
+            reasons = reasons_between(
+                record.get("revisions", {}), revisions_of(Cell.from_dict(record["cell"]))
+            )
             if reasons:
                 raise StudyError(
                     f"{row} of study {name!r} has numbers that this version of the software would not give, "
                     f"so they are not ranked with new ones: {'; '.join(reasons)}",
                     where="name",
-                    fix=f"run it as another study: {_renamed(name)}; or go on with the version that began it. "
-                    f"Its results stay readable: orchestrator results {name}",
+                    fix=f"run it as another study: {_renamed(name)}; or continue it with the version that "
+                    f"began it. Its results stay readable: orchestrator results {name}",
                 )
 
 

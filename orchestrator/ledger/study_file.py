@@ -75,11 +75,10 @@ class StudyFile:
             LeaseError: another driver created the study at this moment.
         """
         known = self._read()
-        given = {} if inputs is None else {"inputs": inputs}
+        given: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
         self._set_aside()
         if known is None:
-            identity = {"id": secrets.token_hex(8), **given}
-            created = encode({"study": study, "saved_at": now(), **identity})
+            created = encode({"study": study, "saved_at": now(), "id": secrets.token_hex(8), **given})
             if not self._storage.create(self._path(RECORD), created):
                 raise LeaseError(
                     f"another driver created {self._shown(RECORD)} at the same time",

@@ -11,6 +11,7 @@ import pytest
 
 from mmap_model.configuration import Cell, Configuration, canonical_partition
 from orchestrator.cli.main import execute
+from orchestrator.inputs import Inputs
 from orchestrator.ledger import Ledger
 from orchestrator.study import load_plan
 
@@ -25,6 +26,7 @@ class Engine:
 
     def __init__(self, manifest: str, fingerprint: str) -> None:
         self.manifest, self.fingerprint = manifest, fingerprint
+        self.inputs = Inputs(manifest=manifest, fingerprint=fingerprint)
 
     def start(self, cells: Sequence[Cell]) -> Batch:
         Engine.batches += 1
