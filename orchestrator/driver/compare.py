@@ -119,7 +119,7 @@ def find_work(
         retry_failed=retry_failed,
     )
     if todo.anything:
-        require_same_rules(store.name, named, readable)
+        require_same_rules(plan.base, store.name, named, readable)
     return todo
 
 

@@ -175,9 +175,8 @@ def confirm_study(
             where="STUDY",
             fix="run its sweep first",
         )
-    check_draws(store, plan.study, plan.dataset)
-
     require_same_inputs(plan, store)
+    check_draws(store, plan.study, plan.dataset)
 
     def todo(ledger: Ledger) -> Todo:
         if not numbers:
@@ -193,7 +192,7 @@ def confirm_study(
         named = [(f"trial {name}" if isinstance(name, int) else name, record.keys) for name, record in rows]
         finished = ledger.get_many(key for _, keys in named for key in keys)
         require_same_cells(plan, store.name, named, finished)
-        require_same_rules(store.name, named, finished)
+        require_same_rules(plan, store.name, named, finished)
         store.save_study(stored, plan.inputs.to_dict())
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 

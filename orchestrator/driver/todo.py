@@ -102,5 +102,5 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         retrain=True,  # another study may have dropped what became a finalist here meanwhile
     )
     if todo.anything:
-        require_same_rules(store.name, rows, readable)
+        require_same_rules(plan, store.name, rows, readable)
     return todo

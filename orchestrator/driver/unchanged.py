@@ -7,6 +7,7 @@ the same names are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mmap_model.configuration import Cell
@@ -82,9 +83,15 @@ def require_same_cells(
 
 
 def require_same_rules(
-    name: str, rows: Iterable[tuple[str, Iterable[str]]], records: Mapping[str, dict[str, Any]]
+    plan: StudyPlan,
+    name: str,
+    rows: Iterable[tuple[str, Iterable[str]]],
+    records: Mapping[str, dict[str, Any]],
 ) -> None:
     """Check that cells which are finished would come out the same if this version trained them.
+
+    Args:
+        plan, name, rows, records: as of `require_same_cells`.
 
     Raises:
         StudyError: an earlier or later version computes other numbers; says why.
@@ -94,9 +101,8 @@ def require_same_rules(
             record = records.get(key, {})
             if "cell" not in record:
                 continue
-            reasons = reasons_between(
-                record.get("revisions", {}), revisions_of(Cell.from_dict(record["cell"]))
-            )
+            cell = replace(Cell.from_dict(record["cell"]), test_images=plan.test_images)
+            reasons = reasons_between(record.get("revisions", {}), revisions_of(cell))
             if reasons:
                 raise StudyError(
                     f"{row} of study {name!r} has numbers that this version of the software would not give, "
