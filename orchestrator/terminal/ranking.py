@@ -170,7 +170,7 @@ def _significance(results: Results) -> list[str]:
         trials = ", ".join(map(str, apart))
         lines.append(
             f"? not compared with rank 1: the variance over the seeds is an outlier (Cochran's test at "
-            f"{100 * found['cochran_level']:.0f} %). Trial{'s' * (len(apart) > 1)}: {trials}"
+            f"{100 * found['cochran_level']:g} %). Trial{'s' * (len(apart) > 1)}: {trials}"
         )
     if same := found.get("same_cells"):
         pairs = ", ".join(f"{a} with {b}" for a, b in same)

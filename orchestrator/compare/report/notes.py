@@ -21,7 +21,7 @@ LEGEND = {
     "tied": "≈ not significantly different from the best, by Tukey's test at 95 % over the methods that have "
     "every seed, which accounts for selecting the best of them.",
     "left out": "? not compared with the best: seeds are missing, or the variance over the seeds is an "
-    f"outlier (Cochran's test at {100 * COCHRAN_LEVEL:.0f} %).",
+    f"outlier (Cochran's test at {100 * COCHRAN_LEVEL:g} %).",
     "edge": "↓ ↑ the chosen rate is the lowest or highest tried: a better one may lie beyond it.",
     "device": "Device time: training and evaluation of all seeds at this rate, not at the others tried; "
     "where groups follow gradients, with the probes that measure them.",
