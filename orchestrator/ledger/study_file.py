@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmap_model.errors import InputError
-from orchestrator.ledger.documents import CorruptError, decode, digest, encode, now
+from orchestrator.ledger.documents import CorruptError, NewerFormatError, decode, digest, encode, now
 from orchestrator.ledger.lease import LeaseError
 from orchestrator.ledger.storage import Storage
 
@@ -22,7 +22,7 @@ RECORD, COPY = "study.json", "study.copy.json"
 
 
 class StudyDamaged(InputError):
-    """Neither the record of a study nor its copy can be read, although it has trials."""
+    """The settings of a study that has results cannot be read, or a later version wrote them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class StudyFile:
         """The document, from the copy where the record is damaged; None if the study was never run.
 
         Raises:
-            StudyDamaged: neither can be read while there are trials or rows.
+            StudyDamaged: neither can be read while there are trials or rows; or a later version wrote one.
         """
         found = self._read()
         return None if found is None else _document(found)
@@ -97,23 +97,26 @@ class StudyFile:
         return _document(decode(whole))
 
     def _read(self) -> dict[str, Any] | None:
-        record = self._storage.read(self._path(RECORD))
         problems = []
-        if record is not None:
+        for name in (RECORD, COPY):
+            data = self._storage.read(self._path(name))
+            if data is None:
+                continue
             try:
-                return decode(record)
+                document = self._decode(data)
+            except NewerFormatError as error:
+                raise StudyDamaged(
+                    f"{self._shown(name)}: {error}",
+                    where="STUDY",
+                    fix="use that version, or run the study under another name (name=…)",
+                ) from None
             except CorruptError as error:
-                problems.append(f"{self._shown(RECORD)}: {error}")
-        copy = self._storage.read(self._path(COPY))
-        if copy is not None:
-            try:
-                document = decode(copy)
-            except CorruptError as error:
-                problems.append(f"{self._shown(COPY)}: {error}")
-            else:
+                problems.append(f"{self._shown(name)}: {error}")
+                continue
+            if name == COPY:
                 reason = problems[0] if problems else f"{self._shown(RECORD)} is missing"
                 self._note(f"{reason}; {COPY} beside it takes its place")
-                return document
+            return document
         if any(self._storage.names(f"{self._folder}/{part}") for part in ("trials", "rows")):
             raise StudyDamaged(
                 "the settings of this study cannot be read, although it has results: "
@@ -132,11 +135,21 @@ class StudyFile:
         if record is None:
             return
         try:
-            decode(record)
+            self._decode(record)
         except CorruptError:
             stamp = re.sub(r"\W", "", now())
             place = self._path(RECORD).replace("/", "-")
             self._storage.move(self._path(RECORD), f"quarantine/{place}-{stamp}")
+
+    def _decode(self, data: bytes) -> dict[str, Any]:
+        """A whole document of this study. Raises CorruptError."""
+        document = decode(data)
+        study, name = document.get("study"), self._folder.rpartition("/")[2]
+        if not isinstance(study, dict):
+            raise CorruptError("it is the record of something else than a study")
+        if study.get("name", name) != name:
+            raise CorruptError(f"it is the record of study {study['name']!r}")
+        return document
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.main import execute
 from orchestrator.ledger import LeaseError, StudyDamaged, StudyStore, TrialRecord
-from orchestrator.ledger.documents import encode
+from orchestrator.ledger.documents import NEWEST, encode
 
 RECORD, COPY = "studies/demo/study.json", "studies/demo/study.copy.json"
 
@@ -75,7 +76,12 @@ def test_of_two_drivers_that_create_a_study_the_second_is_refused(tmp_path: Path
     assert slow.load_study() == {"name": "demo", "first": True}
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"sha256": "', None])
+FLIPPED = encode({"study": {"name": "demo", "seed": 1}}).replace(b'"seed": 1', b'"seed": 2')
+OF_A_TRIAL = encode({"number": 3, "state": "complete"})
+OF_ANOTHER = encode({"study": {"name": "other"}, "id": "0" * 16})
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"sha256": "', FLIPPED, OF_A_TRIAL, OF_ANOTHER, None])
 def test_a_torn_study_is_restored_from_its_copy(
     store: StudyStore, tmp_path: Path, torn: bytes | None
 ) -> None:
@@ -121,3 +127,34 @@ def test_a_damaged_study_without_results_is_written_anew(store: StudyStore, tmp_
     assert again.load_study() is None and "written anew" in again.damaged[0]
     again.save_study({"name": "demo"})
     assert again.id and again.load_study() == {"name": "demo"}
+
+
+@pytest.mark.parametrize("name", [RECORD, COPY])
+def test_a_study_that_a_later_version_wrote_is_refused_whatever_lies_beside_it(
+    store: StudyStore, name: str
+) -> None:
+    newer = encode({"study": {"name": "demo"}}, record_format=NEWEST + 1)
+    if name == COPY:
+        store.storage.write(RECORD, b"torn")
+    store.storage.write(name, newer)
+    for ask in (store.load_study, lambda: store.save_study({"name": "demo"})):
+        with pytest.raises(
+            StudyDamaged, match=rf"{name}: a later version of this software wrote it"
+        ) as raised:
+            ask()
+        assert raised.value.fix is not None and "use that version" in raised.value.fix
+    assert store.storage.read(name) == newer
+
+
+def test_status_and_results_say_what_is_wrong_with_a_damaged_study(
+    store: StudyStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.save_trial(TrialRecord(number=0))
+    store.storage.write(RECORD, b"torn")
+    store.storage.write(COPY, b"torn")
+    for command in ("status", "results"):
+        assert execute([command, "demo", "--storage", str(tmp_path)]) == 2
+        said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        assert "never run" not in said
+        assert "the settings of this study cannot be read, although it has results" in said
+        assert "study.json" in said and "study.copy.json" in said and "backup" in said
