@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mmap_model import hugging_face
 from mmap_model.errors import BackboneError, nearest
 
 LOCAL_DIR = "local-dir:"
@@ -20,6 +21,16 @@ CUSTOM_ATTENTION = (
     *("block_type", "qk_norm", "scaled_cosine_attn", "scale_heads"),
     *("scale_attn_inner", "scale_attn", "scale_fc"),
 )
+
+
+_WEIGHTS = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+    *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model.pth", "model.pth"),
+)
+"""Names that libraries give to weights, in the order in which they are looked for."""
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,18 @@ class Tower:
         """Of all blocks: attention, MLP, two LayerNorms, biases included."""
         d, h = self.width, self.hidden
         return self.layers * (4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d)
+
+    def shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        """Of every parameter of all blocks, by its name in open_clip, which begins with ``prefix``."""
+        d, h = self.width, self.hidden
+        found: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.layers):
+            block = f"{prefix}.resblocks.{layer}"
+            found |= _norm(f"{block}.ln_1", d) | _norm(f"{block}.ln_2", d)
+            found |= {f"{block}.attn.in_proj_weight": (3 * d, d), f"{block}.attn.in_proj_bias": (3 * d,)}
+            for name, rows, columns in (("attn.out_proj", d, d), ("mlp.c_fc", h, d), ("mlp.c_proj", d, h)):
+                found |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +100,26 @@ class Architecture:
         return image + v * self.embed_dim + text + t * self.embed_dim + 1
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every parameter, by its name in open_clip."""
+        v, t, side = self.image.width, self.text.width, self.patch_size
+        return {
+            "positional_embedding": (self.context_length, t),
+            "text_projection": (t, self.embed_dim),
+            "logit_scale": (),
+            "visual.class_embedding": (v,),
+            "visual.positional_embedding": (self.patches + 1, v),
+            "visual.proj": (v, self.embed_dim),
+            "visual.conv1.weight": (v, 3, side, side),
+            **_norm("visual.ln_pre", v),
+            **self.image.shapes("visual.transformer"),
+            **_norm("visual.ln_post", v),
+            **self.text.shapes("transformer"),
+            "token_embedding.weight": (self.vocab_size, t),
+            **_norm("ln_final", t),
+        }
+
+    @property
     def counted_parameters(self) -> int:
         """``parameters`` without ``unused_tokens``: what counts and shares of parameters are made of."""
         return self.parameters - self.unused_tokens * self.text.width
@@ -98,24 +141,13 @@ def read_architecture(model: str, where: str = "backbone.model") -> Architecture
 
 
 def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
-    """The open_clip ``model_cfg`` of a model name, of ``local-dir:DIR``, or of ``symbols``."""
+    """The open_clip ``model_cfg`` of a model name, of ``local-dir:DIR``, or of ``symbols``.
+
+    A folder of Hugging Face's ``CLIPModel`` has a ``config.json`` instead, which is translated.
+    """
     if model == SYMBOLS or model.startswith(LOCAL_DIR):
-        path = model_directory(model) / "open_clip_config.json"
-        if not path.is_file():
-            raise BackboneError(
-                f"{path} does not exist", where=where, fix="give a folder that holds open_clip_config.json"
-            )
-        try:
-            return dict(json.loads(path.read_text())["model_cfg"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise BackboneError(
-                f"{path} is not an open_clip configuration: {error!r}",
-                where=where,
-                fix="give it the keys model_cfg and preprocess_cfg",
-            ) from error
-    spec = importlib.util.find_spec("open_clip")
-    assert spec is not None and spec.submodule_search_locations, "open_clip_torch is a dependency"
-    folder = Path(spec.submodule_search_locations[0]) / "model_configs"
+        return _config_in(model_directory(model), where)
+    folder = _open_clip_configs()
     path = folder / f"{model}.json"
     if not path.is_file():
         names = [p.stem for p in folder.glob("*.json")] + [SYMBOLS]
@@ -132,15 +164,23 @@ def model_directory(model: str) -> Path:
     return Path(model.removeprefix(LOCAL_DIR)).expanduser()
 
 
-def weights_in(folder: Path) -> Path | None:
-    """The file that open_clip takes from a ``local-dir:``: its own names first, then safetensors."""
-    found = [p for pattern in ("*.safetensors", "*.bin", "*.pth") for p in sorted(folder.glob(pattern))]
-    order = [
-        *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
-        *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
-        *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
-    ]
-    return min(found, key=lambda p: order.index(p.name) if p.name in order else len(order), default=None)
+def weights_in(folder: Path, where: str = "backbone.model") -> Path | None:
+    """The file of weights in a folder, or the index of its shards: one of the usual names, else the only one.
+
+    Raises:
+        BackboneError: there are several, and nothing tells which is meant.
+    """
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    found = [path for suffix in _SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
+    if len(found) > 1:
+        raise BackboneError(
+            f"{folder} holds several files of weights: {', '.join(path.name for path in found)}",
+            where=where,
+            fix=f"keep one of them there, or name the one that is meant {_WEIGHTS[0]}",
+        )
+    return found[0] if found else None
 
 
 def parse_architecture(model: str, config: dict[str, Any], where: str = "backbone.model") -> Architecture:
@@ -176,16 +216,64 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
     )
 
 
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _open_clip_configs() -> Path:
+    spec = importlib.util.find_spec("open_clip")
+    assert spec is not None and spec.submodule_search_locations, "open_clip_torch is a dependency"
+    return Path(spec.submodule_search_locations[0]) / "model_configs"
+
+
+def _config_in(folder: Path, where: str) -> dict[str, Any]:
+    path, theirs = folder / "open_clip_config.json", folder / "config.json"
+    if not path.is_file():
+        if theirs.is_file():
+            return hugging_face.open_clip_config(_json(theirs, where), str(theirs))
+        raise BackboneError(
+            f"{path} does not exist",
+            where=where,
+            fix="give a folder that holds open_clip_config.json, or the config.json of a CLIPModel",
+        )
+    config = _json(path, where).get("model_cfg")
+    if not isinstance(config, dict):
+        raise BackboneError(
+            f"{path} is not an open_clip configuration: it has no model_cfg",
+            where=where,
+            fix="give it the keys model_cfg and preprocess_cfg",
+        )
+    return config
+
+
+def _json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+    except (OSError, ValueError) as error:
+        raise BackboneError(
+            f"{path} is not a configuration: {error}", where=where, fix="copy it again"
+        ) from error
+    return content
+
+
 @lru_cache
 def _unused_tokens(path: Path, modified: int) -> int:
     """All-zero rows of the vocabulary in a safetensors file; ``modified`` tells its versions apart."""
     from safetensors import SafetensorError, safe_open
 
-    name = "token_embedding.weight"
     try:
         with safe_open(path, framework="numpy") as file:
-            return int((file.get_tensor(name) == 0).all(axis=1).sum()) if name in file.keys() else 0  # noqa: SIM118
-    except SafetensorError:  # loading the weights says what is wrong with them
+            held = set(file.keys())
+            name = next((n for n in ("token_embedding.weight", hugging_face.TOKENS) if n in held), None)
+            if name is None:
+                return 0
+            if file.get_slice(name).get_dtype() in ("F16", "F32", "F64"):
+                return int((file.get_tensor(name) == 0).all(axis=1).sum())
+        with safe_open(path, framework="pt") as file:  # numpy has no bfloat16
+            return int((file.get_tensor(name) == 0).all(dim=1).sum())
+    except (SafetensorError, OSError):  # loading the weights says what is wrong with them
         return 0
 
 

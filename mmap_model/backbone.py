@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import math
-import pickle
-import zipfile
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mmap_model.architecture import (
-    LOCAL_DIR,
-    Architecture,
-    model_config,
-    model_directory,
-    parse_architecture,
-    read_architecture,
-)
-from mmap_model.backbone_spec import OPENAI_MEAN, OPENAI_STD, BackboneSpec, fingerprint
-from mmap_model.errors import BackboneError
+from mmap_model.architecture import Architecture, parse_architecture, read_architecture
+from mmap_model.backbone_spec import BackboneSpec, fingerprint
+from mmap_model.errors import BackboneError, BackboneWarning
+from mmap_model.preprocessing import CLIP_PREPROCESSING, Preprocessing
+from mmap_model.weights import load_weights
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -42,6 +34,7 @@ class Backbone:
         architecture: its shape.
         image_mean, image_std: normalisation of pixels in [0, 1], per channel.
         image_size: side of the square input.
+        resize: how images are made that square.
     """
 
     def __init__(
@@ -50,15 +43,15 @@ class Backbone:
         architecture: Architecture,
         config: dict[str, Any],
         *,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
+        preprocessing: Preprocessing = CLIP_PREPROCESSING,
         spec: BackboneSpec | None = None,
     ) -> None:
         self.clip = clip.eval().requires_grad_(False)
         self.architecture = architecture
         self.config = config
-        self.image_mean = tuple(float(v) for v in image_mean)
-        self.image_std = tuple(float(v) for v in image_std)
+        self.preprocessing = preprocessing
+        self.image_mean, self.image_std = preprocessing.mean, preprocessing.std
+        self.resize = preprocessing.resize
         self.image_size = architecture.image_size
         self.spec = spec
 
@@ -120,8 +113,7 @@ class Backbone:
         return fingerprint(
             self.architecture,
             self.config,
-            mean=self.image_mean,
-            std=self.image_std,
+            preprocessing=self.preprocessing,
             weights={name: p.detach().float().cpu().numpy() for name, p in self.clip.named_parameters()},
         )
 
@@ -139,35 +131,33 @@ class Backbone:
 def load_backbone(
     spec: BackboneSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Backbone:
-    """Load a frozen CLIP.
+    """Load a frozen CLIP. What cannot be proven of its weights is warned of, as a ``BackboneWarning``.
 
     Raises:
-        BackboneError: unknown model, no or unreadable weights, an activation that the weights were not
-            trained with, or a CLIP that cannot be prompted; each with the reason and what to do.
+        BackboneError: unknown model, no or unreadable weights, weights that are not this model's or have
+            values that are not finite, an activation that they were not trained with, or a CLIP that cannot
+            be prompted; each with the reason and what to do.
     """
-    import open_clip
+    from open_clip import CLIP
 
-    config = model_config(spec.model)
-    architecture = read_architecture(spec.model)
-    path = spec.weights_file
-    _refuse_wrong_activation(spec, config, path)
-    name = f"{LOCAL_DIR}{model_directory(spec.model)}" if spec.in_directory else spec.model
-    if path is not None and _is_torchscript(path):
-        clip = open_clip.create_model(name, load_weights=False)
-        state = torch.jit.load(path, map_location="cpu").state_dict()
-        for key in ("input_resolution", "context_length", "vocab_size", "attn_mask"):
-            state.pop(key, None)
-        _load(lambda: clip.load_state_dict(state), spec)
-    else:
-        pretrained = None if spec.in_directory else str(path or spec.pretrained)
-        clip = _load(lambda: open_clip.create_model(name, pretrained, require_pretrained=True), spec)
-    preprocess = clip.visual.preprocess_cfg
+    loaded = load_weights(spec)
+    for text in loaded.warnings:
+        warnings.warn(text, BackboneWarning, stacklevel=2)
+    config = dict(loaded.config)
+    try:
+        clip = CLIP(**{key: copy.deepcopy(value) for key, value in config.items() if key != "custom_text"})
+    except TypeError as error:
+        raise BackboneError(
+            f"open_clip does not take the configuration of {spec.model!r}: {error}",
+            where="backbone.model",
+            fix="remove the key that it does not know",
+        ) from error
+    clip.load_state_dict({name: torch.from_numpy(array) for name, array in loaded.tensors.items()})
     return Backbone(
         clip.to(device=device, dtype=dtype),
-        architecture,
+        read_architecture(spec.model),
         config,
-        image_mean=preprocess["mean"],
-        image_std=preprocess["std"],
+        preprocessing=loaded.preprocessing,
         spec=spec,
     )
 
@@ -223,8 +213,6 @@ def random_backbone(
         clip.to(device=device, dtype=dtype),
         parse_architecture("random", config),
         config,
-        image_mean=OPENAI_MEAN,
-        image_std=OPENAI_STD,
     )
 
 
@@ -234,86 +222,3 @@ def _tokenizer() -> Any:
     from open_clip import SimpleTokenizer
 
     return SimpleTokenizer()
-
-
-def _load(load: Any, spec: BackboneSpec) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        return load()
-    except (RuntimeError, OSError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        source = spec.pretrained or spec.model
-        if spec.weights_file is None:
-            fix = (
-                "run once with a connection (the file is kept in the Hugging Face cache, HF_HOME), or give "
-                "backbone.pretrained the path of a checkpoint file copied to this machine"
-            )
-        else:
-            fix = f"give weights that fit {spec.model}"
-        reason = str(error).splitlines()
-        raise BackboneError(
-            f"the weights of {source!r} could not be loaded: {' '.join(reason[:3])[:500]}",
-            where="backbone.pretrained" if spec.pretrained else "backbone.model",
-            fix=fix,
-        ) from error
-
-
-def _refuse_wrong_activation(spec: BackboneSpec, config: dict[str, Any], path: Path | None) -> None:
-    """Weights trained with QuickGELU load cleanly into a GELU model, and every feature is wrong."""
-    if spec.in_directory:
-        return
-    assert spec.pretrained is not None
-    trained_with = _tag_activation(spec) if path is None else _file_activation(path)
-    if trained_with is None or trained_with == bool(config.get("quick_gelu", False)):
-        return
-    stem = spec.model.removesuffix("-quickgelu")
-    raise BackboneError(
-        f"{spec.pretrained!r} was trained with {'QuickGELU' if trained_with else 'GELU'}, "
-        f"but {spec.model!r} computes {'GELU' if trained_with else 'QuickGELU'}",
-        where="backbone.model",
-        fix=f"use {stem}-quickgelu" if trained_with else f"use {stem}",
-    )
-
-
-def _tag_activation(spec: BackboneSpec) -> bool | None:
-    """Whether the tag's weights want QuickGELU. Raises BackboneError for an unknown tag."""
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-
-    stem = spec.model.removesuffix("-quickgelu")
-    for name in (spec.model, stem, f"{stem}-quickgelu"):
-        known = get_pretrained_cfg(name, spec.pretrained)
-        if known:
-            return bool(known.get("quick_gelu", False))
-    tags = ", ".join(list_pretrained_tags_by_model(spec.model))
-    raise BackboneError(
-        f"{spec.pretrained!r} is neither a file nor a pretrained tag of {spec.model!r}",
-        where="backbone.pretrained",
-        fix=f"use one of {tags}" if tags else "give the path of a checkpoint file",
-    )
-
-
-def _file_activation(path: Path) -> bool | None:
-    """Whether a file's weights want QuickGELU, where it can be told; else None.
-
-    It can be told from a configuration beside the file (as in a Hugging Face snapshot), from the file name
-    of a release that open_clip knows, and from TorchScript: only OpenAI published CLIP so, with QuickGELU.
-    """
-    from open_clip import pretrained
-
-    beside = path.parent / "open_clip_config.json"
-    if beside.is_file():
-        return bool(json.loads(beside.read_text()).get("model_cfg", {}).get("quick_gelu", False))
-    if _is_torchscript(path):
-        return True
-    for model, tag in pretrained.list_pretrained():
-        known = pretrained.get_pretrained_cfg(model, tag)
-        if path.name == Path(known.get("url") or "-").name:
-            return bool(known.get("quick_gelu", False))
-    return None
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

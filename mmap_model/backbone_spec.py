@@ -10,11 +10,12 @@ import socket
 import tempfile
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,16 +23,30 @@ from mmap_model.architecture import (
     LOCAL_DIR,
     SYMBOLS,
     Architecture,
-    model_config,
     model_directory,
-    parse_architecture,
     read_architecture,
     weights_in,
 )
-from mmap_model.errors import BackboneError
+from mmap_model.errors import BackboneError, BackboneWarning
+from mmap_model.preprocessing import Preprocessing
+from mmap_model.revisions import added_field
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+_READER = 2
+"""Rises when the same files come to another fingerprint, or are refused."""
+_BESIDE = ("open_clip_config.json", "config.json", "preprocessor_config.json")
+"""Files that say something of the weights in their folder."""
+
+__all__ = [
+    *(
+        "OPENAI_MEAN",
+        "OPENAI_STD",
+        "BackboneSpec",
+        "counted_parameters",
+        "fingerprint",
+        "fingerprint_is_known",
+    ),
+    *("fingerprint_of", "require_weights"),
+]
 
 
 @dataclass(frozen=True)
@@ -40,14 +55,25 @@ class BackboneSpec:
 
     Attributes:
         model: ``symbols`` (ships with this package), an open_clip model name such as ``ViT-B-16-quickgelu``,
-            or ``local-dir:DIR`` with ``open_clip_config.json`` and weights in DIR.
-        pretrained: open_clip tag such as ``openai``, or a checkpoint file; always and only with a model name.
+            or ``local-dir:DIR`` with ``open_clip_config.json`` (or the ``config.json`` of a Hugging Face
+            CLIPModel) and weights in DIR.
+        pretrained: open_clip tag such as ``openai``, or a checkpoint file or its folder; always and only with
+            a model name. See ``mmap_model.weights`` for what is read and what is refused.
+        activation: what the weights were trained with, ``gelu`` or ``quickgelu``, where nothing in or beside
+            them says so. Whatever does say so must agree.
     """
 
     model: str = SYMBOLS
     pretrained: str | None = None
+    activation: Literal["gelu", "quickgelu"] | None = added_field(None)
 
     def __post_init__(self) -> None:
+        if self.activation not in (None, "gelu", "quickgelu"):
+            raise BackboneError(
+                f"{self.activation!r} is not an activation of CLIP",
+                where="backbone.activation",
+                fix="use gelu or quickgelu, or leave it out",
+            )
         if self.in_directory and self.pretrained is not None:
             raise BackboneError(
                 f"{self.model!r} brings its own weights, so pretrained={self.pretrained!r} would be ignored",
@@ -79,6 +105,8 @@ class BackboneSpec:
         path = Path(self.pretrained).expanduser()
         if path.is_file():
             return path
+        if path.is_dir() and os.sep in self.pretrained:
+            return _weights_in(path, "backbone.pretrained")
         if path.suffix or os.sep in self.pretrained:
             raise BackboneError(
                 f"{path} does not exist",
@@ -91,33 +119,27 @@ class BackboneSpec:
 def fingerprint_of(spec: BackboneSpec) -> str:
     """The ``Backbone.fingerprint`` that ``load_backbone(spec)`` would have, as cheaply as possible.
 
-    Safetensors files are read without torch. Any other source is loaded once per machine and remembered in
-    the user's cache folder until the file or the open_clip release changes.
+    Safetensors files are read each time, without torch. Any other source is read once per machine and
+    remembered in the user's cache folder until the file, what lies beside it, or the open_clip release
+    changes. What could not be proven of the weights is warned of each time, as a ``BackboneWarning``.
 
     Raises:
         BackboneError: as ``load_backbone``.
     """
-    config = model_config(spec.model)
-    architecture = parse_architecture(spec.model, config)
-    path = spec.weights_file
-    if path is None:
-        if not _place(_tag_name(spec)).is_file() and not _hub_is_reachable():
-            require_weights(spec)  # at once, and not after a minute of attempts to fetch them
-        return _remembered(_tag_name(spec), lambda: _loaded_fingerprint(spec))
-    if path.suffix == ".safetensors":
-        weights = _native_weights(path, architecture)
-        if weights is not None:
-            mean, std = _normalisation(spec)
-            return fingerprint(architecture, config, mean=mean, std=std, weights=weights)
-    return _remembered(_file_name(spec, path), lambda: _loaded_fingerprint(spec))
+    if spec.weights_file is None and not _place(_name(spec)).is_file() and not _hub_is_reachable():
+        require_weights(spec)  # at once, and not after a minute of attempts to fetch them
+    if _is_quick(spec):
+        found = _computed(spec)
+    else:
+        found = _remembered(_name(spec), lambda: _computed(spec))
+    for text in found["warnings"]:
+        warnings.warn(text, BackboneWarning, stacklevel=2)
+    return str(found["fingerprint"])
 
 
 def fingerprint_is_known(spec: BackboneSpec) -> bool:
     """Whether ``fingerprint_of`` answers at once, without loading or fetching a CLIP."""
-    path = spec.weights_file
-    if spec.in_directory or (path is not None and path.suffix == ".safetensors"):
-        return True
-    return _place(_tag_name(spec) if path is None else _file_name(spec, path)).is_file()
+    return _is_quick(spec) or _place(_name(spec)).is_file()
 
 
 def require_weights(spec: BackboneSpec) -> None:
@@ -128,7 +150,7 @@ def require_weights(spec: BackboneSpec) -> None:
     Raises:
         BackboneError: they are not; says how to get them.
     """
-    if spec.weights_file is not None or _place(_tag_name(spec)).is_file() or _cached(spec):
+    if spec.weights_file is not None or _place(_name(spec)).is_file() or _cached(spec):
         return
     raise BackboneError(
         f"the weights {spec.pretrained!r} of {spec.model!r} are not on this machine",
@@ -147,8 +169,7 @@ def fingerprint(
     architecture: Architecture,
     config: Mapping[str, Any],
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocessing: Preprocessing,
     weights: Mapping[str, np.ndarray[Any, Any]],
 ) -> str:
     """32 hexadecimal digits of a SHA-256 over what decides the features: shape, activation, pixels, weights.
@@ -166,8 +187,7 @@ def fingerprint(
             for tower in ("vision_cfg", "text_cfg")
             for key in ("norm_kwargs", "act_kwargs")
         },
-        "mean": [round(float(v), 8) for v in mean],
-        "std": [round(float(v), 8) for v in std],
+        **preprocessing.described(),
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(weights):
@@ -177,43 +197,29 @@ def fingerprint(
     return digest.hexdigest()[:32]
 
 
-def _weights_in(folder: Path) -> Path:
-    path = weights_in(folder)
+def _weights_in(folder: Path, where: str = "backbone.model") -> Path:
+    path = weights_in(folder, where)
     if path is None:
         raise BackboneError(
-            f"{folder} holds no weights",
-            where="backbone.model",
-            fix=f"put open_clip_model.safetensors into {folder}",
+            f"{folder} holds no weights", where=where, fix=f"put open_clip_model.safetensors into {folder}"
         )
     return path
 
 
-def _native_weights(path: Path, architecture: Architecture) -> dict[str, np.ndarray[Any, Any]] | None:
-    """The tensors of a file in open_clip's own names and shapes, or None if open_clip would convert them."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        weights: dict[str, np.ndarray[Any, Any]] = load_file(path)
-    except (SafetensorError, TypeError, KeyError):
-        return None
-    native = "visual.conv1.weight" in weights and "positional_embedding" in weights
-    complete = sum(array.size for array in weights.values()) == architecture.parameters
-    return weights if native and complete else None
+def _is_quick(spec: BackboneSpec) -> bool:
+    path = spec.weights_file
+    return path is not None and path.suffix == ".safetensors"
 
 
-def _normalisation(spec: BackboneSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not spec.in_directory:
-        return OPENAI_MEAN, OPENAI_STD
-    config = json.loads((model_directory(spec.model) / "open_clip_config.json").read_text())
-    given = config.get("preprocess_cfg", {})
-    return tuple(given.get("mean") or OPENAI_MEAN), tuple(given.get("std") or OPENAI_STD)
+def _computed(spec: BackboneSpec) -> dict[str, Any]:
+    """The fingerprint and what to warn of."""
+    from mmap_model.weights import load_weights
 
-
-def _loaded_fingerprint(spec: BackboneSpec) -> str:
-    from mmap_model.backbone import load_backbone
-
-    return load_backbone(spec).fingerprint
+    loaded = load_weights(spec)
+    value = fingerprint(
+        loaded.architecture, loaded.config, preprocessing=loaded.preprocessing, weights=loaded.tensors
+    )
+    return {"fingerprint": value, "warnings": list(loaded.warnings)}
 
 
 def _cached(spec: BackboneSpec) -> bool:
@@ -245,28 +251,35 @@ def _hub_is_reachable() -> bool:
     return True
 
 
-def _tag_name(spec: BackboneSpec) -> str:
-    return f"{spec.model}/{spec.pretrained}/open_clip {version('open_clip_torch')}"
-
-
-def _file_name(spec: BackboneSpec, path: Path) -> str:
-    stat = path.stat()
-    return f"{spec.model}/{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
+def _name(spec: BackboneSpec) -> str:
+    """Of what a remembered fingerprint depends on."""
+    parts = [f"reader {_READER}", f"open_clip {version('open_clip_torch')}", spec.model, str(spec.activation)]
+    path = spec.weights_file
+    if path is None:
+        return "/".join([*parts, str(spec.pretrained)])
+    shards = sorted(path.parent.glob("*-of-*")) if path.suffix == ".json" else []
+    for file in (path, *shards, *(path.parent / name for name in _BESIDE)):
+        if file.is_file():
+            stat = file.stat()
+            parts.append(f"{file.resolve()}/{stat.st_size}/{stat.st_mtime_ns}")
+    return "/".join(parts)
 
 
 def _place(name: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmap_model"
-    return cache / "fingerprints" / hashlib.sha256(name.encode()).hexdigest()[:32]
+    return cache / "fingerprints" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
-def _remembered(name: str, compute: Callable[[], str]) -> str:
+def _remembered(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     path = _place(name)
-    if path.is_file():
-        return path.read_text()
+    with contextlib.suppress(OSError, ValueError):
+        stored = json.loads(path.read_text())
+        if stored.keys() >= {"fingerprint", "warnings"}:
+            return dict(stored)
     value = compute()
     with contextlib.suppress(OSError):  # a read-only home costs time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(value)
+            json.dump(value, file)
         Path(file.name).replace(path)
     return value

@@ -37,6 +37,10 @@ class BackboneError(InputError):
     """A backbone that cannot be found, loaded or prompted."""
 
 
+class BackboneWarning(UserWarning):
+    """Something about a backbone's weights that cannot be proven, and what to state to settle it."""
+
+
 class ShapeError(InputError):
     """A prompt shape that the Kronecker product or the backbone cannot take."""
 

@@ -10,8 +10,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from mmap_model.errors import DatasetError
 
-DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for images that it cannot decode."""
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError)
+"""What Pillow and its decoders raise for images that they cannot decode."""
 
 _TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""

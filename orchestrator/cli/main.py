@@ -94,6 +94,25 @@ def execute(arguments: Sequence[str]) -> int:
     except ClickException as error:
         show_error(error.format_message())
         return FAILED
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort as abort:
+        return _aborted(abort)
+    except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
+
+
+def _aborted(abort: typer.Abort) -> int:
+    """The exit code of a command that typer took for aborted.
+
+    It says the same of Ctrl-C, of a question that found its input at an end, and of any EOFError that a
+    command let through, which is a defect and must be seen.
+    """
+    if isinstance(abort.__cause__, EOFError):
+        raise abort.__cause__
+    if isinstance(abort.__context__, EOFError):
+        show_error(
+            "the question above has no answer: standard input is at its end",
+            fix="run it in a terminal, or with the option that answers it, such as --yes",
+        )
+        return WRONG_INPUT
+    return INTERRUPTED

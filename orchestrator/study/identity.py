@@ -10,6 +10,7 @@ from orchestrator.study.errors import StudyError
 from orchestrator.study.model import Study
 
 MAY_CHANGE = (
+    "backbone.activation",
     "description",
     "compare",
     "compute",
@@ -28,7 +29,8 @@ MAY_CHANGE = (
     "largest_shots",
 )
 """Dotted keys outside the identity. Trials may only rise; ``largest_shots`` counts by what it comes to;
-the data may move because the manifest in every cell's key says whether they are the same."""
+the data may move because the manifest in every cell's key says whether they are the same; what is stated of
+the weights may be added because their fingerprint there says so too."""
 
 
 def identity(study: Study) -> dict[str, Any]:

@@ -140,14 +140,14 @@ def test_a_folder_without_weights_is_an_error(tiny_backbone: Backbone, tmp_path:
 def test_weights_of_another_shape_are_an_error(tiny_backbone: Backbone, tmp_path: Path) -> None:
     spec = write_local_dir(tiny_backbone, tmp_path / "clip")
     save_file({"visual.conv1.weight": torch.zeros(3)}, tmp_path / "clip" / "open_clip_model.safetensors")
-    with pytest.raises(BackboneError, match="could not be loaded"):
+    with pytest.raises(BackboneError, match="lacks positional_embedding, text_projection"):
         load_backbone(spec)
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_text("not a checkpoint")
-    with pytest.raises(BackboneError, match="could not be loaded"):
+    with pytest.raises(BackboneError, match="is text, not weights"):
         load_backbone(BackboneSpec("ViT-B-32", str(path)))
 
 
@@ -166,12 +166,12 @@ def test_weights_must_be_named_once() -> None:
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from open_clip import factory
+    from open_clip import pretrained
 
     def offline(*_: object, **__: object) -> str:
         raise OSError("Temporary failure in name resolution")
 
-    monkeypatch.setattr(factory, "download_pretrained", offline)
+    monkeypatch.setattr(pretrained, "download_pretrained", offline)
     with pytest.raises(BackboneError, match="HF_HOME") as caught:
         load_backbone(BackboneSpec("ViT-B-32-quickgelu", "openai"))
     assert "name resolution" in str(caught.value)
@@ -182,19 +182,6 @@ def test_a_tag_trained_with_quickgelu_is_refused_for_a_gelu_model() -> None:
         load_backbone(BackboneSpec("ViT-B-16", "openai"))
     with pytest.raises(BackboneError, match="trained with GELU"):
         load_backbone(BackboneSpec("ViT-B-16-quickgelu", "laion2b_s34b_b88k"))
-
-
-@pytest.mark.parametrize("known_by", ["name", "configuration", "torchscript"])
-def test_a_file_trained_with_quickgelu_is_refused_for_a_gelu_model(tmp_path: Path, known_by: str) -> None:
-    path = tmp_path / ("ViT-B-16.pt" if known_by == "name" else "weights.pt")
-    if known_by == "torchscript":
-        torch.jit.script(torch.nn.Linear(1, 1)).save(path)
-    else:
-        torch.save({}, path)
-    if known_by == "configuration":
-        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
-    with pytest.raises(BackboneError, match="QuickGELU"):
-        load_backbone(BackboneSpec("ViT-B-16", str(path)))
 
 
 def test_too_long_texts_are_refused_instead_of_cut(tiny_backbone: Backbone) -> None:

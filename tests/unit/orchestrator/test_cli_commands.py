@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+import typer
 
 from mmap_model.configuration import to_plain
 from orchestrator.cli.main import execute
@@ -151,6 +153,38 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, file: Path
     assert execute(["plan", str(file)]) == 130
 
 
+def test_a_file_that_ends_early_is_not_taken_for_ctrl_c(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr("orchestrator.study.load_plan", read)
+    with pytest.raises(EOFError, match="Ran out of input"):
+        execute(["plan", str(file)])
+
+
+def test_empty_weights_are_named_and_not_taken_for_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.pt").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=./w.pt"]
+    for command in ("profile", "run"):
+        assert execute([command, str(file), *backbone]) == 2
+        assert "w.pt is empty (0 bytes)" in shown(capsys)[1]
+
+
+def test_a_question_without_an_answer_is_not_taken_for_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        typer.confirm("Remove?")
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("orchestrator.study.load_plan", ask)
+    assert execute(["plan", str(file)]) == 2
+    assert "standard input is at its end" in shown(capsys)[1]
+
+
 def test_points_are_json(file: Path) -> None:
     plan = load_plan(str(file))
     assert json.dumps(to_plain(plan.work_item(plan.space.replay(plan.first[0]), item_id="x")))
@@ -163,7 +197,7 @@ def test_planning_fetches_no_weights(
         raise AssertionError("plan loaded a CLIP")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "cache"))
-    monkeypatch.setattr("mmap_model.backbone_spec._loaded_fingerprint", load)
+    monkeypatch.setattr("mmap_model.backbone_spec._computed", load)
     backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=openai"]
     assert execute(["plan", str(file), *backbone, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["device_hours"] is None

@@ -373,7 +373,7 @@ def test_without_a_connection_missing_weights_are_told_at_once(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("mmap_model.backbone_spec._loaded_fingerprint", lambda spec: pytest.fail("fetched"))
+    monkeypatch.setattr("mmap_model.backbone_spec._computed", lambda spec: pytest.fail("fetched"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InputError, match="are not on this machine"):
