@@ -7,13 +7,16 @@ Each command is a module that imports what it needs when it runs: help and param
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
+from rich.markup import escape
 from typer._click.exceptions import ClickException, UsageError
 
 from cluster.sealing import open_sealed
-from mmap_model.errors import InputError
+from mmap_model.errors import BackboneWarning, InputError
 from orchestrator.cli import (
     cancel,
     clean,
@@ -38,9 +41,10 @@ from orchestrator.cli.console import (
     FAILED,
     INTERRUPTED,
     WRONG_INPUT,
+    err,
     show_error,
 )
-from orchestrator.redaction import redact_logging
+from orchestrator.redaction import redact, redact_logging
 
 app = typer.Typer(
     name="orchestrator",
@@ -76,6 +80,7 @@ for module in (
 def main() -> None:
     """Entry point: runs the command line and exits."""
     redact_logging()
+    warnings.showwarning = _show_warning
     sys.exit(execute(sys.argv[1:]))
 
 
@@ -99,6 +104,24 @@ def execute(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show warnings about a study's weights as text for people, others as Python does."""
+    if issubclass(category, BackboneWarning) and file is None:
+        err().print(f"[yellow]Warning:[/] {escape(redact(str(message)))}", soft_wrap=True)
+    else:
+        _PLAIN_WARNING(message, category, filename, lineno, file, line)
+
+
+_PLAIN_WARNING = warnings.showwarning
 
 
 def _aborted(abort: typer.Abort) -> int:

@@ -40,6 +40,7 @@ def run(
     from orchestrator.study import load_plan
 
     plan = load_plan(study, overrides or ())
+    _ = plan.fingerprint  # what is wrong with the weights is an error of input, not a failed cell
     if cell is not None:
         if values:
             raise ConfigurationError("--cell and --set exclude each other", where="--set", fix="drop one")

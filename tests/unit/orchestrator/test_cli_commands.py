@@ -185,6 +185,14 @@ def test_a_question_without_an_answer_is_not_taken_for_ctrl_c(
     assert "standard input is at its end" in shown(capsys)[1]
 
 
+def test_what_cannot_be_proven_of_weights_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    from mmap_model.errors import BackboneWarning
+    from orchestrator.cli.main import _show_warning
+
+    _show_warning(BackboneWarning("nothing in [w.pt] says"), BackboneWarning, "file.py", 3)
+    assert shown(capsys)[1] == "Warning: nothing in [w.pt] says"
+
+
 def test_points_are_json(file: Path) -> None:
     plan = load_plan(str(file))
     assert json.dumps(to_plain(plan.work_item(plan.space.replay(plan.first[0]), item_id="x")))
