@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from orchestrator.cleaning.survey import Item
+from orchestrator.cleaning.item import Item
 from orchestrator.ledger import Storage
 from orchestrator.ledger.cells import RECORD
 from orchestrator.ledger.gather import gather
@@ -29,7 +29,7 @@ def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) 
 
 
 def _remove(storage: Storage, item: Item) -> None:
-    if item.category == "caches":
+    if Path(item.path).is_absolute():
         shutil.rmtree(Path(item.path), ignore_errors=True)
         return
     if item.category == "cells":  # first what makes it count as finished

@@ -1,7 +1,8 @@
 """What lies in a storage and on this machine, and what of it may go. Changes nothing.
 
 A cell is referred to if its key stands anywhere in a study's records. While somebody drives a study in this
-storage, nothing goes that a driver could be about to use: unreferenced cells, unfinished writes, states.
+storage, nothing goes that a driver could be about to use: unreferenced cells and files, unfinished writes,
+states. Where a record of a study cannot be read no finished cell goes: it may refer to any.
 Files that are no records, such as notes among the studies, are left alone.
 """
 
@@ -12,53 +13,20 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from mmap_model.data.dataset import default_cache_dir
+from orchestrator.cleaning.cells import Needs, read_record, sort_cells
+from orchestrator.cleaning.item import SETTLED, Findings, Item, is_temporary, writer_of
+from orchestrator.cleaning.local import sort_caches, sort_local_states
 from orchestrator.ledger import CorruptError, Storage, StudyStore
-from orchestrator.ledger.cells import COPY, FAILURE, RECORD
-from orchestrator.ledger.documents import decode, decode_state
+from orchestrator.ledger.documents import NewerFormatError, decode, decode_state
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.holding import look
+from orchestrator.ledger.local_state import RAY_FOLDER
 from orchestrator.ledger.storage import Entry
 from orchestrator.ledger.watch import held
 
-CATEGORIES = {
-    "cells": "finished cells that no study refers to",
-    "partial": "cells whose training was cut off while it was written down",
-    "states": "in-flight states that nothing will go on from",
-    "claims": "claims that nobody holds any more",
-    "leftovers": "unfinished writes of dead processes",
-    "local": "Ray's files of drivers that were killed",
-    "quarantine": "damaged records that were moved aside",
-    "studies": "studies that were named",
-    "caches": "what this machine derived and can derive again",
-}
-
-SETTLED = 3600.0
-"""Seconds after which an unfinished write is nobody's any more, wherever its writer was."""
-
 _KEY = re.compile(rb"\b[0-9a-f]{32}\b")
-_TEMPORARY = re.compile(r"\..+\.(?:(\d+)\.[0-9a-f]{8}|[0-9a-f]{12})")
-_PROBE = re.compile(r"\.writable-[0-9a-f]{12}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """Something that may go.
-
-    Attributes:
-        category: of ``CATEGORIES``.
-        path: below the root; that of a cache is absolute.
-        size: bytes.
-        reason: why it may go.
-    """
-
-    category: str
-    path: str
-    size: int
-    reason: str
+_ASIDE = re.compile(r"quarantine/studies-.+-(?:trials-|rows-|baselines\.json).*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +49,14 @@ class Survey:
         kept: number and bytes by kind of what stays: cells, failed, states, claims, caches.
         items: what may go.
         driven: names of studies that somebody drives now.
+        unreadable: records of studies that cannot be read. While there are any, no finished cell may go.
     """
 
     studies: list[StudyInfo]
     kept: dict[str, tuple[int, int]]
     items: list[Item]
     driven: list[str]
+    unreadable: list[str]
 
 
 def survey(
@@ -120,85 +90,66 @@ def survey(
         parts = entry.path.split("/")
         if parts[0] == "studies" and len(parts) > 2 and parts[1] in own:
             own[parts[1]].append(entry)
-    referred = {name: _references(storage, own[name]) for name in staying}
-    every = set().union(*referred.values())
+    read = {name: _references(storage, own[name]) for name in staying}
+    referred = {name: keys for name, (keys, _) in read.items()}
+    unreadable = [storage.locate(path) for _, paths in read.values() for path in paths]
+    unreadable += [storage.locate(path) for path in _moved_aside(entries)]
+    needs = Needs(
+        referred=set().union(*referred.values()),
+        complete=not unreadable,
+        studies=staying,
+        driven=bool(driven),
+        claimed=any(folder in busy for folder in claims),
+    )
     cells = {entry.path.split("/")[1] for entry in entries if entry.path.startswith("cells/")}
-    items: list[Item] = []
-    kept: dict[str, tuple[int, int]] = {}
-    _sort_cells(storage, entries, every, staying, bool(driven), now, items, kept)
-    _sort_states(storage, entries, set(driven), staying, items, kept)
-    _sort_claims(storage, entries, busy, items, kept)
-    _sort_rest(entries, set(driven), leaving, now, items)
-    _sort_caches(caches and not driven, items, kept)
+    findings = Findings()
+    sort_cells(storage, entries, needs, now, findings)
+    _sort_states(storage, entries, set(driven), staying, findings)
+    _sort_claims(storage, entries, busy, findings)
+    _sort_rest(entries, set(driven), leaving, now, findings)
+    sort_local_states(storage, staying, driven, findings)
+    sort_caches(caches and not driven, findings)
     return Survey(
         studies=[_info(name, own[name], cells & referred.get(name, set()), name in driven) for name in names],
-        kept=kept,
-        items=items,
+        kept=findings.kept,
+        items=findings.items,
         driven=driven,
+        unreadable=unreadable,
     )
 
 
-def _references(storage: Storage, entries: Iterable[Entry]) -> set[str]:
-    """Every key that stands in a record of a study with these files."""
-    paths = [entry.path for entry in entries if entry.path.split("/")[2] != "local"]
-    texts = gather(lambda path: _KEY.findall(storage.read(path) or b""), paths)
-    return {key.decode() for keys in texts for key in keys}
+def _references(storage: Storage, entries: Iterable[Entry]) -> tuple[set[str], list[str]]:
+    """Every key that stands in a record of a study with these files, and which of them cannot be read."""
+
+    def look_into(entry: Entry) -> tuple[list[bytes], bool]:
+        data = storage.read(entry.path) or b""
+        return _KEY.findall(data), not _refers(entry.path) or _is_whole(data)
+
+    own = [entry for entry in entries if entry.path.split("/")[2] != "local"]
+    found = gather(look_into, own)
+    keys = {key.decode() for keys, _ in found for key in keys}
+    return keys, [entry.path for entry, (_, whole) in zip(own, found, strict=True) if not whole]
 
 
-def _sort_cells(
-    storage: Storage,
-    entries: Iterable[Entry],
-    referred: set[str],
-    studies: Sequence[str],
-    driven: bool,
-    now: float,
-    items: list[Item],
-    kept: dict[str, tuple[int, int]],
-) -> None:
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.path.startswith("cells/") and not _is_temporary(entry.path):
-            groups.setdefault(entry.path.split("/")[1], []).append(entry)
-    finished = {key for key, files in groups.items() if f"cells/{key}/{RECORD}" in {e.path for e in files}}
-    doubtful = [] if driven else [key for key in groups if key in finished and key not in referred]
-    reasons = gather(lambda key: _why_unreferred(storage, key, studies), doubtful)
-    why = dict(zip(doubtful, reasons, strict=True))
-    for key, files in groups.items():
-        names, size = {entry.path.split("/")[-1] for entry in files}, sum(entry.size for entry in files)
-        path = f"cells/{key}"
-        if key in finished:
-            if reason := why.get(key, ""):
-                items.append(Item(category="cells", path=path, size=size, reason=reason))
-            else:
-                _count(kept, "cells", size)
-        elif FAILURE in names:
-            _count(kept, "failed", size)
-        elif not driven and now - max(entry.modified for entry in files) > SETTLED:
-            items.append(Item(category="partial", path=path, size=size, reason="it has no record"))
+def _refers(path: str) -> bool:
+    """Whether a study's record names the cells of its rows."""
+    folder = path.split("/")[2]
+    return (
+        folder in ("trials", "rows", "baselines.json") and path.endswith(".json") and not is_temporary(path)
+    )
 
 
-def _why_unreferred(storage: Storage, key: str, studies: Sequence[str]) -> str:
-    """Empty if the cell is needed after all: a probe is shared by studies that do not name it."""
-    record = _record(storage, key)
-    if record is None:
-        return "its record is damaged"
-    if record["cell"]["kind"] == "probe" and studies:
-        return ""
-    origin = record.get("study")
-    return f"trained for study {origin!r}, which refers to it no more" if origin else "trained for no study"
+def _moved_aside(entries: Iterable[Entry]) -> list[str]:
+    """Records of rows that were moved aside: what they referred to is not known either."""
+    return [entry.path for entry in entries if _ASIDE.fullmatch(entry.path)]
 
 
-def _record(storage: Storage, key: str) -> dict[str, Any] | None:
-    """The record of a finished cell; unlike the ledger this leaves a damaged one where it is."""
-    for name in (RECORD, COPY):
-        data = storage.read(f"cells/{key}/{name}")
-        if data is None:
-            return None
-        try:
-            return decode(data)
-        except CorruptError:
-            continue
-    return None
+def _is_whole(data: bytes) -> bool:
+    try:
+        decode(data)
+    except CorruptError:
+        return False
+    return True
 
 
 def _sort_states(
@@ -206,16 +157,15 @@ def _sort_states(
     entries: Iterable[Entry],
     driven: set[str],
     studies: Sequence[str],
-    items: list[Item],
-    kept: dict[str, tuple[int, int]],
+    findings: Findings,
 ) -> None:
-    states = [e for e in entries if e.path.startswith("inflight/") and not _is_temporary(e.path)]
+    states = [e for e in entries if e.path.startswith("inflight/") and not is_temporary(e.path)]
     reasons = gather(lambda entry: _why_no_state(storage, entry.path, driven, studies), states)
     for entry, reason in zip(states, reasons, strict=True):
         if reason:
-            items.append(Item(category="states", path=entry.path, size=entry.size, reason=reason))
+            findings.add("states", entry.path, entry.size, reason)
         else:
-            _count(kept, "states", entry.size)
+            findings.keep("states", entry.size)
 
 
 def _why_no_state(storage: Storage, path: str, driven: set[str], studies: Sequence[str]) -> str:
@@ -224,12 +174,15 @@ def _why_no_state(storage: Storage, path: str, driven: set[str], studies: Sequen
         return ""
     try:
         header, _ = decode_state(data)
+        done = all(read_record(storage, key) is not None for key in header["active"])
+    except NewerFormatError:
+        return ""
     except CorruptError:
         return "it is damaged"
     study, trial = header["about"].get("study"), header["about"].get("trial")
     if study in driven:
         return ""
-    if all(_record(storage, key) is not None for key in header["active"]):
+    if done:
         return "its cells are finished"
     if study not in studies:
         return f"its study {study!r} is not here" if study else "of no study"
@@ -243,8 +196,7 @@ def _sort_claims(
     storage: Storage,
     entries: Iterable[Entry],
     busy: Collection[str],
-    items: list[Item],
-    kept: dict[str, tuple[int, int]],
+    findings: Findings,
 ) -> None:
     sizes: dict[str, int] = {}
     for entry in entries:
@@ -253,7 +205,7 @@ def _sort_claims(
             sizes[folder] = sizes.get(folder, 0) + entry.size
     for folder, size in sizes.items():
         if folder in busy:
-            _count(kept, "claims", size)
+            findings.keep("claims", size)
             continue
         seen = look(storage, folder)
         if seen is None or (seen.holding is not None and seen.holding.released):
@@ -262,43 +214,36 @@ def _sort_claims(
             reason = f"{seen.who} is dead"
         else:
             reason = f"{seen.who} was not heard of while it was watched"
-        items.append(Item(category="claims", path=folder, size=size, reason=reason))
+        findings.add("claims", folder, size, reason)
 
 
 def _sort_rest(
-    entries: Iterable[Entry], driven: set[str], leaving: Sequence[str], now: float, items: list[Item]
+    entries: Iterable[Entry], driven: set[str], leaving: Sequence[str], now: float, findings: Findings
 ) -> None:
     folders: dict[tuple[str, str], int] = {}
     for entry in entries:
         parts = entry.path.split("/")
         if parts[0] == "studies" and len(parts) > 2 and parts[1] in leaving:
             key = ("studies", f"studies/{parts[1]}")
-        elif parts[0] == "studies" and parts[2:3] == ["local"] and parts[3:4] and parts[3].startswith("ray-"):
+        elif (
+            parts[0] == "studies"
+            and parts[2:3] == ["local"]
+            and parts[3:4]
+            and parts[3].startswith(RAY_FOLDER)
+        ):
             if parts[1] in driven:
                 continue
             key = ("local", "/".join(parts[:4]))
         elif parts[0] == "quarantine":
             key = ("quarantine", "/".join(parts[:2]))
-        elif _is_temporary(entry.path) and _is_abandoned(entry, bool(driven), now):
+        elif is_temporary(entry.path) and _is_abandoned(entry, bool(driven), now):
             key = ("leftovers", entry.path)
         else:
             continue
         folders[key] = folders.get(key, 0) + entry.size
     reasons = {"studies": "you named it", "local": "its driver is gone"}
     for (category, path), size in folders.items():
-        reason = reasons.get(category, CATEGORIES[category])
-        items.append(Item(category=category, path=path, size=size, reason=reason))
-
-
-def _sort_caches(wanted: bool, items: list[Item], kept: dict[str, tuple[int, int]]) -> None:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for folder in (default_cache_dir(), base / "mmap_model"):
-        files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-        size = sum(path.stat().st_size for path in files)
-        if files and wanted:
-            items.append(Item(category="caches", path=str(folder), size=size, reason=CATEGORIES["caches"]))
-        elif files:
-            _count(kept, "caches", size, len(files))
+        findings.add(category, path, size, reasons.get(category, ""))
 
 
 def _info(name: str, entries: Sequence[Entry], cells: set[str], driven: bool) -> StudyInfo:
@@ -321,29 +266,17 @@ def _lease(name: str) -> str:
     return f"studies/{name}/driver"
 
 
-def _is_temporary(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    patterns = (_TEMPORARY, _PROBE)
-    return path.startswith(".check/") or any(pattern.fullmatch(name) for pattern in patterns)
-
-
 def _is_abandoned(entry: Entry, driven: bool, now: float) -> bool:
     if driven:
         return False  # how old it is would be a comparison of two clocks
     if now - entry.modified > SETTLED:
         return True
-    found = _TEMPORARY.fullmatch(entry.path.rpartition("/")[2])
-    if found is None or found[1] is None:
+    if (process := writer_of(entry.path)) is None:
         return False
     try:
-        os.kill(int(found[1]), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except OSError:
         pass
     return False
-
-
-def _count(kept: dict[str, tuple[int, int]], kind: str, size: int, number: int = 1) -> None:
-    count, total = kept.get(kind, (0, 0))
-    kept[kind] = (count + number, total + size)

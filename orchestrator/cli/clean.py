@@ -110,6 +110,12 @@ def _show(found: Survey, chosen: list[Item], place: str) -> None:
     for kind, (count, size) in found.kept.items():
         stays.add_row(KEPT[kind], str(count), _size(size))
     console.print(stays if stays.row_count else "No records")
+    for path in found.unreadable:
+        console.print(
+            f"{path} cannot be read and may refer to any cell: no finished cell can be removed until it is "
+            "restored or removed",
+            markup=False,
+        )
     if not chosen:
         console.print("Nothing there that may go")
         return
@@ -132,9 +138,11 @@ SHOWN = 3
 KEPT = {
     "cells": "finished cells",
     "failed": "failed cells",
+    "broken": "broken cells that their studies will train again",
     "states": "in-flight states",
     "claims": "claims held",
     "caches": "cached files of this machine",
+    "local": "local files of studies on other storages, and news for MLflow",
 }
 
 
@@ -142,6 +150,7 @@ def _plain(found: Survey, chosen: list[Item]) -> dict[str, Any]:
     return {
         "studies": [asdict(study) for study in found.studies],
         "kept": {kind: {"count": count, "bytes": size} for kind, (count, size) in found.kept.items()},
+        "unreadable": found.unreadable,
         "may_go": [asdict(item) for item in chosen],
     }
 

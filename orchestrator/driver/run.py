@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -25,6 +23,7 @@ from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, S
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
+from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from orchestrator.driver.session import Session, Surroundings
 
 WORKBENCH = "orchestrator.workbench:Workbench"
-
-RAY_FOLDER = "ray-"
 
 END_OF_SWEEP = "end of the sweep: the best by validation"
 
@@ -264,7 +261,7 @@ def _work(
 ) -> Outcome:
     from orchestrator.driver.session import SessionFailed, Stopped, Surroundings
 
-    state = local_state(store)
+    state = local_state(store.storage, store.name)
     state.mkdir(parents=True, exist_ok=True)
     for left in state.glob(f"{RAY_FOLDER}*"):  # by a driver that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -308,21 +305,12 @@ def _work(
 
 def _tell_left(plan: StudyPlan, store: StudyStore, ledger: Ledger, options: Options) -> str | None:
     """Tell MLflow what an earlier driver, killed, could not tell, though nothing else is to be done."""
-    state = local_state(store)
+    state = local_state(store.storage, store.name)
     if not options.tracked or not news_left(state / "outbox"):
         return None
     at_once = threading.Event()
     at_once.set()
     return _tracker(plan, store, ledger, state, at_once).close(timeout=30.0)
-
-
-def local_state(store: StudyStore) -> Path:
-    """Folder of a study on this machine, for what is no part of its records: news for MLflow, Ray's files."""
-    if store.storage.exclusive:
-        return Path(store.storage.locate(f"studies/{store.name}/local"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = hashlib.sha256(store.storage.root.encode()).hexdigest()[:12]
-    return cache / "mmap-orchestrator" / f"{store.name}-{place}"
 
 
 def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:

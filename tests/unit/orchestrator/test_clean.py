@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from orchestrator.cleaning import remove, survey
-from orchestrator.cleaning.survey import SETTLED
+from orchestrator.cleaning.item import SETTLED
 from orchestrator.cli.main import execute
 from orchestrator.ledger import InFlight, Lease, Ledger, StudyStore, TrialRecord, open_storage
+from orchestrator.ledger.cell_files import path_of
+from orchestrator.ledger.cells import COPY, RECORD, TEST
+from orchestrator.ledger.documents import NEWEST, encode
+from orchestrator.ledger.local_state import local_state
 
 KEPT, LOST, PROBE, BUSY = ("0" * 31 + digit for digit in "1234")
 HOUR_AGO = time.time() - SETTLED - 60
@@ -255,3 +259,128 @@ def _age(folder: Path, when: float) -> None:
     folder.mkdir()
     (folder / "prompts").write_text("")
     os.utime(folder / "prompts", (when, when))
+
+
+def surplus(root: Path) -> tuple[str, str]:
+    """Files of a cell that another worker left, an hour ago and just now."""
+    old, new = (f"cells/{KEPT}/prompts.{digit * 16}" for digit in "ab")
+    for path in (old, new):
+        (root / path).write_bytes(b"other")
+    os.utime(root / old, (HOUR_AGO, HOUR_AGO))
+    return old, new
+
+
+def test_files_that_no_record_names_go_once_they_are_old(root: Path) -> None:
+    ledger = Ledger(root)
+    ledger.commit_test(KEPT, {"metrics": {}}, {"test_predictions.parquet": b"t"})
+    for path in (root / "cells" / KEPT).iterdir():
+        os.utime(path, (HOUR_AGO, HOUR_AGO))
+    old, _ = surplus(root)
+    assert may_go(root)["files"] == [old]
+    with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
+        lease.take()  # type: ignore[attr-defined]
+        assert "files" not in may_go(root)
+    with Lease(ledger.storage, "claims/held", interval=0.1) as claim:
+        assert claim.try_acquire() is None
+        assert "files" not in may_go(root)
+    items = survey(open_storage(root)).items
+    remove(open_storage(root), items, {old})
+    assert not (root / old).exists()
+    assert Ledger(root).get(KEPT, verify=True) is not None
+    assert Ledger(root).read_file(KEPT, "test_predictions.parquet", of=TEST) == b"t"
+
+
+@pytest.mark.parametrize("name", [RECORD, COPY, TEST])
+def test_where_a_record_of_a_cell_cannot_be_read_all_its_files_stay(root: Path, name: str) -> None:
+    surplus(root)
+    later = encode({"key": KEPT, "files": {}}, record_format=NEWEST + 1)
+    for data in (b"torn", later):
+        (root / "cells" / KEPT / name).write_bytes(data)
+        assert "files" not in may_go(root)
+
+
+def test_files_of_a_copy_that_is_another_workers_stay(root: Path) -> None:
+    """It takes the record's place where that is damaged."""
+    other = Ledger(root.parent / "other")
+    other.commit(KEPT, {"cell": {"kind": "train"}}, {"prompts": b"other"})
+    for path in (root.parent / "other" / "cells" / KEPT).iterdir():
+        if path.name != RECORD:
+            (root / "cells" / KEPT / path.name).write_bytes(path.read_bytes())
+            os.utime(root / "cells" / KEPT / path.name, (HOUR_AGO, HOUR_AGO))
+    assert "files" not in may_go(root)
+
+
+@pytest.mark.parametrize("path", ["trials/1.json", "rows/full_ft.json", "baselines.json"])
+def test_where_a_study_cannot_be_read_no_finished_cell_goes(
+    root: Path, path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    place = root / "studies" / "demo" / path
+    place.parent.mkdir(exist_ok=True)
+    whole = place.read_bytes() if place.exists() else b""
+    later = encode({"number": 1}, record_format=NEWEST + 1)
+    for data in (b'{"torn', later):
+        place.write_bytes(data)
+        assert survey(open_storage(root)).unreadable == [str(place)] and "cells" not in may_go(root)
+    assert execute(["clean"]) == 0
+    assert f"{place} cannot be read and may refer to any cell" in capsys.readouterr().out
+    aside = root / "quarantine" / f"studies-demo-{path.replace('/', '-')}-20260101"
+    place.rename(aside)
+    assert survey(open_storage(root)).unreadable == [str(aside)] and "cells" not in may_go(root)
+    aside.unlink()
+    if whole:
+        place.write_bytes(whole)
+    assert "cells" in may_go(root) and survey(open_storage(root)).unreadable == []
+
+
+def test_cells_and_states_of_a_later_version_stay(root: Path) -> None:
+    later = encode({"key": LOST, "files": {}}, record_format=NEWEST + 1)
+    (root / "cells" / LOST / RECORD).write_bytes(later)
+    for name in open_storage(root).names("inflight"):
+        (root / "inflight" / name).write_bytes(b"mmap-state-2\n")
+    found = may_go(root)
+    assert "cells" not in found and "states" not in found
+
+
+def test_a_score_stays_with_a_cell_that_will_be_trained_again(root: Path) -> None:
+    ledger = Ledger(root)
+    for key in (KEPT, LOST):
+        ledger.commit_test(key, {"metrics": {}}, {})
+        record = ledger.get(key)
+        assert record is not None
+        (root / path_of(key, "prompts", record["files"]["prompts"])).write_bytes(b"torn")
+        assert ledger.get(key, verify=True) is None
+        for path in (root / "cells" / key).iterdir():
+            os.utime(path, (HOUR_AGO, HOUR_AGO))
+    found = survey(open_storage(root))
+    assert found.kept["broken"][0] == 1
+    assert may_go(root)["partial"] == [f"cells/{LOST}"]
+
+
+def test_local_files_of_studies_on_a_bucket_are_seen(caches: Path) -> None:
+    storage = open_storage("fsspec+memory://local/runs")
+    for name in ("demo", "gone"):
+        folder = local_state(storage, name)
+        (folder / "outbox").mkdir(parents=True)
+        (folder / "outbox" / "news").write_bytes(bytes(10))
+        (folder / "ray-abc").mkdir()
+        (folder / "ray-abc" / "log").write_bytes(bytes(100))
+    elsewhere = local_state(open_storage("fsspec+memory://another/runs"), "demo")
+    (elsewhere / "ray-abc").mkdir(parents=True)
+    (elsewhere / "ray-abc" / "log").write_bytes(bytes(1000))
+    StudyStore(storage, "demo").save_study({"name": "demo"})
+    found = survey(storage)
+    ours, gone = local_state(storage, "demo"), local_state(storage, "gone")
+    assert caches in ours.parents
+    assert {(item.path, item.size, item.reason) for item in found.items if item.category == "local"} == {
+        (str(ours / "ray-abc"), 100, "its driver is gone"),
+        (str(gone), 110, "its study is gone"),
+    }
+    assert found.kept["local"] == (2, 1010)
+    remove(storage, found.items, {item.path for item in found.items})
+    assert not gone.exists() and not (ours / "ray-abc").exists()
+    assert (ours / "outbox" / "news").exists() and (elsewhere / "ray-abc" / "log").exists()
+    with StudyStore(storage, "demo").driver_lease(interval=0.1, settle=0.0) as lease:
+        lease.take()  # type: ignore[attr-defined]
+        (ours / "ray-new").mkdir()
+        assert [item for item in survey(storage).items if item.category == "local"] == []
