@@ -13,6 +13,7 @@ from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
 from orchestrator.engine import Engine, Report, Run
 from orchestrator.failures import Failure, failure_of, is_device_failure
+from orchestrator.inputs import pixels_apart
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
@@ -182,9 +183,16 @@ class Batch:
 
     def _find_state(self, family: Sequence[Cell]) -> InFlight | None:
         whole = [cell.key for cell in family]
-        if set(self.keys) <= set(whole) and (state := self._ledger.inflight(whole)) is not None:
+        if set(self.keys) <= set(whole) and (state := self._inflight(whole)) is not None:
             return state
-        return self._ledger.inflight(self.keys) if self.keys != whole else None
+        return self._inflight(self.keys) if self.keys != whole else None
+
+    def _inflight(self, keys: Sequence[str]) -> InFlight | None:
+        """A state, unless another study trained it on other images of the same names and sizes."""
+        state = self._ledger.inflight(keys)
+        if state is None or pixels_apart(state.about.get("pixels", {}), self._about.get("pixels", {})):
+            return None
+        return state
 
     def _start(self) -> Run:
         if self._run is None:

@@ -113,6 +113,20 @@ def require_same(known: Inputs, found: Inputs, *, opening: str, fix: str) -> Non
         )
 
 
+def pixels_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Of inputs as a dictionary, the hashes of the images' bytes by task, as far as known.
+
+    They are kept with what a cell leaves: its key knows names and sizes of files alone.
+    """
+    tasks = inputs.get("tasks", {}).items()
+    return {name: content["pixels"] for name, content in tasks if content.get("pixels") is not None}
+
+
+def pixels_apart(known: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Tasks whose images have other bytes; those of which either is unknown count as the same."""
+    return [task for task in known if found.get(task, known[task]) != known[task]]
+
+
 def _images(known: Inputs, found: Inputs) -> Iterator[str]:
     if not known.tasks or not found.tasks:
         return

@@ -12,6 +12,7 @@ from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, f
 from orchestrator.batch import Batch, History, Interruption, Superseded
 from orchestrator.engine import Engine
 from orchestrator.failures import CellFailed, Failure, failure_of, is_device_failure
+from orchestrator.inputs import pixels_apart, pixels_of
 from orchestrator.ledger import Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.progress import Progress
@@ -19,6 +20,9 @@ from orchestrator.scoring import Scoring
 from orchestrator.work import Control, Emit, WorkItem
 
 logger = logging.getLogger(__name__)
+
+ORIGIN = ("study", "trial", "invocation")
+"""What is told of who finished a cell."""
 
 GRAM = "gram.safetensors"
 POLL = 0.2
@@ -37,7 +41,10 @@ class Job:
         self._engine, self._ledger, self._item = engine, ledger, item
         self._send, self._control = emit, control
         self._store = StudyStore(ledger.storage, item.study)
-        self._about = {"study": item.study, "trial": item.trial, "invocation": item.invocation}
+        self._about = {name: getattr(item, name) for name in ORIGIN}
+        self._pixels = pixels_of(item.inputs)
+        if self._pixels:
+            self._about["pixels"] = self._pixels
         self._point = Point.from_dict(item.point)
         self._splits = [from_plain(Split, split, "split") for split in item.splits]
         self._seeds = [from_plain(Seeds, seed, "seeds") for seed in item.seeds]
@@ -118,7 +125,7 @@ class Job:
         cells = self._probe_cells(split)
         keys = [cell.key for cell in cells]
         claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
-        while any(self._ledger.get(key, verify=True) is None for key in keys):
+        while any(self._finished(key) is None for key in keys):
             if claim.try_acquire() is None:  # the same claim each time: it watches who else holds it
                 with claim:
                     self._train([cells], self._emit_probe)
@@ -150,6 +157,22 @@ class Job:
             for seeds in self._seeds
         ]
 
+    def _finished(self, key: str) -> dict[str, Any] | None:
+        """The whole record of a finished cell.
+
+        Raises:
+            CellFailed: another study trained it on images of the same names and sizes that are others.
+        """
+        record = self._ledger.get(key, verify=True)
+        if record is not None and (tasks := pixels_apart(record.get("pixels", {}), self._pixels)):
+            raise CellFailed(
+                f"study {record.get('study')!r} trained cell {key[:12]} in this storage on images of "
+                f"{', '.join(tasks)} that have the same names and sizes as these and are others; give this "
+                "study a storage of its own (storage=…), or the images other names",
+                "data",
+            )
+        return record
+
     def _cell(self, configuration: Configuration, split: Split, seeds: Seeds) -> Cell:
         return Cell(
             kind="untrained" if self._item.untrained else "train",
@@ -176,7 +199,7 @@ class Job:
         history: History = {cell.key: [] for cell in cells}
         finished: dict[str, dict[str, Any]] = {}
         for cell in cells:
-            record = self._ledger.get(cell.key, verify=True)
+            record = self._finished(cell.key)
             if record is not None and not (self._item.retrain and record.get("dropped")):
                 finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
@@ -355,7 +378,7 @@ class Job:
         elif cell.key in self._failures:
             status = "failed"
         record = finished.get(cell.key)
-        origin = None if record is None else {name: record[name] for name in self._about}
+        origin = None if record is None else {name: record[name] for name in ORIGIN}
         partition = cell.configuration.partition
         return {
             "key": cell.key,

@@ -23,12 +23,13 @@ from mmap_model.configuration import (
     Split,
     canonical_partition,
 )
+from mmap_model.data.content import TaskContent
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.inputs import Inputs, OtherInputs
 from orchestrator.ledger import Ledger
 from orchestrator.slots.pool import DEATHS, Pool
 from orchestrator.slots.worker import SlotSettings, serve
-from orchestrator.work import Event, WorkItem
+from orchestrator.work import Control, Event, WorkItem
 from orchestrator.workbench import Workbench
 
 STUDY = Inputs(manifest="d" * 32, fingerprint="b" * 32, versions={"pillow": "12.0.0"})
@@ -72,11 +73,15 @@ class Batch:
         self.epoch = 0
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
-        self.epoch = 1
-        yield 1, {key: {"accuracy": 0.5, "tasks": {}, "seconds": {}} for key in self.active}
+        while self.epoch < 2:
+            self.epoch += 1
+            yield self.epoch, {key: {"accuracy": 0.5, "tasks": {}, "seconds": {}} for key in self.active}
 
     def state(self) -> bytes:
-        return b""
+        return str(self.epoch).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.epoch = int(state)
 
     def finish(self) -> dict[str, dict[str, Any]]:
         common = {"parameters": 10, "seconds": {"train": 0.1}, "versions": {}, "files": {}}
@@ -156,7 +161,7 @@ def item(storage: Path, **changes: Any) -> WorkItem:
     point = Point(
         method="mmap",
         settings=MmapSettings(prompt_length=4, source_rows=2, source_cols=16),
-        recipe=Recipe(epochs=1, warmup_epochs=0),
+        recipe=Recipe(epochs=2),
         grouping=Grouping(mode="random"),
     )
     fields: dict[str, Any] = {
@@ -252,3 +257,40 @@ def test_an_item_without_inputs_is_done_with_what_there_is(tmp_path: Path) -> No
     assert events[-1]["state"] == "complete"
     with pytest.raises(OtherInputs, match="has other images than study 'demo' was begun with"):
         bench.run(item(tmp_path, inputs=replace(STUDY, manifest="e").to_dict()), events.append)
+
+
+def pixels(digest: str) -> Inputs:
+    content = TaskContent(classes="c", images=(3,), listed="l", pixels=digest, read=3)
+    return replace(STUDY, tasks={"photo": content})
+
+
+def events_of(storage: Path, inputs: Inputs, control: Callable[[], Control] = Control) -> list[Event]:
+    """Of an item of a study with these inputs, on a node that has them."""
+    events: list[Event] = []
+    bench = Workbench({}, {}, str(storage), engine=Engine(inputs))
+    bench.run(item(storage, inputs=inputs.to_dict()), events.append, control)
+    return events
+
+
+def test_a_cell_that_another_study_trained_on_other_bytes_is_not_taken_over(tmp_path: Path) -> None:
+    assert events_of(tmp_path, pixels("1"))[-1]["state"] == "complete"
+    before = Ledger(tmp_path).get_many(Ledger(tmp_path).finished())
+    done = events_of(tmp_path, pixels("2"))[-1]
+    assert (done["state"], done["failure"]) == ("failed", "data")
+    assert "on images of photo that have the same names and sizes as these" in done["error"]
+    assert Ledger(tmp_path).get_many(before) == before
+    assert events_of(tmp_path, pixels("1"))[-1]["state"] == "complete", "the first study goes on"
+    assert events_of(tmp_path, STUDY)[-1]["state"] == "complete", "where bytes are unknown, names count"
+
+
+def test_a_cell_begun_on_other_bytes_begins_anew(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def once() -> Control:
+        asked.append(1)
+        return Control(cancel=len(asked) > 2)
+
+    assert events_of(tmp_path, pixels("1"), once)[-1]["state"] == "cancelled"
+    assert Ledger(tmp_path).inflight_batches()
+    (told,) = (event for event in events_of(tmp_path, pixels("2")) if event["kind"] == "cells")
+    assert {cell["status"] for cell in told["cells"]} == {"new"}
