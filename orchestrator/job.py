@@ -259,7 +259,8 @@ class Job:
                 records = {}
             for key, record in records.items():
                 self._committed.add(key)
-                emit("cell_finished", key=key, **{n: record[n] for n in ("metrics", "parameters", "seconds")})
+                told = {n: record[n] for n in ("metrics", "parameters", "seconds")}
+                emit("cell_finished", key=key, at=batch.history[key][-1]["at"], **told)
             self._seconds["commit"] += time.perf_counter() - started
             self._seconds["save"] += batch.save_seconds
         for key, failure in batch.failed.items():

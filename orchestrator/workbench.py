@@ -92,7 +92,8 @@ class Workbench:
                 ``epoch``: ``epoch``, ``values`` (accuracy per cell), ``mean`` (the objective), ``cells`` (the
                 full reports by key), once all cells have reached it. Epochs of finished and resumed cells are
                 told again.
-                ``cell_finished``: ``key, metrics, parameters, seconds``, of cells finished by this item.
+                ``cell_finished``: ``key, metrics, parameters, seconds``, ``at`` (time of its last epoch), of
+                cells finished by this item.
                 ``cell_failed``: ``key``, ``error``, ``failure`` (its kind, see ``orchestrator.failures``).
                 ``waiting``: ``text``, while the storage does not answer.
                 ``note``: ``text``, for the user.

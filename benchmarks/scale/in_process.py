@@ -29,6 +29,7 @@ from orchestrator.search.proposals import Proposals
 from orchestrator.slots.pool import Pool
 from orchestrator.study import load_plan
 from orchestrator.terminal.state import SweepState
+from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
 
@@ -70,7 +71,13 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
         from orchestrator.tracking.writer import MlflowWriter
 
         watched.watch(MlflowWriter, "write", "mlflow")
-        tracker = Tracker(f"sqlite:///{folder / 'mlflow.db'}", "scale", folder / "outbox")
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        tracker = Tracker(
+            uri,
+            folder / "outbox",
+            connect=lambda: MlflowWriter(uri, "scale", "0" * 16, {}),
+            narration=Narration(study="scale"),
+        )
     state = SweepState()
     progress = state.apply
     source = Trials(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmap_model.configuration import Partition, from_plain
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.methods import get_method
 from orchestrator.compare.comparison import Section
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import TrialRecord
 
 FULL_FT_RATE = 0.1
 """Full fine-tuning starts at this share of ``recipe.lr``: the paper states its rate, 0.0035, for
@@ -74,6 +77,14 @@ TABLE: tuple[ColumnSpec, ...] = (
     ColumnSpec(name="mmap", label="MmAP", method="mmap", printed="0.13M"),
 )
 """Tables 1 and 2, in their order."""
+
+
+def run_name(label: str, regime: str | None, split: str, lr: float | None) -> str:
+    """Name of a row's run in MLflow: seeds that are added later join it."""
+    single = " (single-task)" if regime == "single" else ""
+    rate = "" if lr is None else f" · lr {lr:g}"
+    return f"{label}{single} · {split}{rate}"
+
 
 _ABLATION = (
     ColumnSpec(
@@ -234,3 +245,11 @@ def resolve_settings(column: ColumnSpec, base: Mapping[str, Any], where: str) ->
     length = settings.prompt_length
     rows = 2 * settings.source_rows if settings.source_rows == length else settings.source_rows
     return replace(settings, prompt_length=2 * length, source_rows=rows)
+
+
+def recorded_run_name(record: TrialRecord) -> str | None:
+    """Name in MLflow of a row whose record does not have it; None where its label depended on the dataset."""
+    about = record.attributes
+    known = {column.name: column for column in (*TABLE, *_ABLATION)}
+    column = known.get(about.get("column", ""))
+    return None if column is None else run_name(column.label, column.regime, about["split"], about.get("lr"))

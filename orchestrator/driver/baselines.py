@@ -10,6 +10,7 @@ from mmap_model.methods import get_method
 from orchestrator.driver.rows import ZERO_SHOT, ZERO_STEP, finalists, tracked_as
 from orchestrator.driver.trials import Progress, probe_item
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
@@ -57,8 +58,9 @@ class Baselines:
                 invocation=self._invocation.id,
             )
             self._names[item.item_id] = name
-            self._rows[name] = TrialRecord(number=-1, point=point.to_dict())
-            self._tracker.trial_started(tracked_as(name, self._rows[name]), point.to_dict())
+            row = TrialRecord(number=-1, point=point.to_dict(), started_at=now())
+            self._rows[name] = row
+            self._tracker.trial_started(tracked_as(name, row), row.point, started_at=row.started_at)
             found.append((item, probe_item(item, point)))
         return found
 
@@ -96,6 +98,7 @@ class Baselines:
         complete = event["state"] == "complete"
         row.state, row.error = "complete" if complete else "failed", event["error"]
         row.device_seconds = event["seconds"].get("total", 0.0)
+        row.ended_at = now()
         if complete:
             row.value = row.epochs[-1]["mean"] if row.epochs else None
             self._store.save_baseline(name, _stored(row))
@@ -104,11 +107,20 @@ class Baselines:
             self._progress({"kind": "note", "text": f"Reference row {name}: {self.errors[name]}"})
         self._tracker.trial_ended(
             tracked_as(name, row),
-            event["state"],
+            event["state"] if event["state"] != "lost" else "interrupted",
+            ended_at=row.ended_at,
+            attempts=row.attempts,
             device_seconds=row.device_seconds,
             parameters=row.parameters,
             error=row.error,
+            keep=name == ZERO_STEP,  # the next best trial's takes its place in the records
         )
+
+    def close(self) -> None:
+        """Tell that what still runs was interrupted."""
+        for name, row in self._rows.items():
+            self._tracker.trial_ended(tracked_as(name, row), "interrupted")
+        self._rows.clear()
 
 
 def baseline_points(plan: StudyPlan, trials: Iterable[TrialRecord]) -> dict[str, Point]:

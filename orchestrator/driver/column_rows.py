@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from orchestrator.compare.columns import run_name
 from orchestrator.compare.plan import ComparePlan, Row
 from orchestrator.driver.trials import Progress, Queue, probe_item, trial_item
 from orchestrator.ledger import Invocation, StudyStore, TrialRecord
@@ -75,7 +76,9 @@ class ColumnRows:
             )
             self._live[item.item_id] = row, record
             about = {"kind": "column", "column": row.column, "split": row.split.label}
-            self._tracker.trial_started(self.tracked_as(row), record.point, tags=about)
+            self._tracker.trial_started(
+                self.tracked_as(row), record.point, started_at=record.started_at, tags=about
+            )
             self._show(row, record)
             needs = [items[other.key] for other in rows if other.key in items and _within(other, row)]
             probe = probe_item(item, row.point)
@@ -87,9 +90,7 @@ class ColumnRows:
 
     def tracked_as(self, row: Row) -> str:
         """Name of the row's run in MLflow: seeds that are added later join it."""
-        regime = " (single-task)" if self._regimes[row.column] == "single" else ""
-        rate = "" if row.lr is None else f" · lr {row.lr:g}"
-        return f"{self._labels[row.column]}{regime} · {row.split.label}{rate}"
+        return run_name(self._labels[row.column], self._regimes[row.column], row.split.label, row.lr)
 
     def take(self, event: Event) -> None:
         """Take one event of an item in; those of other items are ignored."""
@@ -150,11 +151,18 @@ class ColumnRows:
         else:
             self.lost.append(record.number)
         if record.state != "running":
-            record.attributes = {"column": row.column, "split": row.split.label, "lr": row.lr}
+            record.attributes = {
+                "column": row.column,
+                "split": row.split.label,
+                "lr": row.lr,
+                "tracked_as": self.tracked_as(row),
+            }
             self._store.save_row(row.key, record)
         self._tracker.trial_ended(
             self.tracked_as(row),
             state if record.state != "running" else "interrupted",
+            ended_at=record.ended_at,
+            attempts=record.attempts,
             device_seconds=record.device_seconds,
             parameters=record.parameters,
             share=record.share,

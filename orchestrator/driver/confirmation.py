@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mmap_model.configuration import Point
 from orchestrator.driver.rows import ZERO_STEP, Row, finalists, tracked_as
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
-from orchestrator.statistics import seed_means, summarize
+from orchestrator.ledger.told import ToldStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
@@ -53,6 +53,7 @@ class Confirmation:
     ) -> None:
         self._plan, self._ledger, self._tracker = plan, ledger, tracker
         self._invocation, self._reason, self._retrain = invocation, reason, retrain
+        self._told = ToldStore(ledger.storage, plan.study.name)
         self._rows = {f"confirm-{name}": (name, record) for name, record in rows}
         self.errors: dict[int | str, str] = {}
 
@@ -85,9 +86,7 @@ class Confirmation:
         if item_id not in self._rows:
             return
         name, record = self._rows[item_id]
-        if event["kind"] == "test":
-            self._tracker.event(tracked_as(name, record), event)
-        elif event["kind"] == "cell_finished":
+        if event["kind"] == "cell_finished":
             self._invocation.trained.append(event["key"])
         elif event["kind"] == "done":
             try:
@@ -105,7 +104,7 @@ class Confirmation:
                 f"the score of cell {missing[0][:8]} cannot be read; the same command scores it again"
             )
             return
-        values = {
-            (cell["split"], cell["seed"]): scores[cell["key"]]["metrics"]["accuracy"] for cell in record.cells
-        }
-        self._tracker.trial_tested(tracked_as(name, record), summarize(list(seed_means(values).values())))
+        tracked = tracked_as(name, record)
+        label = f"trial {tracked}" if isinstance(tracked, int) else tracked
+        self._told.save_scored(label, record.keys)
+        self._tracker.trial_tested(tracked, record.cells, scores)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmap_model.configuration import content_key
 from orchestrator.ledger import TrialRecord
+from orchestrator.tracking.row import ZERO_STEP as ZERO_STEP
+from orchestrator.tracking.row import row_name
 
-ZERO_SHOT, ZERO_STEP = "zero_shot", "zero_step"
+ZERO_SHOT = "zero_shot"
 
 Row = tuple[int | str, TrialRecord]
 """A trial's number or a reference row's name, and its record."""
@@ -21,5 +22,5 @@ def finalists(trials: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
 
 
 def tracked_as(name: int | str, record: TrialRecord) -> int | str:
-    """A row's name in tracking: MLflow keeps parameters for good, and another best trial has others."""
-    return f"{name}-{content_key(record.point)[:8]}" if name == ZERO_STEP else name
+    """A row's name in tracking."""
+    return row_name(name, record.point)

@@ -16,6 +16,7 @@ from orchestrator.draws import check_draws, keep_draws
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
+from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Progress
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.interrupt import Interrupt
@@ -24,12 +25,12 @@ from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
+from orchestrator.ledger.told import ToldStore
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.outbox import news_left
-from orchestrator.tracking.process import ProcessWriter
-from orchestrator.tracking.tracker import NoTracker, Tracker, Writer
+from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 
 if TYPE_CHECKING:
     from orchestrator.driver.session import Session, Surroundings
@@ -55,6 +56,7 @@ class Outcome:
         trained: cells finished by it.
         exit_code: by the signal that interrupted it.
         note: what the user should know in the end.
+        told: how MLflow was told.
     """
 
     state: Literal["complete", "interrupted", "failed"] = "complete"
@@ -65,6 +67,7 @@ class Outcome:
     trained: int = 0
     exit_code: int | None = None
     note: str | None = None
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +244,8 @@ def drive(
             if todo.anything:
                 outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
             else:
-                outcome = Outcome(note=_tell_left(plan, store, ledger, options))
+                told = _tell_left(plan, store, ledger, invocation.fence, options)
+                outcome = Outcome(note=told.note, told=told)
         finally:
             end(outcome.state)
             progress({"kind": "phase", "name": "done"})
@@ -267,7 +271,9 @@ def _work(
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=RAY_FOLDER, dir=state))
     gate = threading.Event()
-    tracker = _tracker(plan, store, ledger, state, gate) if options.tracked else NoTracker()
+    tracker: Tracker | NoTracker = NoTracker()
+    if options.tracked:
+        tracker = _tracker(plan, store, ledger, state, gate, invocation.fence)
     around = Surroundings(
         plan=plan,
         store=store,
@@ -292,25 +298,28 @@ def _work(
     finally:
         gate.set()
         shutil.rmtree(folder, ignore_errors=True)
-        note = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
+        told = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
     return replace(
         outcome,
         failed=tuple(session.failed),
         lost=tuple(session.lost),
         unscored=dict(session.unscored),
         trained=len(invocation.trained),
-        note=note,
+        note=told.note,
+        told=told,
     )
 
 
-def _tell_left(plan: StudyPlan, store: StudyStore, ledger: Ledger, options: Options) -> str | None:
-    """Tell MLflow what an earlier driver, killed, could not tell, though nothing else is to be done."""
+def _tell_left(plan: StudyPlan, store: StudyStore, ledger: Ledger, fence: int, options: Options) -> Told:
+    """Tell MLflow what earlier drivers could not tell, though nothing else is to be done."""
     state = local_state(store.storage, store.name)
-    if not options.tracked or not news_left(state / "outbox"):
-        return None
+    if not options.tracked:
+        return Told()
+    if ToldStore(store.storage, store.name).is_complete() and not news_left(state / "outbox"):
+        return Told()
     at_once = threading.Event()
     at_once.set()
-    return _tracker(plan, store, ledger, state, at_once).close(timeout=30.0)
+    return _tracker(plan, store, ledger, state, at_once, fence).close(timeout=30.0)
 
 
 def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:
@@ -329,18 +338,11 @@ def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]
 
 
 def _tracker(
-    plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path, gate: threading.Event
+    plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path, gate: threading.Event, fence: int
 ) -> Tracker:
     """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     uri = plan.study.tracking.resolved_uri
-    tags = {"dataset": plan.study.dataset.name, "backbone": plan.study.backbone.model}
-
-    def connect() -> Writer:
-        gate.wait()
-        about = {"study": store.name, **tags}
-        return ProcessWriter(uri, store.name, about, lock=state / "outbox" / "writer.lock")
-
-    return Tracker(uri, store.name, state / "outbox", tags=tags, locate=ledger.locate, connect=connect)
+    return StudyTracker(uri, plan.study, store, ledger, state / "outbox", fence, before_connect=gate.wait)
 
 
 def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row]) -> None:

@@ -73,6 +73,8 @@ class StudySession(Session):
             self._launcher.close(CLOSE_S)
         if self._trials is not None:
             self._trials.close()
+        if self._baselines is not None:
+            self._baselines.close()
         if not self._behind.close(CLOSE_S):
             logger.error("Some records of trials could not be written: those trials run again")
 

@@ -329,7 +329,7 @@ class Trials:
             with self._lock:
                 self._unfollowed += 1
                 self._live[item.item_id] = record
-                self._tracker.trial_started(record.number, record.point)
+                self._tracker.trial_started(record.number, record.point, started_at=record.started_at)
                 self._show(record)
             needs = []
             if (probe := probe_item(item, point)) is not None:
@@ -466,6 +466,8 @@ class Trials:
         self._tracker.trial_ended(
             record.number,
             "interrupted" if record.state == "running" else shown,
+            ended_at=record.ended_at,
+            attempts=record.attempts,
             device_seconds=record.device_seconds,
             parameters=record.parameters,
             share=record.share,

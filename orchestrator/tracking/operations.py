@@ -1,24 +1,24 @@
 """What MLflow is told about trials and cells, as plain operations that bear repetition.
 
-    {"op": "start", "run", "parent", "name", "tags", "params", "time"}   create or take up a run
+    {"op": "start", "run", "parent", "name", "tags", "params", "cells", "time"}   create or take up a run
     {"op": "log", "run", "metrics": [[name, value, step, time]], "tags"}
     {"op": "end", "run", "status", "time"}
 
-``run`` names a run within the experiment: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``.
-Times are milliseconds since 1970. A metric carries the time of its measurement: telling it again changes
-nothing.
+``run`` names a run within the study: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``. ``cells``
+are keys by which a run of an older version is known to be the same. Times are milliseconds since 1970. A
+metric carries the time that the records know for it: telling it again changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from orchestrator.statistics import Summary, seed_means, summarize
+from orchestrator.tracking.metric_names import distinct_names, metric_name
 from orchestrator.tracking.outbox import Operation
 
 Trial = int | str
@@ -30,12 +30,21 @@ SYMBOLS = {"prompt_length": "b", "source_rows": "m", "source_cols": "n", "scale_
 """The paper's letters for settings that have one."""
 
 
+TRANSIENT_TAGS = ("state", "error")
+"""Tags of how a run ended; they go when it is taken up again."""
+
+
 def trial_run(trial: Trial) -> str:
     return f"trial/{trial}" if isinstance(trial, int) else f"baseline/{trial}"
 
 
 def cell_run(trial: Trial, key: str) -> str:
     return f"{trial_run(trial)}/cell/{key}"
+
+
+def row_of(run: str) -> str:
+    """The run of the trial or row that ``run`` belongs to."""
+    return run.split("/cell/")[0]
 
 
 def start(
@@ -46,6 +55,7 @@ def start(
     parent: str | None = None,
     tags: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
+    cells: Sequence[str] = (),
 ) -> Operation:
     """Create a run or take it up again."""
     return {
@@ -55,6 +65,7 @@ def start(
         "name": name,
         "tags": {key: str(value) for key, value in (tags or {}).items() if value is not None},
         "params": {key: _text(value) for key, value in (params or {}).items()},
+        "cells": list(cells),
         "time": time,
     }
 
@@ -77,9 +88,10 @@ def epoch_metrics(report: Mapping[str, Any]) -> list[Metric]:
     metrics: list[Metric] = []
     for name, value in report.items():
         if name == "tasks":
+            short = distinct_names(value)
             for task, numbers in value.items():
                 metrics += [
-                    (metric_name(f"{_validation(n)}/{task}"), float(v), step, time)
+                    (f"{metric_name(_validation(n))}/{short[task]}", float(v), step, time)
                     for n, v in numbers.items()
                     if _is_number(v)
                 ]
@@ -90,6 +102,16 @@ def epoch_metrics(report: Mapping[str, Any]) -> list[Metric]:
     return metrics
 
 
+def test_metrics(test: Mapping[str, Any]) -> list[Metric]:
+    """Of one cell: ``test_accuracy`` and ``test_accuracy/<task>``, from its record of the test images."""
+    metrics, time = test["metrics"], milliseconds(test["scored_at"])
+    tasks = metrics.get("tasks") or {}
+    short = distinct_names(tasks)
+    numbers = {"test_accuracy": metrics["accuracy"]}
+    numbers |= {f"test_accuracy/{short[task]}": values["accuracy"] for task, values in tasks.items()}
+    return [(name, float(value), 0, time) for name, value in numbers.items()]
+
+
 def mean_metrics(
     cells: Sequence[Mapping[str, Any]], values: Sequence[float], step: int, time: int, prefix: str = "val"
 ) -> list[Metric]:
@@ -97,9 +119,10 @@ def mean_metrics(
     by_cell = {(c["split"], c["seed"]): v for c, v in zip(cells, values, strict=True)}
     metrics = summary_metrics(summarize(list(seed_means(by_cell).values())), step, time, prefix)
     splits = list(dict.fromkeys(c["split"] for c in cells))
+    short = distinct_names(splits)
     for split in splits if len(splits) > 1 else ():
         part = [v for (s, _), v in by_cell.items() if s == split]
-        name = metric_name(f"{prefix}_accuracy_mean/{split}")
+        name = f"{prefix}_accuracy_mean/{short[split]}"
         metrics.append((name, math.fsum(part) / len(part), step, time))
     return metrics
 
@@ -150,11 +173,6 @@ def trial_name(trial: Trial, point: Mapping[str, Any], partitions: Sequence[Any]
 def cell_name(cell: Mapping[str, Any]) -> str:
     """E.g. ``seed 1 · 3-shot``."""
     return f"seed {cell['seed']} · {cell['split']}"
-
-
-def metric_name(name: str) -> str:
-    """A name MLflow takes: letters, digits, ``_ - . / :`` and blanks; a percent sign is spelt out."""
-    return re.sub(r"[^\w\-./: ]", "_", name.replace("%", "pct"))
 
 
 def milliseconds(stamp: str) -> int:

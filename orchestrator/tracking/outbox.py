@@ -2,11 +2,15 @@
 
     <folder>/00000001.jsonl      operations, one JSON object a line, appended in single writes
     <folder>/acknowledged.json   up to where they have been delivered
-    <folder>/rejected.jsonl      what the server refused for good, with its reason
+    <folder>/refused.jsonl       what the server refused for good, with its words
 
 A killed process loses nothing that ``append`` returned from, unless the disk took nothing: what it refuses
 waits in memory and is written, in order, as soon as it takes it. Delivery is at least once: what was sent but
-not acknowledged is sent again, so operations must bear repetition.
+not acknowledged is sent again, so operations must bear repetition. A folder that somebody shortened says so
+(``damaged``): what is gone from it has to be told again from the records.
+
+Each driver has a folder of its own, named by its fence. The next driver discards those of earlier ones and
+tells the study again: news of a driver that was stopped and goes on later is not told by anybody else.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -27,16 +32,46 @@ Position = tuple[int, int]
 
 SEGMENT_BYTES = 8 * 2**20
 
+REFUSED = "refused.jsonl"
+
 logger = logging.getLogger(__name__)
 
 
-def news_left(folder: Path) -> bool:
-    """Whether an outbox lies there with operations that were not delivered."""
-    if not folder.is_dir():
+def open_outbox(root: Path, fence: int) -> Outbox:
+    """The outbox of a driver; those of earlier drivers, with or without a fence, are discarded.
+
+    Args:
+        root: holds the outboxes of a study.
+        fence: of the driver.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    outbox = Outbox(root / str(fence))  # first, so that a process of an earlier driver sees it and ends
+    for entry in root.iterdir():
+        if entry.is_dir() and entry.name.isdecimal() and int(entry.name) < fence:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.suffix in (".json", ".jsonl"):
+            entry.unlink(missing_ok=True)
+    return outbox
+
+
+def is_superseded(folder: Path) -> bool:
+    """Whether a later driver has an outbox beside this one, or this one was discarded."""
+    try:
+        names = [entry.name for entry in folder.parent.iterdir()]
+    except OSError:
         return False
-    outbox = Outbox(folder)
-    outbox.close()
-    return outbox.waiting
+    return folder.name.isdecimal() and any(n.isdecimal() and int(n) > int(folder.name) for n in names)
+
+
+def news_left(root: Path) -> bool:
+    """Whether outboxes, with or without a fence, lie there with operations that were not delivered."""
+    for folder in (root, *(entry for entry in root.glob("*") if entry.name.isdecimal())):
+        if any(folder.glob("*.jsonl")):
+            outbox = Outbox(folder)
+            outbox.close()
+            if outbox.waiting or outbox.damaged:
+                return True
+    return False
 
 
 class Outbox:
@@ -45,6 +80,8 @@ class Outbox:
     Attributes:
         folder: where it lies.
         appended: set whenever something may be waiting.
+        damaged: operations that were not delivered are gone; reset by whoever has told them again.
+        refused: how many operations were put aside.
     """
 
     def __init__(self, folder: Path | str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -54,12 +91,16 @@ class Outbox:
         self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
         self._unwritten: deque[bytes] = deque()
+        self.damaged = False
+        self.refused = 0
         self._acknowledged = self._read_acknowledged()
         self._segment = max(self._segments(), default=self._acknowledged[0])
         self._cut_torn_line()
         self._descriptor = self._open(self._segment)
         self._end = os.fstat(self._descriptor).st_size
-        if self.pending_bytes:
+        with self._lock:
+            self._mend()
+        if self.waiting or self.damaged:
             self.appended.set()
 
     def append(self, operation: Operation) -> None:
@@ -96,10 +137,11 @@ class Outbox:
     def read(self, limit: int = 1000) -> tuple[list[Operation], Position]:
         """The oldest operations not yet acknowledged, and the position behind them."""
         with self._lock:
+            self._mend()
             last, end = self._segment, self._end
-        segment, offset = self._acknowledged
+            segment, offset = self._acknowledged
         while True:
-            size = end if segment == last else self._path(segment).stat().st_size
+            size = end if segment == last else _size(self._path(segment))
             if offset < size or segment == last:
                 break
             segment, offset = segment + 1, 0
@@ -112,9 +154,41 @@ class Outbox:
                     try:
                         operations.append(json.loads(line))
                     except ValueError:
-                        self.reject({"line": line.decode(errors="replace")}, "not JSON")
-                offset = stream.tell()
+                        self.damaged = True
+                offset = max(stream.tell(), min(size, offset + 1))  # advances whatever lies there
         return operations, (segment, offset)
+
+    def _mend(self) -> None:
+        """Notice that files were shortened or removed behind our back; go on behind what is left."""
+        try:
+            size = _size(self._path(self._segment))
+            if size < self._end or not self._path(self._segment).is_file():
+                self.damaged = True
+                if is_superseded(self.folder):
+                    self._acknowledged = self._segment, self._end
+                    return
+                os.close(self._descriptor)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._cut_torn_line()
+                self._descriptor = self._open(self._segment)
+                self._end = os.fstat(self._descriptor).st_size
+            elif size > self._end:
+                self._end = size
+        except OSError as error:
+            logger.warning("%s: %s", self.folder, error)
+            return
+        segment, offset = self._acknowledged
+        present = set(self._segments())
+        if segment > self._segment:
+            self.damaged, self._acknowledged = True, (self._segment, self._end)
+            return
+        missing = [number for number in range(segment, self._segment) if number not in present]
+        if missing:
+            self.damaged = True
+            segment, offset = max(missing) + 1, 0
+        if offset > (limit := self._end if segment == self._segment else _size(self._path(segment))):
+            self.damaged, offset = True, limit
+        self._acknowledged = segment, offset
 
     def acknowledge(self, position: Position) -> None:
         """Everything before ``position`` was delivered; segments behind it are removed."""
@@ -126,10 +200,20 @@ class Outbox:
             if segment < position[0]:
                 self._path(segment).unlink(missing_ok=True)
 
+    @property
+    def refused_file(self) -> Path:
+        """Where refused operations lie, each with the server's words."""
+        return self.folder / REFUSED
+
     def reject(self, operation: Operation, reason: str) -> None:
-        """Put aside an operation that can never be delivered."""
-        with (self.folder / "rejected.jsonl").open("a") as stream:
-            stream.write(json.dumps({"reason": reason, "operation": operation}, ensure_ascii=False) + "\n")
+        """Put aside an operation that the server does not take."""
+        self.refused += 1
+        line = json.dumps({"reason": reason, "operation": operation}, ensure_ascii=False) + "\n"
+        try:
+            with self.refused_file.open("a") as stream:
+                stream.write(line)
+        except OSError as error:
+            logger.error("Refused by MLflow, and %s takes no note of it (%s): %s", self.folder, error, line)
 
     @property
     def waiting(self) -> bool:
@@ -142,9 +226,9 @@ class Outbox:
         with self._lock:
             segment, offset = self._acknowledged
             if segment == self._segment:
-                return self._end - offset
-            before = (self._path(s).stat().st_size for s in self._segments() if segment <= s < self._segment)
-            return sum(before) - offset + self._end
+                return max(0, self._end - offset)
+            before = (_size(self._path(s)) for s in self._segments() if segment <= s < self._segment)
+            return max(0, sum(before) - offset + self._end)
 
     def close(self) -> None:
         with self._lock:
@@ -163,7 +247,7 @@ class Outbox:
         first = min(self._segments(), default=1)
         try:
             document = json.loads((self.folder / "acknowledged.json").read_text())
-            position = (int(document["segment"]), int(document["offset"]))
+            position = (int(document["segment"]), max(0, int(document["offset"])))
         except (OSError, ValueError, KeyError, TypeError):
             return first, 0
         return position if position[0] >= first else (first, 0)
@@ -175,3 +259,10 @@ class Outbox:
             data = path.read_bytes()
             if data and not data.endswith(b"\n"):
                 os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

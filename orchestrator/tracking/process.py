@@ -3,8 +3,8 @@
 A trial of three cells costs its client about a tenth of a second of processor time. In a thread of the driver
 that would hold up the loop that hands out work, and the more slots there are the longer.
 
-    driver → process: {"uri", "experiment", "tags", "lock"}, then lists of operations, one JSON line each
-    process → driver: {"refused": [[index, reason], …], "error": reason or null}, one line for each list
+    driver → process: ``Connection``, then {"call": open | write | finish, "arguments": …}, one JSON line each
+    process → driver: {"answer": …, "error": reason or null}, one line for each call
 """
 
 from __future__ import annotations
@@ -15,16 +15,31 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from orchestrator.tracking.outbox import Operation
+from orchestrator.tracking.delivery import Delivery
+from orchestrator.tracking.outbox import Operation, is_superseded
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.writer import MlflowWriter
 
 COMMAND = (sys.executable, "-m", "orchestrator.tracking.process")
 
 NICE = 5
 """Where cores are scarce those who train come first; what MLflow is told waits on disk meanwhile."""
+
+
+LOCK_S = 20.0
+"""Seconds to wait for an earlier driver's process to end. One that is stopped (SIGSTOP) keeps the lock; when
+it goes on it sees that it was superseded."""
+
+LOOK_S = 0.5
+"""Seconds between looks at whether a later driver has taken over."""
 
 
 class WriterError(Exception):
@@ -34,42 +49,62 @@ class WriterError(Exception):
         return str(self.args[0])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What a writer writes to.
+
+    Attributes:
+        uri: tracking URI.
+        experiment: its name.
+        study: id of the study.
+        tags: of the experiment.
+        adopts: runs tracked before the study had an id are its own.
+        outbox: of the driver; once a later driver has one beside it, the process ends. ``writer.lock`` beside
+            it is held while the process lives: that of a driver that was killed ends what it was told last,
+            and two that write the same runs at a time would make some of them twice.
+    """
+
+    uri: str
+    experiment: str
+    study: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    adopts: bool = False
+    outbox: str | None = None
+
+
 class ProcessWriter:
     """Writes to one experiment through a process, started with the first call and again after its death.
 
     Args:
-        uri: tracking URI.
-        experiment: its name.
-        tags: of the experiment.
+        connection: what it writes to.
         command: starts the process; replaced in tests.
-        lock: held by the process while it lives. That of a driver that was killed ends what it was told
-            last; two that write the same runs at a time would make some of them twice.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        tags: dict[str, str],
-        command: Sequence[str] = COMMAND,
-        lock: Path | None = None,
-    ) -> None:
-        about = {"uri": uri, "experiment": experiment, "tags": tags}
-        self._about = {**about, "lock": None if lock is None else str(lock)}
-        self._command = list(command)
+    def __init__(self, connection: Connection, command: Sequence[str] = COMMAND) -> None:
+        self._connection, self._command = connection, list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def write(self, operations: Sequence[Operation]) -> Iterator[tuple[Operation, str]]:
-        """Apply operations; yields those refused for good, with the reason.
+    def open(self) -> str | None:
+        """See ``Writer``. Raises WriterError."""
+        heard = self._ask("open")
+        return None if heard is None else str(heard)
+
+    def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
+        """Apply operations.
 
         Raises:
             WriterError: the server does not answer, or the process ended; all of them may be told again.
         """
-        answer = self._ask(list(operations))
-        for index, reason in answer["refused"]:
-            yield operations[index], reason
-        if answer["error"] is not None:
-            raise WriterError(answer["error"])
+        answer = self._ask("write", operations=list(operations), late=late)
+        return Delivery(
+            refused=[(operation, reason) for operation, reason in answer["refused"]],
+            undecided=[(operation, reason) for operation, reason in answer["undecided"]],
+            lost=answer["lost"],
+        )
+
+    def finish(self, mark: str) -> None:
+        """See ``Writer``. Raises WriterError."""
+        self._ask("finish", mark=mark)
 
     def close(self) -> None:
         """Let the process end."""
@@ -78,11 +113,11 @@ class ProcessWriter:
                 _pipe(self._process.stdin).close()
             self._process = None
 
-    def _ask(self, operations: list[Operation]) -> dict[str, Any]:
+    def _ask(self, call: str, **arguments: Any) -> Any:
         process = self._process or self._start()
         self._process = process
         try:
-            _send(_pipe(process.stdin), operations)
+            _send(_pipe(process.stdin), {"call": call, "arguments": arguments})
             line = _pipe(process.stdout).readline()
         except OSError:
             line = b""
@@ -90,8 +125,10 @@ class ProcessWriter:
             process.kill()
             self._process = None
             raise WriterError(f"the process of the MLflow client ended with code {process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        answer = json.loads(line)
+        if answer["error"] is not None:
+            raise WriterError(answer["error"])
+        return answer["answer"]
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -102,7 +139,7 @@ class ProcessWriter:
             start_new_session=True,  # Ctrl-C is for the driver, which has more to tell then
         )
         with contextlib.suppress(OSError):  # found out when the answer is read
-            _send(_pipe(process.stdin), self._about)
+            _send(_pipe(process.stdin), asdict(self._connection))
         return process
 
 
@@ -111,26 +148,55 @@ def main() -> None:
     os.nice(NICE)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
-    about = json.loads(sys.stdin.buffer.readline())
-    if about["lock"] is not None:
-        lock = os.open(about["lock"], os.O_CREAT | os.O_WRONLY, 0o644)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the end of this process
+    connection = Connection(**json.loads(sys.stdin.buffer.readline()))
+    if connection.outbox is not None:
+        outbox = Path(connection.outbox)
+        threading.Thread(target=_end_when_superseded, args=(outbox,), daemon=True).start()
+        _lock(outbox.parent / "writer.lock")
     writer = None
     for line in sys.stdin.buffer:
-        operations = json.loads(line)
-        refused: list[tuple[int, str]] = []
-        error = None
+        asked = json.loads(line)
+        answer, error = None, None
         try:
-            if writer is None:
-                from orchestrator.tracking.writer import MlflowWriter
-
-                writer = MlflowWriter(about["uri"], about["experiment"], about["tags"])
-            numbers = {id(operation): index for index, operation in enumerate(operations)}
-            for operation, reason in writer.write(operations):
-                refused.append((numbers[id(operation)], reason))
+            writer = writer or _connect(connection)
+            answer = getattr(writer, asked["call"])(**asked["arguments"])
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
-        _send(answers, {"refused": refused, "error": error})
+        _send(answers, {"answer": vars(answer) if isinstance(answer, Delivery) else answer, "error": error})
+
+
+def _connect(connection: Connection) -> MlflowWriter:
+    from orchestrator.tracking.writer import MlflowWriter
+
+    return MlflowWriter(
+        connection.uri,
+        connection.experiment,
+        connection.study,
+        connection.tags,
+        adopts=connection.adopts,
+    )
+
+
+def _lock(path: Path) -> None:
+    """Take the lock, given back by the end of this process; go on without it if it is not to be had."""
+    try:
+        lock = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
+    except OSError:
+        return
+    until = time.monotonic() + LOCK_S
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOOK_S / 5)
+        else:
+            return
+
+
+def _end_when_superseded(outbox: Path) -> None:
+    while not is_superseded(outbox):
+        time.sleep(LOOK_S)
+    os._exit(0)
 
 
 def _send(stream: IO[bytes], document: Any) -> None:

@@ -1,80 +1,107 @@
-"""What a driver tells about its study; a thread of its own carries it to MLflow."""
+"""What a driver tells about its study; a courier carries it to MLflow."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator.redaction import redact, shown_uri
-from orchestrator.statistics import Summary
-from orchestrator.tracking import operations as op
+from orchestrator.tracking.courier import Courier, Story
+from orchestrator.tracking.delivery import Writer
+from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Trial
-from orchestrator.tracking.outbox import Operation, Outbox
+from orchestrator.tracking.outbox import Operation, open_outbox
+from orchestrator.tracking.row import End, Row
 
-LINGER = 0.5
-"""Seconds that news waits for more of its kind, so that one call carries an epoch of many cells."""
-
-BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds between attempts while the server does not answer."""
+RECENT = 256
+"""Rows that ended and are still remembered: their records may be on their way."""
 
 
-class Writer(Protocol):
-    """Where operations go; ``ProcessWriter`` in earnest."""
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """How the telling went.
 
-    def write(self, operations: list[Operation]) -> Any:
-        """Apply operations; yields ``(operation, reason)`` of those refused for good. May raise anything."""
-        ...
+    Attributes:
+        delivered: MLflow was sent everything.
+        refused: operations it did not take.
+        refused_file: where they lie, with the server's words; None if there are none.
+        note: for the user; None if all is well.
+    """
 
-    def close(self) -> None:
-        """Nothing more will come."""
-        ...
+    delivered: bool = True
+    refused: int = 0
+    refused_file: str | None = None
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return dict(vars(self))
 
 
 class Tracker:
     """Tells MLflow about one study. No method waits for the server or raises because of it.
 
     Args:
-        uri: tracking URI.
-        study: name of the study, which is the name of the experiment.
-        outbox: local folder for what is not delivered yet; an earlier process's news are delivered first.
-        tags: of every run, e.g. the names of dataset and backbone.
-        locate: path or URI of a cell in the ledger.
-        connect: makes the writer, on the tracker's own thread.
+        uri: tracking URI, for messages.
+        outboxes: local folder of the study's outboxes.
+        connect: makes the writer, on the courier's own thread.
+        narration: how rows are told.
+        fence: of the driver; earlier drivers' outboxes are discarded.
+        story: all rows as the records have them, see ``orchestrator.tracking.retelling``.
+        keep: takes rows that can be told from no other record: those that did not complete.
+        told_up_to, is_current: see ``Courier``.
     """
 
     def __init__(
         self,
         uri: str,
-        study: str,
-        outbox: Path | str,
+        outboxes: Path | str,
         *,
         connect: Callable[[], Writer],
-        tags: Mapping[str, str] | None = None,
-        locate: Callable[[str], str] | None = None,
+        narration: Narration,
+        fence: int = 0,
+        story: Callable[[Collection[str] | None], Iterator[Row]] = lambda runs: iter(()),
+        keep: Callable[[Row], None] = lambda row: None,
+        told_up_to: str | None = None,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.uri, self.study = uri, study
-        self._tags = {"study": study, **(tags or {})}
-        self._locate = locate
-        self._connect = connect
-        self._outbox = Outbox(outbox)
-        self._points: dict[Trial, dict[str, Any]] = {}
-        self._cells: dict[Trial, list[dict[str, Any]]] = {}
-        self._delivered = threading.Event()
-        self._closing = threading.Event()
-        self.last_error: str | None = None
-        self._thread = threading.Thread(target=self._deliver, name="tracking", daemon=True)
-        self._thread.start()
+        self.uri, self._narration, self._keep, self._story = uri, narration, keep, story
+        self._lock = threading.Lock()
+        self._rows: dict[Trial, Row] = {}
+        self._recent: OrderedDict[Trial, Row] = OrderedDict()
+        self._outbox = open_outbox(Path(outboxes), fence)
+        tell: Story = self._tell_rows
+        self._courier = Courier(
+            self._outbox,
+            connect,
+            story=tell,
+            told_up_to=told_up_to,
+            mark=str(fence),
+            is_current=is_current,
+        )
+
+    @property
+    def last_error(self) -> str | None:
+        """Why MLflow could not be told last, without secrets."""
+        return self._courier.last_error
+
+    @property
+    def retold(self) -> int:
+        """Rows told again from the records so far."""
+        return self._courier.retold
 
     def trial_started(
         self,
         trial: Trial,
         point: dict[str, Any],
         *,
-        parameters: int | None = None,
-        share: float | None = None,
+        started_at: str | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """A trial (or a reference row, by name) begins or is taken up again.
@@ -82,23 +109,14 @@ class Tracker:
         Args:
             trial: its number, or ``zero_shot``, ``zero_step``.
             point: ``Point.to_dict()``.
-            parameters: trained parameters of one replicate.
-            share: of the backbone's parameters, as a fraction.
+            started_at: UTC ISO time, as recorded.
             tags: further tags.
         """
-        self._points[trial] = point
-        run, now = op.trial_run(trial), _now()
-        kind = "trial" if isinstance(trial, int) else "baseline"
-        self._outbox.append(
-            op.start(
-                run,
-                name=op.trial_name(trial, point),
-                time=now,
-                tags={**self._tags, "kind": kind, "trial": trial, **(tags or {})},
-                params=op.flat_params(point),
-            )
-        )
-        self._log_counts(run, parameters, share)
+        row = Row(trial=trial, point=dict(point), started_at=started_at or _now(), tags=dict(tags or {}))
+        with self._lock:
+            self._rows[trial] = row
+            self._recent.pop(trial, None)
+        self._append(self._narration.started(row))
 
     def event(self, trial: Trial, event: Mapping[str, Any]) -> None:
         """Pass on any event of the workbench; those of no interest are ignored."""
@@ -107,207 +125,154 @@ class Tracker:
             "epoch": self._on_epoch,
             "cell_finished": self._on_finished,
             "cell_failed": self._on_failed,
-            "test": self._on_test,
         }.get(event["kind"])
-        if handler is not None:
-            handler(trial, event)
+        row = self._rows.get(trial)
+        if handler is not None and row is not None:
+            handler(row, event)
 
     def trial_ended(
         self,
         trial: Trial,
         state: str,
         *,
+        ended_at: str | None = None,
+        attempts: int = 1,
         device_seconds: float | None = None,
         parameters: int | None = None,
         share: float | None = None,
         error: str | None = None,
+        keep: bool = False,
     ) -> None:
-        """``state`` is complete, pruned, failed, cancelled or interrupted."""
-        run, now = op.trial_run(trial), _now()
-        self._log_counts(run, parameters, share)
-        metrics = [] if device_seconds is None else [("device_seconds", float(device_seconds), 0, now)]
-        tags = {"state": state} if error is None else {"state": state, "error": redact(error)}
-        self._outbox.append(op.log(run, metrics, tags))
-        if state != "complete":
-            for cell in self._cells.get(trial, []):
-                if cell["status"] in ("new", "resumed"):
-                    self._outbox.append(op.end(op.cell_run(trial, cell["key"]), state, now))
-        self._outbox.append(op.end(run, state, now))
-        self._points.pop(trial, None)
-        self._cells.pop(trial, None)
+        """``state`` is complete, pruned, failed, cancelled or interrupted; the times are those recorded.
 
-    def trial_tested(self, trial: Trial, test: Summary) -> None:
-        """The test accuracy of a finalist over its seeds."""
-        self._outbox.append(op.log(op.trial_run(trial), op.summary_metrics(test, 0, _now(), "test")))
+        ``keep`` keeps a complete row too: no other record will have it for ever.
+        """
+        row = self._rows.get(trial)
+        if row is None:
+            return
+        row.end = End(
+            state=state,
+            at=ended_at or _now(),
+            device_seconds=device_seconds,
+            attempts=attempts,
+            parameters=parameters,
+            share=share,
+            error=None if error is None else redact(error),
+        )
+        self._append(self._narration.ended(row, row.end))
+        if state != "complete" or keep:
+            self._keep(row)
+        with self._lock:
+            self._rows.pop(trial, None)
+            self._recent[trial] = row
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+
+    def trial_tested(
+        self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """The scores of a row's cells on the test images, as recorded in the ledger, by key."""
+        row = Row(trial=trial, started_at=_now(), cells=[dict(cell) for cell in cells])
+        row.tests = {key: dict(test) for key, test in tests.items()}
+        self._append(self._narration.tested(row))
+
+    def tell_again(self) -> None:
+        """Tell the whole study from its records."""
+        self._courier.tell_again()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far was delivered; False if ``timeout`` seconds did not suffice."""
-        until = time.monotonic() + timeout
-        while self._outbox.waiting:
-            self._delivered.clear()
-            if not self._outbox.waiting:
-                break
-            left = until - time.monotonic()
-            if left <= 0 or not self._thread.is_alive():
-                return False
-            self._delivered.wait(min(left, 0.5))
-        return True
+        return self._courier.flush(timeout)
 
-    def close(self, timeout: float = 60.0) -> str | None:
-        """Deliver what is left, for at most ``timeout`` seconds.
-
-        Returns:
-            None if all was delivered, else what to tell the user: nothing is lost, and where it lies.
-        """
-        self._closing.set()
-        self._outbox.appended.set()
-        delivered = self.flush(timeout)
-        if delivered:
-            self._thread.join(timeout=5)
-        if not self._thread.is_alive():
+    def close(self, timeout: float = 60.0) -> Told:
+        """Deliver what is left, for at most ``timeout`` seconds, and say how it went."""
+        delivered = self._courier.close(timeout)
+        if self._courier.is_over:
             self._outbox.close()
-        if delivered:
-            return None
-        return (
-            f"{shown_uri(self.uri)} did not take everything ({self.last_error or 'still busy'}). What is "
-            f"missing is kept in {self._outbox.folder} and is sent when the study runs again."
+        refused = self._outbox.refused
+        return Told(
+            delivered=delivered and not self._courier.superseded,
+            refused=refused,
+            refused_file=str(self._outbox.refused_file) if refused else None,
+            note=self._note(delivered, refused),
         )
 
-    def _on_cells(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        cells, now = list(event["cells"]), _now()
-        self._cells[trial] = [dict(cell) for cell in cells]
-        partitions = [cell.get("partition") for cell in cells]
-        name = op.trial_name(trial, self._points.get(trial, {}), partitions)
-        run = op.trial_run(trial)
-        self._outbox.append(op.log(run, tags={"mlflow.runName": name}))
-        self._log_counts(run, max((cell["parameters"] for cell in cells), default=None), None)
-        for cell in cells:
-            origin = cell.get("origin")
-            is_reused = origin is not None and (origin["study"], origin["trial"]) != (self.study, trial)
-            self._outbox.append(
-                op.start(
-                    op.cell_run(trial, cell["key"]),
-                    parent=run,
-                    name=op.cell_name(cell),
-                    time=now,
-                    tags={
-                        **self._tags,
-                        "kind": "cell",
-                        "trial": trial,
-                        "cell": cell["key"],
-                        "split": cell["split"],
-                        "seed": cell["seed"],
-                        "partition": cell.get("partition"),
-                        "dataset_manifest": cell.get("dataset"),
-                        "backbone_fingerprint": cell.get("backbone"),
-                        "ledger": None if self._locate is None else self._locate(cell["key"]),
-                        "reused_from": _origin(origin) if is_reused else None,
-                    },
-                )
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has everything, known once closed."""
+        return self._courier.complete
+
+    def _note(self, delivered: bool, refused: int) -> str | None:
+        if self._courier.superseded:
+            return f"Another driver took the study over and tells {shown_uri(self.uri)} about it."
+        lines = []
+        if not delivered:
+            lines.append(
+                f"{shown_uri(self.uri)} has not received all updates ({self.last_error or 'still busy'}). "
+                "The next run of the study sends them again, from its records; so does: "
+                f"orchestrator track {self._narration.study}"
             )
-            self._log_counts(op.cell_run(trial, cell["key"]), cell["parameters"], None)
-            if cell["status"] == "finished":
-                self._outbox.append(op.end(op.cell_run(trial, cell["key"]), "complete", now))
+        if refused:
+            what = "1 update was" if refused == 1 else f"{refused} updates were"
+            lines.append(
+                f"{what} refused by {shown_uri(self.uri)} ({self.last_error}); listed with its answers in "
+                f"{self._outbox.refused_file}. To send all again: orchestrator track {self._narration.study}"
+            )
+        return "\n".join(lines) or None
 
-    def _on_epoch(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        reports = event["cells"]
-        for key, report in reports.items():
-            self._outbox.append(op.log(op.cell_run(trial, key), op.epoch_metrics(report)))
-        at = max(op.milliseconds(report["at"]) for report in reports.values())
-        cells = [cell for cell in self._cells.get(trial, []) if cell["key"] in reports]
-        values = [reports[cell["key"]]["accuracy"] for cell in cells]
-        if cells and None not in values:
-            metrics = op.mean_metrics(cells, values, event["epoch"], at)
-            self._outbox.append(op.log(op.trial_run(trial), metrics))
+    def _on_cells(self, row: Row, event: Mapping[str, Any]) -> None:
+        row.cells = [dict(cell) for cell in event["cells"]]
+        self._append(self._narration.cells(row))
 
-    def _on_finished(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        run, now = op.cell_run(trial, event["key"]), _now()
-        self._set_status(trial, event["key"], "finished")
-        seconds = event.get("seconds") or {}
-        numbers = seconds.items() if isinstance(seconds, Mapping) else [("total", seconds)]
-        self._outbox.append(op.log(run, [(f"seconds/{n}", float(v), 0, now) for n, v in numbers]))
-        self._outbox.append(op.end(run, "complete", now))
+    def _on_epoch(self, row: Row, event: Mapping[str, Any]) -> None:
+        row.add_epoch(event["epoch"], event["cells"])
+        self._append(self._narration.epoch(row, event["epoch"], event["cells"]))
 
-    def _on_failed(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        run = op.cell_run(trial, event["key"])
-        self._set_status(trial, event["key"], "failed")
-        self._outbox.append(op.log(run, tags={"error": redact(event["error"])}))
-        self._outbox.append(op.end(run, "failed", _now()))
+    def _on_finished(self, row: Row, event: Mapping[str, Any]) -> None:
+        key = event["key"]
+        row.set_status(key, "finished")
+        row.finished[key] = {"seconds": event.get("seconds"), "at": event.get("at") or _now()}
+        self._append(self._narration.cell_finished(row, key))
 
-    def _on_test(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        metrics, now = event["metrics"], _now()
-        numbers = [("test_accuracy", float(metrics["accuracy"]), 0, now)]
-        for task, values in (metrics.get("tasks") or {}).items():
-            numbers.append((op.metric_name(f"test_accuracy/{task}"), float(values["accuracy"]), 0, now))
-        self._outbox.append(op.log(op.cell_run(trial, event["key"]), numbers))
+    def _on_failed(self, row: Row, event: Mapping[str, Any]) -> None:
+        key = event["key"]
+        row.set_status(key, "failed")
+        row.failed[key] = {"error": redact(event["error"]), "at": _now()}
+        self._append(self._narration.cell_failed(row, key))
 
-    def _set_status(self, trial: Trial, key: str, status: str) -> None:
-        for cell in self._cells.get(trial, []):
-            if cell["key"] == key:
-                cell["status"] = status
+    def _tell_rows(self, runs: Collection[str] | None, own: bool) -> Iterator[list[Operation]]:
+        """Rows as recorded, then those in work or just ended as they are known here."""
+        for row in self._story(runs):
+            yield self._narration.whole(row)
+        with self._lock:
+            mine = [*self._recent.values(), *self._rows.values()] if own else []
+        for row in mine:
+            with contextlib.suppress(RuntimeError):  # it changes just now; what changed follows by itself
+                yield self._narration.whole(row)
 
-    def _log_counts(self, run: str, parameters: int | None, share: float | None) -> None:
-        counts = {"parameters": parameters, "parameter_share": share}
-        metrics = [(name, float(value), 0, 0) for name, value in counts.items() if value is not None]
-        if metrics:
-            self._outbox.append(op.log(run, metrics))
-
-    def _deliver(self) -> None:
-        writer: Writer | None = None
-        failures = 0
-        while True:
-            self._outbox.appended.wait()
-            if not self._closing.is_set():
-                self._closing.wait(LINGER)
-            self._outbox.appended.clear()
-            try:
-                writer = writer or self._connect()
-                on_disk = self._outbox.write_out()
-                while self._outbox.pending_bytes:
-                    news, position = self._outbox.read()
-                    for operation, reason in writer.write(news):
-                        self.last_error = redact(reason)
-                        self._outbox.reject(operation, self.last_error)
-                    self._outbox.acknowledge(position)
-                if not on_disk:
-                    raise OSError(f"{self._outbox.folder} takes no more news; it waits in memory")
-                failures = 0
-                self._delivered.set()
-            except Exception as error:  # whatever the server or its client does, the sweep goes on
-                self.last_error = redact(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
-                self._outbox.appended.set()
-                delay = BACKOFF[min(failures, len(BACKOFF) - 1)]
-                failures += 1
-                if self._closing.is_set():
-                    time.sleep(min(delay, 1.0))
-                else:
-                    self._closing.wait(delay)
-                continue
-            if self._closing.is_set():
-                writer.close()
-                return
+    def _append(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            self._outbox.append(operation)
 
 
 class NoTracker:
     """Stands in where tracking is switched off."""
 
     last_error: str | None = None
+    complete = False
 
     def trial_started(self, trial: Trial, point: dict[str, Any], **about: Any) -> None: ...
     def event(self, trial: Trial, event: Mapping[str, Any]) -> None: ...
     def trial_ended(self, trial: Trial, state: str, **about: Any) -> None: ...
-    def trial_tested(self, trial: Trial, test: Summary) -> None: ...
+    def trial_tested(
+        self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
+    ) -> None: ...
     def flush(self, timeout: float) -> bool:
         return True
 
-    def close(self, timeout: float = 60.0) -> str | None:
-        return None
+    def close(self, timeout: float = 60.0) -> Told:
+        return Told()
 
 
-def _origin(origin: Mapping[str, Any]) -> str:
-    trial = origin["trial"]
-    return f"study {origin['study']}" + ("" if trial is None else f", trial {trial}")
-
-
-def _now() -> int:
-    return round(time.time() * 1000)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.statistics import summarize
 from orchestrator.tracking import Tracker, check_tracking
-from orchestrator.tracking.process import ProcessWriter
+from orchestrator.tracking.narration import Narration
+from orchestrator.tracking.process import Connection, ProcessWriter
 
 TASKS = ("clipart", "sketch")
+AT = "2026-11-21T12:10:00.000000+00:00"
 
 
 def point(trial: int) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
         }
         for key in keys
     ]
-    tracker.trial_started(trial, point(trial), parameters=1104, share=0.001)
+    tracker.trial_started(trial, point(trial), started_at=AT)
     tracker.event(trial, {"kind": "cells", "cells": cells})
     for epoch in range(1, epochs + 1):
         reports = {
@@ -60,13 +61,21 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
     if status == "new":
         for key in keys:
             tracker.event(
-                trial, {"kind": "cell_finished", "key": key, "metrics": {}, "seconds": {"train": 2.0}}
+                trial,
+                {"kind": "cell_finished", "key": key, "at": AT, "metrics": {}, "seconds": {"train": 2.0}},
             )
-    tracker.trial_ended(trial, "complete", device_seconds=4.0)
+    about = {"device_seconds": 4.0, "parameters": 1104, "share": 0.001}
+    tracker.trial_ended(trial, "complete", ended_at=AT, **about)
 
 
-def tracker_of(uri: str, study: str, outbox: Path, **about: Any) -> Tracker:
-    return Tracker(uri, study, outbox, connect=lambda: ProcessWriter(uri, study, {}), **about)
+def tracker_of(
+    uri: str, study: str, outbox: Path, *, id: str = "a1", adopts: bool = False, **about: Any
+) -> Tracker:
+    def connect() -> ProcessWriter:
+        return ProcessWriter(Connection(uri=uri, experiment=study, study=id, adopts=adopts))
+
+    narration = Narration(study=study, locate=lambda key: f"/c/{key}")
+    return Tracker(uri, outbox, connect=connect, narration=narration, **about)
 
 
 def runs_of(uri: str, study: str) -> dict[str, Any]:
@@ -87,19 +96,19 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     check_tracking(uri)
-    first = tracker_of(
-        uri, "first", tmp_path / "outbox", tags={"backbone": "b" * 32}, locate=lambda key: f"/c/{key}"
-    )
+    first = tracker_of(uri, "first", tmp_path / "outbox")
     tell(first, 0)
     tell(first, 1)
-    first.trial_tested(0, summarize([0.3, 0.4]))
+    scores = [{"metrics": {"accuracy": accuracy}, "scored_at": AT} for accuracy in (0.3, 0.4)]
+    cells = [{"key": f"00{seed}", "split": "3-shot", "seed": str(seed)} for seed in (1, 2)]
+    first.trial_tested(0, cells, dict(zip(("001", "002"), scores, strict=True)))
     first.trial_started("zero_shot", {"method": "zero_shot"})
-    assert first.close(120) is None
+    assert first.close(120).note is None
 
     again = tracker_of(uri, "first", tmp_path / "elsewhere")
     tell(again, 0, status="finished")
     tell(again, 2)
-    assert again.close(120) is None
+    assert again.close(120).note is None
 
     runs = runs_of(uri, "first")
     assert {run for run in runs if "cell" not in run} == {
@@ -131,7 +140,7 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
 
     other = tracker_of(uri, "second", tmp_path / "outbox2")
     tell(other, 0, status="finished")
-    assert other.close(120) is None
+    assert other.close(120).note is None
     assert runs_of(uri, "second")["trial/0/cell/001"].data.tags["reused_from"] == "study first, trial 0"
 
 
@@ -157,7 +166,7 @@ def test_a_server_killed_in_the_middle_loses_nothing(server: Any, tmp_path: Path
     assert time.perf_counter() - began < 5, "telling waited for the server"
     assert not tracker.flush(0.5)
     server.start()
-    assert tracker.close(120) is None
+    assert tracker.close(120).note is None
     runs = runs_of(server.uri, "demo")
     assert {run for run in runs if "cell" not in run} == {f"trial/{n}" for n in range(4)}
     assert len(runs) == 12

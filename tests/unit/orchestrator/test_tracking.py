@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.statistics import summarize
-from orchestrator.tracking import Tracker, TrackingError, check_tracking, default_uri
+from orchestrator.tracking import Tracker, TrackingError, check_tracking, courier, default_uri
 from orchestrator.tracking import operations as op
-from orchestrator.tracking.outbox import Operation, Outbox
-from orchestrator.tracking.process import ProcessWriter, WriterError
+from orchestrator.tracking.delivery import Delivery
+from orchestrator.tracking.metric_names import distinct_names, metric_name, stated
+from orchestrator.tracking.narration import Narration
+from orchestrator.tracking.outbox import Operation, Outbox, open_outbox
+from orchestrator.tracking.process import Connection, ProcessWriter, WriterError
+from orchestrator.tracking.row import Row
 
 POINT = {
     "method": "mmap",
@@ -40,17 +43,37 @@ class Server:
         self.operations: list[Operation] = []
         self.down = False
         self.refused = ""
+        self.odd = ""
+        self.heard: str | None = None
+        self.forgets = False
         self.attempts = threading.Semaphore(0)
+        self.meanwhile: Callable[[], None] = lambda: None
 
-    def write(self, operations: Sequence[Operation]) -> Iterator[tuple[Operation, str]]:
+    def open(self) -> str | None:
+        if self.down:
+            self.attempts.release()
+            raise ConnectionError("nobody listens")
+        return self.heard
+
+    def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
         self.attempts.release()
         if self.down:
             raise ConnectionError("nobody listens")
+        delivery = Delivery()
         for operation in operations:
             if self.refused and operation["run"] == self.refused:
-                yield operation, "INVALID_PARAMETER_VALUE"
+                delivery.refused.append((operation, "INVALID_PARAMETER_VALUE"))
+            elif self.odd and operation["run"] == self.odd:
+                delivery.undecided.append((operation, "400: <html>s3://key:secret@bucket</html>"))
             else:
                 self.operations.append(operation)
+        if self.forgets:
+            self.forgets, self.operations, delivery.lost = False, [], True
+        self.meanwhile()
+        return delivery
+
+    def finish(self, mark: str) -> None:
+        self.heard = mark
 
     def close(self) -> None: ...
 
@@ -70,11 +93,14 @@ def server() -> Server:
     return Server()
 
 
+def tracker_on(server: Server, folder: Path, **about: Any) -> Tracker:
+    narration = Narration(study="demo", locate=lambda key: f"/c/{key}")
+    return Tracker("pretended", folder, connect=lambda: server, narration=narration, **about)
+
+
 @pytest.fixture
 def tracker(server: Server, tmp_path: Path) -> Iterator[Tracker]:
-    tracker = Tracker(
-        "pretended", "demo", tmp_path / "outbox", connect=lambda: server, locate=lambda k: f"/c/{k}"
-    )
+    tracker = tracker_on(server, tmp_path / "outbox")
     yield tracker
     server.down = False
     tracker.close(5)
@@ -110,11 +136,11 @@ def epoch(number: int, *values: float) -> dict[str, Any]:
 
 
 def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: Server) -> None:
-    tracker.trial_started(3, POINT, parameters=99, share=0.001)
+    tracker.trial_started(3, POINT, started_at=AT)
     tracker.event(3, cells())
     tracker.event(3, epoch(1, 0.4, 0.6))
     tracker.event(3, {"kind": "cell_finished", "key": "k1", "metrics": {}, "seconds": {"train": 2.0}})
-    tracker.trial_ended(3, "complete", device_seconds=4.5)
+    tracker.trial_ended(3, "complete", device_seconds=4.5, parameters=99, share=0.001)
     assert tracker.flush(5)
     begin = server.of("trial/3", "start")[0]
     assert (
@@ -139,6 +165,8 @@ def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: S
 
 def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Server) -> None:
     origin = {"study": "earlier", "trial": 7, "invocation": "x"}
+    for trial in (0, 1):
+        tracker.trial_started(trial, POINT)
     tracker.event(0, cells(status="finished", origin=origin))
     tracker.event(0, epoch(1, 0.4, 0.6))
     tracker.event(1, cells(status="finished", origin={**origin, "study": "demo", "trial": 1}))
@@ -153,6 +181,7 @@ def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Server)
     ("state", "status"), [("pruned", "KILLED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
 )
 def test_how_a_trial_ended(tracker: Tracker, server: Server, state: str, status: str) -> None:
+    tracker.trial_started(0, POINT)
     tracker.event(0, cells())
     tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "diverged"})
     tracker.trial_ended(0, state, error="diverged")
@@ -166,6 +195,7 @@ def test_no_secret_gets_into_a_tag_or_a_message(
     tracker: Tracker, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
+    tracker.trial_started(0, POINT)
     tracker.event(0, cells())
     tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "s3://key:secret@bucket hunter2hunter2"})
     tracker.trial_ended(0, "failed", error="s3://key:secret@bucket hunter2hunter2")
@@ -175,16 +205,19 @@ def test_no_secret_gets_into_a_tag_or_a_message(
     assert not [tag for tag in tags if "secret@" in tag or "hunter2" in tag]
 
 
+def score_of(accuracy: float) -> dict[str, Any]:
+    metrics = {"accuracy": accuracy, "tasks": {"a": {"accuracy": accuracy}}}
+    return {"metrics": metrics, "scored_at": AT}
+
+
 def test_test_numbers_of_finalists(tracker: Tracker, server: Server) -> None:
-    tracker.event(
-        0, {"kind": "test", "key": "k1", "metrics": {"accuracy": 0.3, "tasks": {"a": {"accuracy": 0.3}}}}
-    )
-    tracker.trial_tested(0, summarize([0.3, 0.5]))
+    tracker.trial_tested(0, cells()["cells"], {"k1": score_of(0.3), "k2": score_of(0.5)})
     assert tracker.flush(5)
     assert server.metrics("trial/0/cell/k1") == {"test_accuracy": [(0, 0.3)], "test_accuracy/a": [(0, 0.3)]}
     assert server.metrics("trial/0")["test_accuracy_mean"] == [(0, 0.4)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_dead_server_loses_nothing_and_holds_up_nothing(tracker: Tracker, server: Server) -> None:
     server.down = True
     tracker.trial_started(0, POINT)
@@ -193,35 +226,40 @@ def test_a_dead_server_loses_nothing_and_holds_up_nothing(tracker: Tracker, serv
     assert not tracker.flush(0.05)
     server.down = False
     assert tracker.flush(30)
-    assert len(server.operations) == 7
+    runs = [o["run"] for o in server.operations if o["op"] == "start"]
+    assert set(runs) == {"trial/0", "trial/0/cell/k1", "trial/0/cell/k2"}
 
 
-def test_closing_while_the_server_is_dead_says_where_the_news_are(server: Server, tmp_path: Path) -> None:
+def test_closing_while_the_server_is_dead_says_how_to_go_on(server: Server, tmp_path: Path) -> None:
     server.down = True
-    first = Tracker("http://dead", "demo", tmp_path, connect=lambda: server)
+    first = tracker_on(server, tmp_path)
     first.trial_started(0, POINT)
-    message = first.close(0.2)
-    assert message is not None and str(tmp_path) in message and "nobody listens" in message
+    told = first.close(0.2)
+    assert told.note is not None and "orchestrator track demo" in told.note and "nobody listens" in told.note
+    assert not told.delivered and not first.complete
     server.down = False
-    assert Tracker("http://alive", "demo", tmp_path, connect=lambda: server).close(10) is None
+    assert tracker_on(server, tmp_path).close(10).note is None
     assert [o["run"] for o in server.operations] == ["trial/0"]
 
 
-def test_what_is_refused_is_put_aside_and_the_rest_goes_on(tmp_path: Path, server: Server) -> None:
+def test_what_is_refused_is_put_aside_counted_and_shown(tmp_path: Path, server: Server) -> None:
     server.refused = "trial/0"
-    tracker = Tracker("pretended", "demo", tmp_path, connect=lambda: server)
+    tracker = tracker_on(server, tmp_path, fence=3)
     tracker.trial_started(0, POINT)
     tracker.trial_started(1, POINT)
-    assert tracker.close(10) is None
-    assert [o["run"] for o in server.operations] == ["trial/1"]
-    rejected = json.loads((tmp_path / "rejected.jsonl").read_text())
-    assert rejected["reason"] == "INVALID_PARAMETER_VALUE" and rejected["operation"]["run"] == "trial/0"
+    told = tracker.close(10)
+    assert {o["run"] for o in server.operations} == {"trial/1"}
+    assert told.delivered and told.refused and told.note is not None and str(told.refused_file) in told.note
+    assert told.refused == len(Path(str(told.refused_file)).read_text().splitlines())
+    refused = json.loads(Path(str(told.refused_file)).read_text().splitlines()[0])
+    assert refused["reason"] == "INVALID_PARAMETER_VALUE" and refused["operation"]["run"] == "trial/0"
+    assert not tracker.complete and server.heard is None, "the next run tells it again"
 
 
 def test_many_threads_tell_without_tearing(tracker: Tracker, server: Server) -> None:
     def tell(trial: int) -> None:
-        for number in range(20):
-            tracker.event(trial, {"kind": "test", "key": f"k{number}", "metrics": {"accuracy": 0.5}})
+        for _ in range(20):
+            tracker.trial_started(trial, POINT)
 
     threads = [threading.Thread(target=tell, args=(trial,)) for trial in range(8)]
     for thread in threads:
@@ -229,14 +267,15 @@ def test_many_threads_tell_without_tearing(tracker: Tracker, server: Server) -> 
     for thread in threads:
         thread.join()
     assert tracker.flush(10)
-    assert len(server.operations) == 160
+    assert len(server.operations) >= 160
 
 
 def test_the_outbox_survives_a_kill(tmp_path: Path, server: Server) -> None:
     program = (
         "import sys, time\nfrom orchestrator.tracking import Tracker\n"
+        "from orchestrator.tracking.narration import Narration\n"
         "def never():\n    raise ConnectionError('nobody listens')\n"
-        "t = Tracker('x', 'demo', sys.argv[1], connect=never)\n"
+        "t = Tracker('x', sys.argv[1], connect=never, narration=Narration(study='demo'))\n"
         "for i in range(50):\n    t.trial_started(i, {'method': 'mmap'})\n"
         "print('told', flush=True)\nwhile True:\n    t.trial_started(99, {'method': 'x' * 3000})\n"
     )
@@ -244,12 +283,12 @@ def test_the_outbox_survives_a_kill(tmp_path: Path, server: Server) -> None:
     assert process.stdout is not None and process.stdout.readline() == b"told\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with max(tmp_path.glob("0*.jsonl")).open("ab") as stream:
+    with max(tmp_path.glob("0/0*.jsonl")).open("ab") as stream:
         stream.write(b'{"op": "start", "run": "trial/torn')
-    assert Tracker("x", "demo", tmp_path, connect=lambda: server).close(30) is None
+    assert tracker_on(server, tmp_path).close(30).note is None
     runs = [o["run"] for o in server.operations]
     assert runs[:50] == [f"trial/{i}" for i in range(50)] and set(runs[50:]) <= {"trial/99"}
-    assert not (tmp_path / "rejected.jsonl").exists()
+    assert not (tmp_path / "0" / "refused.jsonl").exists()
 
 
 @settings(deadline=None, max_examples=40)
@@ -319,7 +358,7 @@ def test_run_names() -> None:
     assert op.trial_name(3, POINT, partitions) == "trial 3 · b=4 m=2 n=16 · G=2 · lr 0.0035"
     assert op.trial_name("zero_shot", {"method": "zero_shot", "settings": {}}) == "zero-shot"
     assert op.trial_name(0, {"method": "coop", "recipe": {"lr": 0.002}}) == "trial 0 · coop · lr 0.002"
-    assert op.metric_name("val_accuracy/10%") == "val_accuracy/10pct"
+    assert metric_name("val_accuracy/10%") == "val_accuracy/10pct"
 
 
 def test_a_mean_per_split_where_there_are_several() -> None:
@@ -373,25 +412,207 @@ ECHO = """
 import json, sys
 about = json.loads(sys.stdin.readline())
 for line in sys.stdin:
-    operations = json.loads(line)
+    asked = json.loads(line)
+    operations = asked["arguments"].get("operations", [])
     runs = [operation["run"] for operation in operations]
     if "death" in runs:
         sys.exit(3)
-    refused = [[index, about["experiment"]] for index, run in enumerate(runs) if run == "refused"]
+    refused = [[operation, about["experiment"]] for operation in operations if operation["run"] == "refused"]
     error = "ConnectionError: away" if "away" in runs else None
-    print(json.dumps({"refused": refused, "error": error}), flush=True)
+    answer = {"refused": refused, "undecided": [], "lost": False}
+    print(json.dumps({"answer": answer, "error": error}), flush=True)
 """
 
 
 def test_a_process_writes_says_what_was_refused_and_is_started_again_after_its_death() -> None:
-    writer = ProcessWriter("uri", "demo", {}, [sys.executable, "-S", "-c", ECHO])
+    connection = Connection(uri="uri", experiment="demo")
+    writer = ProcessWriter(connection, [sys.executable, "-S", "-c", ECHO])
     good, bad, away, death = (op.log(run) for run in ("good", "refused", "away", "death"))
-    assert list(writer.write([good, bad, good])) == [(bad, "demo")]
+    assert writer.write([good, bad, good]).refused == [(bad, "demo")]
     with pytest.raises(WriterError, match="ended with code 3"):
-        list(writer.write([death]))
-    told = writer.write([bad, away])
-    assert next(told) == (bad, "demo")
+        writer.write([death])
     with pytest.raises(WriterError, match="ConnectionError: away"):
-        next(told)
-    assert list(writer.write([good])) == []
+        writer.write([bad, away])
+    assert writer.write([good]) == Delivery()
     writer.close()
+
+
+# What a server or a disk does to the news
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "BACKOFF", (0.01,))
+    monkeypatch.setattr(courier, "LINGER", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_only_a_proxy_refuses_is_tried_ten_times_alone_and_holds_up_nothing(
+    tmp_path: Path, server: Server
+) -> None:
+    server.odd = "trial/0"
+    tracker = tracker_on(server, tmp_path)
+    tracker.trial_started(0, POINT)
+    while not server.attempts.acquire(timeout=10):
+        pass
+    tracker.trial_started(1, POINT)
+    told = tracker.close(30)
+    assert "trial/1" in {o["run"] for o in server.operations}
+    assert told.refused == 1
+    lines = Path(str(told.refused_file)).read_text().splitlines()
+    assert all("<html>s3://bucket" in json.loads(line)["reason"] for line in lines), "without secrets"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_proxy_that_comes_to_its_senses_loses_nothing(tmp_path: Path, server: Server) -> None:
+    server.odd = "trial/0"
+    tracker = tracker_on(server, tmp_path)
+    tracker.trial_started(0, POINT)
+    for _ in range(4):
+        assert server.attempts.acquire(timeout=10)
+    server.odd = ""
+    told = tracker.close(30)
+    assert (told.refused, told.note) == (0, None) and server.of("trial/0", "start")
+
+
+def recorded(trial: int) -> Row:
+    row = Row(trial=trial, point=POINT, started_at=AT, cells=cells(status="finished")["cells"])
+    row.add_epoch(1, epoch(1, 0.4, 0.6)["cells"])
+    return row
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_lost_the_study_is_told_all_of_it_again(tmp_path: Path, server: Server) -> None:
+    server.heard = "2"
+    story = [recorded(0), recorded(1)]
+    tracker = tracker_on(server, tmp_path, fence=3, told_up_to="2", story=lambda runs: iter(story))
+    tracker.trial_started(2, POINT)
+    tracker.event(2, cells())
+    assert tracker.flush(10) and not server.of("trial/0", "start"), "told already, by an earlier driver"
+    server.forgets = True
+    tracker.event(2, epoch(1, 0.1, 0.2))
+    assert tracker.close(10).note is None
+    for trial in (0, 1, 2):
+        assert (
+            server.of(f"trial/{trial}", "start") and server.metrics(f"trial/{trial}/cell/k1")["val_accuracy"]
+        )
+    assert server.heard == "3"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("heard", [None, "", "1"])
+def test_a_server_that_does_not_remember_the_last_driver_is_told_again(
+    tmp_path: Path, server: Server, heard: str | None
+) -> None:
+    server.heard = heard
+    tracker = tracker_on(server, tmp_path, fence=3, told_up_to="2", story=lambda runs: iter([recorded(0)]))
+    assert tracker.close(10).note is None
+    assert server.of("trial/0", "start") and server.heard == "3"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("cut", ["truncated", "removed"])
+def test_news_gone_from_the_disk_is_told_from_what_is_known(tmp_path: Path, server: Server, cut: str) -> None:
+    server.down = True
+    tracker = tracker_on(server, tmp_path, story=lambda runs: iter([recorded(0)]))
+    tracker.trial_started(1, POINT)
+    tracker.event(1, cells())
+    (segment,) = (tmp_path / "0").glob("0*.jsonl")
+    if cut == "removed":
+        segment.unlink()
+    else:
+        os.truncate(segment, 10)
+    server.down = False
+    assert tracker.close(20).note is None
+    assert {"trial/0", "trial/1", "trial/1/cell/k2"} <= {o["run"] for o in server.operations}
+
+
+def test_an_acknowledgement_beyond_the_end_is_damage_and_no_endless_loop(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.append({"n": 1})
+    outbox.acknowledge((1, 10**6))
+    outbox.close()
+    again = Outbox(tmp_path)
+    assert again.damaged and again.appended.is_set() and again.pending_bytes == 0
+    again.damaged = False
+    again.append({"n": 2})
+    news, position = again.read()
+    assert news == [{"n": 2}] and not again.damaged
+    again.acknowledge(position)
+    assert not again.waiting
+    again.close()
+
+
+def test_the_next_driver_discards_the_news_of_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "00000001.jsonl").write_text('{"n": 0}\n')
+    (tmp_path / "acknowledged.json").write_text('{"segment": 1, "offset": 0}')
+    first = open_outbox(tmp_path, 1)
+    first.append({"n": 1})
+    second = open_outbox(tmp_path, 2)
+    assert second.read()[0] == [] and [p.name for p in tmp_path.iterdir()] == ["2"]
+    first.append({"n": 3})
+    first.read()
+    assert first.damaged and [p.name for p in tmp_path.iterdir()] == ["2"], "nothing comes back"
+    first.close()
+    second.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_driver_stopped_between_check_and_write_sets_right_what_it_overwrote(
+    tmp_path: Path, server: Server
+) -> None:
+    current = threading.Event()
+    current.set()
+    ended = recorded(0)
+    told_again: list[Any] = []
+
+    def story(runs: Any) -> Iterator[Row]:
+        told_again.append(runs)
+        yield from [ended] if runs else []
+
+    tracker = tracker_on(server, tmp_path, fence=1, story=story, told_up_to="", is_current=current.is_set)
+    server.heard = ""
+    server.meanwhile = current.clear  # stopped in the middle of the call; a second driver finished meanwhile
+    tracker.trial_started(0, POINT)
+    tracker.event(0, cells())
+    told = tracker.close(10)
+    assert told_again == [{"trial/0"}], "only what the call touched, as the records have it"
+    assert server.of("trial/0/cell/k1", "end")[-1]["status"] == "FINISHED"
+    assert told.note is not None and "Another driver" in told.note and not tracker.complete
+    assert server.heard == ""
+
+
+# Names
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_tasks_whose_names_look_alike_to_mlflow_have_curves_of_their_own(order: int) -> None:
+    tasks = ["R&D", "R+D", "R_D", "Real World", "10%"][::order]
+    names = distinct_names(tasks)
+    assert len(set(names.values())) == 5
+    assert (names["R_D"], names["Real World"], names["10%"]) == ("R_D", "Real World", "10pct")
+    assert names["R&D"].startswith("R_D-") and names["R+D"].startswith("R_D-")
+    tags = stated(tasks)
+    assert tags[f"metric_name/{names['R&D']}"] == "R&D" and "metric_name/R_D" not in tags
+    report = {
+        "epoch": 1,
+        "at": AT,
+        "accuracy": 0.5,
+        "tasks": {t: {"accuracy": i} for i, t in enumerate(tasks)},
+    }
+    curves = {name: value for name, value, _, _ in op.epoch_metrics(report)}
+    assert [curves[f"val_accuracy/{names[task]}"] for task in tasks] == [0, 1, 2, 3, 4]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=300), max_size=8, unique=True), st.randoms())
+def test_names_are_one_to_one_in_any_order_and_mlflow_takes_them(originals: list[str], draw: Any) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    names = distinct_names(originals)
+    assert len(set(names.values())) == len(originals)
+    shuffled = list(originals)
+    draw.shuffle(shuffled)
+    assert distinct_names(shuffled) == names
+    for name in names.values():
+        _validate_metric_name(f"val_accuracy/{name}")

@@ -1,0 +1,105 @@
+"""A driver's tracker: opened with what its records know, closed with a mark of what MLflow knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.compare.columns import recorded_run_name
+from orchestrator.ledger import Ledger, StudyStore, WriteBehind
+from orchestrator.ledger.told import ToldStore
+from orchestrator.study import Study
+from orchestrator.tracking.delivery import Writer
+from orchestrator.tracking.narration import Narration
+from orchestrator.tracking.process import Connection, ProcessWriter
+from orchestrator.tracking.retelling import Retelling
+from orchestrator.tracking.row import Row
+from orchestrator.tracking.tracker import Told, Tracker
+
+CLOSE_S = 5.0
+"""Seconds to write the last rows."""
+
+logger = logging.getLogger(__name__)
+
+
+class StudyTracker(Tracker):
+    """Tells MLflow about a study on behalf of the holder of its lease.
+
+    Args:
+        uri: tracking URI.
+        study: the study.
+        store, ledger: its records.
+        outboxes: local folder of its outboxes.
+        fence: of the driver.
+        story: the study's rows from the records; by default as they are.
+        before_connect: waits until MLflow may be imported.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        study: Study,
+        store: StudyStore,
+        ledger: Ledger,
+        outboxes: Path,
+        fence: int,
+        *,
+        story: Retelling | None = None,
+        before_connect: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._fence, self._store = fence, store
+        self._told = ToldStore(store.storage, store.name)
+        self._behind = WriteBehind(store.storage)
+        tags = {"dataset": study.dataset.name, "backbone": study.backbone.model}
+        connection = Connection(
+            uri=uri,
+            experiment=store.name,
+            study=store.id,
+            tags={"study": store.name, **tags},
+            adopts=store.adopts,
+            outbox=str(outboxes / str(fence)),
+        )
+
+        def connect() -> Writer:
+            before_connect()
+            return ProcessWriter(connection)
+
+        super().__init__(
+            uri,
+            outboxes,
+            connect=connect,
+            narration=Narration(study=store.name, tags=tags, locate=ledger.locate),
+            fence=fence,
+            story=(story or retelling(store, ledger)).rows,
+            keep=self._keep_row,
+            told_up_to=self._begin(),
+            is_current=lambda: store.fence_valid(fence),
+        )
+
+    def close(self, timeout: float = 60.0) -> Told:
+        """See ``Tracker``; whether MLflow has everything is recorded for the next driver."""
+        told = super().close(timeout)
+        if self.complete:
+            try:
+                self._told.complete(self._fence)
+            except OSError as error:
+                logger.warning("The next run tells MLflow all of the study again: %s", error)
+        if not self._behind.close(CLOSE_S):
+            logger.warning("Some rows of MLflow could not be recorded: they cannot be told again in full")
+        return told
+
+    def _begin(self) -> str | None:
+        try:
+            return self._told.begin(self._fence)
+        except OSError as error:
+            logger.warning("MLflow is told all of the study again: %s", error)
+            return None
+
+    def _keep_row(self, row: Row) -> None:
+        self._told.save_row(row.name, self._fence, row.to_dict(), self._behind)
+
+
+def retelling(store: StudyStore, ledger: Ledger, *, driven: bool = False) -> Retelling:
+    """A study's rows from its records."""
+    return Retelling(store, ledger, label=recorded_run_name, driven=driven)

@@ -1,0 +1,302 @@
+"""Carries a driver's news to MLflow, on a thread of its own, whatever becomes of the server meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from orchestrator.redaction import redact
+from orchestrator.tracking import operations as op
+from orchestrator.tracking.delivery import Delivery, Writer
+from orchestrator.tracking.outbox import Operation, Outbox
+
+LINGER = 0.5
+"""Seconds that news waits for more of its kind, so that one call carries an epoch of many cells."""
+
+BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds between attempts while the server does not answer."""
+
+TRIES = 10
+"""Attempts at an operation that something else than MLflow refuses, before it is set aside."""
+
+LOSSES = 3
+"""Times that the study is told again at once because something was gone; then only after a while."""
+
+BATCH = 500
+"""Operations of rows told again that go together, at least."""
+
+REPAIRS = 3
+"""Attempts of a driver that was superseded to set right what it may have overwritten."""
+
+Story = Callable[[Collection[str] | None, bool], Iterator[list[Operation]]]
+"""All of the study, or some rows by their runs, a row at a time, as its records have it now; and then, if the
+second argument says so, rows of this driver as it knows them."""
+
+
+class _Superseded(Exception):
+    """A later driver took the study over: what this one has to say no longer counts."""
+
+
+@dataclass
+class _Undecided:
+    operation: Operation
+    reason: str
+    tries: int = 1
+    at: float = 0.0
+
+
+class Courier:
+    """Empties an outbox, and tells the study again where MLflow may have missed something.
+
+    Args:
+        outbox: holds the news.
+        connect: makes the writer, on the courier's own thread.
+        story: the study as its records have it.
+        told_up_to: what the store remembers if it has been told everything before this driver; None if it
+            certainly has not.
+        mark: what the store shall remember once this driver's news are delivered.
+        is_current: False once a later driver took the study over. Asked before and after every call: a driver
+            can be stopped in between, and then tells what it touched again from the records.
+
+    Attributes:
+        last_error: why the last attempt failed, without secrets.
+        retold: rows that were told again.
+        complete: everything was delivered, nothing refused, and the store remembers ``mark``.
+        superseded: a later driver took over.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        connect: Callable[[], Writer],
+        *,
+        story: Story = lambda runs, own: iter(()),
+        told_up_to: str | None = None,
+        mark: str = "",
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._outbox, self._connect, self._story = outbox, connect, story
+        self._told_up_to, self._mark, self._is_current = told_up_to, mark, is_current
+        self._delivered = threading.Event()
+        self._closing = threading.Event()
+        self._opened = self._again = self._news_lost = False
+        self._losses = 0
+        self._telling: tuple[Iterator[list[Operation]], list[Operation]] | None = None
+        self._undecided: list[_Undecided] = []
+        self._sending: list[Operation] = []
+        self._waiting_rows = 0
+        self.last_error: str | None = None
+        self.retold = 0
+        self.complete = self.superseded = False
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    def tell_again(self) -> None:
+        """Tell the whole study from its records."""
+        self._again = True
+        self._outbox.appended.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Something is not delivered yet."""
+        if self.superseded:
+            return False
+        return self._outbox.waiting or self._again or self._telling is not None or bool(self._undecided)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything told so far was delivered; False if ``timeout`` seconds did not suffice."""
+        until = time.monotonic() + timeout
+        while self.waiting:
+            self._delivered.clear()
+            if not self.waiting:
+                break
+            left = until - time.monotonic()
+            if left <= 0 or not self._thread.is_alive():
+                return False
+            self._delivered.wait(min(left, 0.5))
+        return True
+
+    def close(self, timeout: float) -> bool:
+        """Deliver what is left, for at most ``timeout`` seconds; whether all was.
+
+        What something else than MLflow refused up to now is set aside.
+        """
+        until = time.monotonic() + timeout
+        self._closing.set()
+        self._outbox.appended.set()
+        delivered = self.flush(timeout)
+        if delivered:
+            self._thread.join(timeout=max(5.0, until - time.monotonic()))
+        else:
+            for undecided in self._undecided:
+                self._outbox.reject(undecided.operation, undecided.reason)
+        return delivered
+
+    @property
+    def is_over(self) -> bool:
+        """The thread has ended."""
+        return not self._thread.is_alive()
+
+    # On the thread
+
+    def _run(self) -> None:
+        writer: Writer | None = None
+        failures = 0
+        while True:
+            self._outbox.appended.wait(self._next_try())
+            if not self._closing.is_set():
+                self._closing.wait(LINGER)
+            self._outbox.appended.clear()
+            try:
+                self._check()
+                writer = writer or self._connect()
+                on_disk = self._outbox.write_out()
+                self._deliver(writer)
+                if not on_disk:
+                    raise OSError(f"{self._outbox.folder} takes no more news; it waits in memory")
+                failures = 0
+                if self._closing.is_set() and not self.waiting:
+                    self._finish(writer)
+                    return
+                self._delivered.set()
+            except _Superseded:
+                self._repair(writer)
+                return
+            except Exception as error:  # whatever the server or its client does, the sweep goes on
+                self.last_error = _in_words(error)
+                self._outbox.appended.set()
+                self._pause(BACKOFF[min(failures, len(BACKOFF) - 1)])
+                failures += 1
+
+    def _pause(self, seconds: float) -> None:
+        if self._closing.is_set():
+            time.sleep(min(seconds, 1.0))
+        else:
+            self._closing.wait(seconds)
+
+    def _next_try(self) -> float | None:
+        """Seconds until an undecided operation is due; None if there is none."""
+        if not self._undecided:
+            return None
+        return max(0.0, min(u.at for u in self._undecided) - time.monotonic())
+
+    def _deliver(self, writer: Writer) -> None:
+        if not self._opened:
+            heard = writer.open()
+            self._opened = True
+            if self._told_up_to is None or heard != self._told_up_to:
+                self._again = True
+        if self._outbox.damaged:
+            self._outbox.damaged = False
+            self._again = self._news_lost = True
+        while self._again or self._telling is not None or self._outbox.pending_bytes:
+            if self._again or self._telling is not None:
+                self._tell_from_records(writer)
+            news, position = self._outbox.read()
+            if self._outbox.damaged:
+                self._outbox.damaged = False
+                self._again = self._news_lost = True
+            if news:
+                self._send(writer, news)
+            self._outbox.acknowledge(position)
+        self._try_again(writer)
+
+    def _tell_from_records(self, writer: Writer) -> None:
+        """Tell the study a row at a time; where the server is away in between, it goes on there."""
+        if self._again:
+            self._again = False
+            self._telling, self._waiting_rows = (self._story(None, self._news_lost), []), 0
+            self._news_lost = False
+        assert self._telling is not None, "just begun, or begun before"
+        rows, operations = self._telling
+        while True:
+            while len(operations) < BATCH and (more := next(rows, [])):
+                operations += more
+                self._waiting_rows += 1
+            if not operations:
+                break
+            self._send(writer, operations)
+            self.retold, self._waiting_rows = self.retold + self._waiting_rows, 0
+            operations = []
+            self._telling = (rows, operations)
+            if self._again:
+                return  # something was lost meanwhile: from the beginning
+        self._telling = None
+
+    def _send(self, writer: Writer, operations: list[Operation], *, late: bool = False) -> Delivery:
+        self._check()
+        self._sending = operations
+        delivery = writer.write(operations, late=late)
+        self._check()
+        self._sending = []
+        for operation, reason in delivery.refused:
+            self._refuse(operation, reason)
+        if not late:
+            for operation, reason in delivery.undecided:
+                self.last_error = _short(reason)
+                due = time.monotonic() + BACKOFF[0]
+                self._undecided.append(_Undecided(operation, redact(reason), at=due))
+        if delivery.lost:
+            self._again = self._news_lost = True
+            self._losses += 1
+            if self._losses % LOSSES == 0:
+                raise OSError("its experiment or runs disappear while they are written")
+        return delivery
+
+    def _try_again(self, writer: Writer) -> None:
+        """Try each undecided operation that is due alone; after ``TRIES`` it is set aside."""
+        now = time.monotonic()
+        for undecided in [u for u in self._undecided if u.at <= now]:
+            delivery = self._send(writer, [undecided.operation], late=True)
+            if not delivery.undecided:
+                self._undecided.remove(undecided)
+                continue
+            undecided.reason = redact(delivery.undecided[0][1])
+            undecided.tries += 1
+            delay = BACKOFF[min(undecided.tries - 1, len(BACKOFF) - 1)]
+            undecided.at = now + (BACKOFF[0] if self._closing.is_set() else delay)
+            if undecided.tries >= TRIES:
+                self._undecided.remove(undecided)
+                self._refuse(undecided.operation, undecided.reason)
+
+    def _refuse(self, operation: Operation, reason: str) -> None:
+        self.last_error = _short(reason)
+        self._outbox.reject(operation, redact(reason))
+
+    def _check(self) -> None:
+        if not self._is_current():
+            raise _Superseded
+
+    def _finish(self, writer: Writer) -> None:
+        if self._outbox.refused == 0 and self._mark:
+            writer.finish(self._mark)
+        self.complete = self._outbox.refused == 0
+        writer.close()
+        self._delivered.set()
+
+    def _repair(self, writer: Writer | None) -> None:
+        """Set right what the last call may have overwritten of a later driver's news; then say no more."""
+        runs = {op.row_of(operation["run"]) for operation in self._sending}
+        for attempt in range(REPAIRS if runs else 0):
+            try:
+                writer = writer or self._connect()
+                for operations in self._story(runs, False):
+                    writer.write(operations)
+                break
+            except Exception as error:
+                self.last_error = _in_words(error)
+                self._pause(BACKOFF[attempt])
+        if writer is not None:
+            writer.close()
+        self.superseded = True
+        self._delivered.set()
+
+
+def _in_words(error: Exception) -> str:
+    return _short(f"{type(error).__name__}: {error}")
+
+
+def _short(reason: str) -> str:
+    return redact((reason.splitlines() or [""])[0])[:300]

@@ -1,0 +1,186 @@
+"""Rows as operations. What is told while a study runs and what is told again from its records is made here.
+
+Everything follows from the row and the times in it, nothing from the clock, so both ways say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.redaction import redact
+from orchestrator.statistics import seed_means, summarize
+from orchestrator.tracking import operations as op
+from orchestrator.tracking.metric_names import stated
+from orchestrator.tracking.outbox import Operation
+from orchestrator.tracking.row import End, Reports, Row
+
+Operations = list[Operation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narration:
+    """Tells of the rows of one study.
+
+    Attributes:
+        study: its name.
+        tags: of every run, e.g. the names of dataset and backbone.
+        locate: path or URI of a cell in the ledger.
+    """
+
+    study: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    locate: Callable[[str], str] | None = None
+
+    def whole(self, row: Row) -> Operations:
+        """Everything about a row."""
+        told = [*self.started(row), *self.cells(row)]
+        for epoch, reports in row.reports():
+            told += self.epoch(row, epoch, reports)
+        for key in row.finished:
+            told += self.cell_finished(row, key)
+        for key in row.failed:
+            told += self.cell_failed(row, key)
+        if row.end is not None:
+            told += self.ended(row, row.end)
+        return told + self.tested(row)
+
+    def started(self, row: Row) -> Operations:
+        """It begins or is taken up again."""
+        kind = "trial" if isinstance(row.trial, int) else "baseline"
+        begin = op.start(
+            op.trial_run(row.trial),
+            name=op.trial_name(row.trial, row.point, _partitions(row)),
+            time=op.milliseconds(row.started_at),
+            tags={"study": self.study, **self.tags, "kind": kind, "trial": row.trial, **row.tags},
+            params=op.flat_params(row.point),
+            cells=row.keys,
+        )
+        return [begin]
+
+    def cells(self, row: Row) -> Operations:
+        """Its cells are known."""
+        if not row.cells:
+            return []
+        run = op.trial_run(row.trial)
+        name = op.trial_name(row.trial, row.point, _partitions(row))
+        splits = dict.fromkeys(cell["split"] for cell in row.cells)
+        told = [op.log(run, tags={"mlflow.runName": name, **(stated(splits) if len(splits) > 1 else {})})]
+        told += _counts(run, max((cell["parameters"] for cell in row.cells), default=None), None)
+        for cell in row.cells:
+            told += self._cell(row, cell)
+        return told
+
+    def epoch(self, row: Row, epoch: int, reports: Reports) -> Operations:
+        """All its cells have reached an epoch."""
+        told = [
+            op.log(op.cell_run(row.trial, key), op.epoch_metrics(report), stated(report.get("tasks") or ()))
+            for key, report in reports.items()
+        ]
+        at = max(op.milliseconds(report["at"]) for report in reports.values())
+        cells = [cell for cell in row.cells if cell["key"] in reports]
+        values = [reports[cell["key"]]["accuracy"] for cell in cells]
+        if cells and None not in values:
+            told.append(op.log(op.trial_run(row.trial), op.mean_metrics(cells, values, epoch, at)))
+        return told
+
+    def cell_finished(self, row: Row, key: str) -> Operations:
+        """A cell was trained to its end, by this row."""
+        run, seconds = op.cell_run(row.trial, key), row.finished[key]["seconds"] or {}
+        time = op.milliseconds(row.finished[key]["at"])
+        numbers = seconds.items() if isinstance(seconds, Mapping) else [("total", seconds)]
+        metrics = [(f"seconds/{name}", float(value), 0, time) for name, value in numbers]
+        return [op.log(run, metrics), op.end(run, "complete", time)]
+
+    def cell_failed(self, row: Row, key: str) -> Operations:
+        run, failed = op.cell_run(row.trial, key), row.failed[key]
+        return [
+            op.log(run, tags={"error": redact(failed["error"])}),
+            op.end(run, "failed", op.milliseconds(failed["at"])),
+        ]
+
+    def ended(self, row: Row, end: End) -> Operations:
+        """It ended, or the driver did. Seconds are told of what ended, under the number of the attempt."""
+        run, time = op.trial_run(row.trial), op.milliseconds(end.at)
+        metrics = []
+        if end.device_seconds is not None and end.state != "interrupted":
+            metrics = [("device_seconds", float(end.device_seconds), max(0, end.attempts - 1), time)]
+        tags = {"state": end.state} if end.error is None else {"state": end.state, "error": redact(end.error)}
+        told = [*_counts(run, end.parameters, end.share), op.log(run, metrics, tags)]
+        if end.state != "complete":
+            for cell in row.cells:
+                if cell["status"] in ("new", "resumed"):
+                    told.append(op.end(op.cell_run(row.trial, cell["key"]), end.state, time))
+        return [*told, op.end(run, end.state, time)]
+
+    def tested(self, row: Row) -> Operations:
+        """Its cells were scored on the test images."""
+        if not row.tests:
+            return []
+        told = [
+            op.log(
+                op.cell_run(row.trial, key),
+                op.test_metrics(test),
+                stated(test["metrics"].get("tasks") or ()),
+            )
+            for key, test in row.tests.items()
+        ]
+        cells = [cell for cell in row.cells if cell["key"] in row.tests]
+        values = {
+            (cell["split"], cell["seed"]): row.tests[cell["key"]]["metrics"]["accuracy"] for cell in cells
+        }
+        time = max(op.milliseconds(test["scored_at"]) for test in row.tests.values())
+        means = summarize(list(seed_means(values).values()))
+        return [*told, op.log(op.trial_run(row.trial), op.summary_metrics(means, 0, time, "test"))]
+
+    def _cell(self, row: Row, cell: Mapping[str, Any]) -> Operations:
+        run = op.cell_run(row.trial, cell["key"])
+        begin = op.start(
+            run,
+            parent=op.trial_run(row.trial),
+            name=op.cell_name(cell),
+            time=op.milliseconds(row.started_at),
+            tags={
+                "study": self.study,
+                **self.tags,
+                "kind": "cell",
+                "trial": row.trial,
+                "cell": cell["key"],
+                "split": cell["split"],
+                "seed": cell["seed"],
+                "partition": cell.get("partition"),
+                "dataset_manifest": cell.get("dataset"),
+                "backbone_fingerprint": cell.get("backbone"),
+                "ledger": None if self.locate is None else self.locate(cell["key"]),
+                "reused_from": self._origin(row, cell),
+            },
+        )
+        told = [begin, *_counts(run, cell["parameters"], None)]
+        if cell["status"] == "finished":
+            told.append(op.end(run, "complete", op.milliseconds(cell.get("at") or row.started_at)))
+        return told
+
+    def _origin(self, row: Row, cell: Mapping[str, Any]) -> str | None:
+        """Where a reused cell comes from; None of the row's own."""
+        origin = cell.get("origin")
+        if origin is None or is_own(self.study, row, origin):
+            return None
+        trial = origin["trial"]
+        return f"study {origin['study']}" + ("" if trial is None else f", trial {trial}")
+
+
+def is_own(study: str, row: Row, origin: Mapping[str, Any]) -> bool:
+    """Whether a cell was trained by the row itself; those of rows without number name only the study."""
+    trial = row.trial if isinstance(row.trial, int) else None
+    return bool((origin["study"], origin["trial"]) == (study, trial))
+
+
+def _partitions(row: Row) -> list[Any]:
+    return [cell.get("partition") for cell in row.cells]
+
+
+def _counts(run: str, parameters: int | None, share: float | None) -> Operations:
+    counts = {"parameters": parameters, "parameter_share": share}
+    metrics = [(name, float(value), 0, 0) for name, value in counts.items() if value is not None]
+    return [op.log(run, metrics)] if metrics else []
