@@ -19,10 +19,10 @@ Row = Sequence[float]
 
 
 def outliers(rows: Sequence[Row], level: float) -> set[int]:
-    """Indices of the rows whose residual variance is an outlier, at most a third of them.
+    """Indices of the rows whose residual variance is an outlier, less than half of them.
 
     Several outliers hide one another from a test of the largest alone. As in Rosner's many-outlier
-    procedure (Technometrics 1983), rows are therefore added to the steadier two thirds in order of their
+    procedure (Technometrics 1983), rows are therefore added to the steadier half in order of their
     variance, and the first that does not fit is an outlier with all that come after it.
 
     Args:
@@ -30,7 +30,7 @@ def outliers(rows: Sequence[Row], level: float) -> set[int]:
         level: probability of finding any where all variances are equal, at each size.
     """
     order = sorted(range(len(rows)), key=_spreads(rows).__getitem__)
-    kept = len(rows) - len(rows) // 3
+    kept = len(rows) // 2 + 1
     pool = Pool(rows[i] for i in order[:kept])
     for position in range(kept, len(rows)):
         row = rows[order[position]]
