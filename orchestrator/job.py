@@ -59,6 +59,7 @@ class Job:
         state: str = "complete"
         error: str | None = None
         failure: str | None = None
+        known = len(self._ledger.damaged)
         try:
             self._work()
             if self._failures:
@@ -76,6 +77,8 @@ class Job:
                 raise  # this process can do nothing more: its slot starts another, which takes the item up
             logger.exception("Work item %s failed outside of its cells", self._item.item_id)
             state, error, failure = "failed", f"{type(raised).__name__}: {raised}", failure_of(raised)
+        for line in self._ledger.damaged[known:]:
+            self._emit("note", text=f"Damaged record: {line}")
         self._seconds["total"] = time.perf_counter() - self._began
         seconds = {name: round(value, 4) for name, value in self._seconds.items()}
         self._emit("done", state=state, error=error, failure=failure, seconds=seconds)

@@ -109,7 +109,8 @@ def compare(
     from orchestrator.compare.assemble import assemble
     from orchestrator.compare.report import show, write_report
 
-    found = assemble(plan, StudyStore(study.storage, study.name), Ledger(study.storage))
+    store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
+    found = assemble(plan, store, ledger)
     folder = output or Path("reports") / found.name
     written = write_report(found, folder)
     if as_json:
@@ -117,6 +118,8 @@ def compare(
     else:
         show(found, out())
         out().print(f"{len(written)} files: {folder}", markup=False)
+    for line in (*store.damaged, *ledger.damaged):
+        err().print(f"Damaged record: {line}", markup=False)
     if outcome.note:
         err().print(outcome.note, markup=False)
     if outcome.state == "interrupted":

@@ -10,6 +10,8 @@ import typer
 from mmap_model.configuration import to_plain
 from orchestrator.cli.main import execute
 from orchestrator.ledger import StudyStore, TrialRecord
+from orchestrator.ledger.cells import COPY, RECORD
+from orchestrator.ledger.documents import encode
 from orchestrator.study import load_plan
 
 
@@ -101,6 +103,22 @@ def test_results_of_a_study_without_finished_cells(
     assert json.loads(capsys.readouterr().out)["winner"] is None
     assert execute(["results", str(file)]) == 0
     assert "No trial is complete yet." in shown(capsys)[0]
+
+
+def test_results_name_a_damaged_cell_in_one_line(
+    stored: StudyStore, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    key, other = "a" * 32, "b" * 32
+    trial = stored.load_trial(0)
+    assert trial is not None
+    trial.cells = [{"key": key, "split": "6-shot", "seed": "1"}]
+    stored.save_trial(trial)
+    for name in (RECORD, COPY):
+        stored.storage.write(f"cells/{key}/{name}", encode({"key": other, "files": {}}))
+    assert execute(["results", str(file)]) == 0
+    said = shown(capsys)[0]
+    assert said.count("Damaged: ") == 1 and f"it is of cell {other[:12]}, not of {key[:12]}" in said
 
 
 @pytest.mark.parametrize("command", ["status", "results"])
