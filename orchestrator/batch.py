@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmap_model.configuration import Cell
@@ -13,11 +13,11 @@ from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
 from orchestrator.engine import Engine, Report, Run
 from orchestrator.failures import Failure, failure_of, is_device_failure
-from orchestrator.inputs import pixels_apart
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
 from orchestrator.provenance import provenance
+from orchestrator.resuming import Start
 
 History = dict[str, list[dict[str, Any]]]
 
@@ -34,9 +34,8 @@ class Batch:
     """The unfinished cells of one (point, split), or one of them where replicates are not fused.
 
     Args:
-        cells: unfinished, in order.
-        family: all cells of the (point, split), finished ones included: a state of all of them is preferred,
-            because only the same batch goes on bit for bit.
+        start: its unfinished cells, and the state that they go on from: the batch is built of all cells of
+            that, because only the same batch goes on bit for bit.
         engine, ledger: what trains and what records.
         about: study, trial, invocation: kept with states and records.
         grouping: by key, how its partition was found; kept with its record.
@@ -49,8 +48,7 @@ class Batch:
 
     def __init__(
         self,
-        cells: Sequence[Cell],
-        family: Sequence[Cell],
+        start: Start,
         engine: Engine,
         ledger: Ledger,
         *,
@@ -58,14 +56,14 @@ class Batch:
         grouping: dict[str, dict[str, Any]],
         is_valid: Callable[[], bool],
     ) -> None:
-        self.cells = list(cells)
+        self.cells = list(start.cells)
         self._engine = engine
         self._ledger = ledger
         self._about = about
         self.grouping = grouping
         self._is_valid = is_valid
-        self._saved = self._find_state(family)
-        self._built = self.cells
+        self._saved = start.state
+        self._built = list(start.built)
         self._run: Run | None = None
         self._epochs: Iterator[Report] | None = None
         self._untrained = self.cells[0].kind == "untrained"
@@ -75,7 +73,6 @@ class Batch:
         self._cancelled: frozenset[str] = frozenset()
         self.save_seconds = 0.0
         if self._saved is not None:
-            self._built = [Cell.from_dict(cell) for cell in self._saved.cells]
             self.history.update(self._saved.history)
 
     @property
@@ -142,7 +139,7 @@ class Batch:
         self._save(run)
 
     def cancel(self, keys: frozenset[str]) -> None:
-        """Leave cells out from the next epoch on. The saved state of the whole batch stays as it is."""
+        """Leave cells out from the next epoch on, and out of the states saved from then on."""
         self._cancelled |= keys
         if self._run is not None:
             for key in self._cancelled.intersection(self._run.active):
@@ -181,25 +178,15 @@ class Batch:
         self._ledger.drop_inflight([cell.key for cell in self._built])
         return records
 
-    def _find_state(self, family: Sequence[Cell]) -> InFlight | None:
-        whole = [cell.key for cell in family]
-        if set(self.keys) <= set(whole) and (state := self._inflight(whole)) is not None:
-            return state
-        return self._inflight(self.keys) if self.keys != whole else None
-
-    def _inflight(self, keys: Sequence[str]) -> InFlight | None:
-        """A state, unless another study trained it on other images of the same names and sizes."""
-        state = self._ledger.inflight(keys)
-        if state is None or pixels_apart(state.about.get("pixels", {}), self._about.get("pixels", {})):
-            return None
-        return state
-
     def _start(self) -> Run:
         if self._run is None:
             self._run = self._engine.start(self._built)
             if self._saved is not None:
                 self._run.restore(self._saved.state)
                 self._saved = None
+            # What was built with these cells and is not wanted now: it failed, or was finished elsewhere.
+            for key in set(self._run.active) - set(self.keys):
+                self._run.cancel(key)
             self.cancel(self._cancelled)
         return self._run
 
@@ -221,6 +208,7 @@ class Batch:
                 history=self.history,
                 state=run.state(),
                 about=self._about,
+                built=tuple(cell.key for cell in self._built),
             )
             self._ledger.save_inflight(state)
         self.save_seconds += time.perf_counter() - started
@@ -236,7 +224,7 @@ class Batch:
             "parameters": result["parameters"],
             "seconds": result["seconds"],
             "grouping": self.grouping.get(cell.key),
-            "fused_with": [other.key for other in self._built if other.key != cell.key],
+            "fused_with": self.others(cell.key),
             "revisions": revisions_of(cell),
             "provenance": {**provenance(), **result["versions"], "device": self._engine.device},
             **self._about,
@@ -252,13 +240,18 @@ class Batch:
 
     def _fail_diverged(self, run: Run) -> None:
         """Record what the run found to have diverged since it was asked last."""
-        for key, error in run.failed.items():
-            if key not in self.failed:
-                self._fail(key, "nan", error)
+        for key in self.keys:
+            if key in run.failed and key not in self.failed:
+                self._fail(key, "nan", run.failed[key])
 
     def _fail(self, key: str, kind: Failure, error: str, trace: str = "") -> None:
         self.failed[key] = (kind, error)
-        self._ledger.record_failure(key, error, kind=kind, traceback=trace, epoch=self.epoch, **self._about)
+        about = {"epoch": self.epoch, "fused_with": self.others(key), **self._about}
+        self._ledger.record_failure(key, error, kind=kind, traceback=trace, **about)
+
+    def others(self, key: str) -> list[str]:
+        """Keys of the cells that it was built of beside one."""
+        return [other.key for other in self._built if other.key != key]
 
     def _check(self) -> None:
         if not self._is_valid():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from orchestrator.inputs import pixels_apart, pixels_of
 from orchestrator.ledger import Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.progress import Progress
+from orchestrator.resuming import companions, halves, starts_of
 from orchestrator.scoring import Scoring
 from orchestrator.work import Control, Emit, WorkItem
 
@@ -201,18 +202,21 @@ class Job:
         cells = [cell for family in families for cell in family]
         history: History = {cell.key: [] for cell in cells}
         finished: dict[str, dict[str, Any]] = {}
+        failures: dict[str, dict[str, Any]] = {}
         for cell in cells:
             record = self._finished(cell.key)
             if record is not None and not (self._item.retrain and record.get("dropped")):
                 finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
-            elif not self._item.retry_failed and (failure := self._ledger.failure(cell.key)) is not None:
-                self._failures[cell.key] = (failure["kind"], failure["error"])
+            elif (failure := self._ledger.failure(cell.key)) is not None:
+                failures[cell.key] = failure
+                if not self._item.retry_failed:
+                    self._failures[cell.key] = (failure["kind"], failure["error"])
         batches = [
-            self._batch(part, family, grouping or {})
+            batch
             for family in families
             if (todo := [c for c in family if c.key not in finished and c.key not in self._failures])
-            for part in self._parts(todo)
+            for batch in self._batches(todo, family, finished, failures, grouping or {})
         ]
         epochs = {key: batch.epoch for batch in batches for key in batch.keys}
         emit("cells", cells=[self._describe(c, finished, epochs, grouping or {}) for c in cells])
@@ -279,8 +283,9 @@ class Job:
         """
         told: list[dict[str, Any]] = []
         if self._training is not None:
-            about = {"epoch": self._training.epoch, **self._about}
             for key in self._training.active:
+                beside = {"epoch": self._training.epoch, "fused_with": self._training.others(key)}
+                about = {**beside, **self._about}
                 self._ledger.record_failure(key, error, kind="timeout", traceback=traceback, **about)
                 told.append({"kind": "cell_failed", "key": key, "error": error, "failure": "timeout"})
         seconds = {"total": round(time.perf_counter() - self._began, 4)}
@@ -303,31 +308,50 @@ class Job:
 
     def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
         """Start a batch that the device's memory did not hold again, as two, and bring them to ``epoch``."""
-        half = (len(batch.cells) + 1) // 2
-        halves = [part for part in (batch.cells[:half], batch.cells[half:]) if part]
-        parts = [self._batch(part, part, batch.grouping) for part in halves]
+        parts = [part for half in halves(batch.cells) for part in self._started(half, [], batch.grouping)]
         for earlier in range(1, epoch + 1):
             parts = [p for part in parts for p in self._advance(part, earlier, emit, progress)]
         return parts
 
-    def _batch(
-        self, cells: Sequence[Cell], family: Sequence[Cell], grouping: dict[str, dict[str, Any]]
-    ) -> Batch:
-        return Batch(
-            cells,
-            family if self._fused else cells,
-            self._engine,
-            self._ledger,
-            about=self._about,
-            grouping=grouping,
-            is_valid=lambda: self._store.fence_valid(self._item.fence),
-        )
+    def _batches(
+        self,
+        todo: Sequence[Cell],
+        family: Sequence[Cell],
+        finished: Mapping[str, dict[str, Any]],
+        failures: Mapping[str, dict[str, Any]],
+        grouping: dict[str, dict[str, Any]],
+    ) -> Iterator[Batch]:
+        """Batches of the cells of one split that are to be trained; ``family`` are all of its cells."""
+        for group in self._groups(family):
+            wanted = [cell for cell in group if cell in todo]
+            keys = [cell.key for cell in group]
+            told = [companions(k, of[k], keys) for of in (finished, failures) for k in keys if k in of]
+            without = [[k for k in keys if k not in of] for of in (finished, failures)]
+            yield from self._started(wanted, [keys, *without, *told], grouping)
+
+    def _started(
+        self,
+        wanted: Sequence[Cell],
+        batches: Sequence[Sequence[str]],
+        grouping: dict[str, dict[str, Any]],
+    ) -> Iterator[Batch]:
+        """Batches of ``wanted`` cells that go on where they, alone or in ``batches``, were interrupted."""
+        for start in starts_of(wanted, batches, self._ledger, self._pixels) if wanted else ():
+            yield Batch(
+                start,
+                self._engine,
+                self._ledger,
+                about=self._about,
+                grouping=grouping,
+                is_valid=lambda: self._store.fence_valid(self._item.fence),
+            )
 
     @property
     def _fused(self) -> bool:
         return self._item.fuse != "off" and self._engine.fuses(self._point)
 
-    def _parts(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    def _groups(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+        """Cells that train as one batch each."""
         return [cells] if self._fused else [[cell] for cell in cells]
 
     def _obey(self, batch: Batch) -> None:

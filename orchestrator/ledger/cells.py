@@ -66,6 +66,8 @@ class InFlight:
 
     Attributes:
         cells: the cells the batch was built of, as dictionaries, in order.
+        built: their keys, by which the state is found; empty in states of earlier versions, which are found
+            by ``active``.
         active: keys of those neither failed nor cancelled.
         epoch: epochs completed.
         history: per key the reports of epochs 1 to ``epoch``.
@@ -79,6 +81,12 @@ class InFlight:
     history: dict[str, list[dict[str, Any]]]
     state: bytes
     about: dict[str, Any]
+    built: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> str:
+        """The batch key under which it is kept."""
+        return batch_key(self.built or self.active)
 
 
 class DroppedError(CorruptError):
@@ -269,15 +277,15 @@ class Ledger:
         return self._gather(self.failure, keys)
 
     def save_inflight(self, state: InFlight) -> str:
-        """Replace the last but one state of a batch; returns its batch key (of the active cells)."""
-        key = batch_key(state.active)
+        """Replace the last but one state of a batch; returns its batch key."""
+        key = state.batch
         header = {name: value for name, value in vars(state).items() if name != "state"}
         path = f"inflight/{key}{'' if state.epoch % 2 else EVEN}"
         self.storage.write(path, encode_state({**header, "saved_at": now()}, state.state))
         return key
 
     def inflight(self, keys: Sequence[str]) -> InFlight | None:
-        """The latest whole state of the batch whose active cells are ``keys`` in this order, or None."""
+        """The latest whole state of the batch that was built of the cells ``keys`` in this order, or None."""
         batch = batch_key(keys)
         found = (self._read_state(f"inflight/{name}", batch) for name in (batch, f"{batch}{EVEN}"))
         return max((state for state in found if state is not None), key=lambda s: s.epoch, default=None)
@@ -288,7 +296,7 @@ class Ledger:
             return None
         try:
             header, state = decode_state(data)
-            if batch_key(header["active"]) != batch:
+            if batch_key(header.get("built") or header["active"]) != batch:
                 raise CorruptError("it is of another batch")
         except NewerFormatError as error:
             self._damage.note(f"{path}: {error}")
@@ -303,6 +311,7 @@ class Ledger:
             history=header["history"],
             state=state,
             about=header["about"],
+            built=tuple(header.get("built", ())),
         )
 
     def drop_inflight(self, keys: Sequence[str]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmap_model import revisions
 from mmap_model.configuration import (
@@ -78,10 +81,12 @@ class PretendedRun:
                 if (epoch, self._cells[key].seeds.train) in self._engine.diverging:
                     self.failed[key] = f"training diverged in epoch {epoch}"
             if not self.active:
+                yield epoch, {}
                 return
             self.epoch = epoch
             self.trace.append(f"{epoch}:{','.join(self.active)}")
             self._engine.epochs_run += len(self.active)
+            self._engine.trained += [(key, epoch) for key in self.active]
             yield epoch, {key: self._report(key, epoch) for key in self.active}
 
     def initial(self) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -125,6 +130,7 @@ class PretendedEngine:
 
     def __init__(self) -> None:
         self.epochs_run = 0
+        self.trained: list[tuple[str, int]] = []
         self.widths: list[int] = []
         self.kinds: list[str] = []
         self.scored: list[str] = []
@@ -385,6 +391,128 @@ def test_a_batch_with_a_failed_cell_resumes_after_a_kill(scene: Scene) -> None:
     assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["resumed", "resumed", "failed"]
     assert scene.engine.epochs_run == 2 * EPOCHS
     assert len(scene.ledger.finished()) == 2
+
+
+@pytest.mark.parametrize("fuse", ["auto", "off"])
+@pytest.mark.parametrize("capacity", [3, 2])
+def test_a_kill_after_a_divergence_repeats_at_most_one_epoch(scene: Scene, capacity: int, fuse: Any) -> None:
+    """Also where memory had held no more than two of the cells at once."""
+    scene.engine.diverging, scene.engine.capacity = {(2, 2)}, capacity
+    scene.engine.before_epoch = kill_before(3)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            scene.run(splits=(Split(shots=3),), fuse=fuse)
+    scene.engine.before_epoch = lambda run, epoch: None
+    events = scene.run(splits=(Split(shots=3),), fuse=fuse)
+    told = of_kind(events, "cells")[0]["cells"]
+    assert [c["status"] for c in told] == ["resumed", "failed", "resumed"]
+    assert [c["epoch"] for c in told] == [2, 0, 2]
+    first, second, third = keys_of(events)
+    assert sorted(scene.engine.trained) == sorted(
+        [(key, epoch) for key in (first, third) for epoch in (1, 2, 3)] + [(second, 1)]
+    )
+    assert scene.ledger.finished() == {first, third} and scene.ledger.failed() == {second}
+
+
+def test_cells_to_be_retried_begin_anew_and_the_others_go_on(scene: Scene) -> None:
+    scene.engine.diverging = {(2, 2)}
+    scene.engine.before_epoch = kill_before(3)
+    with pytest.raises(Killed):
+        scene.run(splits=(Split(shots=3),))
+    scene.engine.diverging, scene.engine.before_epoch = set(), lambda run, epoch: None
+    scene.engine.trained.clear()
+    events = scene.run(splits=(Split(shots=3),), retry_failed=True)
+    assert events[-1]["state"] == "complete"
+    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["resumed", "new", "resumed"]
+    first, second, third = keys_of(events)
+    assert sorted(scene.engine.trained) == sorted(
+        [(first, 3), (third, 3), *((second, epoch) for epoch in (1, 2, 3))]
+    )
+
+
+def test_states_of_an_earlier_version_are_found_the_newest_first(scene: Scene) -> None:
+    """They were kept by the cells that were active: after a divergence, beside an older one of all cells."""
+    scene.engine.diverging = {(2, 2)}
+    scene.engine.before_epoch = kill_before(3)
+    with pytest.raises(Killed):
+        scene.run(splits=(Split(shots=3),))
+    keys = [c["key"] for c in of_kind(scene.run(lambda: Control(cancel=True)), "cells")[0]["cells"]][:3]
+    newest = scene.ledger.inflight(keys)
+    assert newest is not None and newest.epoch == 2
+    for state in (
+        replace(newest, built=()),
+        replace(newest, built=(), active=tuple(keys), epoch=1, state=json.dumps([1, [], {}, keys]).encode()),
+    ):
+        scene.ledger.save_inflight(state)
+    scene.ledger.storage.delete(f"inflight/{newest.batch}.even")
+    scene.engine.before_epoch = lambda run, epoch: None
+    scene.engine.trained.clear()
+    events = scene.run(splits=(Split(shots=3),))
+    assert [c["epoch"] for c in of_kind(events, "cells")[0]["cells"]] == [2, 0, 2]
+    assert sorted(scene.engine.trained) == sorted([(keys[0], 3), (keys[2], 3)])
+    assert scene.ledger.inflight_batches() == []
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_whatever_is_killed_each_kill_costs_a_cell_at_most_one_epoch(data: st.DataObject) -> None:
+    """Kills fall before or after any write of a state, a failure or a record."""
+    seeds = data.draw(st.integers(1, 4), label="seeds")
+    diverging = data.draw(
+        st.sets(st.tuples(st.integers(1, EPOCHS), st.integers(1, seeds)), max_size=2), label="diverging"
+    )
+    capacity = data.draw(st.integers(1, seeds), label="capacity")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        scene = Scene(Path(folder))
+        scene.engine.diverging, scene.engine.capacity = diverging, capacity
+        work = {"seeds": tuple(Seeds.both(1 + n) for n in range(seeds)), "splits": (Split(shots=3),)}
+        countdown = [0]
+
+        def deadly(name: str) -> None:
+            real = getattr(Ledger, name)
+
+            def write(self: Ledger, *given: Any, **named: Any) -> Any:
+                countdown[0] -= 1
+                if countdown[0] == 0:
+                    raise Killed
+                result = real(self, *given, **named)
+                countdown[0] -= 1
+                if countdown[0] == 0:
+                    raise Killed
+                return result
+
+            patch.setattr(Ledger, name, write)
+
+        for name in ("save_inflight", "record_failure", "commit"):
+            deadly(name)
+        failed: set[str] = set()
+        kills = 0
+        for _ in range(3):
+            countdown[0] = data.draw(st.integers(1, 12), label="writes until the kill")
+            before = len(scene.engine.trained)
+            try:
+                events = scene.run(**work)
+            except Killed:
+                kills += 1
+            assert failed.isdisjoint(key for key, _ in scene.engine.trained[before:])
+            failed = scene.ledger.failed()
+        countdown[0] = 0
+        events = scene.run(**work)
+        keys = keys_of(events)
+        lost = {number for _, number in diverging}
+        assert scene.ledger.failed() == {keys[number - 1] for number in lost}
+        assert scene.ledger.finished() == set(keys) - scene.ledger.failed()
+        for key in keys:
+            epochs = [epoch for trained, epoch in scene.engine.trained if trained == key]
+            assert len(epochs) - len(set(epochs)) <= kills
+
+
+def kill_before(epoch: int) -> Callable[[PretendedRun, int], None]:
+    def kill(run: PretendedRun, at: int) -> None:
+        if at == epoch:
+            raise Killed
+
+    return kill
 
 
 def test_an_exception_is_kept_with_its_traceback_and_spares_other_splits(scene: Scene) -> None:
