@@ -33,6 +33,8 @@ from mmap_model.revisions import added_field
 
 _READER = 2
 """Rises when the same files come to another fingerprint, or are refused."""
+_known: dict[str, dict[str, Any]] = {}
+"""Of safetensors files that this process has read, what `_computed` gives, by `_name`."""
 _BESIDE = ("open_clip_config.json", "config.json", "preprocessor_config.json")
 """Files that say something of the weights in their folder."""
 
@@ -45,7 +47,7 @@ __all__ = [
         "fingerprint",
         "fingerprint_is_known",
     ),
-    *("fingerprint_of", "require_weights"),
+    *("fingerprint_of", "forget_fingerprint", "require_weights", "weight_groups"),
 ]
 
 
@@ -119,22 +121,33 @@ class BackboneSpec:
 def fingerprint_of(spec: BackboneSpec) -> str:
     """The ``Backbone.fingerprint`` that ``load_backbone(spec)`` would have, as cheaply as possible.
 
-    Safetensors files are read each time, without torch. Any other source is read once per machine and
-    remembered in the user's cache folder until the file, what lies beside it, or the open_clip release
+    Safetensors files are read by every process, without torch. Any other source is read once per machine and
+    remembered in the user's cache folder. Both until the file, what lies beside it, or the open_clip release
     changes. What could not be proven of the weights is warned of each time, as a ``BackboneWarning``.
 
     Raises:
         BackboneError: as ``load_backbone``.
     """
-    if spec.weights_file is None and not _place(_name(spec)).is_file() and not _hub_is_reachable():
-        require_weights(spec)  # at once, and not after a minute of attempts to fetch them
-    if _is_quick(spec):
-        found = _computed(spec)
-    else:
-        found = _remembered(_name(spec), lambda: _computed(spec))
+    found = _found(spec)
     for text in found["warnings"]:
         warnings.warn(text, BackboneWarning, stacklevel=2)
     return str(found["fingerprint"])
+
+
+def weight_groups(spec: BackboneSpec) -> dict[str, str]:
+    """Hashes of what the fingerprint is made of, by the part of the model: where two fingerprints differ.
+
+    Raises:
+        BackboneError: as ``load_backbone``.
+    """
+    return dict(_found(spec)["groups"])
+
+
+def forget_fingerprint(spec: BackboneSpec) -> None:
+    """Forget what was remembered of weights that turn out to be others."""
+    _known.clear()
+    with contextlib.suppress(OSError):
+        _place(_name(spec)).unlink(missing_ok=True)
 
 
 def fingerprint_is_known(spec: BackboneSpec) -> bool:
@@ -176,10 +189,46 @@ def fingerprint(
 
     Weights count by their values in float32: a CLIP has one fingerprint whatever file or name it came from.
     """
+    described = _described(architecture, config, preprocessing)
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(weights):
+        _add(digest, name, weights[name])
+    return digest.hexdigest()[:32]
+
+
+def _groups(
+    architecture: Architecture,
+    config: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    weights: Mapping[str, np.ndarray[Any, Any]],
+) -> dict[str, str]:
+    """Hashes of the parts that ``fingerprint`` puts together, 16 digits each."""
+    described = _described(architecture, config, preprocessing)
+    shape = {name: described.pop(name) for name in ("architecture", "quick_gelu", "options")}
+    found = {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode())
+        for name, part in (("shape or activation", shape), ("preprocessing", described))
+    }
+    for name in sorted(weights):
+        _add(found.setdefault(_group_of(name), hashlib.sha256()), name, weights[name])
+    return {name: digest.hexdigest()[:16] for name, digest in found.items()}
+
+
+def _group_of(tensor: str) -> str:
+    if tensor == "logit_scale":
+        return tensor
+    tower = "image" if tensor.startswith("visual.") else "text"
+    return f"{tower} blocks" if "resblocks" in tensor else f"{tower} embeddings or projection"
+
+
+def _described(
+    architecture: Architecture, config: Mapping[str, Any], preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What decides the features besides the weights."""
     shape = asdict(architecture)
     for name in ("model", "unused_tokens"):
         del shape[name]
-    described = {
+    return {
         "architecture": shape,
         "quick_gelu": bool(config.get("quick_gelu", False)),
         "options": {
@@ -189,12 +238,12 @@ def fingerprint(
         },
         **preprocessing.described(),
     }
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name], dtype=np.float32)
-        digest.update(f"\n{name} {array.size}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:32]
+
+
+def _add(digest: hashlib._Hash, name: str, weight: np.ndarray[Any, Any]) -> None:
+    array = np.ascontiguousarray(weight, dtype=np.float32)
+    digest.update(f"\n{name} {array.size}\n".encode())
+    digest.update(array.reshape(-1).view(np.uint8).data)
 
 
 def _weights_in(folder: Path, where: str = "backbone.model") -> Path:
@@ -211,15 +260,28 @@ def _is_quick(spec: BackboneSpec) -> bool:
     return path is not None and path.suffix == ".safetensors"
 
 
+def _found(spec: BackboneSpec) -> dict[str, Any]:
+    """What `_computed` gives; safetensors files are read once by a process as long as they stay."""
+    name = _name(spec)
+    if spec.weights_file is None and not _place(name).is_file() and not _hub_is_reachable():
+        require_weights(spec)  # at once, and not after a minute of attempts to fetch them
+    if not _is_quick(spec):
+        return _remembered(name, lambda: _computed(spec))
+    if name not in _known:
+        _known[name] = _computed(spec)
+    return _known[name]
+
+
 def _computed(spec: BackboneSpec) -> dict[str, Any]:
-    """The fingerprint and what to warn of."""
+    """The fingerprint, the hashes that tell where it differs from others, and what to warn of."""
     from mmap_model.weights import load_weights
 
     loaded = load_weights(spec)
     value = fingerprint(
         loaded.architecture, loaded.config, preprocessing=loaded.preprocessing, weights=loaded.tensors
     )
-    return {"fingerprint": value, "warnings": list(loaded.warnings)}
+    groups = _groups(loaded.architecture, loaded.config, loaded.preprocessing, loaded.tensors)
+    return {"fingerprint": value, "groups": groups, "warnings": list(loaded.warnings)}
 
 
 def _cached(spec: BackboneSpec) -> bool:
@@ -261,7 +323,8 @@ def _name(spec: BackboneSpec) -> str:
     for file in (path, *shards, *(path.parent / name for name in _BESIDE)):
         if file.is_file():
             stat = file.stat()
-            parts.append(f"{file.resolve()}/{stat.st_size}/{stat.st_mtime_ns}")
+            # The time of the last change of the entry tells a file that was put in place with an old date.
+            parts.append(f"{file.resolve()}/{stat.st_size}/{stat.st_mtime_ns}/{stat.st_ctime_ns}")
     return "/".join(parts)
 
 
@@ -274,7 +337,7 @@ def _remembered(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, A
     path = _place(name)
     with contextlib.suppress(OSError, ValueError):
         stored = json.loads(path.read_text())
-        if stored.keys() >= {"fingerprint", "warnings"}:
+        if stored.keys() >= {"fingerprint", "groups", "warnings"}:
             return dict(stored)
     value = compute()
     with contextlib.suppress(OSError):  # a read-only home costs time, nothing else

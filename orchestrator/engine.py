@@ -155,12 +155,23 @@ class ModelEngine:
 
     @cached_property
     def inputs(self) -> Inputs:
+        from mmap_model.backbone_spec import weight_groups
         from orchestrator.inputs import Inputs
 
-        return Inputs.of(self._dataset, self.fingerprint)
+        return Inputs.of(self._dataset, self.fingerprint, weight_groups(self._backbone_spec))
 
     def load(self) -> None:
-        assert self._backbone.fingerprint == self.fingerprint, "the loaded backbone is another one"
+        if self._backbone.fingerprint != self.fingerprint:
+            from mmap_model.backbone_spec import forget_fingerprint
+            from mmap_model.errors import BackboneError
+
+            forget_fingerprint(self._backbone_spec)
+            raise BackboneError(
+                f"the weights of {self._backbone_spec.model!r} were replaced since they were last read here: "
+                f"fingerprint {self.fingerprint}, found {self._backbone.fingerprint}",
+                where="backbone",
+                fix="run the command again: it compares them with those of the study",
+            )
         assert self._dataset.manifest == self.manifest, "the opened dataset is another one"
 
     def start(self, cells: Sequence[Cell]) -> Run:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from mmap_model.architecture import Architecture, read_architecture
-from mmap_model.backbone_spec import counted_parameters, fingerprint_of, require_weights
+from mmap_model.backbone_spec import counted_parameters, fingerprint_of, require_weights, weight_groups
 from mmap_model.configuration import Cell, Configuration, Grouping, Point, Seeds, Split, to_plain
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
@@ -92,7 +92,7 @@ class StudyPlan:
     @cached_property
     def inputs(self) -> Inputs:
         """The data and the weights by content (reads some images)."""
-        return Inputs.of(self.dataset, self.fingerprint)
+        return Inputs.of(self.dataset, self.fingerprint, weight_groups(self.study.backbone))
 
     @cached_property
     def _sent_inputs(self) -> dict[str, Any]:

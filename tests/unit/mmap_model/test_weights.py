@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import warnings
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mmap_model.architecture import parse_architecture
 from mmap_model.backbone import Backbone, load_backbone, random_backbone
-from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
+from mmap_model.backbone_spec import BackboneSpec, fingerprint_of, weight_groups
 from mmap_model.errors import BackboneError, BackboneWarning
 
 State = dict[str, Any]
@@ -624,6 +625,50 @@ def test_a_remembered_fingerprint_follows_what_lies_beside_the_weights(
         found.append(fingerprint_of(spec))
         assert found[-1] == load_backbone(spec).fingerprint
     assert len(set(found)) == 3
+
+
+def test_weights_replaced_by_a_file_of_the_same_size_and_date_have_their_own_fingerprint(
+    originals: dict[str, Backbone], tmp_path: Path
+) -> None:
+    place = folder(tmp_path)
+    write_json(place / "open_clip_config.json", {"model_cfg": originals[PLAIN].config})
+    state = state_of(originals[PLAIN])
+    saved(state, place / "w.pt")
+    spec = BackboneSpec(f"local-dir:{place}")
+    first, date = fingerprint_of(spec), (place / "w.pt").stat()
+    other = saved({**state, "visual.proj": state["visual.proj"] + 0.01}, tmp_path / "w.pt")
+    assert other.stat().st_size == date.st_size
+    os.utime(other, ns=(date.st_atime_ns, date.st_mtime_ns))
+    other.replace(place / "w.pt")
+    assert fingerprint_of(spec) != first
+    assert fingerprint_of(spec) == load_backbone(spec).fingerprint
+
+
+@pytest.mark.parametrize(("save", "name"), [(saved, "w.pt"), (safe, "open_clip_model.safetensors")])
+def test_where_two_backbones_differ_is_told_by_groups_of_tensors(
+    originals: dict[str, Backbone], tmp_path: Path, save: Callable[[State, Path], Path], name: str
+) -> None:
+    place = folder(tmp_path)
+    spec = BackboneSpec(f"local-dir:{place}")
+    state = state_of(originals[PLAIN])
+
+    def groups(changed: str | None = None, **config: Any) -> dict[str, str]:
+        write_json(place / "open_clip_config.json", {"model_cfg": originals[PLAIN].config, **config})
+        save({**state, changed: state[changed] + 0.01} if changed else state, place / name)
+        return weight_groups(spec)
+
+    before = groups()
+    for changed, group in (
+        ("visual.proj", "image embeddings or projection"),
+        ("visual.transformer.resblocks.0.ln_1.weight", "image blocks"),
+        ("transformer.resblocks.0.ln_1.weight", "text blocks"),
+        ("token_embedding.weight", "text embeddings or projection"),
+        ("logit_scale", "logit_scale"),
+    ):
+        now = groups(changed)
+        assert [part for part in before if now[part] != before[part]] == [group]
+    now = groups(preprocess_cfg={"std": [0.5] * 3})
+    assert [part for part in before if now[part] != before[part]] == ["preprocessing"]
 
 
 def test_every_parameter_of_the_architecture_has_its_shape(originals: dict[str, Backbone]) -> None:

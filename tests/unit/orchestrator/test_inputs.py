@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.content import READ_SOME, chosen
+from mmap_model.errors import BackboneError
+from orchestrator.engine import ModelEngine
 from orchestrator.inputs import Inputs, OtherInputs, differences, require_same
 
 
@@ -118,6 +121,13 @@ def test_what_differs_is_an_input_error_with_its_fix(root: Path) -> None:
             fix="put those {what} back",
         )
     assert raised.value.where == "dataset" and raised.value.fix == "put those images and weights back"
+
+
+def test_loaded_weights_that_are_others_than_were_read_before_are_an_input_error() -> None:
+    engine = ModelEngine({"name": "symbols"}, {"model": "symbols"})
+    vars(engine).update(fingerprint="remembered", _backbone=SimpleNamespace(fingerprint="loaded"))
+    with pytest.raises(BackboneError, match=r"were replaced .* fingerprint remembered, found loaded"):
+        engine.load()
 
 
 @pytest.mark.parametrize(("count", "total", "read"), [(5, None, 5), (1000, None, 16), (1000, 10, 1000)])

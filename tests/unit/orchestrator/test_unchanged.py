@@ -178,7 +178,14 @@ CHANGES = [
     (shrink_images, ["dataset: ", "other images", "task 'ink' has other file names or sizes", "manifest"]),
     (swap_bytes, ["other images", "task 'ink' has other bytes under the same file names"]),
     (exclude, ["other images", "task 'paint' has 36 images, found 35 (key: 12, found 11)"]),
-    (other_weights, ["backbone: ", "other weights", "fingerprint"]),
+    (
+        other_weights,
+        [
+            "backbone: ",
+            "other weights",
+            "the backbone differs in image embeddings or projection (fingerprint",
+        ],
+    ),
 ]
 
 with_changes = pytest.mark.parametrize(("change", "words"), CHANGES)
