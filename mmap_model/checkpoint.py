@@ -30,7 +30,8 @@ class PromptCheckpoint:
         tasks: class names by task name, in the order of the partition's indices.
         model, pretrained: the backbone's name and tag or file as it was trained; None if it had none.
         fingerprint: of the backbone.
-        preprocessing: ``mean`` and ``std`` per channel of pixels in [0, 1], and ``size`` of the square input.
+        preprocessing: ``mean`` and ``std`` per channel of pixels in [0, 1], and ``size`` of the square input;
+            ``resize_mode``, ``interpolation``, ``fill_color`` as in open_clip where they are not CLIP's own.
         metrics: whatever was known of the prompts when they were saved.
     """
 
@@ -77,6 +78,7 @@ def pack_prompts(
             "mean": list(backbone.image_mean),
             "std": list(backbone.image_std),
             "size": backbone.image_size,
+            **backbone.resize.described(),
         },
         "metrics": dict(metrics or {}),
         "sha256": hashlib.sha256(tensors).hexdigest(),

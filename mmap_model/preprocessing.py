@@ -36,6 +36,17 @@ class Resize:
     interpolation: Interpolation = "bicubic"
     fill: int = 0
 
+    def described(self) -> dict[str, Any]:
+        """Keys of ``preprocess_cfg`` that are not CLIP's own; empty for its own."""
+        said: dict[str, Any] = {}
+        if self.mode != "shortest":
+            said["resize_mode"] = self.mode
+        if self.interpolation != "bicubic":
+            said["interpolation"] = self.interpolation
+        if self.mode == "longest" and self.fill != 0:
+            said["fill_color"] = self.fill
+        return said
+
 
 CLIP_RESIZE = Resize()
 """CLIP's own."""
@@ -55,17 +66,9 @@ class Preprocessing:
     resize: Resize = CLIP_RESIZE
 
     def described(self) -> dict[str, Any]:
-        """What a fingerprint is taken of: ``mean`` and ``std``; of the rest what is not CLIP's own."""
-        resize, own = self.resize, CLIP_RESIZE
-        rest: dict[str, Any] = {}
-        if resize.mode != own.mode:
-            rest["resize_mode"] = resize.mode
-        if resize.interpolation != own.interpolation:
-            rest["interpolation"] = resize.interpolation
-        if resize.mode == "longest" and resize.fill != own.fill:
-            rest["fill_color"] = resize.fill
+        """What a fingerprint is taken of: ``mean``, ``std``, and of the rest what is not CLIP's own."""
         mean, std = ([round(float(v), 8) for v in values] for values in (self.mean, self.std))
-        return {"mean": mean, "std": std, **rest}
+        return {"mean": mean, "std": std, **self.resize.described()}
 
 
 CLIP_PREPROCESSING = Preprocessing()

@@ -15,11 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmap_model.preprocessing import CLIP_RESIZE
+
 SIZE = 224
 TRAIN_BATCH, TEST_BATCH = 32, 256
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 BACKBONE: Any = SimpleNamespace(
-    image_size=SIZE, device=torch.device("cpu"), dtype=torch.float32, image_mean=MEAN, image_std=STD
+    image_size=SIZE,
+    device=torch.device("cpu"),
+    dtype=torch.float32,
+    image_mean=MEAN,
+    image_std=STD,
+    resize=CLIP_RESIZE,
 )
 
 

@@ -2,16 +2,16 @@
 
 Legend: N images, S side of the stored canvas, size side of the result.
 
-`crop_resize`: cropping and bicubic resizing are linear and separable, so one image's view is
+`crop_resize`: cropping and resizing are linear and separable, so one image's view is
 ``rows @ image @ columns.T`` with small weight matrices [size, S]; a whole batch is two batched matrix
 products, on any device, without a loop over images. `crop_resize_each`: image by image with torch's kernel
-for 8 bits, which is an order of magnitude faster on a CPU. Both are the antialiased bicubic filter of Pillow
-and torchvision (a = -0.5).
+for 8 bits, which is an order of magnitude faster on a CPU. Both are the antialiased filters of Pillow and
+torchvision: bicubic (a = -0.5), or bilinear for backbones that ask for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mmap_model.preprocessing import Interpolation
 
 ATTEMPTS = 10
 """Crop shapes tried before the largest central one is taken, as in torchvision's RandomResizedCrop."""
@@ -97,6 +99,7 @@ def crop_resize(
     dtype: torch.dtype,
     *,
     isolated: bool = False,
+    interpolation: Interpolation = "bicubic",
 ) -> Tensor:
     """The boxes of uint8 images [N, 3, S, S], resized to [N, 3, size, size] of ``dtype`` in [0, 255].
 
@@ -108,8 +111,9 @@ def crop_resize(
     extents, boxes = extents.to(dtype), boxes.to(dtype)
     starts = boxes[:, :2] if isolated else torch.zeros_like(extents)
     ends = boxes[:, :2] + boxes[:, 2:] if isolated else extents
-    rows = _weights(boxes[:, 0], boxes[:, 2], starts[:, 0], ends[:, 0], side, size)
-    columns = _weights(boxes[:, 1], boxes[:, 3], starts[:, 1], ends[:, 1], side, size)
+    kernel = _KERNELS[interpolation]
+    rows = _weights(boxes[:, 0], boxes[:, 2], starts[:, 0], ends[:, 0], side, size, kernel)
+    columns = _weights(boxes[:, 1], boxes[:, 3], starts[:, 1], ends[:, 1], side, size, kernel)
     columns = torch.where(mirrored[:, None, None], columns.flip(1), columns).transpose(1, 2)
     out = torch.empty(len(images), 3, size, size, dtype=dtype, device=images.device)
     step = max(1, _CHUNK // (3 * side * side))
@@ -129,6 +133,7 @@ def crop_resize_each(
     boxes: npt.NDArray[np.int64],
     mirrored: npt.NDArray[np.bool_],
     size: int,
+    interpolation: Interpolation = "bicubic",
 ) -> Tensor:
     """The boxes of uint8 images [height, width, 3] of any sizes, cut out and resized on the CPU.
 
@@ -137,6 +142,7 @@ def crop_resize_each(
         boxes: [N, 4]: top, left, height, width, in whole pixels within the image.
         mirrored: [N], True to mirror.
         size: side of the result.
+        interpolation: the filter.
 
     Returns:
         uint8 [N, 3, size, size].
@@ -147,27 +153,36 @@ def crop_resize_each(
         # The copy is as small as the crop, writable as torch asks, and laid out for the 8-bit kernel.
         crop = torch.from_numpy(image[top : top + height, left : left + width].copy())
         view = functional.interpolate(
-            crop.permute(2, 0, 1)[None], (size, size), mode="bicubic", antialias=True, align_corners=False
+            crop.permute(2, 0, 1)[None], (size, size), mode=interpolation, antialias=True, align_corners=False
         )[0]
         out[place] = view.flip(2) if mirror else view
     return out
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Whole square uint8 images [N, 3, S, S] as uint8 [N, 3, size, size], antialiased bicubic."""
+def resize(images: Tensor, size: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Whole square uint8 images [N, 3, S, S] as uint8 [N, 3, size, size], antialiased."""
     count, side = len(images), images.shape[-1]
     boxes = torch.tensor([0.0, 0.0, side, side]).expand(count, 4)
     extents, mirrored = torch.full((count, 2), side), torch.zeros(count, dtype=torch.bool)
-    return crop_resize(images, extents, boxes, mirrored, size, torch.float32).round_().to(torch.uint8)
+    resized = crop_resize(images, extents, boxes, mirrored, size, torch.float32, interpolation=interpolation)
+    return resized.round_().to(torch.uint8)
 
 
-def _weights(start: Tensor, length: Tensor, low: Tensor, high: Tensor, side: int, size: int) -> Tensor:
+def _weights(
+    start: Tensor,
+    length: Tensor,
+    low: Tensor,
+    high: Tensor,
+    side: int,
+    size: int,
+    kernel: Callable[[Tensor], Tensor],
+) -> Tensor:
     """Interpolation weights [N, size, side] along one axis; pixels outside [low, high) get none."""
     pixels = torch.arange(side, device=start.device, dtype=start.dtype) + 0.5
     targets = torch.arange(size, device=start.device, dtype=start.dtype) + 0.5
     scale = (length / size)[:, None, None]
     centres = start[:, None, None] + targets[None, :, None] * scale
-    weights = _bicubic((pixels - centres) / scale.clamp(min=1))
+    weights = kernel((pixels - centres) / scale.clamp(min=1))
     weights = weights * ((pixels > low[:, None, None]) & (pixels < high[:, None, None]))
     return weights / weights.sum(-1, keepdim=True)
 
@@ -178,3 +193,10 @@ def _bicubic(x: Tensor) -> Tensor:
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _bilinear(x: Tensor) -> Tensor:
+    return (1 - x.abs()).clamp(min=0)
+
+
+_KERNELS: dict[Interpolation, Callable[[Tensor], Tensor]] = {"bicubic": _bicubic, "bilinear": _bilinear}

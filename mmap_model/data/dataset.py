@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmap_model.errors import DatasetError, nearest
+from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +139,22 @@ class Dataset(ABC):
 
     @abstractmethod
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
-        """The evaluation view: uint8 [n, 3, size, size], RGB; ``size`` defaults to ``image_size``."""
+        """The evaluation view of CLIP: uint8 [n, 3, size, size], RGB; ``size`` defaults to ``image_size``."""
+
+    def views(self, task: str, indices: npt.NDArray[np.int64], size: int, resize: Resize) -> Tensor:
+        """The evaluation view of a backbone that resizes images in its own way, else as `images`.
+
+        Raises:
+            DatasetError: the dataset makes no such views.
+        """
+        if resize == CLIP_RESIZE:
+            return self.images(task, indices, size)
+        raise DatasetError(
+            f"dataset {self.name!r} cannot resize images as the backbone wants them: {resize.mode}, "
+            f"{resize.interpolation}",
+            where="dataset.name",
+            fix="override Dataset.views in it, or use a backbone with CLIP's own preprocessing",
+        )
 
     @abstractmethod
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
@@ -154,8 +170,8 @@ class Dataset(ABC):
         """
         return None
 
-    def ready(self, size: int) -> bool:
-        """Whether evaluation views of that size are read as they are, so that nobody needs to keep them."""
+    def ready(self, size: int, resize: Resize = CLIP_RESIZE) -> bool:
+        """Whether such evaluation views are read as they are, so that nobody needs to keep them."""
         return False
 
     @property

@@ -9,10 +9,12 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError)
 """What Pillow and its decoders raise for images that they cannot decode."""
 
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
 
@@ -52,13 +54,26 @@ def upright_size(encoded: IO[bytes], name: str) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def centre_crop(image: Image.Image, side: int) -> Image.Image:
-    """CLIP's evaluation view: short side to ``side`` (bicubic), then the central square."""
+def evaluation_view(image: Image.Image, side: int, resize: Resize = CLIP_RESIZE) -> Image.Image:
+    """The square of ``side`` pixels that a backbone sees of an image, pixel for pixel as open_clip makes it.
+
+    By default CLIP's own: short side to ``side`` (bicubic), then the central square.
+    """
     width, height = image.size
-    short = min(width, height)
-    width, height = side * width // short, side * height // short
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - side) / 2), round((height - side) / 2)
+    if resize.mode == "squash":
+        size = (side, side)
+    elif resize.mode == "longest":
+        ratio = max(width, height) / side
+        size = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+    else:
+        short = min(width, height)
+        size = (side * width // short, side * height // short)
+    image = image.resize(size, _FILTERS[resize.interpolation])
+    if resize.mode == "longest":
+        canvas = Image.new("RGB", (side, side), (resize.fill,) * 3)
+        canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return canvas
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
     return image.crop((left, top, left + side, top + side))
 
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from mmap_model.configuration import Split, content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSplit
-from mmap_model.data.decoding import centre_crop, open_image, training_original
+from mmap_model.data.decoding import evaluation_view, open_image, training_original
 from mmap_model.data.lists import FixedLists
 from mmap_model.data.prepared.pixels import TrainingPixels, training_pixels
 from mmap_model.data.sources.base import Source, canonical, open_source
 from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,17 +129,25 @@ class SourceDataset(ListedDataset):
         self._cache_dir = cache_dir
 
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
+        return self.views(task, indices, size or self.image_size, CLIP_RESIZE)
+
+    def views(self, task: str, indices: npt.NDArray[np.int64], size: int, resize: Resize) -> Tensor:
         import torch
 
-        side = size or self.image_size
-        ready = self.source.evaluation(self.task(task).name, indices, side)
+        # What lies ready was made as for CLIP, and serves no other backbone.
+        known = self.task(task).name
+        ready = self.source.evaluation(known, indices, size) if resize == CLIP_RESIZE else None
         if ready is not None:
             return torch.from_numpy(ready)
-        return self._decode(task, indices, lambda image: (centre_crop(image, side), (side, side)), side)[0]
+        return self._decode(
+            task, indices, lambda image: (evaluation_view(image, size, resize), (size, size)), size
+        )[0]
 
-    def ready(self, size: int) -> bool:
+    def ready(self, size: int, resize: Resize = CLIP_RESIZE) -> bool:
         nothing = np.empty(0, np.int64)
-        return all(self.source.evaluation(task.name, nothing, size) is not None for task in self.tasks)
+        return resize == CLIP_RESIZE and all(
+            self.source.evaluation(task.name, nothing, size) is not None for task in self.tasks
+        )
 
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
         def view(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:

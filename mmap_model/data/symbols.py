@@ -17,6 +17,7 @@ from mmap_model.configuration import content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, choose_tasks, register_dataset
 from mmap_model.data.store import ImageStore, TaskImages, open_or_write
 from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,13 +68,17 @@ class SymbolsDataset(Dataset):
         return [self._store.metadata["sha256"][self.task(task).name].encode()]  # of all pixels of the task
 
     def images(self, task: str, indices: npt.NDArray[np.int64], size: int | None = None) -> Tensor:
+        return self.views(task, indices, size or self.image_size, CLIP_RESIZE)
+
+    def views(self, task: str, indices: npt.NDArray[np.int64], size: int, resize: Resize) -> Tensor:
+        """Glyphs are square, so the ways to make a square of them agree; the filter may differ."""
         import torch
 
-        from mmap_model.data.augment import resize
+        from mmap_model.data.augment import resize as resized
 
         pixels = self._store.tasks[self.task(task).name][0][indices]
         native = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        return native if size in (None, self.image_size) else resize(native, int(size))
+        return native if size == self.image_size else resized(native, size, resize.interpolation)
 
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
         import torch

@@ -93,7 +93,7 @@ class TrainingBatches:
         pixels = dataset.training_pixels(members, size) if augmentation is not None else None
         if pixels is not None and augmentation is not None:
             if backbone.device.type == "cpu":
-                return CropFeed(pixels, augmentation, size)
+                return CropFeed(pixels, augmentation, backbone)
             if pixels.bytes <= MEMORY_LIMIT:
                 try:
                     return PackedFeed(pixels, augmentation, backbone)
@@ -105,7 +105,8 @@ class TrainingBatches:
             name = self._names[task]
             if recipe.augment:
                 return dataset.training_images(name, indices, size)
-            return dataset.images(name, indices, size), torch.full((len(indices), 2), size)
+            views = dataset.views(name, indices, size, backbone.resize)
+            return views, torch.full((len(indices), 2), size)
 
         return BankFeed(fetch if pixels is None else canvases(pixels), wanted, augmentation, backbone)
 

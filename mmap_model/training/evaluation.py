@@ -56,11 +56,11 @@ class Evaluation:
         self._labels_of_task = [dataset.labels(name) for name in names]
 
         def fetch(task: int, own: Indices) -> tuple[Tensor, Tensor]:
-            return dataset.images(names[task], own, size), torch.full((len(own), 2), size)
+            return dataset.views(names[task], own, size, resize), torch.full((len(own), 2), size)
 
-        size, self._device = backbone.image_size, backbone.device
+        size, resize, self._device = backbone.image_size, backbone.resize, backbone.device
         # What every process of the machine reads from the same pages needs no copy in each of them.
-        limit = 0 if self._device.type == "cpu" and dataset.ready(size) else MEMORY_LIMIT
+        limit = 0 if self._device.type == "cpu" and dataset.ready(size, resize) else MEMORY_LIMIT
         self._bank = ImageBank(fetch, indices, device=self._device, limit=limit)
         self._most = max(len(own) for replicate in indices for own in replicate)
         self._per_batch = IMAGES_PER_BATCH

@@ -46,7 +46,7 @@ class BankFeed:
     Args:
         fetch, wanted: of the `ImageBank`.
         augmentation: None for the evaluation views.
-        backbone: gives size, device and precision.
+        backbone: gives size, filter, device and precision.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class BankFeed:
         self._bank = ImageBank(fetch, wanted, device=backbone.device)
         self._augmentation = augmentation
         self._size, self._dtype = backbone.image_size, backbone.dtype
+        self._interpolation = backbone.resize.interpolation
 
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._bank.rows(task, indices)
@@ -77,7 +78,16 @@ class BankFeed:
                 drawn, of = to_device(drawn, images.device, self._dtype), extents
             boxes, mirrored = self._augmentation.crops(drawn, of)
             boxes, mirrored = (to_device(part, images.device) for part in (boxes, mirrored))
-            yield crop_resize(images, extents, boxes, mirrored, self._size, self._dtype, isolated=exact)
+            yield crop_resize(
+                images,
+                extents,
+                boxes,
+                mirrored,
+                self._size,
+                self._dtype,
+                isolated=exact,
+                interpolation=self._interpolation,
+            )
 
 
 class PackedFeed:
@@ -87,6 +97,7 @@ class PackedFeed:
         assert augmentation.whole_pixels
         self._pixels, self._augmentation = pixels, augmentation
         self._size, self._device, self._dtype = backbone.image_size, backbone.device, backbone.dtype
+        self._interpolation = backbone.resize.interpolation
         images = pixels.images(np.arange(len(pixels)))
         self._images = [torch.from_numpy(image.copy()).to(self._device) for image in images]
 
@@ -107,7 +118,14 @@ class PackedFeed:
             boxes[:, :2] = 0
             sizes, boxes, mirrored = (to_device(part, self._device) for part in (sizes, boxes, mirrored))
             yield crop_resize(
-                crops.permute(0, 3, 1, 2), sizes, boxes, mirrored, self._size, self._dtype, isolated=True
+                crops.permute(0, 3, 1, 2),
+                sizes,
+                boxes,
+                mirrored,
+                self._size,
+                self._dtype,
+                isolated=True,
+                interpolation=self._interpolation,
             )
 
 
@@ -117,9 +135,10 @@ class CropFeed:
     Nothing is kept by this process. As many threads work ahead as torch may use.
     """
 
-    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, size: int) -> None:
+    def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, backbone: Backbone) -> None:
         assert augmentation.whole_pixels
-        self._pixels, self._augmentation, self._size = pixels, augmentation, size
+        self._pixels, self._augmentation = pixels, augmentation
+        self._size, self._interpolation = backbone.image_size, backbone.resize.interpolation
 
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._pixels.rows(task, indices)
@@ -135,6 +154,7 @@ class CropFeed:
                 boxes.numpy().astype(np.int64),
                 mirrored.numpy(),
                 self._size,
+                self._interpolation,
             )
 
         threads = torch.get_num_threads()

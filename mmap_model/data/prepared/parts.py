@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from mmap_model.data.arrays import from_booleans, from_bytes, from_numbers, from_rows, from_strings, numbers
-from mmap_model.data.decoding import centre_crop, open_image, upright_size
+from mmap_model.data.decoding import evaluation_view, open_image, upright_size
 from mmap_model.data.prepared.layout import INDEX_SCHEMA, StorePlan, part_path, rows_path
 from mmap_model.data.sources.base import Source
 from mmap_model.errors import DatasetError
@@ -51,7 +51,7 @@ def write_part(folder: Path, plan: StorePlan, source: Source, task: int, part: i
         else:
             image = open_image(io.BytesIO(encoded[row]), name)
             sizes[row] = image.height, image.width
-            views[row] = _channels_first(centre_crop(image, plan.side))
+            views[row] = _channels_first(evaluation_view(image, plan.side))
     files = {}
     originals = pa.record_batch([from_bytes(encoded)], schema=ORIGINALS_SCHEMA)
     path = part_path("originals", task, part)

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
 from mmap_model.configuration import Recipe, Split
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.ahead import ahead
 from mmap_model.data.draws import draw
+from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import Resize
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.feeding import BankFeed, CropFeed, PackedFeed, canvases
 
@@ -51,7 +55,7 @@ def test_all_ways_give_the_same_pixels(on_the_device, dataset, batches, tiny_bac
     assert isinstance(batches._feed, CropFeed)
     wanted = [[np.arange(9), np.arange(4, 9)]]
     pixels = dataset.training_pixels(wanted[0], tiny_backbone.image_size)
-    crops = CropFeed(pixels, dataset.augmentation, tiny_backbone.image_size)
+    crops = CropFeed(pixels, dataset.augmentation, tiny_backbone)
     if on_the_device == "packed":
         device = PackedFeed(pixels, dataset.augmentation, tiny_backbone)
     else:
@@ -95,6 +99,45 @@ def test_a_store_feeds_what_the_images_themselves_feed(dataset, batches, tiny_ba
     rows = np.arange(18)
     ours, theirs = (d.training_pixels(wanted, 16) for d in (stored, dataset))
     assert all(map(np.array_equal, ours.images(rows), theirs.images(rows)))
+
+
+@pytest.mark.parametrize("resize", [Resize(), Resize("squash"), Resize(interpolation="bilinear")], ids=str)
+def test_evaluation_and_training_see_images_as_the_backbone_wants_them(dataset, tiny_backbone, resize):
+    from mmap_model.backbone import Backbone
+    from mmap_model.preprocessing import Preprocessing
+    from mmap_model.training.evaluation import Evaluation
+
+    backbone = Backbone(
+        tiny_backbone.clip,
+        tiny_backbone.architecture,
+        tiny_backbone.config,
+        preprocessing=Preprocessing(resize=resize),
+    )
+    own = [[np.arange(9), np.arange(4)]]
+    evaluation = Evaluation(dataset, own, backbone)
+    for t, task in enumerate(dataset.tasks):
+        rows = evaluation._bank.rows(t, own[0][t])
+        seen = evaluation._bank.take(rows)[0]
+        assert torch.equal(seen, dataset.views(task.name, own[0][t], 16, resize))
+    pixels = dataset.training_pixels([np.arange(9), np.arange(9)], 16)
+    crops = CropFeed(pixels, dataset.augmentation, backbone)
+    rows, noise = [crops.rows(0, np.arange(5))], [np.random.default_rng(0).random((5, 23))]
+    (crop,) = crops.stream(rows, noise)
+    boxes, mirrored = dataset.augmentation.crops(
+        torch.from_numpy(noise[0]), torch.from_numpy(pixels.extents(rows[0]))
+    )
+    for n, image in enumerate(pixels.images(rows[0])):
+        top, left, height, width = boxes[n].long().tolist()
+        tensor = torch.from_numpy(image[top : top + height, left : left + width].copy()).permute(2, 0, 1)
+        view = functional.resize(tensor, [16, 16], InterpolationMode(resize.interpolation), antialias=True)
+        assert torch.equal(crop[n], view.flip(2) if mirrored[n] else view)
+
+
+def test_a_dataset_that_makes_no_such_views_says_so(pattern_dataset):
+    own = pattern_dataset({"art": ("warm", {"mug": 6})})
+    assert torch.equal(own.views("art", np.arange(2), 16, Resize()), own.images("art", np.arange(2), 16))
+    with pytest.raises(DatasetError, match="cannot resize images as the backbone wants them: squash"):
+        own.views("art", np.arange(2), 16, Resize("squash"))
 
 
 def test_what_fails_ahead_fails_at_its_step():

@@ -18,6 +18,7 @@ from mmap_model.data.sourced import SourceDataset
 from mmap_model.data.sources.base import Source
 from mmap_model.data.stored import StoredSource, default_store, find_store
 from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import Resize
 
 SIDE = 16
 
@@ -127,6 +128,24 @@ def test_views_from_a_store_equal_those_made_from_the_images(tmp_path):
     assert stored(tmp_path).evaluation("art", np.array([0]), SIDE) is not None
     assert stored(tmp_path).evaluation("real", np.array([0]), SIDE) is None
     assert stored(tmp_path).evaluation("art", np.array([0]), 12) is None
+
+
+@pytest.mark.parametrize(
+    "resize", [Resize("squash"), Resize("longest"), Resize(interpolation="bilinear")], ids=str
+)
+def test_views_of_a_backbone_with_its_own_preprocessing_do_not_come_from_a_store(tmp_path, resize):
+    source = MemorySource()
+    prepare(source, tmp_path)
+    spec = DatasetSpec(name="folder")
+    direct, from_store = (SourceDataset(s, spec, tmp_path) for s in (source, stored(tmp_path)))
+    indices = np.array([5, 0, 4])
+    assert from_store.ready(SIDE) and not from_store.ready(SIDE, resize)
+    views = from_store.views("art", indices, SIDE, resize)
+    assert torch.equal(views, direct.views("art", indices, SIDE, resize))
+    assert not torch.equal(views, from_store.images("art", indices, SIDE))
+    assert torch.equal(
+        from_store.views("art", indices, SIDE, Resize()), from_store.images("art", indices, SIDE)
+    )
 
 
 @pytest.mark.parametrize(("reads", "kept"), [(0, 0), (3, 0), (4, 4), (13, 10)])

@@ -1,0 +1,47 @@
+"""Evaluation views are those of open_clip, pixel for pixel."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmap_model.data.decoding import evaluation_view, open_image
+from mmap_model.errors import DatasetError
+from mmap_model.preprocessing import MODES, Interpolation, Mode, Resize
+
+SHAPES = [(97, 64), (64, 97), (50, 50), (300, 31), (33, 200), (20, 20), (225, 224)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("mode", MODES)
+def test_views_equal_open_clips(mode: Mode, interpolation: Interpolation, shape: tuple[int, int]) -> None:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    wanted = PreprocessCfg(
+        size=48,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        resize_mode=mode,
+        interpolation=interpolation,
+        fill_color=7,
+    )
+    theirs = (image_transform_v2(wanted, is_train=False)(image) * 255).round().to(torch.uint8)
+    ours = np.asarray(evaluation_view(image, 48, Resize(mode, interpolation, fill=7)))
+    assert np.array_equal(ours.transpose(2, 0, 1), theirs.numpy())
+
+
+@pytest.mark.parametrize("error", [EOFError("no more images"), RuntimeError("decoder"), OSError("truncated")])
+def test_whatever_a_decoder_raises_names_the_image(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DatasetError, match=r"mug/1\.avif cannot be decoded"):
+        open_image(io.BytesIO(b""), "mug/1.avif")
