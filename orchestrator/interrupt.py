@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked once, the work is put in order; asked twice, the process ends at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: asked once, the work is put in order; twice, the process ends at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Self
 DEADLINE = 13.0
 """Seconds from the first signal to the end of the process, orderly or not."""
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 class Interrupt:
@@ -57,6 +57,8 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in EXIT_CODES:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: the work goes on without its terminal
             former = signal.signal(number, self._on_signal)
             self._former.setdefault(number, former)
 
@@ -87,5 +89,6 @@ class Interrupt:
         if self.before_quitting is not None:
             with contextlib.suppress(Exception):
                 self.before_quitting()
-        print(f"\n{text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\n{text}", file=sys.stderr, flush=True)
         self._quit(code)

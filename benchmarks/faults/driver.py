@@ -1,8 +1,15 @@
-"""A driver in a process of its own: ``python driver.py KEY=VALUE …``; says what its user would see."""
+"""A driver in a process of its own: ``python driver.py KEY=VALUE …``; says what its user would see.
+
+``SHIFT_CLOCK_S`` shifts the wall clock by which it writes records and leases, ``OTHER_HOST`` makes it one
+that knows no process of this machine.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from datetime import datetime, timedelta
+from typing import Any
 
 from rich.console import Console
 
@@ -12,7 +19,26 @@ from orchestrator.study import load_plan
 from orchestrator.terminal.lines import LineDisplay
 
 
+def disguise() -> None:
+    """Another clock, another host, for what leases and records are made of."""
+    from orchestrator.ledger import documents, lease
+
+    shift = timedelta(seconds=float(os.environ.get("SHIFT_CLOCK_S", "0")))
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + shift
+
+    for module in (documents, lease):
+        if hasattr(module, "datetime"):
+            module.datetime = Shifted  # type: ignore[attr-defined]
+    if "OTHER_HOST" in os.environ:
+        lease._namespace = lambda: "elsewhere"
+
+
 def main() -> int:
+    disguise()
     display = LineDisplay(Console(width=400))
     try:
         plan = load_plan("demo", sys.argv[1:])

@@ -18,7 +18,7 @@ COLUMNS = (
     "cells finished twice",
     "epochs repeated, at most per cell",
     "MLflow duplicates",
-    "what the user sees",
+    "was the user told",
 )
 
 
@@ -47,8 +47,16 @@ def _cells(found: dict[str, Any]) -> list[str]:
             str(found[name])
             for name in ("cells_lost", "cells_finished_twice", "epochs_repeated", "mlflow_duplicates")
         ),
-        _plain(" / ".join(found["seen"][:3])) or "nothing",
+        _told(found),
     ]
+
+
+def _told(found: dict[str, Any]) -> str:
+    """The line by which the user learns of it; where no work stood still there is nothing to learn."""
+    line = found.get("told")
+    if line is None:
+        return "nothing stood still"
+    return f"yes: {_plain(line)}" if line else f"**no**: {_plain(' / '.join(found['seen'][:2])) or 'nothing'}"
 
 
 def _plain(text: str, most: int = 240) -> str:

@@ -59,6 +59,7 @@ class Scene:
         epoch_s: seconds of an epoch.
         uri: of MLflow; by default a copy of ``database`` in the scene's folder.
         database: of MLflow, in sqlite, without a run.
+        fresh: forget what steered and what logged an earlier scene.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Scene:
         database: Path,
         epoch_s: float = 0.4,
         uri: str | None = None,
+        fresh: bool = True,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(database, folder / "mlflow.db")
-        for left in control.iterdir():
+        for left in control.iterdir() if fresh else ():
             left.unlink()
         self.folder, self.control, self.epoch_s = folder, control, epoch_s
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
@@ -113,7 +115,7 @@ class Scene:
 
     def run(self, **options: Any) -> Outcome:
         """One invocation of the driver, in this process."""
-        display, console = LineDisplay(console_to(self._say)), Options(workbench="bench:make")
+        display, console = LineDisplay(console_to(self.say)), Options(workbench="bench:make")
         take_one, make_tracker = Session._take_one, driver_run._tracker
 
         def keep_tracker(*arguments: Any) -> Tracker:
@@ -145,7 +147,7 @@ class Scene:
             raise self.faults[0]
         for text in (outcome.error, outcome.note):
             if text:
-                self._say(text)
+                self.say(text)
         return outcome
 
     def listen(self, driver: subprocess.Popen[str]) -> threading.Thread:
@@ -153,7 +155,7 @@ class Scene:
 
         def read() -> None:
             for line in driver.stdout or ():
-                self._say(line)
+                self.say(line)
 
         thread = threading.Thread(target=read)
         thread.start()
@@ -188,6 +190,10 @@ class Scene:
     def lines(self) -> list[Line]:
         rows = (line.split() for line in (self.control / "times.log").read_text().splitlines())
         return [Line(float(r[0]), r[1], r[2], r[3], int(r[4]), int(r[5])) for r in rows]
+
+    def whats(self) -> set[str]:
+        """What was written down so far: ``epoch``, ``finished``, ``scoring``."""
+        return {line.what for line in self.lines()}
 
     def next_epoch(self, after: float, accept: Callable[[Line], bool] = lambda line: True) -> float | None:
         """Seconds from ``after`` to the end of the first epoch of a trial's cell that counts."""
@@ -261,7 +267,8 @@ class Scene:
         experiment = client.get_experiment_by_name(self.folder.name)
         return [] if experiment is None else client.search_runs([experiment.experiment_id], max_results=1000)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Take lines for what the user sees."""
         for line in text.splitlines():
             said = re.sub(r"^\[[^\]]*\] ?", "", line).strip().replace(str(self.folder), "…")
             self._said.append((time.time(), said))

@@ -1,6 +1,7 @@
 """The ``orchestrator`` command.
 
-Exit codes: 0 done, 1 failure or failed cells, 2 bad input, 130 interrupted (Ctrl-C), 143 SIGTERM.
+Exit codes: 0 done, 1 failure or failed cells, 2 bad input, 129 closed terminal,
+130 interrupted (Ctrl-C), 143 SIGTERM.
 Each command is a module that imports what it needs when it runs: help and params answer at once.
 """
 

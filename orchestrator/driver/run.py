@@ -77,7 +77,7 @@ class Options:
     Attributes:
         command: recorded with the invocation.
         tracked: tell MLflow.
-        interrupt: ends the run in order; by default Ctrl-C and SIGTERM.
+        interrupt: ends the run in order; by default Ctrl-C, SIGTERM and SIGHUP.
         workbench: ``module:attribute`` of what workers run.
     """
 

@@ -11,7 +11,9 @@ import pytest
 from orchestrator.interrupt import Interrupt
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals, code: int) -> None:
     quits: list[int] = []
     with Interrupt(quit=quits.append) as interrupt:
@@ -61,3 +63,14 @@ def test_outside_the_main_thread_it_can_only_be_requested() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_a_closed_terminal_is_nothing_to_a_process_that_was_told_to_outlive_it() -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert not interrupt.requested.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, former)
