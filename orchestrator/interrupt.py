@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: asked once, the work is put in order; twice, the process ends at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first ends the work in order, the second the process at once."""
 
 from __future__ import annotations
 
