@@ -12,7 +12,7 @@ from scene import Scene, processes_called
 
 from kinds.base import Place, Row, fault, last_trained, row, second_trial_in_work, start_driver
 
-STOPPED_S = 45.0
+STOPPED_S = float(os.environ.get("STOPPED_S", "45"))
 
 
 @fault(f"Train worker SIGSTOP, continued after {STOPPED_S:.0f} s")
