@@ -31,13 +31,15 @@ def write_table(results: dict[str, Any]) -> None:
 
 def table(results: dict[str, Any]) -> str:
     rows = [[*COLUMNS], ["---"] * len(COLUMNS)]
-    rows += [_cells(found) for name in FAULTS if (found := results["faults"].get(name)) is not None]
+    rows += [_cells(results["faults"].get(name, {"fault": FAULTS[name].name})) for name in FAULTS]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
-    if "error" in found:
-        return [found["fault"], "no result", *[""] * (len(COLUMNS) - 2)]
+    if "error" in found or "outcome" not in found:
+        return [found["fault"], "no result" if "error" in found else "not yet measured"] + [""] * (
+            len(COLUMNS) - 2
+        )
     recovered = found["seconds_to_recover"]
     return [
         found["fault"],

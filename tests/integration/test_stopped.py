@@ -1,4 +1,4 @@
-"""Workers, the pool and the driver stand still for a while (SIGSTOP): the first rows of the faults, in small."""
+"""A worker, the pool and the driver stand still for a while (SIGSTOP): rows of the faults, in small."""
 
 from __future__ import annotations
 
