@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mmap_model.configuration import Cell
+from mmap_model.configuration import Cell, Point
 from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.compare.plan import plan_comparison
 from orchestrator.draws import check_draws
+from orchestrator.driver import Outcome, compare_session, run_study, study_session
+from orchestrator.driver.compare import run_comparison
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import StudyError, StudyPlan, load_plan
+from orchestrator.work import Control, Event
+from orchestrator.workbench import Workbench
 
 
 def test_keys_of_earlier_cells_change_only_by_a_revision_with_a_reason(first_records: Path) -> None:
@@ -78,3 +85,87 @@ def test_an_earlier_study_whose_draws_change_is_refused_with_the_reason(first_re
     for key, record in ledger.get_many(trial.keys).items():
         cell = Cell.from_dict(record["cell"])
         assert plan.cell(cell.configuration, cell.split, cell.seeds).key != key
+
+
+class Asked(Exception):
+    """Ends a session before it starts, with what it was to do."""
+
+    def __init__(self, around: object, todo: Any) -> None:
+        self.todo = todo
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(around: object, todo: object) -> None:
+        raise Asked(around, todo)
+
+    monkeypatch.setattr(study_session, "StudySession", refuse)
+    monkeypatch.setattr(compare_session, "CompareSession", refuse)
+
+
+def test_an_earlier_study_is_continued_where_nothing_changed(first_records: Path, asked: None) -> None:
+    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+    known = [trial.keys for trial in store.load_trials()]
+    with pytest.raises(Asked) as caught:
+        run_study(plan)
+    todo = caught.value.todo
+    assert (set(todo.again), todo.new) == ({2}, 1), "the killed trial and the one never begun"
+    assert store.id and store.adopts
+    recorded = store.load_inputs()
+    assert recorded is not None and set(recorded["tasks"]) == {"ink", "paint"}
+    assert [trial.keys for trial in StudyStore(first_records / "runs", "fixed").load_trials()] == known
+
+
+def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(first_records: Path) -> None:
+    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+    trial = store.load_trials()[2]
+    assert trial.state == "running", "its driver was killed"
+    item = plan.work_item(Point.from_dict(trial.point), item_id="trial-2", trial=2)
+    events: list[Event] = []
+    bench = Workbench(item.dataset, item.backbone, item.storage, precision=item.precision)
+    bench.run(item, events.append, lambda: Control(cancel=True))
+    (told,) = (event for event in events if event["kind"] == "cells")
+    assert [cell["key"] for cell in told["cells"]] == trial.keys
+    assert {(cell["status"], cell["epoch"]) for cell in told["cells"]} == {("finished", 20)}
+    assert events[-1]["state"] == "complete"
+
+
+def test_a_finished_earlier_study_asks_for_nothing(first_records: Path, asked: None) -> None:
+    assert run_study(plan_of("paper", first_records)) == Outcome()
+
+
+def test_an_earlier_study_is_not_continued_on_other_images(first_records: Path, asked: None) -> None:
+    plan_of("fixed", first_records)
+    (first_records / "made" / "images" / "ink" / "bell" / "00.bmp").write_bytes(b"other")
+    plan = load_plan(
+        str(first_records / "fixed.yaml"),
+        [
+            f"dataset.root={first_records / 'made' / 'images'}",
+            f"dataset.lists={first_records / 'made' / 'lists'}",
+            f"storage={first_records / 'runs'}",
+        ],
+    )
+    with pytest.raises(StudyError, match="come from other images than there are now: trial 0, trial 1"):
+        run_study(plan)
+    assert StudyStore(first_records / "runs", "fixed").id == "", "nothing was written"
+
+
+def test_trials_of_an_earlier_study_are_not_ranked_with_new_ones_whose_draws_differ(
+    first_records: Path, asked: None
+) -> None:
+    plan = plan_of("drawn", first_records)
+    more = dataclasses.replace(plan, trials=3)
+    with pytest.raises(StudyError, match="one test block for all seeds and splits") as raised:
+        run_study(more)
+    assert "trial 0 of study 'drawn'" in str(raised.value) and "name=drawn-2" in str(raised.value)
+
+
+def test_columns_of_an_earlier_comparison_are_not_tabled_with_new_ones_whose_draws_differ(
+    first_records: Path, asked: None
+) -> None:
+    plan_of("drawn", first_records)
+    overrides = [f"dataset.root={first_records / 'made' / 'images'}", f"storage={first_records / 'runs'}"]
+    plan = plan_comparison(str(first_records / "compare.yaml"), overrides, methods=["coop_mt", "vpt_mt"])
+    with pytest.raises(StudyError, match="column coop_mt at 2-shot of study 'compare-columns'") as raised:
+        run_comparison(plan)
+    assert "one test block for all seeds" in str(raised.value) and "name=columns-2" in str(raised.value)
