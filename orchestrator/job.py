@@ -208,7 +208,7 @@ class Job:
             if record is not None and not (self._item.retrain and record.get("dropped")):
                 finished[cell.key] = record
                 history[cell.key] = self._ledger.history(cell.key)
-            elif (failure := self._ledger.failure(cell.key)) is not None:
+            elif (failure := self._failure(cell.key)) is not None:
                 failures[cell.key] = failure
                 if not self._item.retry_failed:
                     self._failures[cell.key] = (failure["kind"], failure["error"])
@@ -233,6 +233,17 @@ class Job:
         unfinished = {key for key in history if key not in self._failures} - finished.keys() - self._committed
         if unfinished:
             raise Interruption
+
+    def _failure(self, key: str) -> dict[str, Any] | None:
+        """How a cell failed before; None if it did not.
+
+        What an earlier driver of this study recorded of workers that were killed does not count: it may have
+        been recorded late, of a trial that has begun anew since.
+        """
+        failure = self._ledger.failure(key)
+        if failure is None or failure.get("by") != "driver" or failure.get("study") != self._item.study:
+            return failure
+        return failure if failure.get("fence") == self._item.fence else None
 
     def _advance(
         self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress

@@ -37,9 +37,11 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
     complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
     ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
-    ``orchestrator.spending``), ``looks``, ``extended_after_look``,
-    ``damaged``. A trial is ``{number, state, config, point, parameters, share, val, test, per_split, tasks,
-    cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch, error, failure}``;
+    ``orchestrator.spending``), ``looks``, ``extended_after_look``, ``damaged`` (one line per record),
+    ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
+    ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
+    per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
+    error, failure}``;
     ``val``, ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
     ``separable_from_best`` is True for trials that are significantly worse than rank 1 and False for those
     that are not significantly different from it, corrected for the selection of rank 1 among all complete
@@ -92,6 +94,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "looks": looks,
         "extended_after_look": _extended(trials, looks),
         "damaged": [*store.damaged, *ledger.damaged],
+        "damaged_trials": sorted(store.unreadable),
+        "late": store.late,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ledger.study_store import Invocation, StudyStore
+from orchestrator.ledger import Invocation, StudyStore
 
 if TYPE_CHECKING:
     from orchestrator.study.model import Search
@@ -60,10 +60,14 @@ class Limits:
 def spent_before(store: StudyStore, *, but: str = "") -> Spent:
     """Of all recorded invocations, one excepted.
 
-    Those of earlier versions recorded no spending: of them the wall clock counts, from start to end; one that
-    was killed has no end.
+    The latest driver summed up what was spent before it: one that it replaced may have been stopped since and
+    count hours in which it did nothing. Invocations of earlier versions recorded no spending: of them the
+    wall clock counts, from start to end; one that was killed has no end.
     """
-    spending = store.load_spending()
+    spending, opening = store.load_spending(), store.opening()
+    if opening.spent is not None:
+        last = spending.get(opening.invocation) if opening.invocation != but else None
+        return Spent(**opening.spent) + Spent(**(last or {}))
     total = Spent()
     for invocation in store.load_invocations():
         if invocation.id != but:

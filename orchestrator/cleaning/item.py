@@ -12,6 +12,7 @@ CATEGORIES = {
     "states": "in-flight states that nothing will go on from",
     "claims": "claims that nobody holds any more",
     "leftovers": "unfinished writes of dead processes",
+    "late": "records that count no more: a later driver had taken the study over",
     "local": "local files of drivers that were killed and of studies that are gone",
     "quarantine": "damaged records that were moved aside",
     "studies": "studies that were named",

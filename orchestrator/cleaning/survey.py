@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.cleaning.cells import Needs, read_record, sort_cells
@@ -19,14 +19,16 @@ from orchestrator.cleaning.item import SETTLED, Findings, Item, is_temporary, wr
 from orchestrator.cleaning.local import sort_caches, sort_local_states
 from orchestrator.ledger import CorruptError, Storage, StudyStore
 from orchestrator.ledger.documents import NewerFormatError, decode, decode_state
+from orchestrator.ledger.fences import resolve
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.holding import look
 from orchestrator.ledger.local_state import RAY_FOLDER
 from orchestrator.ledger.storage import Entry
+from orchestrator.ledger.study_store import FENCED
 from orchestrator.ledger.watch import held
 
 _KEY = re.compile(rb"\b[0-9a-f]{32}\b")
-_ASIDE = re.compile(r"quarantine/studies-.+-(?:trials-|rows-|baselines\.json).*")
+_ASIDE = re.compile(r"quarantine/studies-.+-(?:trials-|rows-|baselines[.-]).*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,9 @@ def survey(
     sort_cells(storage, entries, needs, now, findings)
     _sort_states(storage, entries, set(driven), staying, findings)
     _sort_claims(storage, entries, busy, findings)
+    for name in staying:
+        if name not in driven:
+            _sort_late(storage, name, own[name], findings)
     _sort_rest(entries, set(driven), leaving, now, findings)
     sort_local_states(storage, staying, driven, findings)
     sort_caches(caches and not driven, findings)
@@ -135,7 +140,9 @@ def _refers(path: str) -> bool:
     """Whether a study's record names the cells of its rows."""
     folder = path.split("/")[2]
     return (
-        folder in ("trials", "rows", "baselines.json") and path.endswith(".json") and not is_temporary(path)
+        folder in ("trials", "rows", "baselines", "baselines.json")
+        and path.endswith(".json")
+        and not is_temporary(path)
     )
 
 
@@ -160,7 +167,11 @@ def _sort_states(
     findings: Findings,
 ) -> None:
     states = [e for e in entries if e.path.startswith("inflight/") and not is_temporary(e.path)]
-    reasons = gather(lambda entry: _why_no_state(storage, entry.path, driven, studies), states)
+    trials = {
+        name: {trial.number: trial.state for trial in StudyStore(storage, name).load_trials()}
+        for name in (studies if states else ())
+    }
+    reasons = gather(lambda entry: _why_no_state(storage, entry.path, driven, trials), states)
     for entry, reason in zip(states, reasons, strict=True):
         if reason:
             findings.add("states", entry.path, entry.size, reason)
@@ -168,7 +179,9 @@ def _sort_states(
             findings.keep("states", entry.size)
 
 
-def _why_no_state(storage: Storage, path: str, driven: set[str], studies: Sequence[str]) -> str:
+def _why_no_state(
+    storage: Storage, path: str, driven: set[str], trials: Mapping[str, Mapping[int, str]]
+) -> str:
     data = storage.read(path)
     if data is None:
         return ""
@@ -184,12 +197,28 @@ def _why_no_state(storage: Storage, path: str, driven: set[str], studies: Sequen
         return ""
     if done:
         return "its cells are finished"
-    if study not in studies:
+    if study not in trials:
         return f"its study {study!r} is not here" if study else "of no study"
-    record = StudyStore(storage, study).load_trial(trial) if isinstance(trial, int) else None
-    if record is not None and record.state in ("complete", "pruned"):
-        return f"trial {trial} of {study} is {record.state}; another study could go on from it"
+    state = trials[study].get(trial)
+    if state in ("complete", "pruned"):
+        return f"trial {trial} of {study} is {state}; another study could go on from it"
     return ""
+
+
+def _sort_late(storage: Storage, study: str, entries: Iterable[Entry], findings: Findings) -> None:
+    """Records of drivers that were stopped and wrote when another had taken over, and replaced ones."""
+    opening = StudyStore(storage, study).opening()
+    folders: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        folder, _, file = entry.path.removeprefix(f"studies/{study}/").partition("/")
+        if folder in FENCED and not is_temporary(entry.path):
+            folders.setdefault(folder, {})[file] = entry
+    for folder, files in folders.items():
+        resolved = resolve(folder, files, opening)
+        reasons = dict.fromkeys(resolved.superseded, "a later driver has replaced it")
+        reasons |= dict.fromkeys(resolved.late, "written when a later driver had taken the study over")
+        for file, reason in reasons.items():
+            findings.add("late", files[file].path, files[file].size, reason)
 
 
 def _sort_claims(
@@ -247,10 +276,10 @@ def _sort_rest(
 
 
 def _info(name: str, entries: Sequence[Entry], cells: set[str], driven: bool) -> StudyInfo:
-    trials = re.compile(rf"studies/{re.escape(name)}/trials/\d+\.json")
+    trial = re.compile(rf"studies/{re.escape(name)}/trials/(\d+)(\.\d+)?\.json")
     return StudyInfo(
         name=name,
-        trials=sum(trials.fullmatch(entry.path) is not None for entry in entries),
+        trials=len({found[1] for entry in entries if (found := trial.fullmatch(entry.path))}),
         cells=len(cells),
         size=sum(entry.size for entry in entries),
         driven=driven,

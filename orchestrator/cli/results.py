@@ -59,7 +59,17 @@ def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
     lines.append(f"Go on:   orchestrator sweep {study} search.trials={more}")
     if found["winner"] is not None:
         lines.append(f"Confirm: orchestrator confirm {study} --seeds 4,5,6")
-    return lines
+    return [*lines, *_damage(found)]
+
+
+def _damage(found: dict[str, Any]) -> list[str]:
+    """What becomes of trials whose records are damaged, and records that do not count, one line each."""
+    lines = []
+    if found["damaged_trials"]:
+        numbers = ", ".join(map(str, found["damaged_trials"]))
+        lines.append(f"Repairs: the next sweep runs trials again whose records are damaged: {numbers}")
+    late = "written when another driver had taken the study over"
+    return [*lines, *(f"Ignored: {path}, {late}" for path in found["late"])]
 
 
 def _groups(found: dict[str, Any], stored: Stored) -> list[str]:

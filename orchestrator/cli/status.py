@@ -66,6 +66,8 @@ def describe(stored: Any) -> dict[str, Any]:
         "quarantined": [] if last is None else last.quarantined,
         "looks_at_test": len(stored.store.load_looks()),
         "damaged": stored.store.damaged,
+        "damaged_trials": sorted(stored.store.unreadable),
+        "late": stored.store.late,
     }
 
 
@@ -119,7 +121,13 @@ def _show(found: dict[str, Any]) -> None:
     )
     console.print(f"Spent: {in_words(found['budgets'])}")
     for damage in found["damaged"]:
-        console.print(f"Damaged record, treated as absent: {damage}")
+        console.print(f"Damaged record: {damage}", markup=False, soft_wrap=True)
+    for path in found["late"]:
+        text = "Ignored, an earlier driver wrote it when another had taken the study over"
+        console.print(f"{text}: {path}", markup=False, soft_wrap=True)
+    if found["damaged_trials"]:
+        numbers = ", ".join(map(str, found["damaged_trials"]))
+        console.print(f"Trials to run again with the next sweep, as their records are damaged: {numbers}")
 
 
 def _last_line(reason: str) -> str:

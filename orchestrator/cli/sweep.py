@@ -96,7 +96,7 @@ def drive(
         err().print("Stopped; everything finished is kept. The same command continues.")
         return outcome.exit_code or INTERRUPTED
     if outcome.state == "failed":
-        show_error(outcome.error or "the study could not go on", fix="the same command continues it")
+        show_error(outcome.error or "the study could not go on", fix=outcome.fix)
         return FAILED
     failed = any(trial["state"] == "failed" for trial in found["trials"])
     again = bool(outcome.lost or outcome.unscored)

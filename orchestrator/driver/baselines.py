@@ -59,6 +59,7 @@ class Baselines:
             )
             self._names[item.item_id] = name
             row = TrialRecord(number=-1, point=point.to_dict(), started_at=now())
+            row.fence, row.invocation = self._invocation.fence, self._invocation.id
             self._rows[name] = row
             self._tracker.trial_started(tracked_as(name, row), row.point, started_at=row.started_at)
             found.append((item, probe_item(item, point)))

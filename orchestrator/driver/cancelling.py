@@ -1,6 +1,12 @@
-"""Cancelling a trial from another process: a marker among the study's records, which its driver looks for."""
+"""Cancelling a trial from another process: a marker among the study's records, which its driver looks for.
+
+A marker carries the fence of the driver that it is meant for: an earlier one that goes on late must not take
+it away. The next driver makes those of an earlier one its own (``StudyStore.take_over``).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import StudyStore
@@ -27,17 +33,23 @@ def request_cancel(store: StudyStore, number: int) -> None:
         raise InputError(
             f"trial {number} is {record.state}", where="TRIAL", fix="only a running trial can be cancelled"
         )
-    store.storage.write(f"{_folder(store)}/{number}", b"")
+    store.storage.write(f"{_folder(store)}/{number}.{store.driver_fence()}", b"")
 
 
-def requested(store: StudyStore) -> list[int]:
-    """Numbers of the trials that somebody wants cancelled."""
-    return [int(name) for name in store.storage.names(_folder(store)) if name.isdecimal()]
+def requested(store: StudyStore) -> dict[int, list[str]]:
+    """Markers by the number of the trial that somebody wants cancelled; later drivers' are left out."""
+    found: dict[int, list[str]] = {}
+    for name in store.storage.names(_folder(store)):
+        number, _, fence = name.partition(".")
+        if number.isdecimal() and int(fence or 0) <= store.fence:
+            found.setdefault(int(number), []).append(name)
+    return found
 
 
-def clear(store: StudyStore, number: int) -> None:
-    """Take the marker of a trial away."""
-    store.storage.delete(f"{_folder(store)}/{number}")
+def clear(store: StudyStore, markers: Iterable[str]) -> None:
+    """Take markers away."""
+    for name in markers:
+        store.storage.delete(f"{_folder(store)}/{name}")
 
 
 def interval(store: StudyStore) -> float:

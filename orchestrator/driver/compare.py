@@ -87,6 +87,7 @@ def run_comparison(
         require_same_inputs(plan.base, store)  # another driver may have run it before this one got the lease
         todo = find_work(plan, store, ledger, retry_failed=retry_failed)
         store.save_study(study.to_plain(), plan.base.inputs.to_dict())
+        store.adopt(())
         return todo
 
     return drive(plan.base, store, todo, progress, options or Options())

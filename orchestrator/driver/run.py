@@ -28,6 +28,7 @@ from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
 from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
+from orchestrator.spending import spent_before
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
@@ -49,6 +50,7 @@ class Outcome:
     Attributes:
         state: ``complete``; ``interrupted`` by the user; ``failed``: it could not go on.
         error: why it failed.
+        fix: what the user can do about it.
         failed: numbers of trials that failed in it.
         lost: numbers of trials whose workers kept dying; they run again with the next invocation.
         unscored: rows that could not be scored on the test images, and reference rows that could not be
@@ -61,6 +63,7 @@ class Outcome:
 
     state: Literal["complete", "interrupted", "failed"] = "complete"
     error: str | None = None
+    fix: str = "the same command continues it"
     failed: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
     unscored: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +142,7 @@ def run_study(
         todo = find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
         store.save_study(plan.study.to_plain(), plan.inputs.to_dict())
         keep_draws(store, plan.study, plan.dataset)
+        store.adopt(todo.records)
         return todo
 
     return drive(plan, store, todo, progress, options or Options())
@@ -179,8 +183,8 @@ def confirm_study(
     check_draws(store, plan.study, plan.dataset)
 
     def todo(ledger: Ledger) -> Todo:
+        trials = store.load_trials()
         if not numbers:
-            trials = store.load_trials()
             _check_finalists(plan, trials)
             rows = unscored(plan, store, ledger, trials)
         else:
@@ -194,6 +198,7 @@ def confirm_study(
         require_same_cells(plan, store.name, named, finished)
         require_same_rules(plan, store.name, named, finished)
         store.save_study(stored, plan.inputs.to_dict())
+        store.adopt(trials)
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
     return drive(plan, store, todo, progress, options or Options())
@@ -214,7 +219,6 @@ def drive(
     options: Options,
 ) -> Outcome:
     invocation = Invocation(command=options.command, provenance=provenance())
-    ledger = Ledger(store.storage)
     interrupt = options.interrupt or Interrupt()
     with store.driver_lease(invocation=invocation.id) as lease, interrupt:
         assert isinstance(lease, DriverLease)
@@ -224,6 +228,8 @@ def drive(
             )
         except WaitEnded:
             return Outcome(state="interrupted", exit_code=interrupt.exit_code)
+        store.take_over(lease, invocation.id, spent_before(store).to_dict())
+        ledger = Ledger(store.storage)
         todo = find(ledger)
         for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
@@ -294,7 +300,7 @@ def _work(
     except Stopped:
         outcome = Outcome(state="interrupted", exit_code=interrupt.exit_code)
     except SessionFailed as failure:
-        outcome = Outcome(state="failed", error=str(failure))
+        outcome = Outcome(state="failed", error=str(failure), fix=failure.fix)
     finally:
         gate.set()
         shutil.rmtree(folder, ignore_errors=True)

@@ -51,7 +51,16 @@ class Stopped(Exception):
 
 
 class SessionFailed(Exception):
-    """The study cannot go on; the message says why."""
+    """The study cannot go on.
+
+    Args:
+        why: for the user.
+        fix: what the user can do.
+    """
+
+    def __init__(self, why: str, fix: str = "the same command continues it") -> None:
+        super().__init__(why)
+        self.fix = fix
 
 
 class Part(Protocol):
@@ -338,7 +347,11 @@ class Session(ABC):
         if self._interrupt.requested.is_set():
             return Stopped()
         if self._lease.lost.is_set():
-            return SessionFailed("another driver took the study over")
+            return SessionFailed(
+                f"this driver was stopped for a while, and {self._lease.successor_in_words} took study "
+                f"{self._store.name!r} over; this one ends and records nothing more",
+                fix=f"leave it to the other: orchestrator status {self._store.name}",
+            )
         if (fault := self._pool_fault) is not None:
             why = death_in_words(str(fault)) or type(fault).__name__
             return SessionFailed(f"the pool of work is gone: {why}. {NOTHING_LOST}")

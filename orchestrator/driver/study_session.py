@@ -104,7 +104,12 @@ class StudySession(Session):
         self._trials = trials
         self._weights.ended(*(r for r in self._todo.records if r.number not in self._todo.again))
         self.failed, self.lost = trials.failed, trials.lost
-        trials.recall(self._todo.records, self._todo.again)
+        trials.recall(self._todo.records, self._todo.again, self._todo.lost)
+        for number in self._todo.damaged:
+            text = (
+                f"The record of trial {number} cannot be read: the trial runs again, and its finished cells "
+            )
+            self._progress({"kind": "note", "text": text + "are taken from the ledger"})
         trials.launch_ahead(max(1, self._slot_count))
         known = self._todo.baselines
         baselines = self._measure(pool, {name: known[name] for name in known if name != ZERO_STEP})
@@ -172,6 +177,6 @@ class StudySession(Session):
 
     def _look_for_cancellations(self, trials: Trials) -> None:
         with contextlib.suppress(OSError):
-            for number in cancelling.requested(self._store):
-                trials.cancel(number)
-                cancelling.clear(self._store, number)
+            for number, requests in cancelling.requested(self._store).items():
+                if trials.cancel(number) or not trials.is_waiting(number):
+                    cancelling.clear(self._store, requests)

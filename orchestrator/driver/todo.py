@@ -25,7 +25,9 @@ class Todo:
 
     Attributes:
         search: run trials; False if only ``confirm`` is wanted.
-        records: of all trials, by number.
+        records: of all trials, by number; of one whose record is damaged as it was proposed.
+        lost: numbers of trials of which nothing can be read: they are proposed again.
+        damaged: numbers of trials whose records cannot be read or are gone.
         again: numbers of recorded trials that run again: interrupted or lost, complete ones that lost a cell
             since, and failed ones if wanted.
         new: trials that the budgets have left.
@@ -39,6 +41,8 @@ class Todo:
     search: bool
     records: tuple[TrialRecord, ...] = ()
     again: frozenset[int] = frozenset()
+    lost: tuple[int, ...] = ()
+    damaged: tuple[int, ...] = ()
     new: int = 0
     baselines: Mapping[str, Point] = field(default_factory=dict)
     confirm: tuple[Row, ...] = ()
@@ -48,11 +52,11 @@ class Todo:
 
     @property
     def anything(self) -> bool:
-        return bool(self.again or self.new or self.baselines or self.confirm)
+        return bool(self.again or self.lost or self.new or self.baselines or self.confirm)
 
     @property
     def trials(self) -> int:
-        return len(self.records) + self.new
+        return len(self.records) + len(self.lost) + self.new
 
     @property
     def done(self) -> int:
@@ -76,6 +80,10 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
             version trained them by other rules.
     """
     records = store.load_trials()
+    begun = 1 + max([*(r.number for r in records), *store.unreadable], default=-1)
+    damaged = sorted(set(range(begun)) - {r.number for r in records})
+    records = sorted([*records, *store.rebuild_trials(damaged)], key=lambda r: r.number)
+    lost = set(damaged) - {r.number for r in records}
     search = plan.study.search
     limits = Limits.of(search)
     spent = limits.reached(spent_before(store)) if limits != Limits() else None
@@ -94,7 +102,9 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         search=True,
         records=tuple(records),
         again=frozenset(again),
-        new=0 if spent else max(0, plan.trials - len(records)),
+        lost=tuple(sorted(lost)),
+        damaged=tuple(damaged),
+        new=0 if spent else max(0, plan.trials - begun),
         baselines=missing_baselines(plan, store, ledger, records),
         confirm=tuple(unscored(plan, store, ledger, records)),
         reason=reason,

@@ -24,7 +24,7 @@ from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work import Event, WorkItem
 
 if TYPE_CHECKING:
-    from orchestrator.search.proposals import Proposals
+    from orchestrator.search.proposals import Proposal, Proposals
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Trials:
         self._changed = threading.Condition(self._lock)
         self._ahead: Callable[[], int] | None = None
         self._in_hand = False
+        self._starting: int | None = None
         self.fault: Exception | None = None
         self._untold: deque[tuple[int, str, dict[int, float]]] = deque()
         self._unfollowed = 0
@@ -109,9 +110,21 @@ class Trials:
         self.failed: list[int] = []
         self.lost: list[int] = []
 
-    def recall(self, records: Iterable[TrialRecord], again: Collection[int]) -> None:
-        """Take the records of earlier invocations in, in order; those numbered in ``again`` run again."""
-        for record in records:
+    def recall(
+        self, records: Iterable[TrialRecord], again: Collection[int], lost: Iterable[int] = ()
+    ) -> None:
+        """Take the records of earlier invocations in, in order.
+
+        Args:
+            records: of trials.
+            again: numbers of those that run again.
+            lost: numbers of trials without a record: they are proposed again, from what came before them.
+        """
+        known: dict[int, TrialRecord | None] = {**dict.fromkeys(lost), **{r.number: r for r in records}}
+        for number, record in sorted(known.items()):
+            if record is None:
+                self._recall_lost(number)
+                continue
             if record.number in again:
                 if record.state == "failed":
                     record.epochs = []
@@ -126,6 +139,15 @@ class Trials:
                 epochs_of(record),
             )
             self._next = max(self._next, record.number + 1)
+
+    def _recall_lost(self, number: int) -> None:
+        self._next = max(self._next, number + 1)
+        proposal = self._proposals.propose(number)
+        if proposal is None:
+            text = f"Trial {number} cannot be proposed again: the space holds no further configuration."
+            self._progress({"kind": "note", "text": text})
+            return
+        self._again.append(_record_of(proposal))
 
     # What the searcher asks: orchestrator.search.tune_searcher.TrialSource
 
@@ -241,6 +263,11 @@ class Trials:
         self.stop_early(trial_item(number), "cancelled")
         return True
 
+    def is_waiting(self, number: int) -> bool:
+        """Whether a trial is to run again and does not yet."""
+        with self._lock:
+            return number == self._starting or any(record.number == number for record in self._again)
+
     def stop(self) -> None:
         """The driver stops: from here on nothing counts as pruned, running trials stay to be continued."""
         with self._lock:
@@ -328,7 +355,7 @@ class Trials:
             self._write(record)
             with self._lock:
                 self._unfollowed += 1
-                self._live[item.item_id] = record
+                self._live[item.item_id], self._starting = record, None
                 self._tracker.trial_started(record.number, record.point, started_at=record.started_at)
                 self._show(record)
             needs = []
@@ -345,6 +372,7 @@ class Trials:
                 return None
             if self._again:
                 record = self._again.popleft()
+                self._starting = record.number
                 record.error = record.ended_at = record.value = None
                 record.attributes.pop("failure", None)
                 return record
@@ -359,17 +387,14 @@ class Trials:
             self._progress({"kind": "note", "text": text})
             return None
         self._next += 1
-        return TrialRecord(
-            number=proposal.number,
-            params=proposal.params,
-            distributions=proposal.distributions,
-            point=proposal.point.to_dict(),
-        )
+        return _record_of(proposal)
 
     def _write(self, record: TrialRecord) -> None:
         """Before its work is queued, so that a driver that is killed takes up the same trial again."""
         try:
             self._store.save_trial(record)
+            if record.attempts == 1:
+                self._store.save_proposal(record, self._behind)
         except OSError as error:
             logger.error("The record of trial %d could not be written yet: %s", record.number, error)
             with self._lock:
@@ -484,6 +509,8 @@ class Trials:
             "study": self._plan.study.name,
             "trial": record.number,
             "invocation": self._invocation.id,
+            "fence": self._invocation.fence,
+            "by": "driver",
         }
         for key in record.keys:
             if ledger.get(key) is None and ledger.failure(key) is None:
@@ -509,6 +536,15 @@ class Trials:
         if record.epochs:
             event["mean"] = record.epochs[-1]["mean"]
         self._progress(event)
+
+
+def _record_of(proposal: Proposal) -> TrialRecord:
+    return TrialRecord(
+        number=proposal.number,
+        params=proposal.params,
+        distributions=proposal.distributions,
+        point=proposal.point.to_dict(),
+    )
 
 
 def _is_number(value: float | None) -> bool:

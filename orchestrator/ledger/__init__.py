@@ -2,10 +2,12 @@
 
 from orchestrator.ledger.cells import DroppedError, InFlight, Ledger, batch_key
 from orchestrator.ledger.documents import CorruptError
+from orchestrator.ledger.invocation import Invocation
 from orchestrator.ledger.lease import Lease, LeaseError
 from orchestrator.ledger.storage import Storage, StorageError, check_writable, open_storage
 from orchestrator.ledger.study_file import StudyDamaged
-from orchestrator.ledger.study_store import DriverLease, Invocation, StudyStore, TrialRecord
+from orchestrator.ledger.study_store import DriverLease, StudyStore
+from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
 
 __all__ = [

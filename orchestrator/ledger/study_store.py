@@ -3,125 +3,56 @@
 studies/<name>/study.json             the resolved study and its id, see ``orchestrator.ledger.study_file``
 studies/<name>/study.copy.json        the same: takes its place where it is damaged
 studies/<name>/draws/<draw>.json      images of one split and seed
-studies/<name>/trials/<number>.json   one per trial, replaced as it proceeds
-studies/<name>/baselines.json         keys of the reference rows
-studies/<name>/rows/<key>.json        rows of a comparison
+studies/<name>/trials/<number>.<fence>.json     one per trial, replaced as it proceeds
+studies/<name>/proposals/<number>.<fence>.json  what a trial is: runs it again where its record is damaged
+studies/<name>/baselines/<row>.<fence>.json     keys of the reference rows
+studies/<name>/rows/<key>.<fence>.json          rows of a comparison
 studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
 studies/<name>/driver/<fence>.json    who drives the study now
+studies/<name>/fences/<fence>.json    what the latest driver found when it took the study over
+studies/<name>/cancel/<number>.<fence>  requests to cancel a trial
+
+``<fence>`` is that of the driver that wrote a record: see ``orchestrator.ledger.fences`` for which of them
+counts. Earlier versions wrote ``trials/<number>.json``, ``rows/<key>.json`` and all reference rows in
+``baselines.json``; they are read as of fence 0.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from mmap_model.errors import InputError
 from orchestrator.ledger.documents import CorruptError, decode, encode, now
+from orchestrator.ledger.fenced_records import FencedRecords, Found, Unreadable
+from orchestrator.ledger.fences import Opening, Openings, file_name, resolve, split_name
 from orchestrator.ledger.gather import gather
+from orchestrator.ledger.guarded import GuardedStorage
 from orchestrator.ledger.holding import current_fence
+from orchestrator.ledger.invocation import Invocation
 from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
-from orchestrator.ledger.study_file import StudyFile
+from orchestrator.ledger.study_file import StudyDamaged, StudyFile
+from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
 
-TrialState = Literal["running", "complete", "pruned", "failed"]
+FENCED = ("trials", "rows", "baselines")
+"""Folders of records that drivers replace."""
 
+LEGACY = "baselines.json"
+"""All reference rows in one file, as earlier versions wrote them."""
 
-@dataclass(kw_only=True)
-class TrialRecord:
-    """One configuration under search.
+T = TypeVar("T")
 
-    Attributes:
-        number: 0-based, as Optuna counts.
-        state: ``running`` trials are taken up again by the next invocation.
-        params: what Optuna suggested, internal names.
-        distributions: the same names, as ``optuna.distributions.distribution_to_json`` writes them.
-        point: ``Point.to_dict()``.
-        cells: per cell ``{key, split, seed, partition, parameters}``, splits first; known once a worker
-            resolved the partitions.
-        epochs: per epoch ``{epoch, mean, values}``: accuracies of the cells and their replicate mean.
-        value: the objective of a complete trial.
-        parameters: trained parameters of one replicate, the largest if the cells differ.
-        share: ``parameters`` over those of the backbone.
-        error: why it failed.
-        device_seconds: summed over all attempts.
-        attempts: how often it was handed out.
-        fence, invocation: of the driver that wrote this.
-        attributes: anything else a driver wants to find again, JSON-able.
-    """
-
-    number: int
-    state: TrialState = "running"
-    params: dict[str, Any] = field(default_factory=dict)
-    distributions: dict[str, str] = field(default_factory=dict)
-    point: dict[str, Any] = field(default_factory=dict)
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    value: float | None = None
-    parameters: int | None = None
-    share: float | None = None
-    error: str | None = None
-    device_seconds: float = 0.0
-    attempts: int = 0
-    created_at: str = field(default_factory=now)
-    started_at: str | None = None
-    ended_at: str | None = None
-    fence: int = 0
-    invocation: str = ""
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def keys(self) -> list[str]:
-        return [cell["key"] for cell in self.cells]
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TrialRecord:
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in known})
-
-
-@dataclass(kw_only=True)
-class Invocation:
-    """One run of a driver.
-
-    Attributes:
-        id: sortable by time.
-        command: what was run.
-        trained: keys of the cells this invocation finished (``trained_now``).
-        reused: keys of the cells it found finished.
-        timing: seconds by part: ``start_up``, ``training``, ``evaluation``, ``per_trial_overhead``, …
-        outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
-        provenance: versions, commit, device.
-        quarantined: slots that failed too often in a row: ``{slot, node, reason, at}``.
-        scoring: keys of cells that it set out to score on the test images; nobody drops their weights.
-    """
-
-    id: str = field(default_factory=lambda: invocation_id())
-    command: str = ""
-    started_at: str = field(default_factory=now)
-    ended_at: str | None = None
-    outcome: str = "running"
-    trained: list[str] = field(default_factory=list)
-    reused: list[str] = field(default_factory=list)
-    timing: dict[str, float] = field(default_factory=dict)
-    fence: int = 0
-    provenance: dict[str, Any] = field(default_factory=dict)
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
-    scoring: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+logger = logging.getLogger(__name__)
 
 
 class DriverLease(Lease):
@@ -155,6 +86,9 @@ class StudyStore:
 
     Attributes:
         damaged: records that could not be read as they are, one line each.
+        unreadable: numbers of trials whose records could not be read when they were last loaded.
+        late: what earlier drivers wrote when a later one had taken over: it counts for nothing.
+        fence, invocation: of the driver that took the study over through this object.
     """
 
     def __init__(self, root: str | os.PathLike[str] | Storage, name: str) -> None:
@@ -165,6 +99,12 @@ class StudyStore:
         self.storage = open_storage(root)
         self.name = name
         self.damaged: list[str] = []
+        self.unreadable: dict[int, Unreadable] = {}
+        self._unreadable: dict[str, Unreadable] = {}
+        self.late: list[str] = []
+        self.fence = 0
+        self.invocation = ""
+        self._own_id = ""
         self._folder = f"studies/{name}"
         self._file = StudyFile(self.storage, self._folder, self._note_damage)
 
@@ -222,40 +162,72 @@ class StudyStore:
         return None if document is None else dict(document["draw"])
 
     def save_trial(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
-        """Write a trial as it is now, at once or ``behind`` the caller's back."""
-        path, data = f"{self._folder}/trials/{trial.number}.json", encode(trial.to_dict())
-        (self.storage.write if behind is None else behind.put)(path, data)
+        """Write a trial as it is now, at once or ``behind`` the caller's back, under its ``fence``."""
+        document = {**trial.to_dict(), "study_id": self._identity()}
+        self._put(f"trials/{file_name(str(trial.number), trial.fence)}", document, behind)
+
+    def save_proposal(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
+        """Write what a trial is: if its record is ever damaged, the trial can be run again."""
+        document = {**trial.proposal(), "study_id": self._identity()}
+        self._put(f"proposals/{file_name(str(trial.number), trial.fence)}", document, behind)
 
     def load_trial(self, number: int) -> TrialRecord | None:
-        document = self._read(f"trials/{number}.json")
-        return None if document is None else TrialRecord.from_dict(document)
+        """The record of a trial; None if there is none that can be read."""
+        found = self._fenced("trials", self._parse_trial).load(str(number))
+        self._note_unreadable(found)
+        return found.records.get(str(number))
 
     def load_trials(self) -> list[TrialRecord]:
-        """All trials by number. A damaged record is left out and named in ``damaged``."""
-        return [TrialRecord.from_dict(document) for document in self._gather("trials")]
+        """All trials by number. One whose record cannot be read is left out and named in ``damaged``."""
+        found = self._fenced("trials", self._parse_trial).load()
+        self._note_unreadable(found)
+        self.unreadable = {int(name): why for name, why in found.unreadable.items() if name.isdecimal()}
+        self.late = found.late
+        return list(found.records.values())
 
     def trial_numbers(self) -> list[int]:
-        """Numbers of all trials, by one listing."""
-        stems = (name.removesuffix(".json") for name in self.storage.names(f"{self._folder}/trials"))
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        """Numbers of all trials, readable or not; reads none of them."""
+        names = self._fenced("trials", self._parse_trial).names()
+        return [int(name) for name in names if name.isdecimal()]
+
+    def rebuild_trials(self, numbers: Iterable[int]) -> list[TrialRecord]:
+        """Trials as they were proposed, of those of ``numbers`` whose proposals are kept; they are to run."""
+        wanted = {str(number) for number in numbers}
+        kept: dict[str, list[int]] = {}
+        for file in self.storage.names(f"{self._folder}/proposals") if wanted else ():
+            if (split := split_name(file)) is not None and split[0] in wanted:
+                kept.setdefault(split[0], []).append(split[1])
+        found = []
+        for name, fences in kept.items():
+            for fence in sorted(fences, reverse=True):
+                record = self._read_as(f"proposals/{file_name(name, fence)}", name, self._parse_trial)
+                if record is not None:
+                    found.append(record)
+                    break
+        return sorted(found, key=lambda record: record.number)
 
     def save_baseline(self, name: str, row: dict[str, Any]) -> None:
-        """Keep a reference row: ``{point, cells, parameters, …}`` under ``zero_shot``, ``zero_step``, …"""
-        rows = self.load_baselines()
-        rows[name] = row
-        self._write("baselines.json", {"rows": rows})
+        """Keep a reference row, ``zero_shot`` or ``zero_step``: ``{point, cells, parameters, fence, …}``."""
+        document = {"name": name, "row": row, "study_id": self._identity()}
+        self._write(f"baselines/{file_name(name, row.get('fence', 0))}", document)
 
     def load_baselines(self) -> dict[str, dict[str, Any]]:
-        document = self._read("baselines.json")
-        return {} if document is None else dict(document["rows"])
+        """All reference rows by name."""
+        found = self._fenced("baselines", self._parse_baseline).load()
+        self._note_unreadable(found)
+        return {**self._legacy_baselines(), **found.records}
 
     def save_row(self, key: str, row: TrialRecord) -> None:
-        """Keep a row of a comparison."""
-        self._write(f"rows/{key}.json", {"key": key, "row": row.to_dict()})
+        """Keep a row of a comparison, under its ``fence``."""
+        document = {"key": key, "row": row.to_dict(), "study_id": self._identity()}
+        self._write(f"rows/{file_name(key, row.fence)}", document)
 
     def load_rows(self) -> dict[str, TrialRecord]:
-        """All rows of a comparison by key."""
-        return {d["key"]: TrialRecord.from_dict(d["row"]) for d in self._gather("rows")}
+        """All rows of a comparison by key. One that cannot be read is left out and named in ``damaged``."""
+        found = self._fenced("rows", self._parse_row).load()
+        self._note_unreadable(found)
+        self.late = found.late
+        return found.records
 
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
@@ -266,55 +238,208 @@ class StudyStore:
 
     def load_looks(self) -> list[dict[str, Any]]:
         """Every look at the test images, oldest first."""
-        return self._gather("looks")
+        return self._gather("looks", _parse_look)
 
     def save_invocation(self, invocation: Invocation) -> None:
         self._write(f"invocations/{invocation.id}.json", invocation.to_dict())
 
     def load_invocations(self) -> list[Invocation]:
-        """Every run of a driver, oldest first."""
-        return [Invocation(**document) for document in self._gather("invocations")]
+        """Every run of a driver, oldest first: in the order in which they took the study over."""
+        found = self._gather("invocations", Invocation.from_dict)
+        return sorted(found, key=lambda invocation: (invocation.fence, invocation.id))
 
     def save_spending(self, invocation: str, spent: dict[str, float]) -> None:
         """Keep what an invocation spent; see ``orchestrator.spending``. Replaced while it runs."""
         self._write(f"spending/{invocation}.json", {"invocation": invocation, "spent": spent})
 
     def load_spending(self) -> dict[str, dict[str, float]]:
-        """What each invocation spent, by id."""
-        return {d["invocation"]: dict(d["spent"]) for d in self._gather("spending")}
+        """What each invocation spent, by id. Of earlier drivers what the latest found counts: ``opening``."""
+        return dict(self._gather("spending", _parse_spending))
+
+    # Taking a study over
+
+    def take_over(self, lease: DriverLease, invocation: str, spent: dict[str, float]) -> None:
+        """Record what is there, so that nothing an earlier driver still writes counts.
+
+        The first act of a driver that holds the lease. From here on this object writes only as long as it
+        does.
+
+        Args:
+            lease: of the study, held.
+            invocation: of the driver.
+            spent: by all invocations before.
+        """
+        self.storage = GuardedStorage(self.storage, lease.holds)
+        self._file = StudyFile(self.storage, self._folder, self._note_damage)
+        self.fence, self.invocation = lease.fence, invocation
+        before = self.opening()
+        files = {folder: self.storage.names(f"{self._folder}/{folder}") for folder in FENCED}
+        resolved = {folder: resolve(folder, names, before) for folder, names in files.items()}
+        known = {folder: dict(found.counting) for folder, found in resolved.items()}
+        for name in self._legacy_baselines():
+            known["baselines"].setdefault(name, 0)
+        opening = Opening(fence=lease.fence, invocation=invocation, known=known, spent=spent)
+        self._openings().write(opening)
+        for folder, found in resolved.items():
+            for file in found.superseded:
+                self._discard(f"{folder}/{file}")
+        self._take_requests_over()
+
+    def adopt(self, trials: Iterable[TrialRecord]) -> None:
+        """Write trials that an earlier driver had in work under the own fence.
+
+        After ``load_trials``, and before anything is made of them. Records that could not be read are moved
+        aside first: others will take their places.
+        """
+        for why in self._unreadable.values():
+            stamp = re.sub(r"\W", "", now())
+            with contextlib.suppress(OSError):
+                self.storage.move(why.path, f"quarantine/{why.path.replace('/', '-')}-{stamp}")
+        known = self.opening().known.get("trials", {})
+
+        def adopt(trial: TrialRecord) -> None:
+            trial.fence, trial.invocation = self.fence, self.invocation
+            self.save_trial(trial)
+            before = known.get(str(trial.number), self.fence)
+            if before != self.fence and trial.number not in self.unreadable:
+                self._discard(f"trials/{file_name(str(trial.number), before)}")
+
+        gather(adopt, [trial for trial in trials if trial.state == "running"])
+
+    def opening(self) -> Opening:
+        """What the latest driver found when it took the study over; that of fence 0 if there was none."""
+        try:
+            return self._openings().latest()
+        except CorruptError as error:
+            self._note_damage(
+                f"{self.storage.locate(self._folder)}/fences: {error}; of each record the latest counts"
+            )
+            return Opening()
+
+    def _openings(self) -> Openings:
+        return Openings(self.storage, f"{self._folder}/fences")
+
+    def _take_requests_over(self) -> None:
+        """Requests to cancel were meant for the earlier driver: it might take them and do nothing."""
+        folder = f"{self._folder}/cancel"
+        for name in self.storage.names(folder):
+            number, _, fence = name.partition(".")
+            if number.isdecimal() and int(fence or 0) < self.fence:
+                self.storage.write(f"{folder}/{number}.{self.fence}", b"")
+                self._discard(f"cancel/{name}")
+
+    def _discard(self, path: str) -> None:
+        try:
+            self.storage.delete(f"{self._folder}/{path}")
+        except OSError as error:
+            logger.warning("%s could not be deleted: %s", path, error)
 
     def driver_lease(self, *, invocation: str = "", **options: Any) -> DriverLease:
         return DriverLease(self.storage, self.name, invocation=invocation, **options)
 
+    def driver_fence(self) -> int:
+        """Of the latest driver; 0 if there never was one. One listing."""
+        return current_fence(self.storage, f"{self._folder}/driver")
+
     def fence_valid(self, fence: int) -> bool:
         """True while no later driver took the study over. Fence 0 stands for work without a driver."""
-        return fence == 0 or current_fence(self.storage, f"{self._folder}/driver") == fence
+        return fence == 0 or self.driver_fence() == fence
 
     def _note_damage(self, line: str) -> None:
         if line not in self.damaged:
             self.damaged.append(line)
 
+    def _note_unreadable(self, found: Found[Any]) -> None:
+        for why in found.unreadable.values():
+            self._unreadable[why.path] = why
+            self._note_damage(f"{self.storage.locate(why.path)}: {why.reason}")
+
+    def _identity(self) -> str:
+        """The study's id, read once it has one."""
+        if not self._own_id:
+            with contextlib.suppress(StudyDamaged):
+                self._own_id = self.id
+        return self._own_id
+
+    def _fenced(self, folder: str, parse: Callable[[str, dict[str, Any]], T]) -> FencedRecords[T]:
+        self._identity()
+        return FencedRecords(self.storage, self._folder, folder, parse, self.opening)
+
+    def _parse_trial(self, name: str, document: dict[str, Any]) -> TrialRecord:
+        self._require_own(document)
+        record = TrialRecord.from_dict(document)
+        if str(record.number) != name:
+            raise CorruptError(f"it is the record of trial {record.number}")
+        return record
+
+    def _parse_row(self, name: str, document: dict[str, Any]) -> TrialRecord:
+        self._require_own(document)
+        if document.get("key") != name:
+            raise CorruptError(f"it is the record of row {document.get('key')!r:.40}")
+        return TrialRecord.from_dict(_dictionary(document, "row"))
+
+    def _parse_baseline(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
+        self._require_own(document)
+        if document.get("name") != name:
+            raise CorruptError(f"it is the record of reference row {document.get('name')!r:.40}")
+        row = _dictionary(document, "row")
+        TrialRecord.from_dict({"number": -1, **row})
+        return row
+
+    def _require_own(self, document: dict[str, Any]) -> None:
+        """Records of versions before studies had ids say nothing of theirs."""
+        theirs = document.get("study_id")
+        if theirs and self._own_id and theirs != self._own_id:
+            raise CorruptError(f"it is a record of another study (id {theirs}, this one has {self._own_id})")
+
+    def _legacy_baselines(self) -> dict[str, dict[str, Any]]:
+        rows = self._read_as(LEGACY, "", lambda _, document: _dictionary(document, "rows")) or {}
+        known = self.opening()
+        return {name: row for name, row in rows.items() if known.counts("baselines", name, 0)}
+
+    def _put(self, path: str, document: dict[str, Any], behind: WriteBehind | None) -> None:
+        write = self.storage.write if behind is None else behind.put
+        write(f"{self._folder}/{path}", encode(document))
+
     def _write(self, path: str, document: dict[str, Any]) -> None:
         self.storage.write(f"{self._folder}/{path}", encode(document))
 
     def _read(self, path: str) -> dict[str, Any] | None:
+        return self._read_as(path, "", lambda _, document: document)
+
+    def _read_as(self, path: str, name: str, parse: Callable[[str, dict[str, Any]], T]) -> T | None:
         full = f"{self._folder}/{path}"
         data = self.storage.read(full)
         if data is None:
             return None
         try:
-            return decode(data)
+            return parse(name, decode(data))
         except CorruptError as error:
-            self.damaged.append(f"{self.storage.locate(full)}: {error}")
+            self._note_damage(f"{self.storage.locate(full)}: {error}")
             return None
 
-    def _gather(self, folder: str) -> list[dict[str, Any]]:
-        names = [n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json")]
-        names.sort(key=lambda name: (len(name), name) if name[:-5].isdecimal() else (0, name))
-        documents = gather(self._read, [f"{folder}/{name}" for name in names])
-        return [document for document in documents if document is not None]
+    def _gather(self, folder: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+        names = sorted(n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json"))
+        paths = [f"{folder}/{name}" for name in names]
+        found = gather(lambda path: self._read_as(path, "", lambda _, document: parse(document)), paths)
+        return [record for record in found if record is not None]
 
 
-def invocation_id() -> str:
-    """A new id: the time, then four random digits."""
-    return f"{re.sub(r'[^0-9]', '', now()[:19])}-{secrets.token_hex(2)}"
+def _dictionary(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found = document.get(name)
+    if not isinstance(found, dict):
+        raise CorruptError(f"its field {name} is {found!r:.40}")
+    return found
+
+
+def _parse_look(document: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(document.get("keys"), list) or not isinstance(document.get("time"), str):
+        raise CorruptError("it is no record of a look at the test images")
+    return document
+
+
+def _parse_spending(document: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    spent = _dictionary(document, "spent")
+    if not all(isinstance(value, int | float) for value in spent.values()):
+        raise CorruptError("it is no record of what was spent")
+    return str(document.get("invocation")), {name: float(value) for name, value in spent.items()}

@@ -329,8 +329,8 @@ def test_an_unknown_scheme_is_an_input_error() -> None:
 def test_trials_come_back_by_number(root: str) -> None:
     store = StudyStore(root, "demo")
     for number in (10, 9, 0):
-        store.save_trial(TrialRecord(number=number, params={"lr": 0.1 * number}, epochs=[{"epoch": 1}]))
-    store.save_trial(TrialRecord(number=9, state="complete", value=0.5))
+        store.save_trial(TrialRecord(number=number, params={"lr": 0.1 * number}, fence=1))
+    store.save_trial(TrialRecord(number=9, state="complete", fence=1, value=0.5))
     trials = StudyStore(root, "demo").load_trials()
     assert [t.number for t in trials] == [0, 9, 10]
     assert (trials[1].state, trials[1].value) == ("complete", 0.5)

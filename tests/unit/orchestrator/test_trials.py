@@ -71,7 +71,7 @@ class Harness:
             reason="",
             retry_failed=options.get("retry_failed", False),
         )
-        self.trials.recall(todo.records, todo.again)
+        self.trials.recall(todo.records, todo.again, todo.lost)
         return self
 
     def take(self, number: int, kind: str, **fields: Any) -> None:
@@ -389,10 +389,10 @@ def test_only_a_running_trial_can_be_cancelled_from_outside(start: Any) -> None:
     harness = start()
     harness.trials.launch()
     cancelling.request_cancel(harness.store, 0)
-    assert cancelling.requested(harness.store) == [0]
+    assert cancelling.requested(harness.store) == {0: ["0.0"]}
     assert harness.trials.cancel(0) and harness.queue.cancelled == ["trial-0"]
-    cancelling.clear(harness.store, 0)
-    assert cancelling.requested(harness.store) == []
+    cancelling.clear(harness.store, ["0.0"])
+    assert cancelling.requested(harness.store) == {}
     harness.done(0, "cancelled")
     with pytest.raises(ValueError, match="trial 0 is pruned"):
         cancelling.request_cancel(harness.store, 0)

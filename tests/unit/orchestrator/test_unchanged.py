@@ -135,7 +135,13 @@ def finish_trial(plan: StudyPlan, store: StudyStore, number: int = 0) -> TrialRe
         named = {"split": cell.split.label, "seed": seeds.label, "partition": [[0, 1]], "parameters": 1}
         cells.append({"key": cell.key, **named})
     trial = TrialRecord(
-        number=number, state="complete", value=0.5, params=params, point=point.to_dict(), cells=cells
+        number=number,
+        state="complete",
+        value=0.5,
+        params=params,
+        point=point.to_dict(),
+        cells=cells,
+        fence=store.driver_fence(),
     )
     store.save_trial(trial)
     return trial

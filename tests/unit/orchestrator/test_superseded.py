@@ -1,0 +1,85 @@
+"""A driver that finds another one at its study ends: it says who, exits with an error, records nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.main import execute
+from orchestrator.driver import run_study
+from orchestrator.driver import study_session as session_module
+from orchestrator.driver.pool_client import PoolClient
+from orchestrator.driver.run import Options
+from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver.todo import Todo
+from orchestrator.ledger import StudyStore, TrialRecord
+from orchestrator.ledger.documents import encode
+from orchestrator.ledger.holding import Holding, Owner, current_fence
+from orchestrator.study import load_plan
+
+
+class Overtaken(Session):
+    """Is stopped for an hour, in which another driver takes the study over and finishes trial 0."""
+
+    def __init__(self, around: Surroundings, todo: Todo) -> None:
+        super().__init__(around)
+        self.files: dict[str, bytes | None] = {}
+
+    def _start(self) -> Any:
+        return None
+
+    def _take_down(self) -> None:
+        self._store.save_trial(TrialRecord(number=0, fence=self._lease.fence))  # what Trials.close does
+
+    def _parts(self) -> Iterable[Part]:
+        return []
+
+    def _work(self, pool: PoolClient) -> None:
+        self._store.save_trial(TrialRecord(number=0, fence=self._lease.fence))
+        other = StudyStore(self._store.storage.root, self._store.name)
+        fence = current_fence(other.storage, f"studies/{other.name}/driver") + 1
+        owner = replace(Owner.this_process("later"), host="gpu-7", namespace="gpu-7", pid=4242, token="other")
+        at = "2026-01-01T00:00:00+00:00"
+        holding = Holding(
+            fence=fence, owner=owner, acquired_at=at, heartbeat_at=at, beats=1, interval=5.0, released=False
+        )
+        other.storage.write(f"studies/{other.name}/driver/{fence}.json", encode(holding.to_dict()))
+        other.save_trial(TrialRecord(number=0, state="complete", value=0.5, fence=fence))
+        OVERTAKEN.update({e.path: other.storage.read(e.path) for e in other.storage.everything()})
+        self._lease._beaten -= 3600.0
+        self._store.save_trial(TrialRecord(number=0, state="failed", fence=self._lease.fence))
+        self._until(lambda: False)
+
+
+OVERTAKEN: dict[str, bytes | None] = {}
+
+
+@pytest.fixture(autouse=True)
+def overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    OVERTAKEN.clear()
+    monkeypatch.setattr(session_module, "StudySession", Overtaken)
+
+
+def test_it_says_who_took_over_and_records_nothing_more(tmp_path: Path) -> None:
+    plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit", "search.trials=1"])
+    outcome = run_study(plan, options=Options(tracked=False))
+    assert outcome.state == "failed" and outcome.error is not None
+    assert "process 4242 on gpu-7 (invocation later)" in outcome.error
+    assert outcome.fix == "leave it to the other: orchestrator status unit"
+    store = StudyStore(plan.study.storage, "unit")
+    assert [(t.state, t.value) for t in store.load_trials()] == [("complete", 0.5)]
+    assert {e.path: store.storage.read(e.path) for e in store.storage.everything()} == OVERTAKEN
+
+
+def test_its_command_exits_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    overrides = [f"storage={tmp_path / 'runs'}", "name=unit", "search.trials=1"]
+    assert execute(["sweep", "demo", *overrides]) == 1
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "process 4242 on gpu-7" in said and "orchestrator status unit" in said
