@@ -177,6 +177,23 @@ def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(shared_ray: Pat
     assert_mlflow_has_one_run_each(sweep)
 
 
+def test_a_slot_with_other_data_is_left_out_and_the_user_is_told(shared_ray: Path, tmp_path: Path) -> None:
+    sweep = Sweep(
+        tmp_path, shared_ray, "name=copies", "search.trials=2", "slots.count=2", "finalists=0", epoch_s=0.1
+    )
+    (shared_ray / "other_data").touch()
+    assert sweep.run().state == "complete"
+    assert not (shared_ray / "other_data").exists(), "a worker had other data"
+    trials = sweep.store.load_trials()
+    assert [trial.state for trial in trials] == ["complete", "complete"]
+    records = sweep.ledger.get_many(sweep.ledger.finished()).values()
+    assert {record["cell"]["dataset"] for record in records} == {sweep.plan.data.manifest}
+    (slot,) = sweep.store.load_invocations()[0].quarantined
+    assert "has other images than study 'copies' was begun with" in slot["reason"]
+    notes = [event["text"] for event in sweep.shown if event["kind"] == "note"]
+    assert any("is quarantined" in note and "other images" in note for note in notes)
+
+
 def test_an_end_waits_for_no_epoch(shared_ray: Path, tmp_path: Path) -> None:
     """Tune asks its actors to stop, which wait for news of an epoch: the pool tells them first."""
     sweep = Sweep(tmp_path, shared_ray, "name=long", "search.trials=2", "slots.count=2", epoch_s=600)
