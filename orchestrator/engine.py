@@ -74,6 +74,10 @@ class Engine(Protocol):
         """Whether replicates of the point may be trained as one batch."""
         ...
 
+    def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        """Replicates as groups, in order, of which every cell gets in one batch what it gets alone."""
+        ...
+
     def count(self, configuration: Configuration) -> int:
         """Exact number of trained parameters of one replicate."""
         ...
@@ -183,12 +187,19 @@ class ModelEngine:
         return _ModelRun(run)
 
     def profile(self, cells: Sequence[Cell]) -> dict[str, Any]:
-        """What a step of these cells costs, JSON-ready: ``mmap_model.training.profile.Profile`` and more."""
+        """What a step of these cells costs, JSON-ready: ``mmap_model.training.profile.Profile`` and more.
+
+        Of cells that do not train as one batch, the widest group is measured.
+        """
         from mmap_model.training.profile import profile_cells
         from mmap_model.training.provenance import provenance
 
         found = profile_cells(
-            list(cells), self._backbone, self._dataset, device=self.device, execution=self._execution
+            max(map(list, self.fusable(cells)), key=len),
+            self._backbone,
+            self._dataset,
+            device=self.device,
+            execution=self._execution,
         )
         derived = {"cell_seconds": found.cell_seconds, "share_of_matmul": found.share_of_matmul}
         return {**vars(found), **derived, **provenance(self.device)}
@@ -202,6 +213,11 @@ class ModelEngine:
         from mmap_model.methods import get_method
 
         return get_method(point.method).fuses
+
+    def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        from mmap_model.training import fusable
+
+        return fusable(cells, self._dataset)
 
     def count(self, configuration: Configuration) -> int:
         from mmap_model.architecture import read_architecture

@@ -10,10 +10,11 @@ from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
 from orchestrator.batch import Batch, History, Interruption, Superseded
+from orchestrator.company import outpaced
 from orchestrator.engine import Engine
 from orchestrator.failures import CellFailed, Failure, failure_of, is_device_failure
 from orchestrator.inputs import pixels_apart, pixels_of
-from orchestrator.ledger import Ledger, StudyStore, batch_key
+from orchestrator.ledger import InFlight, Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.progress import Progress
 from orchestrator.resuming import companions, halves, starts_of
@@ -142,6 +143,7 @@ class Job:
             if failed:
                 kind, error = self._failures[failed[0]]
                 raise CellFailed(f"the probe of {split.label} failed: {error}", kind)
+        self._check_company(self._ledger.get_many(keys))
         grams: list[bytes | None] = [self._ledger.read_file(key, GRAM) for key in keys]
         elsewhere = before["wait"] - self._seconds["wait"]
         before["probe"] += time.perf_counter() - started - elsewhere
@@ -176,6 +178,20 @@ class Job:
                 "data",
             )
         return record
+
+    def _check_company(self, finished: Mapping[str, dict[str, Any]]) -> None:
+        """Take over no cell that an earlier version trained for as many steps as another seed asked for."""
+        beside = {
+            key for record in finished.values() for key in record.get("fused_with", ())
+        } - finished.keys()
+        records = {**finished, **(self._ledger.get_many(beside) if beside else {})}
+        for key, record in finished.items():
+            if (reason := outpaced(record, records)) is not None:
+                raise CellFailed(
+                    f"cell {key[:12]} in this storage cannot be used: {reason}; give this study a storage of "
+                    "its own (storage=…)",
+                    "data",
+                )
 
     def _cell(self, configuration: Configuration, split: Split, seeds: Seeds) -> Cell:
         return Cell(
@@ -212,6 +228,7 @@ class Job:
                 failures[cell.key] = failure
                 if not self._item.retry_failed:
                     self._failures[cell.key] = (failure["kind"], failure["error"])
+        self._check_company(finished)
         batches = [
             batch
             for family in families
@@ -347,7 +364,7 @@ class Job:
         grouping: dict[str, dict[str, Any]],
     ) -> Iterator[Batch]:
         """Batches of ``wanted`` cells that go on where they, alone or in ``batches``, were interrupted."""
-        for start in starts_of(wanted, batches, self._ledger, self._pixels) if wanted else ():
+        for start in starts_of(wanted, batches, self._ledger, self._usable) if wanted else ():
             yield Batch(
                 start,
                 self._engine,
@@ -357,13 +374,20 @@ class Job:
                 is_valid=lambda: self._store.fence_valid(self._item.fence),
             )
 
+    def _usable(self, state: InFlight, built: Sequence[Cell]) -> bool:
+        """Not if another study trained it on other images of the same names and sizes, or these cells as one
+        batch though their epochs differ in length, as earlier versions did."""
+        if pixels_apart(state.about.get("pixels", {}), self._pixels):
+            return False
+        return len(built) == 1 or len(self._engine.fusable(built)) == 1
+
     @property
     def _fused(self) -> bool:
         return self._item.fuse != "off" and self._engine.fuses(self._point)
 
-    def _groups(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    def _groups(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         """Cells that train as one batch each."""
-        return [cells] if self._fused else [[cell] for cell in cells]
+        return self._engine.fusable(cells) if self._fused else [[cell] for cell in cells]
 
     def _obey(self, batch: Batch) -> None:
         wish = self._control()

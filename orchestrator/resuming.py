@@ -7,12 +7,11 @@ finished. Who left tells with whom it was trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mmap_model.configuration import Cell
-from orchestrator.inputs import pixels_apart
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.gather import gather
 
@@ -38,7 +37,7 @@ def starts_of(
     wanted: Sequence[Cell],
     batches: Iterable[Sequence[str]],
     ledger: Ledger,
-    pixels: Mapping[str, str] | None = None,
+    usable: Callable[[InFlight, Sequence[Cell]], bool] = lambda state, built: True,
 ) -> list[Start]:
     """Return what ``wanted`` cells go on from, in as few starts as their states allow.
 
@@ -49,8 +48,7 @@ def starts_of(
         wanted: unfinished, in order.
         batches: keys of cells that may have been trained together, in order; their halves are tried too.
         ledger: that keeps the states.
-        pixels: of the study's tasks: a state that another study trained on other images of the same names and
-            sizes is left alone.
+        usable: whether a state may be gone on from, with the cells that it was built of.
     """
     left = {cell.key: cell for cell in wanted}
     known = {part: None for batch in (list(left), *batches) for part in _halved(batch)}
@@ -58,9 +56,9 @@ def starts_of(
     starts = []
     for state in sorted(found, key=lambda s: (-s.epoch, -len(s.cells))):
         mine = [key for key in left if key in state.active]
-        if mine and not pixels_apart(state.about.get("pixels", {}), pixels or {}):
-            # What says how the test images come about is no part of the key, and absent from earlier states.
-            built = [replace(Cell.from_dict(c), test_images=wanted[0].test_images) for c in state.cells]
+        # What says how the test images come about is no part of the key, and absent from earlier states.
+        built = [replace(Cell.from_dict(c), test_images=wanted[0].test_images) for c in state.cells]
+        if mine and usable(state, built):
             starts.append(Start(tuple(left.pop(key) for key in mine), tuple(built), state))
     rest = tuple(left.values())
     return [*starts, Start(rest, rest, None)] if rest else starts

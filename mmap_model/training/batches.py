@@ -2,7 +2,8 @@
 
 Legend: R replicates, T tasks, B images per task and step.
 
-An epoch is as long as the largest task: its images // B steps, at least one; what is left over is dropped.
+An epoch is as long as the largest task: its images // B steps, at least one; what is left over is dropped
+(`EpochLength`).
 Smaller tasks start over, reshuffled, until the epoch ends. Order and augmentation are keyed by (task, train
 seed, epoch, pass through the task, image): they do not depend on what else is trained in the same batch.
 """
@@ -10,6 +11,7 @@ seed, epoch, pass through the task, image): they do not depend on what else is t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +29,41 @@ from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed, canvases
 
 
+@dataclass(frozen=True)
+class EpochLength:
+    """How much of its images one epoch of a cell takes.
+
+    Attributes:
+        steps: at least one.
+        batch_size: images per task and step: ``recipe.batch_size``, or all images of the largest task if they
+            are fewer.
+    """
+
+    steps: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, draws: Sequence[Draw], recipe: Recipe) -> EpochLength:
+        """Of one cell with these draws, by task."""
+        largest = max(len(drawn.train) for drawn in draws)
+        assert largest > 0, "a draw has at least one training image"
+        batch_size = min(recipe.batch_size, largest)
+        return cls(largest // batch_size, batch_size)
+
+
 class TrainingBatches:
     """Augmented pixels and labels, step by step.
 
     Args:
         dataset: where the images are.
-        draws: by replicate and task.
+        draws: by replicate and task; of one `EpochLength`, or a replicate would not get what it gets alone.
         train_seeds: by replicate.
         recipe: batch size, and whether to augment.
         backbone: gives the size, device and precision of the pixels.
 
     Attributes:
         steps: of one epoch.
-        batch_size: B; ``recipe.batch_size``, or all images of the largest task if they are fewer.
+        batch_size: B.
     """
 
     def __init__(
@@ -50,10 +74,10 @@ class TrainingBatches:
         recipe: Recipe,
         backbone: Backbone,
     ) -> None:
-        largest = max(len(d.train) for replicate in draws for d in replicate)
-        assert largest > 0, "a draw has at least one training image"
-        self.batch_size = min(recipe.batch_size, largest)
-        self.steps = largest // self.batch_size
+        lengths = {EpochLength.of(replicate, recipe) for replicate in draws}
+        assert len(lengths) == 1, f"fused replicates have epochs of one length, not {lengths}"
+        length = lengths.pop()
+        self.steps, self.batch_size = length.steps, length.batch_size
         self._names = [task.name for task in dataset.tasks]
         self._seeds = train_seeds
         self._augmentation = dataset.augmentation if recipe.augment else None

@@ -60,7 +60,8 @@ class FusedRun:
     """R cells in training as one batch, with the numbers that each would have alone.
 
     Args:
-        cells: all ``train`` or all ``probe``; equal but for seeds and partition. One cell is a batch of one.
+        cells: all ``train`` or all ``probe``; equal but for seeds and partition, and one group of `fusable`.
+            One cell is a batch of one.
         backbone: in double precision for ``fp64`` cells, in single precision otherwise.
         dataset: whose manifest the cells name.
         device: where to compute; the backbone is moved there.

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmap_model.configuration import Cell
 from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.company import outpaced
 from orchestrator.inputs import Inputs, require_same
 from orchestrator.ledger import StudyStore
 from orchestrator.study import StudyPlan
@@ -103,6 +104,7 @@ def require_same_rules(
                 continue
             cell = replace(Cell.from_dict(record["cell"]), test_images=plan.test_images)
             reasons = reasons_between(record.get("revisions", {}), revisions_of(cell))
+            reasons += filter(None, [outpaced(record, records)])
             if reasons:
                 raise StudyError(
                     f"{row} of study {name!r} has numbers that this version of the software would not give, "

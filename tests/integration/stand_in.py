@@ -66,6 +66,9 @@ class Engine:
 
     def load(self) -> None: ...
 
+    def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        return [cells]
+
     def start(self, cells: Sequence[Cell]) -> Run:
         return Run(cells)
 

@@ -38,6 +38,9 @@ class Engine:
     def fuses(self, point: Any) -> bool:
         return True
 
+    def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        return [cells]
+
     def count(self, configuration: Configuration) -> int:
         return 10
 

@@ -136,6 +136,8 @@ class PretendedEngine:
         self.scored: list[str] = []
         self.diverging: set[tuple[int, int]] = set()
         self.capacity = 100
+        self.lengths: dict[int, int] = {}
+        """Of the epochs of a seed, where they are not as long as others'."""
         self.before_epoch: Callable[[PretendedRun, int], None] = lambda run, epoch: None
         self.before_finish: Callable[[], None] = lambda: None
         self.before_scoring: Callable[[], None] = lambda: None
@@ -154,6 +156,12 @@ class PretendedEngine:
 
     def fuses(self, point: Point) -> bool:
         return point.method != "full"
+
+    def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        found: dict[int, list[Cell]] = {}
+        for cell in cells:
+            found.setdefault(self.lengths.get(cell.seeds.train, 0), []).append(cell)
+        return list(found.values())
 
     def count(self, configuration: Configuration) -> int:
         return 10 * len(configuration.partition or ())
@@ -677,6 +685,50 @@ def test_a_worker_of_a_superseded_driver_writes_nothing(scene: Scene) -> None:
 def test_unfused_cells_are_batches_of_their_own(scene: Scene) -> None:
     scene.run(fuse="off")
     assert scene.engine.widths == [1] * 6
+
+
+def test_seeds_with_epochs_of_other_lengths_are_batches_of_their_own(scene: Scene) -> None:
+    scene.engine.lengths = {2: 7}
+    events = scene.run(splits=(Split(shots=3),))
+    assert events[-1]["state"] == "complete" and scene.engine.widths == [2, 1]
+    first, second, third = keys_of(events)
+    beside = {key: scene.ledger.get(key)["fused_with"] for key in (first, second, third)}  # type: ignore[index]
+    assert beside == {first: [third], second: [], third: [first]}
+
+
+def test_states_of_batches_that_should_not_have_been_fused_are_left_alone(scene: Scene) -> None:
+    scene.engine.before_epoch = kill_before(3)
+    with pytest.raises(Killed):
+        scene.run(splits=(Split(shots=3),))
+    scene.engine.before_epoch, scene.engine.lengths = lambda run, epoch: None, {2: 7}
+    scene.engine.trained.clear()
+    events = scene.run(splits=(Split(shots=3),))
+    assert events[-1]["state"] == "complete" and len(scene.engine.trained) == 3 * EPOCHS
+
+
+@pytest.mark.parametrize("grouping", ["random", "gradient"])
+def test_cells_that_were_trained_for_the_steps_of_another_seed_are_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, grouping: Any
+) -> None:
+    """Also where only the probe was, which shares its result with all trials."""
+    finish = PretendedRun.finish
+
+    def labelled(run: PretendedRun) -> dict[str, dict[str, Any]]:
+        found = finish(run)
+        for key, result in found.items():
+            cell = run._cells[key]
+            spoilt = grouping == "random" or cell.kind == "probe"
+            train = 16 * cell.seeds.train if spoilt else 16
+            result["metrics"]["labels"] = {"clipart": {"train": train, "validation": 2}}
+        return found
+
+    monkeypatch.setattr(PretendedRun, "finish", labelled)
+    point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode=grouping))
+    events = scene.run(point=point, splits=(Split(shots=3),))
+    again = scene.run(point=point, splits=(Split(shots=3),), study="other", trial=1)
+    assert again[-1]["state"] == "failed" and again[-1]["failure"] == "data"
+    for word in ("give 1 × 16 images", "trained it on 3 × 16", "storage=", "an earlier version"):
+        assert word in again[-1]["error"], events[-1]
 
 
 def test_a_batch_too_wide_for_the_device_is_halved(scene: Scene) -> None:

@@ -1,0 +1,51 @@
+"""Cells that an earlier version trained for another seed's number of steps are told from their records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.company import outpaced
+
+
+def record(
+    train: int, *beside: str, batch: int = 4, kind: str = "train", parameters: int = 10
+) -> dict[str, Any]:
+    return {
+        "cell": {"kind": kind, "configuration": {"recipe": {"batch_size": batch}}},
+        "metrics": {
+            "labels": {"art": {"train": train, "validation": 3}, "photo": {"train": 1, "validation": 2}}
+        },
+        "fused_with": list(beside),
+        "parameters": parameters,
+    }
+
+
+def test_a_cell_beside_longer_lists_took_steps_that_it_would_not_take_alone() -> None:
+    records = {"short": record(12, "long"), "long": record(17, "short")}
+    reason = outpaced(records["short"], records)
+    assert reason is not None and "give 3 × 4 images" in reason and "trained it on 4 × 4" in reason
+    assert outpaced(records["long"], records) is None
+
+
+def test_a_batch_larger_than_the_shorter_list_counts_too() -> None:
+    reason = outpaced(record(5, "long", batch=16), {"long": record(7, batch=16)})
+    assert reason is not None and "give 1 × 5 images" in reason and "trained it on 1 × 7" in reason
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        record(12),
+        record(12, "equal"),
+        record(12, "as long in whole steps"),
+        record(12, "long", kind="untrained"),
+        record(12, "long", parameters=0),
+        record(12, "failed"),
+        {**record(12, "long"), "metrics": {}},
+    ],
+)
+def test_what_nothing_speaks_against_is_kept(own: dict[str, Any]) -> None:
+    records = {"equal": record(12), "as long in whole steps": record(15), "long": record(17)}
+    assert outpaced(own, records) is None
