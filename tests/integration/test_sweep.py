@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driver import Options, Outcome, request_cancel, run_study
+from orchestrator.driver import Options, Outcome, confirm_study, request_cancel, run_study
+from orchestrator.driver.rows import finalists
 from orchestrator.interrupt import DEADLINE, Interrupt
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.ledger.cell_files import path_of
+from orchestrator.ledger.cells import TEST, WEIGHTS
 from orchestrator.study import load_plan
 from orchestrator.work import Event
 
@@ -238,3 +241,30 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
         assert all(run.data.tags["mlflow.parentRunId"] == trials[number].info.run_id for run in own)
         expected = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}[record.state]
         assert trials[number].info.status == expected
+
+
+def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_look(
+    shared_ray: Path, tmp_path: Path
+) -> None:
+    options = ("name=damage", "search.trials=2", "slots.count=1", "finalists=1")
+    sweep = Sweep(tmp_path, shared_ray, *options, epoch_s=0.01)
+    assert sweep.run().unscored == {}
+    (best,) = finalists(sweep.store.load_trials(), 1)
+    key = best.keys[0]
+    looks, trained = sweep.store.load_looks(), sweep.epochs()
+
+    record = sweep.ledger.get(key)
+    assert record is not None
+    sweep.store.storage.write(path_of(key, WEIGHTS, record["files"][WEIGHTS]), b"torn")
+    for cell in best.keys:
+        sweep.store.storage.delete(f"cells/{cell}/{TEST}")
+    (shared_ray / "diverges").write_text("")
+    outcome = confirm_study(sweep.plan, options=Options(workbench="stand_in:make"))
+    (shared_ray / "diverges").unlink()
+    assert set(outcome.unscored) == {str(best.number)} and "diverged" in outcome.unscored[str(best.number)]
+    assert sweep.store.load_looks() == looks and sweep.ledger.tests(best.keys) == {}
+    assert sweep.run().unscored == {}
+    assert sweep.ledger.tests(best.keys).keys() == set(best.keys)
+    assert sweep.ledger.get(key, verify=True) is not None
+    assert [sorted(look["keys"]) for look in sweep.store.load_looks()[len(looks) :]] == [sorted(best.keys)]
+    assert {cell for cell, _ in sweep.epochs() - trained} == {key}, "nothing else was trained"
