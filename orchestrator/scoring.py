@@ -10,7 +10,7 @@ from mmap_model.configuration import Cell
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.batch import Superseded
 from orchestrator.engine import Engine
-from orchestrator.failures import CellFailed
+from orchestrator.failures import CellFailed, Failure
 from orchestrator.ledger import DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.work import WorkItem
@@ -67,6 +67,7 @@ class Scoring:
         todo = [key for key in keys if key not in scored]
         records = self._ready(todo)
         failed: dict[str, str] = {}
+        kind: Failure = "raised"
         for family in _families(records):
             files = {key: self._ledger.read_files(key, records[key]) for key in family}
             cells = [Cell.from_dict(records[key]["cell"]) for key in family]
@@ -74,15 +75,17 @@ class Scoring:
             self._look(todo)
             for key, score in scores.items():
                 if error := score.get("error"):
-                    failed[key] = error
+                    failed[key], kind = error, "nan"
                     self._emit("cell_failed", key=key, error=error, failure="nan")
                     continue
                 weights = records[key]["files"].get(WEIGHTS, {}).get("sha256")
                 document = {"metrics": score["metrics"], "weights": weights, **self._about}
-                self._ledger.commit_test(key, document, score["files"])
-                self._emit("test", key=key, metrics=score["metrics"])
+                if self._ledger.commit_test(key, document, score["files"]):
+                    self._emit("test", key=key, metrics=score["metrics"])
+                else:
+                    failed[key] = f"cell {key[:12]} was trained again while it was scored"
         if failed:
-            raise CellFailed(next(iter(failed.values())), "nan")
+            raise CellFailed(next(iter(failed.values())), kind)
 
     def _look(self, keys: Sequence[str]) -> None:
         """Called before every batch of test images: the first one makes it a look, which is recorded."""

@@ -250,7 +250,7 @@ class Ledger:
     def clear_failure(self, key: str) -> None:
         self.storage.delete(f"cells/{key}/{FAILURE}")
 
-    def commit_test(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    def commit_test(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
         """Write what a finished cell scored on the test images; replaces an earlier score.
 
         Args:
@@ -258,11 +258,19 @@ class Ledger:
             record: JSON-able; ``weights``, the SHA-256 of what was scored, tells later whether the score is
                 still that of the cell. ``key``, ``files`` and ``scored_at`` are added.
             files: content by name.
+
+        Returns:
+            False, and nothing is written, if the cell has other weights by now: it was trained again.
         """
+        cell = self._read_record(key)
+        weights = record.get("weights")
+        if cell is not None and weights not in (None, cell["files"].get(WEIGHTS, {}).get("sha256", weights)):
+            return False
         document = {**record, "key": key, "files": self._write_files(key, files), "scored_at": now()}
         document.setdefault("metric_version", METRIC_VERSION)
         self._damage.keep_newer(f"cells/{key}/{TEST}")
         self.storage.write(f"cells/{key}/{TEST}", encode(document, record_format=format_of(document)))
+        return True
 
     def test(self, key: str) -> dict[str, Any] | None:
         """The test record of a cell; None if it was never scored. For reports, never for search."""

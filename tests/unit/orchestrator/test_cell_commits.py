@@ -245,6 +245,18 @@ def test_a_score_without_a_word_on_its_weights_counts_only_with_those_that_were_
     assert ledger.test(KEY) is None
 
 
+def test_a_score_of_weights_that_were_replaced_meanwhile_is_not_written(root: str) -> None:
+    ledger = Ledger(root)
+    training("cpu")(ledger)
+    record = ledger.get(KEY)
+    assert record is not None
+    scored = {"metrics": {}, "weights": record["files"][WEIGHTS]["sha256"]}
+    ledger.drop(KEY, WEIGHTS)
+    assert ledger.commit_test(KEY, scored, {}), "dropped weights are no others"
+    training("cuda")(ledger)
+    assert not ledger.commit_test(KEY, scored, {}) and ledger.test(KEY) is None
+
+
 def as_before(root: str, key: str = KEY, of: str = KEY) -> bytes:
     """A cell as versions before names by content wrote it."""
     storage = open_storage(root)

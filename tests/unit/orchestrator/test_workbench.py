@@ -925,6 +925,26 @@ def test_no_evaluation_is_recorded_that_did_not_happen(scene: Scene) -> None:
     assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete" and len(looks(scene)) == 1
 
 
+def test_a_cell_that_is_trained_again_while_it_is_scored_is_scored_again(scene: Scene) -> None:
+    (key, *_) = keys = tuple(keys_of(scene.run()))
+
+    def replace_weights() -> None:
+        scene.ledger.drop(key, WEIGHTS)
+        record = scene.ledger.get(key)
+        assert record is not None
+        files = {**scene.ledger.read_files(key, record), WEIGHTS: b"of another device"}
+        del record["dropped"]
+        assert scene.ledger.commit(key, record, files)
+        scene.engine.before_scoring = lambda: None
+
+    scene.engine.before_scoring = replace_weights
+    events = scene.run(purpose="confirm", cells=keys)
+    assert events[-1]["state"] == "failed" and "was trained again while it was scored" in events[-1]["error"]
+    assert scene.ledger.test(key) is None and len(scene.ledger.tests(keys)) == 5
+    assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete"
+    assert scene.ledger.tests(keys).keys() == set(keys)
+
+
 def test_a_worker_of_a_superseded_driver_looks_at_no_test_images(scene: Scene) -> None:
     keys = tuple(keys_of(scene.run()))
     store = StudyStore(scene.root, "demo")
