@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mmap_model.data import DatasetSpec, open_dataset
+from mmap_model.data.content import task_contents
 from orchestrator.cli.main import execute
 
 
@@ -36,6 +37,8 @@ def prepare(root: Path, *arguments: str) -> int:
 def test_a_prepared_dataset_is_found_and_is_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = DatasetSpec(name="folder", root=str(root))
     before = open_dataset(spec)
+    contents = task_contents(before)
+    assert {content.read for content in contents.values()} == {6}
     assert prepare(root, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["images"] == 12 and found["default"] and found["side"] == 16
@@ -43,6 +46,7 @@ def test_a_prepared_dataset_is_found_and_is_the_same(root: Path, capsys: pytest.
     after = open_dataset(spec)
     assert after.ready(16) and not before.ready(16)
     assert after.manifest == before.manifest and after.summary == before.summary
+    assert task_contents(after) == contents, "a study may go on with the prepared images"
     assert prepare(root, "--json", "--verify") == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == found["sha256"]
 
