@@ -161,9 +161,14 @@ def require_weights(spec: BackboneSpec) -> None:
     A tag that was never used here takes seconds to look for, because only open_clip knows its files.
 
     Raises:
-        BackboneError: they are not; says how to get them.
+        BackboneError: they are not, or a file is no weights by its first bytes; says how to get them.
     """
-    if spec.weights_file is not None or _place(_name(spec)).is_file() or _cached(spec):
+    from mmap_model.weights.files import kind_of
+
+    path = spec.weights_file
+    if path is not None:
+        kind_of(path, "backbone.pretrained" if spec.pretrained else "backbone.model")
+    if path is not None or _place(_name(spec)).is_file() or _cached(spec):
         return
     raise BackboneError(
         f"the weights {spec.pretrained!r} of {spec.model!r} are not on this machine",

@@ -27,7 +27,7 @@ def told_by_code(code: str) -> bool | None:
     """Whether a TorchScript archive's source computes QuickGELU; None where it shows no activation."""
     if "QuickGELU" in code or "1.702" in code:
         return True
-    return False if "gelu(" in code else None
+    return False if "torch.gelu(" in code else None
 
 
 def check_activation(

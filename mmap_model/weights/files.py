@@ -1,6 +1,7 @@
 """Files of weights: what a file is, told from its bytes and not from its name, and the tensors in it.
 
-Nothing in a file is ever run: pickles are read with ``weights_only=True``, and what that refuses is refused.
+Pickles are read with ``weights_only=True``, and what that refuses is refused. A TorchScript archive is opened
+for its tensors and never called.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +115,18 @@ def read_weights(path: Path, where: str) -> RawWeights:
     if kind == "shards":
         return RawWeights(kind, _shards(path, where))
     if kind == "torchscript":
-        return RawWeights(kind, _torchscript(path, where), _code(path))
+        return RawWeights(kind, _torchscript(path, where), _code(path, where))
     return RawWeights(kind, _checkpoint(path, where))
 
 
 def _kind_of_archive(path: Path, where: str) -> Kind:
-    if not zipfile.is_zipfile(path):
-        raise _refusal(path, where, f"is cut off after {path.stat().st_size} bytes", _AGAIN)
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        if not zipfile.is_zipfile(path):
+            raise _refusal(path, where, f"is cut off after {path.stat().st_size} bytes", _AGAIN)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, UnicodeError, NotImplementedError) as error:
+        raise _damaged(path, where, error) from error
     if any(name.endswith("/constants.pkl") for name in names):
         return "torchscript"
     if any(name.endswith("data.pkl") for name in names):
@@ -178,16 +183,18 @@ def _checkpoint(path: Path, where: str) -> Any:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own advice here is to load with weights_only=False, which runs what a stranger put in.
-        named = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand)[^\w]*([\w.]+)", str(error))
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:
             raise _damaged(path, where, error) from None
         raise _refusal(
             path,
             where,
-            f"holds Python objects ({named[1] or named[2]}), which could run code when loaded",
+            f"holds Python objects ({named[1]}), which could run code when loaded",
             "have whoever wrote it save the tensors alone: torch.save(model.state_dict(), …), or safetensors",
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged pickle the unpickler raises whatever its bytes lead to
         raise _damaged(path, where, error) from error
     return _arrays(content)
 
@@ -199,15 +206,20 @@ def _torchscript(path: Path, where: str) -> dict[str, Array]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
         raise _damaged(path, where, error) from error
     return {name: _array(tensor) for name, tensor in state.items()}
 
 
-def _code(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        sources = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
-        return "\n".join(archive.read(name).decode("utf-8", "replace") for name in sources)
+def _code(path: Path, where: str) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sources = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
+            return "\n".join(archive.read(name).decode("utf-8", "replace") for name in sources)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError) as error:
+        raise _damaged(path, where, error) from error
 
 
 def _arrays(content: Any) -> Any:

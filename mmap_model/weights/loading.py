@@ -163,8 +163,7 @@ def _told(
     told = []
     if named.integers:
         told.append(Told(True, f"it holds {', '.join(named.integers)}, as only OpenAI's files do"))
-    code = told_by_code(raw.code)
-    if code is not None:
+    elif (code := told_by_code(raw.code)) is not None:
         told.append(Told(code, "its code computes it"))
     if published is not None:
         told.append(Told(published.quick_gelu, f"so says {published.file}"))

@@ -106,9 +106,12 @@ def _memory() -> int:
 def _why_no_weights(backbone: BackboneSpec) -> str:
     """Checked without loading anything: a file, a cached download, or a server that answers."""
     from mmap_model.errors import InputError
+    from mmap_model.weights.files import kind_of
 
     try:
-        if backbone.weights_file is not None:
+        path = backbone.weights_file
+        if path is not None:
+            kind_of(path, "backbone.pretrained")
             return ""
     except InputError as error:
         return str(error.problem)

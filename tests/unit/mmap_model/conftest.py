@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmap_model.backbone import Backbone
+from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.testing.weight_files import PLAIN, QUICK
 
 Reference = Callable[..., Tensor]
 
@@ -84,3 +88,24 @@ def reference_features() -> Callable[..., tuple[Tensor, Tensor]]:
 @pytest.fixture(scope="session")
 def reference_logits() -> Reference:
     return plain_logits
+
+
+@pytest.fixture(scope="session")
+def clips_of_both_activations() -> dict[str, Backbone]:
+    """The same weights computing GELU and QuickGELU; narrow, because they are written to many files."""
+    return {name: random_backbone(text_width=8, quick_gelu=name == QUICK) for name in (PLAIN, QUICK)}
+
+
+@pytest.fixture
+def originals(
+    clips_of_both_activations: dict[str, Backbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Backbone]]:
+    """Both of them by name, as models of open_clip, with a cache of fingerprints of one's own."""
+    configs = tmp_path / "model_configs"
+    configs.mkdir()
+    for name, backbone in clips_of_both_activations.items():
+        (configs / f"{name}.json").write_text(json.dumps(backbone.config))
+    monkeypatch.setattr("mmap_model.architecture._open_clip_configs", lambda: configs)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield clips_of_both_activations
+    shutil.rmtree(tmp_path / "weights", ignore_errors=True)

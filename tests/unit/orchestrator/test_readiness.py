@@ -158,6 +158,10 @@ def test_a_node_tells_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {"ray", "torch"} <= set(found.versions)
     weights = probe_module._why_no_weights(BackboneSpec(model="ViT-B-32", pretrained="/nowhere/clip.pt"))
     assert "/nowhere/clip.pt does not exist" in weights
+    pointer = tmp_path / "clip.pt"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
+    weights = probe_module._why_no_weights(BackboneSpec(model="ViT-B-32", pretrained=str(pointer)))
+    assert "is a Git LFS pointer" in weights
 
 
 def test_weights_by_tag_are_cached_or_fetchable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
