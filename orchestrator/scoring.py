@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,17 +55,18 @@ class Scoring:
         self._recorded = False
 
     def run(self, keys: Sequence[str]) -> None:
-        """Score those of ``keys`` that are not scored yet; tell the scores of all.
+        """Mend the cells that are broken, score those that are not scored yet; tell the scores of all.
 
         Raises:
             CellFailed: a cell cannot be scored. No look is recorded of test images that were not looked at.
             Superseded: another driver took over.
         """
-        scored = self._ledger.tests(keys)
+        whole = self._ready(keys, self._ledger.tests(keys))
+        scored = self._ledger.tests(keys)  # without those that came back with other weights
         for key, test in scored.items():
             self._emit("test", key=key, metrics=test["metrics"])
         todo = [key for key in keys if key not in scored]
-        records = self._ready(todo)
+        records = {key: whole[key] for key in todo}
         failed: dict[str, str] = {}
         kind: Failure = "raised"
         for family in _families(records):
@@ -97,15 +98,19 @@ class Scoring:
             self._store.record_look(reason=reason, keys=list(keys), invocation=self._item.invocation)
             self._recorded = True
 
-    def _ready(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Records of cells with all their files; those that lack one are trained again."""
+    def _ready(self, keys: Sequence[str], scored: Collection[str]) -> dict[str, Record]:
+        """Records of cells with all their files; those that lack one are trained again.
+
+        Cells that are ``scored`` already may have dropped their weights, but what is there must be whole.
+        """
         before = self._ledger.get_many(keys)
-        self._check_revisions(before)
-        records = self._whole(keys)
-        if broken := [key for key in keys if key not in records]:
+        records = self._whole(keys, scored)
+        broken = [key for key in keys if key not in records]
+        self._check_revisions({k: r for k, r in before.items() if k not in scored or k in broken})
+        if broken:
             self._check_dropped(broken, before)
             self._train_again(broken, before)
-            records |= self._whole(broken)
+            records |= self._whole(broken, ())
             if lost := [key for key in broken if key not in records]:
                 where = self._ledger.locate(lost[0])
                 raise CellFailed(f"the files in {where} cannot be read though they were just written")
@@ -122,10 +127,11 @@ class Scoring:
     def _cell(self, record: Record) -> Cell:
         return replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
 
-    def _whole(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Records of those of ``keys`` that have all their files, weights included."""
+    def _whole(self, keys: Iterable[str], scored: Collection[str]) -> dict[str, Record]:
+        """Records of those of ``keys`` that have all their files, weights included unless they are scored."""
         found = {key: self._ledger.get(key, verify=True) for key in keys}
-        return {key: r for key, r in found.items() if r is not None and WEIGHTS not in r.get("dropped", {})}
+        whole = {key: record for key, record in found.items() if record is not None}
+        return {k: r for k, r in whole.items() if k in scored or WEIGHTS not in r.get("dropped", {})}
 
     def _check_dropped(self, keys: Iterable[str], before: Mapping[str, Record]) -> None:
         """Weights that were dropped come back only where that is wanted: they take as long as before."""
@@ -153,7 +159,12 @@ class Scoring:
                 raise CellFailed(f"cell {key} is not finished, so it cannot be scored on test images")
             if cells[key].key != key:
                 raise CellFailed(f"cell {key[:12]} was trained by another version of its method or recipe")
-        self._train([cells[key] for key in keys], grouping)
+        try:
+            self._train([cells[key] for key in keys], grouping)
+        except CellFailed:
+            for key in keys:  # they were finished once: the trial is no failure, and the next try starts anew
+                self._ledger.clear_failure(key)
+            raise
 
     def _compare(self, key: str, before: Record, now: Record) -> None:
         old, new = (record["metrics"].get("accuracy") for record in (before, now))

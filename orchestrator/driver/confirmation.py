@@ -14,14 +14,17 @@ from orchestrator.work import Event, WorkItem
 
 
 def unscored(plan: StudyPlan, store: StudyStore, ledger: Ledger, trials: Iterable[TrialRecord]) -> list[Row]:
-    """Finalists, and then the reference rows, of which a cell has not been scored on the test images."""
+    """Final rows of which a cell has not been scored on the test images."""
+    rows = final_rows(plan, store, trials)
+    scored = ledger.tests(key for _, record in rows for key in record.keys)
+    return [row for row in rows if any(key not in scored for key in row[1].keys)]
+
+
+def final_rows(plan: StudyPlan, store: StudyStore, trials: Iterable[TrialRecord]) -> list[Row]:
+    """Finalists, and then the reference rows; none as long as no trial is complete."""
     chosen: list[Row] = [(trial.number, trial) for trial in finalists(trials, plan.study.finalists)]
-    if not chosen:
-        return []
-    rows = store.load_baselines()
-    chosen += [(name, TrialRecord.from_dict({"number": -1, **row})) for name, row in rows.items()]
-    scored = ledger.tests(key for _, record in chosen for key in record.keys)
-    return [row for row in chosen if any(key not in scored for key in row[1].keys)]
+    rows = store.load_baselines() if chosen else {}
+    return chosen + [(name, TrialRecord.from_dict({"number": -1, **row})) for name, row in rows.items()]
 
 
 class Confirmation:

@@ -6,14 +6,14 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.draws import check_draws, keep_draws
-from orchestrator.driver.confirmation import unscored
+from orchestrator.driver.confirmation import final_rows
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.tracking import StudyTracker
@@ -157,7 +157,9 @@ def confirm_study(
     retrain: bool = False,
     options: Options | None = None,
 ) -> Outcome:
-    """Score trials of a study on the test images, nothing else; what was scored is not looked at again.
+    """Score trials of a study on the test images; what was scored is not looked at again.
+
+    All files of their cells are read; cells with broken ones are trained again, scored or not.
 
     Args:
         plan: the study.
@@ -186,13 +188,13 @@ def confirm_study(
         trials = store.load_trials()
         if not numbers:
             _check_finalists(plan, trials)
-            rows = unscored(plan, store, ledger, trials)
+            rows = final_rows(plan, store, trials)
         else:
             rows = [(number, _complete(store, number)) for number in numbers]
-            scored = ledger.tests(key for _, record in rows for key in record.keys)
-            rows = [row for row in rows if any(key not in scored for key in row[1].keys)]
+        scored = ledger.tests(key for _, record in rows for key in record.keys)
         if not retrain:
-            _refuse_dropped(ledger, store.name, rows)
+            _refuse_dropped(ledger, store.name, rows, scored)
+        rows = [row for row in rows if not all(k in scored and ledger.is_whole(k) for k in row[1].keys)]
         named = [(f"trial {name}" if isinstance(name, int) else name, record.keys) for name, record in rows]
         finished = ledger.get_many(key for _, keys in named for key in keys)
         require_same_cells(plan, store.name, named, finished)
@@ -351,9 +353,9 @@ def _tracker(
     return StudyTracker(uri, plan.study, store, ledger, state / "outbox", fence, before_connect=gate.wait)
 
 
-def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row]) -> None:
+def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row], scored: Collection[str]) -> None:
     for name, row in rows:
-        for key, record in ledger.get_many(row.keys).items():
+        for key, record in ledger.get_many(key for key in row.keys if key not in scored).items():
             if WEIGHTS in record.get("dropped", {}):
                 which = f" --trial {name}" if isinstance(name, int) else ""
                 raise InputError(

@@ -135,6 +135,11 @@ class Ledger:
             record = again  # somebody trained the cell again meanwhile
         return record
 
+    def is_whole(self, key: str) -> bool:
+        """Whether a cell is finished and all its files are as they were committed; moves nothing aside."""
+        record = self._read_record(key)
+        return record is not None and not self._broken(key, record)
+
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Records of those of ``keys`` that are finished; read side by side where the storage is slow."""
         return self._gather(self.get, keys)

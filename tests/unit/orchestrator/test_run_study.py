@@ -18,6 +18,7 @@ from orchestrator.driver.baselines import baseline_points
 from orchestrator.driver.session import Surroundings
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.study import StudyPlan, load_plan
 
@@ -99,6 +100,26 @@ def test_confirming_what_is_not_complete_is_refused(plan: StudyPlan) -> None:
     with pytest.raises(InputError, match="trial 7 is unknown"):
         confirm_study(plan, numbers=[7])
     assert confirm_study(plan, numbers=[1]) == Outcome(), "it was scored already"
+
+
+def test_confirm_mends_what_is_broken_though_it_is_scored(plan: StudyPlan, asked: None) -> None:
+    finish(plan)
+    ledger = Ledger(plan.study.storage)
+    ledger.commit("more", {"metrics": {"accuracy": 0.5}}, {WEIGHTS: b"w"})
+    ledger.commit_test("more", {"metrics": {"accuracy": 0.5}}, {})
+    store = StudyStore(plan.study.storage, "unit")
+    trial = store.load_trial(1)
+    assert trial is not None
+    trial.cells[0]["key"] = "more"
+    store.save_trial(trial)
+    assert confirm_study(plan) == Outcome()
+    record = ledger.get("more")
+    assert record is not None
+    ledger.storage.write(path_of("more", WEIGHTS, record["files"][WEIGHTS]), b"torn")
+    with pytest.raises(Asked) as caught:
+        confirm_study(plan)
+    assert [name for name, _ in caught.value.todo.confirm] == [1]
+    assert ledger.get("more") == record, "the worker sets it aside"
 
 
 def test_confirming_where_nothing_is_complete_is_refused(plan: StudyPlan) -> None:

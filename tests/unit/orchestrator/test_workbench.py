@@ -880,6 +880,19 @@ def test_broken_cells_of_a_finalist_are_trained_again_before_test_images_are_loo
     assert test["weights"] == record["files"][WEIGHTS]["sha256"]
 
 
+def test_broken_cells_are_mended_though_they_are_scored(scene: Scene) -> None:
+    keys = tuple(keys_of(scene.run(fuse="off")))
+    scene.run(purpose="confirm", cells=keys)
+    scene.ledger.drop(keys[0], WEIGHTS)
+    break_files(scene, keys[1:4])
+    events = scene.run(purpose="confirm", cells=keys, fuse="off")
+    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert all(scene.ledger.is_whole(key) for key in keys) and len(looks(scene)) == 1
+    assert scene.ledger.tests(keys).keys() == set(keys), "the same weights keep their scores"
+    record = scene.ledger.get(keys[0])
+    assert record is not None and "dropped" in record, "it is scored, so nobody needs its weights"
+
+
 def test_a_reference_row_without_records_is_measured_again(scene: Scene) -> None:
     row = {"purpose": "baseline", "untrained": True, "trial": None}
     keys = tuple(keys_of(scene.run(**row)))
@@ -915,6 +928,7 @@ def test_no_evaluation_is_recorded_that_did_not_happen(scene: Scene) -> None:
     events = scene.run(purpose="confirm", cells=keys)
     assert events[-1]["state"] == "failed" and "another backbone" in events[-1]["error"]
     assert looks(scene) == [] and scene.engine.scored == []
+    assert scene.ledger.failed() == set(), "the trial is no failure: it was complete"
     scene.engine.before_epoch = lambda run, epoch: None
     scene.engine.before_scoring = fail
     for _ in range(2):
