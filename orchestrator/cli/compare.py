@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def compare(
     Trains what is missing; the same command continues one that was stopped. Tables and figures are
     written as CSV, Markdown, LaTeX, PNG and PDF.
     """
-    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, show_error
+    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
     from orchestrator.cli.sweep import command_line, show_unscored
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
@@ -114,7 +115,7 @@ def compare(
     folder = output or Path("reports") / found.name
     written = write_report(found, folder)
     if as_json:
-        print(found.to_json(), end="")
+        print_json({**json.loads(found.to_json()), "tracking": outcome.told.to_dict()})
     else:
         show(found, out())
         out().print(f"{len(written)} files: {folder}", markup=False)

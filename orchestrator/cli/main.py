@@ -35,6 +35,7 @@ from orchestrator.cli import (
     status,
     submit,
     sweep,
+    track,
     ui,
 )
 from orchestrator.cli.console import (
@@ -68,6 +69,7 @@ for module in (
     confirm,
     cancel,
     data,
+    track,
     ui,
     submit,
     jobs,

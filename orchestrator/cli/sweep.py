@@ -86,7 +86,7 @@ def drive(
     stored = find_stored(plan.study.name, plan.study.storage)
     found = build_results(stored.store, stored.ledger)
     if as_json:
-        print_json(found)
+        print_json({**found, "tracking": outcome.told.to_dict()})
     else:
         console = out()
         console.print(render(found, stored, name, width=console.width))

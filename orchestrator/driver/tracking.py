@@ -31,9 +31,10 @@ class StudyTracker(Tracker):
         study: the study.
         store, ledger: its records.
         outboxes: local folder of its outboxes.
-        fence: of the driver.
+        fence: of the driver; 0 to tell another server than the study's own, beside a driver.
         story: the study's rows from the records; by default as they are.
         before_connect: waits until MLflow may be imported.
+        everything: tell all of the study again, whatever MLflow was told already.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class StudyTracker(Tracker):
         *,
         story: Retelling | None = None,
         before_connect: Callable[[], object] = lambda: None,
+        everything: bool = False,
     ) -> None:
         self._fence, self._store = fence, store
         self._told = ToldStore(store.storage, store.name)
         self._behind = WriteBehind(store.storage)
+        told_up_to = self._begin()
         tags = {"dataset": study.dataset.name, "backbone": study.backbone.model}
         connection = Connection(
             uri=uri,
@@ -73,14 +76,14 @@ class StudyTracker(Tracker):
             fence=fence,
             story=(story or retelling(store, ledger)).rows,
             keep=self._keep_row,
-            told_up_to=self._begin(),
+            told_up_to=None if everything else told_up_to,
             is_current=lambda: store.fence_valid(fence),
         )
 
     def close(self, timeout: float = 60.0) -> Told:
         """See ``Tracker``; whether MLflow has everything is recorded for the next driver."""
         told = super().close(timeout)
-        if self.complete:
+        if self.complete and self._fence:
             try:
                 self._told.complete(self._fence)
             except OSError as error:
@@ -90,8 +93,15 @@ class StudyTracker(Tracker):
         return told
 
     def _begin(self) -> str | None:
+        """Up to where MLflow has been told; nothing is owed to it of a study without any result."""
+        if not self._fence:
+            return None
         try:
-            return self._told.begin(self._fence)
+            mark = self._told.begin(self._fence)
+            owed = any(
+                self._store.storage.names(f"studies/{self._store.name}/{part}") for part in ("trials", "rows")
+            )
+            return mark if mark is not None or owed else ""
         except OSError as error:
             logger.warning("MLflow is told all of the study again: %s", error)
             return None

@@ -25,12 +25,24 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
-def check_tracking(uri: str, *, timeout: float = 5.0) -> None:
+def check_tracking(uri: str, *, timeout: float = 5.0, where: str | None = None) -> None:
     """Try to write (sqlite) or to reach (http) the tracking store; other databases and services pass.
+
+    Args:
+        uri: tracking URI.
+        timeout: seconds for a server to answer.
+        where: what holds the URI; by default ``tracking.uri`` of the study.
 
     Raises:
         TrackingError: naming the URI, the reason and what to change.
     """
+    try:
+        _check(uri, timeout)
+    except TrackingError as error:
+        raise TrackingError(error.problem, where=where or WHERE, fix=error.fix) from error.__cause__
+
+
+def _check(uri: str, timeout: float) -> None:
     scheme = urllib.parse.urlparse(uri).scheme
     if scheme == "sqlite":
         _check_sqlite(uri)

@@ -55,7 +55,7 @@ class Courier:
         connect: makes the writer, on the courier's own thread.
         story: the study as its records have it.
         told_up_to: what the store remembers if it has been told everything before this driver; None if it
-            certainly has not.
+            certainly has not, empty if there was nothing to be told.
         mark: what the store shall remember once this driver's news are delivered.
         is_current: False once a later driver took the study over. Asked before and after every call: a driver
             can be stopped in between, and then tells what it touched again from the records.
@@ -73,7 +73,7 @@ class Courier:
         connect: Callable[[], Writer],
         *,
         story: Story = lambda runs, own: iter(()),
-        told_up_to: str | None = None,
+        told_up_to: str | None = "",
         mark: str = "",
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -81,7 +81,10 @@ class Courier:
         self._told_up_to, self._mark, self._is_current = told_up_to, mark, is_current
         self._delivered = threading.Event()
         self._closing = threading.Event()
-        self._opened = self._again = self._news_lost = False
+        self._opened = self._news_lost = False
+        self._again = told_up_to is None
+        if self._again:
+            outbox.appended.set()
         self._losses = 0
         self._telling: tuple[Iterator[list[Operation]], list[Operation]] | None = None
         self._undecided: list[_Undecided] = []
@@ -92,11 +95,6 @@ class Courier:
         self.complete = self.superseded = False
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
-
-    def tell_again(self) -> None:
-        """Tell the whole study from its records."""
-        self._again = True
-        self._outbox.appended.set()
 
     @property
     def waiting(self) -> bool:
@@ -186,8 +184,7 @@ class Courier:
         if not self._opened:
             heard = writer.open()
             self._opened = True
-            if self._told_up_to is None or heard != self._told_up_to:
-                self._again = True
+            self._again = self._again or heard != self._told_up_to
         if self._outbox.damaged:
             self._outbox.damaged = False
             self._again = self._news_lost = True
@@ -212,7 +209,7 @@ class Courier:
         assert self._telling is not None, "just begun, or begun before"
         rows, operations = self._telling
         while True:
-            while len(operations) < BATCH and (more := next(rows, [])):
+            while len(operations) < BATCH and (more := self._next_row(rows)):
                 operations += more
                 self._waiting_rows += 1
             if not operations:
@@ -224,6 +221,13 @@ class Courier:
             if self._again:
                 return  # something was lost meanwhile: from the beginning
         self._telling = None
+
+    def _next_row(self, rows: Iterator[list[Operation]]) -> list[Operation]:
+        try:
+            return next(rows, [])
+        except Exception:  # the storage is away: from the beginning, when it is back
+            self._telling, self._again = None, True
+            raise
 
     def _send(self, writer: Writer, operations: list[Operation], *, late: bool = False) -> Delivery:
         self._check()

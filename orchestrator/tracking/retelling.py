@@ -55,8 +55,12 @@ class Retelling:
             name = Row(trial=trial, started_at="").name
             done.add(name)
             if runs is None or trial_run(trial) in runs:
-                row = self._row(trial, record, tags, kept.get(name))
-                yield self._scored(row, scored, looked)
+                try:
+                    row = self._row(trial, record, tags, kept.get(name))
+                except (KeyError, TypeError, ValueError, IndexError) as error:
+                    self.missing.append(f"{name}: its record is not what it should be: {error!r}")
+                else:
+                    yield self._scored(row, scored, looked)
         for name, (_, data) in kept.items():
             row = Row.from_dict(data)
             if name not in done and (runs is None or trial_run(row.trial) in runs):
@@ -118,7 +122,7 @@ class Retelling:
             if key in finished:
                 found = finished[key]
                 origin = {name: found.get(name) for name in ("study", "trial")}
-                about = {name: found["cell"].get(name) for name in ("dataset", "backbone")}
+                about = {name: (found.get("cell") or {}).get(name) for name in ("dataset", "backbone")}
                 told |= {"status": "finished", "origin": origin, "at": found["finished_at"], **about}
                 histories[key] = self._history(row, key)
                 if is_own(self._store.name, row, origin):

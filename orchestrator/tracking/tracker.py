@@ -68,7 +68,7 @@ class Tracker:
         fence: int = 0,
         story: Callable[[Collection[str] | None], Iterator[Row]] = lambda runs: iter(()),
         keep: Callable[[Row], None] = lambda row: None,
-        told_up_to: str | None = None,
+        told_up_to: str | None = "",
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.uri, self._narration, self._keep, self._story = uri, narration, keep, story
@@ -175,10 +175,6 @@ class Tracker:
         row = Row(trial=trial, started_at=_now(), cells=[dict(cell) for cell in cells])
         row.tests = {key: dict(test) for key, test in tests.items()}
         self._append(self._narration.tested(row))
-
-    def tell_again(self) -> None:
-        """Tell the whole study from its records."""
-        self._courier.tell_again()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far was delivered; False if ``timeout`` seconds did not suffice."""

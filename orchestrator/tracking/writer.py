@@ -88,6 +88,9 @@ class MlflowWriter:
         """Let the experiment remember up to where it was told."""
         self._client.set_experiment_tag(self._experiment, self._mark, mark)
 
+    def close(self) -> None:
+        """Nothing is open between calls."""
+
     def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
         """Apply operations, those of a run together.
 
@@ -150,7 +153,7 @@ class MlflowWriter:
             for tag in TRANSIENT_TAGS:
                 if tag in there.data.tags and tag not in tags and not late:
                     self._client.delete_tag(run_id, tag)
-            tags |= {STUDY_TAG: self._study}
+            tags |= {STUDY_TAG: self._study, **self._parent_of(begin)}
         known = {} if there is None else there.data.params
         params = {key: value[:PARAM_LENGTH] for o in group for key, value in o.get("params", {}).items()}
         points = [tuple(point) for o in group for point in o.get("metrics", ())]
@@ -226,15 +229,21 @@ class MlflowWriter:
         """A run with its first tags: each call on the server is a transaction there."""
         cut = {key: value[:TAG_LENGTH] for key, value in tags.items()}
         first = {NAME_TAG: run, **cut, RUN_TAG: run, STUDY_TAG: self._study}
-        if begin is not None and begin["parent"] is not None:
-            parent, _ = self._find(begin["parent"], None)
-            first[PARENT_TAG] = parent or self._create(begin["parent"], None, {})
+        if begin is not None:
+            first |= self._parent_of(begin)
         start = None if begin is None else begin["time"]
         self._unsure.add(run)
         created = self._client.create_run(self._experiment, start_time=start, tags=first)
         self._unsure.discard(run)
         self._remember(run, created.info.run_id)
         return str(created.info.run_id)
+
+    def _parent_of(self, begin: Operation) -> dict[str, str]:
+        """The tag that puts a run below another, which is made if it is not there."""
+        if begin["parent"] is None:
+            return {}
+        parent, _ = self._find(begin["parent"], None)
+        return {PARENT_TAG: parent or self._create(begin["parent"], None, {})}
 
     # What became of them
 

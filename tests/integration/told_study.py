@@ -1,0 +1,168 @@
+"""A study that trains nothing but leaves real records and tells a real MLflow, without Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import stand_in
+
+from orchestrator.driver.baselines import Baselines, missing_baselines
+from orchestrator.driver.confirmation import Confirmation, unscored
+from orchestrator.driver.tracking import StudyTracker
+from orchestrator.driver.trials import Trials
+from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.search.proposals import Proposals
+from orchestrator.study import load_plan
+from orchestrator.tracking.tracker import Told
+from orchestrator.work import Control, Event, WorkItem
+
+
+class Inline:
+    """In place of the pool: items are done by whoever asks, one after the other."""
+
+    def __init__(self) -> None:
+        self.waiting: list[WorkItem] = []
+        self.cancelled: set[str] = set()
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
+        self.waiting.append(item)
+
+    def cancel(self, item_id: str) -> None:
+        self.cancelled.add(item_id)
+
+    def forget(self, item_id: str) -> None: ...
+
+
+class ToldStudy:
+    """One driver of a study: trials one after the other, the reference rows, the finalists.
+
+    Args:
+        folder: of the records.
+        uri: of MLflow.
+        name: of the study.
+        after: called after every event, with its item's id.
+        overrides: of the study.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        *overrides: str,
+        name: str = "told",
+        after: Callable[[ToldStudy, Event], None] = lambda study, event: None,
+    ) -> None:
+        given = [
+            f"storage={folder}",
+            f"name={name}",
+            f"tracking.uri={uri}",
+            "search.trials=3",
+            "recipe.epochs=3",
+        ]
+        self.plan = load_plan("demo", [*given, "seeds=[1,2]", "finalists=1", *overrides])
+        self.store, self.ledger = StudyStore(folder, name), Ledger(folder)
+        self.lease = self.store.driver_lease()
+        self.invocation = Invocation(fence=self.lease.take())
+        self.store.save_study(self.plan.study.to_plain())
+        self.queue, self.after = Inline(), after
+        self.bench = stand_in.make({}, {}, str(folder))
+        self.outboxes = folder / "outbox"
+        self.tracker = StudyTracker(
+            uri, self.plan.study, self.store, self.ledger, self.outboxes, self.invocation.fence
+        )
+        about = (self.store, self.tracker, lambda event: None, self.invocation)
+        proposals = Proposals(self.plan.space.suggest, seed=1, first=self.plan.first)
+        self.trials = Trials(self.plan, proposals, self.queue, *about, slots=lambda: 1)
+        self.trials.recall(
+            self.store.load_trials(), [t.number for t in self.store.load_trials() if t.state == "running"]
+        )
+        self._about = about
+
+    def search(self, count: int) -> None:
+        """Run so many trials."""
+        for _ in range(count):
+            if self.trials.launch() is not None:
+                self._work([self.trials])
+
+    def finish(self) -> None:
+        """The reference rows and the best trial on the test images."""
+        points = missing_baselines(self.plan, self.store, self.ledger, self.store.load_trials())
+        rows = Baselines(self.plan, points, *self._about)
+        for item, _ in rows.items():
+            self.queue.submit(item)
+        self._work([rows])
+        chosen = unscored(self.plan, self.store, self.ledger, self.store.load_trials())
+        scoring = Confirmation(self.plan, chosen, self.ledger, self.tracker, self.invocation, "test")
+        for item in scoring.items():
+            self.queue.submit(item)
+        self._work([scoring])
+
+    def close(self, timeout: float = 300) -> Told:
+        """The driver ends."""
+        self.trials.close()
+        told = self.tracker.close(timeout)
+        self.lease.release()
+        return told
+
+    def _work(self, parts: Sequence[Any]) -> None:
+        while self.queue.waiting:
+            item = self.queue.waiting.pop(0)
+            if item.purpose == "search":
+                item = item.with_(
+                    point={**item.point, "grouping": {**item.point["grouping"], "mode": "random"}}
+                )
+
+            def emit(event: Event) -> None:
+                for part in parts:
+                    part.take(event)
+                self.after(self, event)
+
+            def control(item_id: str = item.item_id) -> Control:
+                return Control(cancel=item_id in self.queue.cancelled)
+
+            self.bench.run(item, emit, control)
+
+
+Story = dict[str, dict[str, Any]]
+"""By run: what can be said about it, apart from ids and the clock."""
+
+
+def story_of(uri: str, name: str, study: str) -> Story:
+    """Everything that MLflow shows of a study; fails on a run or a metric's step that is there twice."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    found = [
+        run
+        for run in client.search_runs([experiment.experiment_id], max_results=5000)
+        if run.data.tags.get("mmap.study") == study
+    ]
+    names = {run.info.run_id: run.data.tags["mmap.run"] for run in found}
+    assert max(Counter(names.values()).values(), default=1) == 1, "a run is there twice"
+    story = {}
+    for run in found:
+        metrics = {}
+        for metric in run.data.metrics:
+            points = client.get_metric_history(run.info.run_id, metric)
+            assert len({point.step for point in points}) == len(points), (
+                names[run.info.run_id],
+                metric,
+                points,
+            )
+            metrics[metric] = [(point.step, point.value, point.timestamp) for point in points]
+        tags = dict(run.data.tags)
+        if "mlflow.parentRunId" in tags:
+            tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
+        story[names[run.info.run_id]] = {
+            "name": run.info.run_name,
+            "status": run.info.status,
+            "tags": tags,
+            "params": run.data.params,
+            "metrics": metrics,
+        }
+    return story
