@@ -1,0 +1,68 @@
+"""Stage 2: a whole trial of Office-Home's size, warm, and where its seconds go."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from clock import busy_share, wait_for
+from made import MadeDataset, Size, cells
+
+from mmap_model.execution import Execution
+from mmap_model.training import FusedRun, score_test
+from mmap_model.training.profile import profile_cells
+
+GOAL_S = 25.0
+"""Of a warm trial on an H200."""
+
+
+def measure(device: str, tiny: bool) -> dict[str, Any]:
+    size = Size.of(tiny)
+    backbone = size.backbone(device)
+    dataset = MadeDataset(size, backbone.image_size)
+    own = cells(size, precision="bf16")
+    found: dict[str, Any] = {"goal_s": GOAL_S}
+    for mode in ("off", "graphs") if device.startswith("cuda") else ("off",):
+        execution = Execution(compile=mode)  # type: ignore[arg-type]
+        _trial(own, backbone, dataset, device, execution, size)  # warms up: kernels, caches, compilers
+        found[mode] = _trial(own, backbone, dataset, device, execution, size)
+    profile = profile_cells(own, backbone, dataset, device=device)
+    found["step_parts_s"] = {"step": profile.step_seconds, **profile.parts}
+    found["share_of_matmul"] = profile.share_of_matmul
+    found["peak_gb"] = profile.peak_gb
+    return found
+
+
+def _trial(
+    own: list[Any], backbone: Any, dataset: Any, device: str, execution: Execution, size: Size
+) -> dict[str, Any]:
+    wait, began = wait_for(device), time.perf_counter()
+    run = FusedRun(own, backbone, dataset, device=device, execution=execution)
+    built = time.perf_counter()
+    for _ in run.epochs():
+        pass
+    results = run.finish()
+    wait()
+    trained = time.perf_counter()
+    files = {key: result.files for key, result in results.items()}
+    scored = score_test(own, files, backbone, dataset, device=device)
+    wait()
+    ended = time.perf_counter()
+    images = sum(sum(s["metrics"]["images"].values()) for s in scored.values()) // len(own)
+    again = FusedRun(own, backbone, dataset, device=device, execution=execution)
+    busy = busy_share(device, lambda: next(again.epochs()))
+    phases: dict[str, float] = {}
+    for result in results.values():
+        for phase, seconds in result.seconds.items():
+            phases[phase] = phases.get(phase, 0.0) + seconds
+    return {
+        "seconds": ended - began,
+        "build_s": built - began,
+        "train_and_validate_s": trained - built,
+        "test_s": ended - trained,
+        "test_images_per_seed": images,
+        "phases_s": phases,
+        "device_busy_share_of_an_epoch": busy,
+        "max_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if device.startswith("cuda") else None,
+    }
