@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, random_backbone
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.configuration import Cell, Configuration, Grouping, Point, Probe, Recipe, Seeds, Split
 from mmap_model.data.augment import Augmentation
 from mmap_model.data.dataset import Dataset, TaskInfo
+from mmap_model.grouping import probe_configuration
 from mmap_model.methods import get_method
 
 VIT_B_16 = {
@@ -117,13 +118,15 @@ def cells(
         settings = own.Settings(prompt_length=2, depth=3)
     else:
         settings = own.Settings()
-    pairs = ((0, 1), (2, 3)) if kind == "train" else ((0, 1, 2, 3),)
-    configuration = Configuration(
-        method=method,
-        settings=settings,
-        recipe=Recipe(epochs=size.epochs, batch_size=batch, lr=lr),
-        partition=pairs if own.grouped else None,
-    )
+    recipe = Recipe(epochs=size.epochs, batch_size=batch, lr=lr)
+    if kind == "probe":
+        shape = Probe(same=True, snapshot_every=2)
+        point = Point(method=method, settings=settings, recipe=recipe, grouping=Grouping(probe=shape))
+        assert point.grouping is not None
+        configuration = probe_configuration(point.grouping, point, tasks=len(TASKS))
+    else:
+        pairs = ((0, 1), (2, 3)) if own.grouped else None
+        configuration = Configuration(method=method, settings=settings, recipe=recipe, partition=pairs)
     return [
         Cell(
             kind=kind,  # type: ignore[arg-type]

@@ -6,8 +6,8 @@
     python benchmarks/gpu/run.py --device cpu --tiny      # the same code anywhere, in minutes
 
 Each stage is a process of its own with a limit in seconds; its JSON is written when it ends, so a run that is
-cut off keeps what it had. Needs torch, torchvision, open_clip, safetensors and pyarrow; stage ``ray`` the whole
-software. Exit code 1 if a check failed or a stage brought nothing.
+cut off keeps what it had. Needs torch, torchvision, open_clip, safetensors and pyarrow.
+Exit code 1 if a check failed or a stage brought nothing.
 """
 
 from __future__ import annotations
