@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "mmap-orchestrator")
+PACKAGES = (
+    *("torch", "torchvision", "open_clip_torch", "numpy", "pillow"),
+    *("ray", "optuna", "mlflow", "mmap-orchestrator"),
+)
 
 
 def provenance() -> dict[str, Any]:

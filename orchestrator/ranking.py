@@ -6,11 +6,12 @@ no mean: a missing replicate never raises one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.mixed import mixed_origins
 from orchestrator.significance import Candidate, Significance, compare_with_best
 from orchestrator.spending import budgets, spent_before
 from orchestrator.statistics import (
@@ -38,6 +39,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
     ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
     ``orchestrator.spending``), ``looks``, ``extended_after_look``, ``damaged`` (one line per record),
+    ``mixed`` (one line per origin of rows that do not compare, see ``orchestrator.mixed``),
     ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
     ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
     per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
@@ -93,10 +95,20 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
         "looks": looks,
         "extended_after_look": _extended(trials, looks),
+        "mixed": mixed_origins(_measured(rows, by_name), records),
         "damaged": [*store.damaged, *ledger.damaged],
         "damaged_trials": sorted(store.unreadable),
         "late": store.late,
     }
+
+
+def _measured(rows: Sequence[Row], baselines: Mapping[str, TrialRecord]) -> Iterator[tuple[str, list[str]]]:
+    """Complete trials and the reference rows, as they are called, with their cells."""
+    for row in rows:
+        if row.seeds:
+            yield f"trial {row.trial.number}", row.trial.keys
+    for name, trial in baselines.items():
+        yield f"reference row {name}", trial.keys
 
 
 def ranked_rows(trials: Iterable[TrialRecord], records: Records, tests: Records) -> list[Row]:

@@ -47,7 +47,11 @@ def render(found: dict[str, Any], stored: Stored, study: str, *, width: int, lim
 
 def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
     settings = stored.study
-    lines = [*_groups(found, stored), *(f"Damaged: {line}" for line in found["damaged"])]
+    lines = [
+        *_groups(found, stored),
+        *(f"Mixed: {line}" for line in found["mixed"]),
+        *(f"Damaged: {line}" for line in found["damaged"]),
+    ]
     if budget := settings.label_budget():
         used = ", ".join(f"{k} training + {held} validation" for k, held in budget.values())
         lines.append(f"Labels:  {used} images per class and task")

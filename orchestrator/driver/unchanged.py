@@ -56,14 +56,12 @@ def require_same_cells(
         StudyError: cells were trained on other data or weights; says which rows, and if the study is mixed
             already.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for row, keys in rows:
         for key in keys:
             cell = records.get(key, {}).get("cell")
             if cell is not None:
-                named = found.setdefault((cell["dataset"], cell["backbone"]), [])
-                if row not in named:
-                    named.append(row)
+                found.setdefault((cell["dataset"], cell["backbone"]), {})[row] = None
     now = (plan.data.manifest, plan.fingerprint)
     others = {inputs: named for inputs, named in found.items() if inputs != now}
     if not others:
@@ -71,7 +69,8 @@ def require_same_cells(
     images = any(manifest != now[0] for manifest, _ in others)
     what = "images" if images else "weights"
     said = "; ".join(
-        f"{_listed(named)}: {_hashes(inputs, now, images)}" for inputs, named in {**others, **found}.items()
+        f"{_listed([*named])}: {_hashes(inputs, now, images)}"
+        for inputs, named in {**others, **found}.items()
     )
     mixed = " already, and not all on the same" if len(found) > 1 else ""
     raise StudyError(

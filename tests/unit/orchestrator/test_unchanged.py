@@ -130,6 +130,7 @@ def finish_trial(plan: StudyPlan, store: StudyStore, number: int = 0) -> TrialRe
             "metrics": {"accuracy": 0.5},
             "revisions": revisions_of(cell),
             "epochs": 2,
+            "grouping": None,
         }
         Ledger(store.storage).commit(cell.key, record, {"prompts.safetensors": b"p"})
         named = {"split": cell.split.label, "seed": seeds.label, "partition": [[0, 1]], "parameters": 1}
@@ -309,6 +310,26 @@ def test_an_older_study_that_is_mixed_already_is_refused_and_says_which_trials(b
     assert "already, and not all on the same: trial 0: manifest" in str(raised.value)
     assert "trial 1: manifest" in str(raised.value)
     assert raised.value.fix is not None and "put" not in raised.value.fix
+
+
+def test_results_of_a_study_that_is_mixed_already_say_so(
+    begun: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = ["results", "unit", "--storage", str(begun.folder / "runs")]
+    assert execute(results) == 0
+    assert "Mixed:" not in capsys.readouterr().out
+    shrink_images(begun)
+    finish_trial(begun.plan, begun.store, number=1)
+    assert execute(results) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Mixed: these rows come from different images or weights" in said
+    manifests = {
+        record["cell"]["dataset"][:8]
+        for record in Ledger(begun.folder / "runs")
+        .get_many(Ledger(begun.folder / "runs").finished())
+        .values()
+    }
+    assert len(manifests) == 2 and all(f"images {manifest}" in said for manifest in manifests)
 
 
 def test_the_data_of_a_study_are_in_every_item(place: Place) -> None:
