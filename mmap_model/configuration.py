@@ -238,8 +238,9 @@ class Cell:
 
     ``largest_shots`` and ``largest_percent`` are the most that the splits of the study take of a class; the
     latter is None where it changes nothing: under ``paper``, and for the split that takes it. ``test_images``
-    says whether the dataset's test images are drawn, or given by published or fixed lists. It is no part of
-    the key, because the manifest in the key decides it; it chooses which revisions apply.
+    says whether the dataset's test images are drawn, or given by published or fixed lists; ``large_images``,
+    whether it has images with a side of 4 times the backbone's image size or more. Neither is part of the
+    key, because what the key holds decides them; they choose which revisions apply.
     """
 
     kind: Literal["train", "probe", "untrained"] = "train"
@@ -254,6 +255,7 @@ class Cell:
     snapshot_every: int | None = None
     largest_percent: float | None = added_field(None)
     test_images: Literal["drawn", "given"] = added_field("drawn")
+    large_images: bool = added_field(False)
 
     def __post_init__(self) -> None:
         if self.protocol == "paper" or self.largest_percent == self.split.percent:
@@ -281,7 +283,8 @@ class Cell:
 
         normalised = Cell.from_dict(self.to_dict()).to_dict()
         normalised["configuration"]["method"] = method_identity(self.configuration.method)
-        normalised.pop("test_images", None)
+        for known_from_dataset in ("test_images", "large_images"):
+            normalised.pop(known_from_dataset, None)
         identity = {"recipe_version": RECIPE_VERSION, "cell": normalised}
         if revisions := revisions_of(self):
             identity["revisions"] = revisions

@@ -51,7 +51,20 @@ DRAWS = Revision(
     applies=lambda cell: cell.protocol == "search" and cell.test_images == "drawn",
 )
 
-REVISIONS: tuple[Revision, ...] = (DRAWS,)
+CROPS = Revision(
+    name="crops",
+    number=2,
+    reason="training crops of images with a side of 4 times the backbone's image size or more came from "
+    "shrunk copies and were blurred; now they are as sharp as of the images themselves",
+    applies=lambda cell: (
+        cell.large_images
+        and cell.kind != "untrained"
+        and cell.configuration.method != "zero_shot"
+        and cell.configuration.recipe.augment
+    ),
+)
+
+REVISIONS: tuple[Revision, ...] = (DRAWS, CROPS)
 """All revisions. Of those of one name that apply to a cell the highest number counts."""
 
 

@@ -202,7 +202,7 @@ class Job:
             protocol=self._item.protocol,
             largest_shots=self._item.largest_shots,
             largest_percent=self._item.largest_percent,
-            test_images=self._item.test_images,
+            **self._item.known_from_dataset,
             precision=self._item.precision,
             dataset=self._engine.manifest,
             backbone=self._engine.fingerprint,

@@ -125,7 +125,7 @@ class Scoring:
                 raise CellFailed(f"cell {key[:12]} is of an earlier version: {'; '.join(reasons)}")
 
     def _cell(self, record: Record) -> Cell:
-        return replace(Cell.from_dict(record["cell"]), test_images=self._item.test_images)
+        return replace(Cell.from_dict(record["cell"]), **self._item.known_from_dataset)
 
     def _whole(self, keys: Iterable[str], scored: Collection[str]) -> dict[str, Record]:
         """Records of those of ``keys`` that have all their files, weights included unless they are scored."""

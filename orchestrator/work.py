@@ -30,7 +30,7 @@ class WorkItem:
             reference row (zero-shot, or a point after no step at all).
         point: ``Point.to_dict()``.
         splits, seeds: the cells are their product, splits first: ``Split`` and ``Seeds`` as dictionaries.
-        protocol, largest_shots, largest_percent, test_images, precision: of the cells.
+        protocol, largest_shots, largest_percent, test_images, large_images, precision: of the cells.
         dataset, backbone: ``DatasetSpec`` and ``BackboneSpec`` as dictionaries.
         storage: root of the ledger.
         fence: the driver's fencing number; 0 where there is no driver lease.
@@ -58,6 +58,7 @@ class WorkItem:
     largest_shots: int | None = None
     largest_percent: float | None = None
     test_images: Literal["drawn", "given"] = "drawn"
+    large_images: bool = False
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     dataset: dict[str, Any]
     backbone: dict[str, Any]
@@ -80,6 +81,11 @@ class WorkItem:
 
     def to_dict(self) -> dict[str, Any]:
         return dict(to_plain(self))
+
+    @property
+    def known_from_dataset(self) -> dict[str, Any]:
+        """Fields of the cells that their dataset decides: records of earlier versions have none."""
+        return {"test_images": self.test_images, "large_images": self.large_images}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> WorkItem:

@@ -11,21 +11,26 @@ torchvision: bicubic (a = -0.5), or bilinear for backbones that ask for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from mmap_model.data.decoding import FILTERS
 from mmap_model.preprocessing import Interpolation
 
 ATTEMPTS = 10
 """Crop shapes tried before the largest central one is taken, as in torchvision's RandomResizedCrop."""
 
 _CHUNK = 1 << 25
+
+_EDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Augmentation:
 
     noise = 2 * ATTEMPTS + 3
     """Uniform numbers one image takes."""
+
+    def smallest(self, height: int, width: int) -> float:
+        """The shortest side, in pixels, of any crop that can be drawn from an image (whole pixels aside)."""
+        area = self.scale[0] * height * width
+        drawn = min(math.sqrt(area / self.ratio[1]), math.sqrt(area * self.ratio[0]))
+        return min(drawn, height, width, height * self.ratio[1], width / self.ratio[0])
 
     def crops(self, noise: Tensor, extents: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes and flips from uniform noise.
@@ -103,14 +114,15 @@ def crop_resize(
 ) -> Tensor:
     """The boxes of uint8 images [N, 3, S, S], resized to [N, 3, size, size] of ``dtype`` in [0, 255].
 
-    With ``isolated``, a box is cut out first, so pixels outside have no part in its view, and both passes,
-    horizontal and then vertical, end in whole grey levels: what 8-bit implementations do. Otherwise the
-    filter reaches beyond the box and nothing is rounded.
+    With ``isolated``, a box is cut out first with the pixels that it touches, so those outside have no part
+    in its view, and both passes, horizontal and then vertical, end in whole grey levels: what 8-bit
+    implementations do. Otherwise the filter reaches beyond the box and nothing is rounded.
     """
     side = images.shape[-1]
+    first, last = (part.to(dtype) for part in touched(boxes))
     extents, boxes = extents.to(dtype), boxes.to(dtype)
-    starts = boxes[:, :2] if isolated else torch.zeros_like(extents)
-    ends = boxes[:, :2] + boxes[:, 2:] if isolated else extents
+    starts = first if isolated else torch.zeros_like(extents)
+    ends = last if isolated else extents
     kernel = _KERNELS[interpolation]
     rows = _weights(boxes[:, 0], boxes[:, 2], starts[:, 0], ends[:, 0], side, size, kernel)
     columns = _weights(boxes[:, 1], boxes[:, 3], starts[:, 1], ends[:, 1], side, size, kernel)
@@ -130,16 +142,18 @@ def crop_resize(
 
 def crop_resize_each(
     images: Iterable[npt.NDArray[np.uint8]],
-    boxes: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.int64] | npt.NDArray[np.float64],
     mirrored: npt.NDArray[np.bool_],
     size: int,
     interpolation: Interpolation = "bicubic",
 ) -> Tensor:
     """The boxes of uint8 images [height, width, 3] of any sizes, cut out and resized on the CPU.
 
+    Boxes of whole pixels take torch's kernel, others Pillow's, which knows parts of pixels.
+
     Args:
-        images: N of them; only the pixels in their boxes are read.
-        boxes: [N, 4]: top, left, height, width, in whole pixels within the image.
+        images: N of them; only the pixels that their boxes touch are read.
+        boxes: [N, 4]: top, left, height, width, within the image.
         mirrored: [N], True to mirror.
         size: side of the result.
         interpolation: the filter.
@@ -148,15 +162,42 @@ def crop_resize_each(
         uint8 [N, 3, size, size].
     """
     out = torch.empty(len(boxes), 3, size, size, dtype=torch.uint8)
-    for place, (image, box, mirror) in enumerate(zip(images, boxes.tolist(), mirrored.tolist(), strict=True)):
-        top, left, height, width = box
+    whole = (boxes == np.round(boxes)).all(axis=1)
+    corners = torch.cat(touched(torch.from_numpy(boxes)), 1).long().tolist()
+    for place, (image, corner) in enumerate(zip(images, corners, strict=True)):
+        top, left, bottom, right = corner
         # The copy is as small as the crop, writable as torch asks, and laid out for the 8-bit kernel.
-        crop = torch.from_numpy(image[top : top + height, left : left + width].copy())
-        view = functional.interpolate(
-            crop.permute(2, 0, 1)[None], (size, size), mode=interpolation, antialias=True, align_corners=False
-        )[0]
-        out[place] = view.flip(2) if mirror else view
+        crop = image[top:bottom, left:right].copy()
+        if whole[place]:
+            pixels = torch.from_numpy(crop).permute(2, 0, 1)[None]
+            view = functional.interpolate(
+                pixels, (size, size), mode=interpolation, antialias=True, align_corners=False
+            )[0]
+        else:
+            view = _part_of(crop, boxes[place] - (top, left, 0, 0), size, interpolation)
+        out[place] = view.flip(2) if mirrored[place] else view
     return out
+
+
+def touched(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """The first (top, left) and the last (bottom, right; exclusive) pixels [N, 2] that boxes [N, 4] touch."""
+    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    if not boxes.is_floating_point():
+        return start, end
+    # A box that ends at a pixel's edge does not touch the next one, whatever the last digit.
+    return (start + _EDGE).floor(), (end - _EDGE).ceil()
+
+
+def _part_of(
+    crop: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], size: int, interpolation: Interpolation
+) -> Tensor:
+    """A box (top, left, height, width) of an image [height, width, 3] as uint8 [3, size, size], by Pillow."""
+    top, left, height, width = box.tolist()
+    bottom, right = min(top + height, crop.shape[0]), min(left + width, crop.shape[1])
+    view = Image.fromarray(crop).resize(
+        (size, size), FILTERS[interpolation], box=(max(left, 0.0), max(top, 0.0), right, bottom)
+    )
+    return torch.from_numpy(np.array(view)).permute(2, 0, 1)
 
 
 def resize(images: Tensor, size: int, interpolation: Interpolation = "bicubic") -> Tensor:

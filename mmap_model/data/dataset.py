@@ -156,19 +156,27 @@ class Dataset(ABC):
             fix="override Dataset.views in it, or use a backbone with CLIP's own preprocessing",
         )
 
-    @abstractmethod
     def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
         """What augmentation crops from: uint8 [n, 3, S, S] and the extents int64 [n, 2] (height, width).
 
-        S is the same for every call with the same ``size``; pixels outside an image's extent are padding.
+        S is the same for every call with the same ``size``; pixels outside an image's extent are padding. For
+        small images; datasets of larger ones give `training_pixels` instead.
         """
+        raise NotImplementedError(f"{type(self).__name__} gives neither training_images nor training_pixels")
 
     def training_pixels(self, wanted: Sequence[npt.NDArray[np.int64]], size: int) -> TrainingPixels | None:
         """The images ``wanted`` (sorted indices, by task) decoded once for all processes of this machine.
 
-        None where `training_images` is as fast. What they hold equals what `training_images` gives.
+        None where `training_images` gives them as fast.
         """
         return None
+
+    def has_images_of(self, side: int) -> bool:
+        """Whether the longer side of any image is ``side`` pixels or more, where crops come from photographs.
+
+        Not where `training_images` gives what is cropped.
+        """
+        return False
 
     def ready(self, size: int, resize: Resize = CLIP_RESIZE) -> bool:
         """Whether such evaluation views are read as they are, so that nobody needs to keep them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from mmap_model.configuration import Split, content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSplit
-from mmap_model.data.decoding import evaluation_view, open_image, training_original
+from mmap_model.data.decoding import evaluation_view, open_image
+from mmap_model.data.extents import longest_side
 from mmap_model.data.lists import FixedLists
 from mmap_model.data.prepared.pixels import TrainingPixels, training_pixels
 from mmap_model.data.sources.base import Source, canonical, open_source
@@ -139,9 +139,7 @@ class SourceDataset(ListedDataset):
         ready = self.source.evaluation(known, indices, size) if resize == CLIP_RESIZE else None
         if ready is not None:
             return torch.from_numpy(ready)
-        return self._decode(
-            task, indices, lambda image: (evaluation_view(image, size, resize), (size, size)), size
-        )[0]
+        return self._decode(task, indices, size, resize)
 
     def ready(self, size: int, resize: Resize = CLIP_RESIZE) -> bool:
         nothing = np.empty(0, np.int64)
@@ -149,38 +147,26 @@ class SourceDataset(ListedDataset):
             self.source.evaluation(task.name, nothing, size) is not None for task in self.tasks
         )
 
-    def training_images(self, task: str, indices: npt.NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
-        def view(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
-            original = training_original(image, 2 * size)
-            return original, (original.height, original.width)
-
-        return self._decode(task, indices, view, 4 * size)
-
     def training_pixels(self, wanted: Sequence[npt.NDArray[np.int64]], size: int) -> TrainingPixels:
-        return training_pixels(self.source, wanted, 2 * size, self._cache_dir)
+        return training_pixels(self.source, wanted, size, self.augmentation, self._cache_dir)
 
-    def _decode(
-        self,
-        task: str,
-        indices: npt.NDArray[np.int64],
-        view: Callable[[Image.Image], tuple[Image.Image, tuple[int, int]]],
-        side: int,
-    ) -> tuple[Tensor, Tensor]:
+    def has_images_of(self, side: int) -> bool:
+        return longest_side(self.source, self._cache_dir, enough=side) >= side
+
+    def _decode(self, task: str, indices: npt.NDArray[np.int64], side: int, resize: Resize) -> Tensor:
         import torch
 
         name = self.task(task).name
-        canvas = torch.zeros(len(indices), 3, side, side, dtype=torch.uint8)
-        extents = torch.zeros(len(indices), 2, dtype=torch.int64)
+        views = torch.zeros(len(indices), 3, side, side, dtype=torch.uint8)
 
         def load(position: int) -> None:
             index = int(indices[position])
             encoded = io.BytesIO(self.source.read(name, index))
-            image, (height, width) = view(open_image(encoded, self.source.location(name, index)))
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-            canvas[position, :, :height, :width] = pixels
-            extents[position] = torch.tensor([height, width])
+            image = open_image(encoded, self.source.location(name, index))
+            view = np.array(evaluation_view(image, side, resize))
+            views[position] = torch.from_numpy(view).permute(2, 0, 1)
 
         # Pillow releases the GIL while it decodes and resizes.
         with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
             list(pool.map(load, range(len(indices))))
-        return canvas, extents
+        return views

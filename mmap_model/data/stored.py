@@ -66,6 +66,9 @@ class StoredSource(Source):
     def location(self, task: str, index: int) -> str:
         return f"{self._store.location}: {self.ids(task)[index]}"
 
+    def extents(self, task: str, indices: Indices) -> Indices:
+        return self._store.extents(task)[indices]
+
     def evaluation(self, task: str, indices: Indices, side: int) -> npt.NDArray[np.uint8] | None:
         ready = side == self._store.plan.side and self._store.task(task).evaluated
         return self._store.evaluation(task, indices) if ready else None

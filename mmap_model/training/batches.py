@@ -26,7 +26,7 @@ from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
 from mmap_model.data.transfer import to_device
 from mmap_model.out_of_memory import is_out_of_memory
-from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed, canvases
+from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,18 @@ class TrainingBatches:
     def _make_feed(
         self, dataset: Dataset, wanted: Sequence[Sequence[Indices]], recipe: Recipe, backbone: Backbone
     ) -> Feed:
-        """A GPU keeps and crops images itself; on a CPU, crops come from the machine's decoded images."""
+        """A GPU keeps and crops images itself where they fit; else crops are cut on the CPU."""
         size, augmentation = backbone.image_size, self._augmentation
         members = [np.unique(np.concatenate(task)) for task in zip(*wanted, strict=True)]
         pixels = dataset.training_pixels(members, size) if augmentation is not None else None
         if pixels is not None and augmentation is not None:
-            if backbone.device.type == "cpu":
-                return CropFeed(pixels, augmentation, backbone)
-            if pixels.bytes <= MEMORY_LIMIT:
+            if backbone.device.type != "cpu" and pixels.bytes <= MEMORY_LIMIT:
                 try:
                     return PackedFeed(pixels, augmentation, backbone)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
+            return CropFeed(pixels, augmentation, backbone)
 
         def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
             name = self._names[task]
@@ -132,7 +131,7 @@ class TrainingBatches:
             views = dataset.views(name, indices, size, backbone.resize)
             return views, torch.full((len(indices), 2), size)
 
-        return BankFeed(fetch if pixels is None else canvases(pixels), wanted, augmentation, backbone)
+        return BankFeed(fetch, wanted, augmentation, backbone)
 
     def _stream_of(
         self, task: str, count: int, seed: int, epoch: int

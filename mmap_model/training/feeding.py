@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmap_model.backbone import Backbone
 from mmap_model.data.ahead import ahead
-from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each
+from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each, touched
 from mmap_model.data.bank import Fetch, ImageBank, Indices
 from mmap_model.data.prepared.pixels import TrainingPixels
 from mmap_model.data.transfer import to_device
@@ -107,15 +107,15 @@ class PackedFeed:
     def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
         assert noise is not None, "evaluation views come from elsewhere"
         for own, drawn in zip(rows, noise, strict=True):
-            extents = torch.from_numpy(self._pixels.extents(own))
-            boxes, mirrored = self._augmentation.crops(torch.from_numpy(drawn), extents)
-            sizes = boxes[:, 2:].long()
+            boxes, mirrored = _crops(self._pixels, self._augmentation, own, drawn)
+            first, last = (corner.long() for corner in touched(boxes))
+            sizes = last - first
             side = int(sizes.max())
             crops = torch.zeros(len(own), side, side, 3, dtype=torch.uint8, device=self._device)
-            for crop, row, box in zip(crops, own.tolist(), boxes.long().tolist(), strict=True):
-                top, left, height, width = box
-                crop[:height, :width] = self._images[row][top : top + height, left : left + width]
-            boxes[:, :2] = 0
+            corners = torch.cat([first, last], 1).tolist()
+            for crop, row, (top, left, bottom, right) in zip(crops, own.tolist(), corners, strict=True):
+                crop[: bottom - top, : right - left] = self._images[row][top:bottom, left:right]
+            boxes[:, :2] -= first
             sizes, boxes, mirrored = (to_device(part, self._device) for part in (sizes, boxes, mirrored))
             yield crop_resize(
                 crops.permute(0, 3, 1, 2),
@@ -132,12 +132,13 @@ class PackedFeed:
 class CropFeed:
     """Crops cut on the CPU from decoded images that all processes of the machine share, ahead of the step.
 
-    Nothing is kept by this process. As many threads work ahead as torch may use.
+    Nothing is kept by this process, and only crops go to the device. As many threads work ahead as torch may
+    use.
     """
 
     def __init__(self, pixels: TrainingPixels, augmentation: Augmentation, backbone: Backbone) -> None:
         assert augmentation.whole_pixels
-        self._pixels, self._augmentation = pixels, augmentation
+        self._pixels, self._augmentation, self._device = pixels, augmentation, backbone.device
         self._size, self._interpolation = backbone.image_size, backbone.resize.interpolation
 
     def rows(self, task: int, indices: Indices) -> Indices:
@@ -147,29 +148,19 @@ class CropFeed:
         assert noise is not None, "evaluation views come from elsewhere"
 
         def cut(step: int) -> Tensor:
-            extents = torch.from_numpy(self._pixels.extents(rows[step]))
-            boxes, mirrored = self._augmentation.crops(torch.from_numpy(noise[step]), extents)
-            return crop_resize_each(
-                self._pixels.images(rows[step]),
-                boxes.numpy().astype(np.int64),
-                mirrored.numpy(),
-                self._size,
-                self._interpolation,
-            )
+            boxes, mirrored = _crops(self._pixels, self._augmentation, rows[step], noise[step])
+            images = self._pixels.images(rows[step])
+            return crop_resize_each(images, boxes.numpy(), mirrored.numpy(), self._size, self._interpolation)
 
         threads = torch.get_num_threads()
-        yield from ahead(cut, range(len(rows)), threads=threads, reach=threads + 1)
+        for cuts in ahead(cut, range(len(rows)), threads=threads, reach=threads + 1):
+            yield to_device(cuts, self._device)
 
 
-def canvases(pixels: TrainingPixels) -> Fetch:
-    """Reads decoded images onto canvases of one size, for a `BankFeed`."""
-    side = pixels.longest
-
-    def fetch(task: int, indices: Indices) -> tuple[Tensor, Tensor]:
-        rows = pixels.rows(task, indices)
-        found = np.zeros((len(rows), side, side, 3), np.uint8)
-        for canvas, image in zip(found, pixels.images(rows), strict=True):
-            canvas[: image.shape[0], : image.shape[1]] = image
-        return torch.from_numpy(found).permute(0, 3, 1, 2), torch.from_numpy(pixels.extents(rows))
-
-    return fetch
+def _crops(
+    pixels: TrainingPixels, augmentation: Augmentation, rows: Indices, noise: Noise
+) -> tuple[Tensor, Tensor]:
+    """Boxes float64 [N, 4] on what is kept of the images, drawn on the images themselves; flips [N]."""
+    extents = torch.from_numpy(pixels.extents(rows))
+    boxes, mirrored = augmentation.crops(torch.from_numpy(noise), extents)
+    return torch.from_numpy(pixels.boxes(rows, boxes.numpy())), mirrored

@@ -101,7 +101,7 @@ def require_same_rules(
             record = records.get(key, {})
             if "cell" not in record:
                 continue
-            cell = replace(Cell.from_dict(record["cell"]), test_images=plan.test_images)
+            cell = replace(Cell.from_dict(record["cell"]), **plan.known_from_dataset)
             reasons = reasons_between(record.get("revisions", {}), revisions_of(cell))
             reasons += filter(None, [outpaced(record, records)])
             if reasons:

@@ -75,6 +75,12 @@ class StudyPlan:
         draws = {(split, seeds.draw) for split in self.study.splits for seeds in self.study.seeds}
         return "given" if all(is_test_given(self.dataset, *draw) for draw in draws) else "drawn"
 
+    @cached_property
+    def known_from_dataset(self) -> dict[str, Any]:
+        """Fields of the cells that their dataset decides: records of earlier versions have none."""
+        large = self.dataset.has_images_of(4 * self.architecture.image_size)
+        return {"test_images": self.test_images, "large_images": large}
+
     def cell(self, configuration: Configuration, split: Split, seeds: Seeds, **fields: Any) -> Cell:
         """The cell of a configuration in this study; ``fields`` are further ones of Cell."""
         study = self.study
@@ -82,7 +88,7 @@ class StudyPlan:
             "protocol": study.protocol,
             "largest_shots": study.shots_before_validation,
             "largest_percent": study.percent_before_validation,
-            "test_images": self.test_images,
+            **self.known_from_dataset,
             "precision": study.precision,
             "dataset": self.data.manifest,
             "backbone": self.fingerprint,
@@ -111,7 +117,7 @@ class StudyPlan:
             "protocol": study.protocol,
             "largest_shots": study.shots_before_validation,
             "largest_percent": study.percent_before_validation,
-            "test_images": self.test_images,
+            **self.known_from_dataset,
             "precision": study.precision,
             "dataset": to_plain(study.dataset),
             "backbone": to_plain(study.backbone),

@@ -111,6 +111,13 @@ def test_default_image_size(dataset):
 
 def test_training_images_share_one_canvas(dataset):
     task = dataset.tasks[0].name
+    wanted = [np.array([0, 2]), *(np.array([1]) for _ in dataset.tasks[1:])]
+    if (pixels := dataset.training_pixels(wanted, 16)) is not None:
+        rows = np.arange(len(pixels))
+        assert len(rows) == 1 + len(dataset.tasks)
+        kept = np.array([image.shape[:2] for image in pixels.images(rows)])
+        assert (kept >= 1).all() and (kept <= pixels.extents(rows)).all()
+        return
     first, extents = dataset.training_images(task, np.array([0, 2]), 16)
     second, _ = dataset.training_images(task, np.array([1]), 16)
     assert first.dtype == torch.uint8 and first.shape[1:] == second.shape[1:]

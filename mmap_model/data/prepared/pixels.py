@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,21 @@ import pyarrow as pa
 from mmap_model.configuration import content_key
 from mmap_model.data.ahead import ahead
 from mmap_model.data.arrays import from_bytes, from_numbers, numbers
-from mmap_model.data.decoding import open_image, training_original
+from mmap_model.data.decoding import SPARE, open_image, training_original
 from mmap_model.data.prepared.cache import make_room, touch
 from mmap_model.data.sources.base import Indices, Source
 from mmap_model.errors import DatasetError
 
-RECIPE = 1
-"""Rises when `training_original` gives other pixels."""
+if TYPE_CHECKING:
+    from mmap_model.data.augment import Augmentation
+
+RECIPE = 2
+"""Rises when `training_original` gives other pixels. Files of recipe 1 hold images whose longer side is below
+4 × the view's as they are; they are taken over where no image is longer."""
 
 _BATCH = 64
-_SCHEMA = pa.schema([("height", pa.int32()), ("width", pa.int32()), ("image", pa.large_binary())])
+_NUMBERS = ("height", "width", "full_height", "full_width")
+_SCHEMA = pa.schema([*((name, pa.int32()) for name in _NUMBERS), ("image", pa.large_binary())])
 
 
 class TrainingPixels:
@@ -46,8 +52,9 @@ class TrainingPixels:
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         self._members = members
         self._starts = np.cumsum([0, *(len(m) for m in members)])
-        sizes = [[numbers(b.column(name)) for b in batches] for name in ("height", "width")]
-        self._extents = np.stack([np.concatenate(column) for column in sizes], axis=1).astype(np.int64)
+        # Files of recipe 1 hold every image in full.
+        full = _NUMBERS[2:] if "full_height" in reader.schema.names else _NUMBERS[:2]
+        self._kept, self._extents = (_pairs(batches, names) for names in (_NUMBERS[:2], full))
         self._columns = [batch.column("image") for batch in batches]
         assert len(self._extents) == self._starts[-1], "the file holds what its name says"
 
@@ -57,12 +64,7 @@ class TrainingPixels:
     @property
     def bytes(self) -> int:
         """Of all pixels."""
-        return int(self._extents.prod(axis=1).sum() * 3)
-
-    @property
-    def longest(self) -> int:
-        """The longest side of all images, pixels."""
-        return int(self._extents.max())
+        return int(self._kept.prod(axis=1).sum() * 3)
 
     def rows(self, task: int, indices: Indices) -> Indices:
         """Numbers of images of a task within the file."""
@@ -70,24 +72,33 @@ class TrainingPixels:
         return rows
 
     def extents(self, rows: Indices) -> Indices:
-        """(height, width), [n, 2]."""
+        """(height, width) of the images themselves, [n, 2]: what crops are drawn on."""
         return self._extents[rows]
 
+    def boxes(self, rows: Indices, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Boxes [n, 4] (top, left, height, width) on the images themselves, on what is kept of them."""
+        scale = self._kept[rows] / self._extents[rows]
+        kept: npt.NDArray[np.float64] = boxes * np.concatenate([scale, scale], axis=1)
+        return kept
+
     def images(self, rows: Indices) -> Iterator[npt.NDArray[np.uint8]]:
-        """uint8 [height, width, 3], read-only views of the mapped file."""
+        """What is kept of images, uint8 [height, width, 3]: read-only views of the mapped file."""
         for row in rows.tolist():
             batch, position = divmod(row, _BATCH)
             buffer = self._columns[batch][position].as_buffer()
-            yield np.frombuffer(buffer, np.uint8).reshape(*self._extents[row], 3)
+            yield np.frombuffer(buffer, np.uint8).reshape(*self._kept[row], 3)
 
 
-def training_pixels(source: Source, wanted: Sequence[Indices], side: int, cache_dir: Path) -> TrainingPixels:
+def training_pixels(
+    source: Source, wanted: Sequence[Indices], size: int, augmentation: Augmentation, cache_dir: Path
+) -> TrainingPixels:
     """Decode the images ``wanted`` (sorted indices, by task) unless this machine has them decoded already.
 
     Args:
         source: whose images they are.
         wanted: by task in the source's order.
-        side: of `training_original`.
+        size: side that crops are resized to.
+        augmentation: what crops can be drawn, so that no image is shrunk too far for one of them.
         cache_dir: the file lies in its folder ``pixels``.
 
     Raises:
@@ -95,16 +106,21 @@ def training_pixels(source: Source, wanted: Sequence[Indices], side: int, cache_
     """
     names = [task.name for task in source.tasks]
     chosen = [indices.tolist() for indices in wanted]
-    key = content_key({"images": source.manifest, "of": chosen, "side": side, "recipe": RECIPE})
+    drawn = {"scale": augmentation.scale[0], "ratio": augmentation.ratio, "spare": SPARE}
+    about: dict[str, Any] = {"images": source.manifest, "of": chosen}
+    key = content_key({**about, "size": size, "crops": drawn, "recipe": RECIPE})
     path = cache_dir / "pixels" / f"{key}.arrow"
+    earlier = path.with_name(f"{content_key({**about, 'side': 2 * size, 'recipe': 1})}.arrow")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             with path.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists() and earlier.exists() and _kept_in_full(source, wanted, 4 * size):
+                    earlier.replace(path)
                 if not path.exists():
                     places = [(names[t], index) for t, indices in enumerate(chosen) for index in indices]
-                    _write(path, source, places, side)
+                    _write(path, source, places, size, augmentation)
                     make_room(path.parent, keep=path)
         touch(path)
         return TrainingPixels(path, wanted)
@@ -116,19 +132,35 @@ def training_pixels(source: Source, wanted: Sequence[Indices], side: int, cache_
         ) from error
 
 
-def _write(path: Path, source: Source, places: Sequence[tuple[str, int]], side: int) -> None:
-    def decode(place: tuple[str, int]) -> npt.NDArray[np.uint8]:
-        encoded = io.BytesIO(source.read(*place))
-        return np.asarray(training_original(open_image(encoded, source.location(*place)), side))
+def _pairs(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> Indices:
+    """Two columns of all batches, [n, 2]."""
+    columns = [np.concatenate([numbers(batch.column(name)) for batch in batches]) for name in names]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _kept_in_full(source: Source, wanted: Sequence[Indices], side: int) -> bool:
+    """Whether recipe 1 shrank none of the images: no longer side is ``side`` or more."""
+    tasks = zip(source.tasks, wanted, strict=True)
+    return all(source.extents(task.name, indices).max(initial=0) < side for task, indices in tasks)
+
+
+def _write(
+    path: Path, source: Source, places: Sequence[tuple[str, int]], size: int, augmentation: Augmentation
+) -> None:
+    def decode(place: tuple[str, int]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+        image = open_image(io.BytesIO(source.read(*place)), source.location(*place))
+        full = image.height, image.width
+        return np.asarray(training_original(image, augmentation.smallest(*full), size)), full
 
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         # Pillow releases the GIL while it decodes; a batch is decoded while the one before it is written.
         decoded = ahead(decode, places, threads=min(16, os.cpu_count() or 1), reach=_BATCH)
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            while images := list(islice(decoded, _BATCH)):
-                sizes = np.array([image.shape[:2] for image in images], np.int32)
-                columns = [from_numbers(sizes[:, 0]), from_numbers(sizes[:, 1]), from_bytes(images)]
+            while batch := list(islice(decoded, _BATCH)):
+                images = [image for image, _ in batch]
+                sizes = np.array([(*image.shape[:2], *full) for image, full in batch], np.int32)
+                columns = [*map(from_numbers, sizes.T), from_bytes(images)]
                 writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         partial.replace(path)
     finally:

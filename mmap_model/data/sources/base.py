@@ -7,9 +7,12 @@ it. Draws and manifests are made of ids, so equal data give equal draws and equa
 
 from __future__ import annotations
 
+import io
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +23,7 @@ import numpy.typing as npt
 
 from mmap_model.configuration import content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, OfficialSplit, TaskInfo, register_dataset
+from mmap_model.data.decoding import upright_size
 from mmap_model.data.faults import KINDS, Fault
 from mmap_model.errors import DatasetError, nearest
 
@@ -78,6 +82,18 @@ class Source(ABC):
     @abstractmethod
     def location(self, task: str, index: int) -> str:
         """Where a person finds the image: its path, or table and row."""
+
+    def extents(self, task: str, indices: Indices) -> Indices:
+        """Upright (height, width) of images, [n, 2], from their headers; zeros of what is no image."""
+        with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+            found = list(pool.map(lambda index: self._extent(task, index), indices.tolist()))
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def _extent(self, task: str, index: int) -> tuple[int, int]:
+        try:
+            return upright_size(io.BytesIO(self.read(task, index)), self.location(task, index))
+        except DatasetError:
+            return 0, 0
 
     def evaluation(self, task: str, indices: Indices, side: int) -> npt.NDArray[np.uint8] | None:
         """Evaluation views uint8 [n, 3, side, side] that lie ready, or None where they have to be made."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmap_model.data.dataset import DatasetSpec, OfficialSplit, TaskInfo
+from mmap_model.data.decoding import upright_size
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Indices, Source, loose
 from mmap_model.errors import DatasetError
@@ -67,6 +68,14 @@ class FileSource(Source):
 
     def location(self, task: str, index: int) -> str:
         return str(self.root / self._tasks[task].paths[index])
+
+    def _extent(self, task: str, index: int) -> tuple[int, int]:
+        path = self.root / self._tasks[task].paths[index]
+        try:
+            with path.open("rb") as file:  # its header alone is read
+                return upright_size(file, str(path))
+        except (OSError, DatasetError):
+            return 0, 0
 
     def read(self, task: str, index: int) -> bytes:
         path = self.root / self._tasks[task].paths[index]

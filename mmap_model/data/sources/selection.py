@@ -98,6 +98,9 @@ class _Selected(Source):
     def location(self, task: str, index: int) -> str:
         return self._inner.location(task, int(self._views[task].kept[index]))
 
+    def extents(self, task: str, indices: Indices) -> Indices:
+        return self._inner.extents(task, self._views[task].kept[indices])
+
     def evaluation(self, task: str, indices: Indices, side: int) -> npt.NDArray[np.uint8] | None:
         return self._inner.evaluation(task, self._views[task].kept[indices], side)
 

@@ -77,12 +77,21 @@ def test_images_are_upright_rgb_centre_crops(tmp_path):
 
 
 def test_training_images_keep_the_whole_picture(tmp_path):
-    for name, size in (("a", (40, 20)), ("b", (200, 100))):
+    for name, size in (("a", (40, 20)), ("b", (400, 200))):
         write_image(tmp_path / "d" / name / "x.png", size)
-    canvas, extents = folder(tmp_path).training_images("d", np.array([0, 1]), 32)
-    assert canvas.shape == (2, 3, 128, 128)
-    assert extents.tolist() == [[20, 40], [34, 67]], "averaged over 3x3 pixels: its longer side is 3 times 64"
-    assert canvas[0, 0, :20, :40].float().mean() == 200 and canvas[0, :, 20:].max() == 0
+    pixels = folder(tmp_path).training_pixels([np.array([0, 1])], 32)
+    rows = np.array([0, 1])
+    assert pixels.extents(rows).tolist() == [[20, 40], [200, 400]]
+    small, large = pixels.images(rows)
+    assert small.shape == (20, 40, 3) and small[..., 0].mean() == 200
+    assert large.shape == (139, 277, 3), "the smallest crop, of 69 pixels, comes to 48 for a view of 32"
+
+
+def test_large_images_are_known_from_their_headers(tmp_path):
+    for name, size in (("a", (40, 20)), ("b", (100, 200))):
+        write_image(tmp_path / "d" / name / "x.png", size)
+    dataset = folder(tmp_path)
+    assert dataset.has_images_of(200) and not dataset.has_images_of(201)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from mmap_model.configuration import content_key
 from mmap_model.data import DatasetSpec
+from mmap_model.data.augment import Augmentation
 from mmap_model.data.decoding import training_original
+from mmap_model.data.extents import longest_side
 from mmap_model.data.prepared import pixels as pixels_module
 from mmap_model.data.prepared.cache import cache_limit, make_room
 from mmap_model.data.prepared.pixels import training_pixels
@@ -19,6 +23,8 @@ from mmap_model.data.prepared.writer import plan_store, write_store
 from mmap_model.data.sources import open_source
 from mmap_model.data.stored import open_store, stored_source
 from mmap_model.errors import DatasetError
+
+CROPS = Augmentation(whole_pixels=True)
 
 
 @pytest.fixture(scope="module")
@@ -135,29 +141,86 @@ def test_a_store_that_exceeds_the_cache_is_refused(remote, tmp_path, monkeypatch
 
 def test_decoded_images_are_the_training_originals(source, tmp_path):
     wanted = [np.array([0, 3, 6]), np.array([1, 2])]
-    found = training_pixels(source, wanted, 40, tmp_path)
+    found = training_pixels(source, wanted, 8, CROPS, tmp_path)
     for task, indices in zip(source.tasks, wanted, strict=True):
         number = source.tasks.index(task)
         rows = found.rows(number, indices[::-1])
         for index, extent, pixels in zip(indices[::-1], found.extents(rows), found.images(rows), strict=True):
             with Image.open(source.location(task.name, index)) as image:
-                expected = np.asarray(training_original(image, 40))
-            assert np.array_equal(pixels, expected) and extent.tolist() == list(expected.shape[:2])
+                full = (image.height, image.width)
+                expected = np.asarray(training_original(image, CROPS.smallest(*full), 8))
+            assert np.array_equal(pixels, expected) and extent.tolist() == list(full)
             assert not pixels.flags.writeable
-    assert found.longest == 51, "102 pixels come to 51"
+    kept = [image.shape[:2] for image in found.images(np.arange(5))]
+    assert kept[:3] == [(30, 40), (33, 40), (32, 40)] and kept[3] == (59, 41), (
+        "101 x 70 pixels come to 59 x 41"
+    )
+    assert found.bytes == 3 * sum(height * width for height, width in kept)
+    boxes = found.boxes(np.array([0, 3]), np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 101.0, 70.0]]))
+    np.testing.assert_allclose(boxes, [[1, 2, 3, 4], [0, 0, 59, 41]])
+
+
+def as_recipe_1(source, wanted, size, folder):
+    """The file that the first version kept of these images: no longer side was 4 x the size or more."""
+    schema = pa.schema([("height", pa.int32()), ("width", pa.int32()), ("image", pa.large_binary())])
+    images = []
+    for task, indices in zip(source.tasks, wanted, strict=True):
+        for index in indices.tolist():
+            with Image.open(source.location(task.name, index)) as image:
+                images.append(np.asarray(image))
+    about = {"images": source.manifest, "of": [w.tolist() for w in wanted], "side": 2 * size, "recipe": 1}
+    path = folder / "pixels" / f"{content_key(about)}.arrow"
+    path.parent.mkdir(parents=True)
+    columns = [[i.shape[0] for i in images], [i.shape[1] for i in images], [i.tobytes() for i in images]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return path
+
+
+def test_decoded_images_of_the_first_version_are_taken_over_where_it_shrank_none(
+    source, tmp_path, monkeypatch
+):
+    wanted = [np.array([0, 3, 6]), np.array([1, 2])]
+    large, small = (as_recipe_1(source, wanted, size, tmp_path / str(size)) for size in (25, 26))
+    with monkeypatch.context() as context:
+        context.setattr(pixels_module, "open_image", lambda *of: pytest.fail("decoded again"))
+        found = training_pixels(source, wanted, 26, CROPS, tmp_path / "26")
+    assert found.extents(np.arange(5)).tolist() == [[30, 40], [33, 40], [32, 40], [101, 70], [102, 70]]
+    assert not small.exists() and len(list(small.parent.glob("*.arrow"))) == 1
+    again = training_pixels(source, wanted, 25, CROPS, tmp_path / "25")
+    assert large.exists() and len(list(large.parent.glob("*.arrow"))) == 2, "101 pixels were halved at 25"
+    assert again.extents(np.arange(5)).tolist() == found.extents(np.arange(5)).tolist()
+
+
+def test_the_longest_side_is_read_once_and_no_further_than_needed(source, tmp_path, monkeypatch):
+    asked = []
+    extents = type(source).extents
+    monkeypatch.setattr(
+        type(source), "extents", lambda self, task, of: (asked.append(task), extents(self, task, of))[1]
+    )
+    assert longest_side(source, tmp_path, enough=40) == 40 and asked == ["art"]
+    assert longest_side(source, tmp_path, enough=30) == 40 and asked == ["art"]
+    assert longest_side(source, tmp_path, enough=500) == 103 and asked == ["art", "art", "real"]
+    assert longest_side(source, tmp_path, enough=900) == 103 and len(asked) == 3
+    write_store(source, tmp_path / "made", plan_store(source, side=16, part_images=4))
+    stored = stored_source(open_store(str(tmp_path / "made"), tmp_path), DatasetSpec(name="folder"))
+    for task in ("art", "real"):
+        order = np.array([3, 0, 5])
+        assert stored.extents(task, order).tolist() == extents(source, task, order).tolist()
 
 
 def test_images_are_decoded_once_on_a_machine(source, tmp_path, monkeypatch):
     decoded = []
     original = pixels_module.training_original
     monkeypatch.setattr(
-        pixels_module, "training_original", lambda image, side: (decoded.append(1), original(image, side))[1]
+        pixels_module, "training_original", lambda *given: (decoded.append(1), original(*given))[1]
     )
     wanted = [np.arange(5), np.arange(3)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: training_pixels(source, wanted, 40, tmp_path), range(4)))
+        list(pool.map(lambda _: training_pixels(source, wanted, 16, CROPS, tmp_path), range(4)))
     assert len(decoded) == 8
-    training_pixels(source, [np.arange(5), np.arange(4)], 40, tmp_path)
+    training_pixels(source, [np.arange(5), np.arange(4)], 16, CROPS, tmp_path)
     assert len(decoded) == 17, "other draws are another file"
     assert not list((tmp_path / "pixels").glob("*.partial"))
 
@@ -165,4 +228,4 @@ def test_images_are_decoded_once_on_a_machine(source, tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "pixels").write_text("a file")
     with pytest.raises(DatasetError, match="MMAP_CACHE_DIR"):
-        training_pixels(source, [np.arange(2), np.arange(2)], 40, tmp_path)
+        training_pixels(source, [np.arange(2), np.arange(2)], 16, CROPS, tmp_path)

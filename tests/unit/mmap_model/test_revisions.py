@@ -132,3 +132,24 @@ def test_a_larger_percentage_of_another_split_is_part_of_the_key() -> None:
     small = dataclasses.replace(CELL, split=Split(percent=10), test_images="given")
     assert dataclasses.replace(small, largest_percent=20.0).key != small.key
     assert Cell.from_dict(dataclasses.replace(small, largest_percent=20.0).to_dict()).largest_percent == 20.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "revised"),
+    [
+        ({}, True),
+        ({"kind": "probe"}, True),
+        ({"large_images": False}, False),
+        ({"kind": "untrained"}, False),
+        ({"configuration": dataclasses.replace(CELL.configuration, recipe=Recipe(augment=False))}, False),
+    ],
+)
+def test_sharper_crops_change_only_the_keys_of_cells_that_crop_from_large_images(
+    changed: dict[str, Any], revised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = dataclasses.replace(CELL, **{"protocol": "paper", "large_images": True, **changed})
+    first = dataclasses.replace(cell, large_images=False)
+    assert (revisions_of(cell) == {"crops": 2}) == revised
+    assert (cell.key != first.key) == revised
+    revise(monkeypatch)
+    assert cell.key == first.key, "that images are large is no part of the key by itself"

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from mmap_model.configuration import Seeds, Split
+from mmap_model.configuration import Configuration, Seeds, Split
 from mmap_model.errors import InputError
+from mmap_model.revisions import revisions_of
 from orchestrator.study import (
     Study,
     StudyError,
@@ -279,6 +282,28 @@ def test_work_items_of_a_plan_carry_what_decides_the_keys(file: Path) -> None:
     assert item.splits == ({"shots": 1, "percent": None}, {"shots": 3, "percent": None})
     assert (item.seeds, item.largest_shots, item.trial, item.fence) == (({"draw": 5, "train": 5},), 3, 2, 7)
     assert plan.study.label_budget() == {"1-shot": (1, 1), "3-shot": (3, 3)}
+
+
+SMALL = ("space=[]", "settings={prompt_length: 2, source_rows: 2, source_cols: 4}", "grouping={mode: single}")
+
+
+def test_cells_of_large_images_are_revised_and_items_say_so(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backbone sees 32 pixels: from 128 on, images were shrunk before they were cropped."""
+    monkeypatch.setenv("MMAP_CACHE_DIR", str(tmp_path / "cache"))
+    for width in (120, 128):
+        for task, name, number in itertools.product(("ink", "oil"), ("bell", "key"), range(8)):
+            path = tmp_path / str(width) / task / name / f"{number}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (width if (task, number) == ("oil", 7) else 20, 20), number).save(path)
+        images = ["dataset.name=folder", f"dataset.root={tmp_path / str(width)}", "splits=[{shots: 2}]"]
+        plan = load_plan(str(file), [*images, "protocol=paper", *SMALL])
+        point = plan.space.replay(plan.first[0])
+        configuration = Configuration(method=point.method, settings=point.settings, recipe=point.recipe)
+        cell = plan.cell(configuration, plan.study.splits[0], plan.study.seeds[0])
+        assert revisions_of(cell) == ({"crops": 2} if width == 128 else {})
+        assert plan.work_item(point, item_id="a").large_images == (width == 128)
 
 
 def test_grid_goes_through_every_point_once(file: Path) -> None:
