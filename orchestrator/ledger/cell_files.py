@@ -63,6 +63,22 @@ def check_record(document: dict[str, Any], key: str) -> dict[str, Any]:
     return document
 
 
+def check_score(document: dict[str, Any], key: str) -> dict[str, Any]:
+    """``document`` if it is the test score of cell ``key`` and has numbers.
+
+    Earlier versions scored cells whose logits were not finite: the accuracy of these is that of a guess, and
+    what was infinite or none became null.
+
+    Raises:
+        CorruptError: as ``check_record``, or a metric is null.
+    """
+    check_record(document, key)
+    metrics = document.get("metrics") or {}
+    if missing := [name for name, value in metrics.items() if value is None]:
+        raise CorruptError(f"its {missing[0]} was no finite number, so its accuracy means nothing")
+    return document
+
+
 def check_key(document: dict[str, Any], key: str) -> dict[str, Any]:
     """``document`` if it says that it is of cell ``key``. Raises CorruptError."""
     found = document.get("key")

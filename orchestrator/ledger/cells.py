@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmap_model.configuration import METRIC_VERSION, content_key
-from orchestrator.ledger.cell_files import check_key, check_record, entry_of, format_of, path_of
+from orchestrator.ledger.cell_files import check_key, check_record, check_score, entry_of, format_of, path_of
 from orchestrator.ledger.damage import Damage
 from orchestrator.ledger.documents import (
     CorruptError,
@@ -278,8 +278,8 @@ class Ledger:
         return True
 
     def test(self, key: str) -> dict[str, Any] | None:
-        """The test record of a cell; None if it was never scored. For reports, never for search."""
-        return self._damage.read(f"cells/{key}/{TEST}", lambda document: check_record(document, key))
+        """The test record of a cell; None if it has no score. For reports, never for search."""
+        return self._damage.read(f"cells/{key}/{TEST}", lambda document: check_score(document, key))
 
     def tests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Test records of those of ``keys`` that have one."""

@@ -225,6 +225,15 @@ def test_a_failure_is_kept_until_the_cell_finishes(root: str) -> None:
     assert (ledger.failed(), ledger.finished()) == (set(), {KEY})
 
 
+def test_a_test_score_of_logits_that_were_not_finite_is_none(root: str) -> None:
+    """Earlier versions wrote it: with the accuracy of a guess, and null for the likelihood."""
+    ledger = Ledger(root)
+    ledger.commit(KEY, {"metrics": {}}, {})
+    ledger.commit_test(KEY, {"metrics": {"accuracy": 0.25, "nll": float("nan"), "tasks": {}}}, {})
+    assert ledger.tests([KEY]) == {} and ledger.get(KEY) is not None
+    assert "its nll was no finite number" in ledger.damaged[0]
+
+
 def test_in_flight_states_are_found_by_their_cells_in_order(root: str) -> None:
     ledger = Ledger(root)
     ledger.save_inflight(state_of(["a", "b"], epoch=1))
