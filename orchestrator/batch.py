@@ -30,6 +30,10 @@ class Interruption(Exception):
     """The driver wants the work stopped; the last saved epoch stays."""
 
 
+class Unreadable(Exception):
+    """Data of some cell in a batch of several cannot be read, before any epoch of it was trained."""
+
+
 class Batch:
     """The unfinished cells of one (point, split), or one of them where replicates are not fused.
 
@@ -114,6 +118,7 @@ class Batch:
             Interruption: ``should_stop`` said so; the state of the last whole epoch is kept.
             Superseded: another driver took over.
             MemoryError: the device's memory did not hold the batch; no cell counts as failed yet.
+            Unreadable: one of several cells cannot be trained; none counts as failed yet.
             Exception: of a device that failed, see ``is_device_failure``; no cell counts as failed.
         """
         try:
@@ -126,6 +131,8 @@ class Batch:
                 raise MemoryError(str(error)) from error
             if is_device_failure(error):
                 raise
+            if failure_of(error) == "data" and self.width > 1 and self.epoch == 0:
+                raise Unreadable from error
             self.fail(error)
             return
         at = now()

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
-from orchestrator.batch import Batch, History, Interruption, Superseded
+from mmap_model.errors import InputError
+from orchestrator.batch import Batch, History, Interruption, Superseded, Unreadable
 from orchestrator.company import outpaced
 from orchestrator.engine import Engine
 from orchestrator.failures import CellFailed, Failure, failure_of, is_device_failure
@@ -276,6 +277,8 @@ class Job:
                 if self._control().cancel:
                     raise
                 return []  # all its cells were cancelled, but not the item
+            except Unreadable:
+                return self._halve(batch, epoch, emit, progress)  # alone, only the cell concerned fails
             except MemoryError as full:
                 if self._may_halve(batch):
                     return self._halve(batch, epoch, emit, progress)
@@ -335,7 +338,7 @@ class Job:
         return self._item.fuse == "auto" and batch.width > 1
 
     def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
-        """Start a batch that the device's memory did not hold again, as two, and bring them to ``epoch``."""
+        """Start a batch that could not be trained as one again, as two, and bring them to ``epoch``."""
         parts = [part for half in halves(batch.cells) for part in self._started(half, [], batch.grouping)]
         for earlier in range(1, epoch + 1):
             parts = [p for part in parts for p in self._advance(part, earlier, emit, progress)]
@@ -379,7 +382,7 @@ class Job:
         batch though their epochs differ in length, as earlier versions did."""
         if pixels_apart(state.about.get("pixels", {}), self._pixels):
             return False
-        return len(built) == 1 or len(self._engine.fusable(built)) == 1
+        return len(built) == 1 or len(self._groups(built)) == 1
 
     @property
     def _fused(self) -> bool:
@@ -387,7 +390,12 @@ class Job:
 
     def _groups(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         """Cells that train as one batch each."""
-        return self._engine.fusable(cells) if self._fused else [[cell] for cell in cells]
+        if not self._fused:
+            return [[cell] for cell in cells]
+        try:
+            return self._engine.fusable(cells)
+        except (InputError, OSError):
+            return [cells]  # the data cannot be read: training meets the same error and records it
 
     def _obey(self, batch: Batch) -> None:
         wish = self._control()

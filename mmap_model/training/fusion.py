@@ -33,5 +33,5 @@ def _length(cell: Cell, dataset: Dataset) -> EpochLength | str | None:
         if all(dataset.fixed(t.name, cell.split, cell.seeds.draw) is None for t in dataset.tasks):
             return None
         return EpochLength.of(draw_tasks(cell, dataset), cell.configuration.recipe)
-    except DatasetError:
+    except (DatasetError, OSError):
         return cell.key

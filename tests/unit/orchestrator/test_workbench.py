@@ -559,6 +559,46 @@ def test_failures_are_told_apart(scene: Scene, error: Exception, kind: str) -> N
     assert (events[-1]["state"], events[-1]["failure"]) == ("failed", kind)
 
 
+def test_data_of_one_seed_that_cannot_be_read_fails_that_seed_alone(scene: Scene) -> None:
+    def fail(run: PretendedRun, epoch: int) -> None:
+        if 2 in {cell.seeds.train for cell in run._cells.values()}:
+            raise OSError("image file is truncated (3 bytes not processed)")
+
+    scene.engine.before_epoch = fail
+    events = scene.run(splits=(Split(shots=3),))
+    first, second, third = keys_of(events)
+    assert scene.ledger.finished() == {first, third} and scene.ledger.failed() == {second}
+    assert [(e["key"], e["failure"]) for e in of_kind(events, "cell_failed")] == [(second, "data")]
+
+
+def test_data_that_cannot_be_opened_at_all_fails_every_cell(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise DatasetError("/images is not a folder", where="dataset.root")
+
+    monkeypatch.setattr(scene.engine, "fusable", fail)
+    monkeypatch.setattr(scene.engine, "start", fail)
+    events = scene.run(splits=(Split(shots=3),))
+    assert scene.ledger.failed() == set(keys_of(events)) and len(of_kind(events, "cell_failed")) == 3
+    assert events[-1]["failure"] == "data" and "/images is not a folder" in events[-1]["error"]
+
+
+def test_data_that_fails_later_fails_all_cells_and_keeps_their_epochs(scene: Scene) -> None:
+    def fail(run: PretendedRun, epoch: int) -> None:
+        if epoch == 3:
+            raise OSError("image file is truncated (3 bytes not processed)")
+
+    scene.engine.before_epoch = fail
+    events = scene.run(splits=(Split(shots=3),))
+    assert scene.ledger.failed() == set(keys_of(events)[:3])
+    scene.engine.before_epoch = lambda run, epoch: None
+    scene.engine.trained.clear()
+    again = scene.run(splits=(Split(shots=3),), retry_failed=True)
+    assert again[-1]["state"] == "complete"
+    assert scene.engine.trained == [(key, 3) for key in keys_of(events)[:3]]
+
+
 def test_a_device_that_fails_is_not_held_against_the_cell(scene: Scene) -> None:
     """Its process can do nothing more: it ends, and the next one goes on from the last epoch saved."""
 
