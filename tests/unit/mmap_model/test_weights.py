@@ -17,6 +17,7 @@ import torch
 from mmap_model.architecture import parse_architecture
 from mmap_model.backbone import Backbone, load_backbone
 from mmap_model.backbone_spec import BackboneSpec, fingerprint_of, weight_groups
+from mmap_model.configuration import to_plain
 from mmap_model.errors import BackboneError
 from mmap_model.testing.weight_files import (
     PLAIN,
@@ -426,6 +427,11 @@ def test_every_parameter_of_the_architecture_has_its_shape(originals: dict[str, 
     backbone = originals[PLAIN]
     shapes = {name: tuple(p.shape) for name, p in backbone.clip.named_parameters()}
     assert parse_architecture("random", backbone.config).shapes == shapes
+
+
+def test_the_statement_is_absent_from_records_until_it_is_made() -> None:
+    assert to_plain(BackboneSpec()) == {"model": "symbols", "pretrained": None}
+    assert to_plain(BackboneSpec(PLAIN, "w.pt", activation="gelu"))["activation"] == "gelu"
 
 
 def test_the_statement_is_one_of_two() -> None:

@@ -241,6 +241,7 @@ def test_more_slots_than_the_machine_has(
         "tracking.uri=http://x",
         "description=other",
         "largest_shots=6",
+        "backbone.activation=gelu",
     ],
 )
 def test_a_rerun_may_change_how_far_and_where(file: Path, override: str) -> None:
