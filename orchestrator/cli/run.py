@@ -56,11 +56,15 @@ def run(
 def _again(plan: StudyPlan, prefix: str, device: str, as_json: bool) -> int:
     """Train one recorded cell in a scratch ledger; reports whether the numbers are the same."""
     from orchestrator.cli.cells import find_cell
-    from orchestrator.driver.unchanged import require_same_inputs
+    from orchestrator.driver.unchanged import require_same_inputs, require_same_rules
     from orchestrator.ledger import StudyStore
 
     require_same_inputs(plan, StudyStore(plan.study.storage, plan.study.name))
     found = find_cell(plan, prefix)
+    if found.record is not None:
+        require_same_rules(
+            plan, plan.study.name, [(f"cell {found.key[:12]}", [found.key])], {found.key: found.record}
+        )
     with tempfile.TemporaryDirectory(prefix="mmap-cell-") as scratch:
         item = plan.work_item(
             found.point,

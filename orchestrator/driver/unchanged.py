@@ -23,6 +23,12 @@ NAMED = 3
 """Rows that are named where more differ."""
 
 
+READ_OTHERWISE = (
+    ". They were replaced, or an earlier version of this software did not heed what is published with them "
+    "(activation, preprocessing)"
+)
+
+
 def require_same_inputs(plan: StudyPlan, store: StudyStore) -> None:
     """Compare the plan with the data and weights that the study in ``store`` was begun with, where known.
 
@@ -76,7 +82,7 @@ def require_same_cells(
     mixed = " already, and not all on the same" if len(found) > 1 else ""
     raise StudyError(
         f"results of study {name!r} come from other {what} than there are now{mixed}: {said}; "
-        f"now {now[0] if images else now[1]}",
+        f"now {now[0] if images else now[1]}{'' if images else READ_OTHERWISE}",
         where="dataset" if images else "backbone",
         fix=f"run it with these {what} as another study: {_renamed(name)}"
         + ("" if len(found) > 1 else f"; or put the other {what} back"),
@@ -108,7 +114,7 @@ def require_same_rules(
             if reasons:
                 raise StudyError(
                     f"{row} of study {name!r} has numbers that this version of the software would not give, "
-                    f"so they are not ranked with new ones: {'; '.join(reasons)}",
+                    f"so they do not compare with new ones: {'; '.join(reasons)}",
                     where="name",
                     fix=f"run it as another study: {_renamed(name)}; or continue it with the version that "
                     f"began it. Its results stay readable: orchestrator results {name}",

@@ -11,6 +11,7 @@ import pytest
 
 from mmap_model.configuration import Cell, Point
 from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison
 from orchestrator.draws import check_draws
 from orchestrator.driver import Outcome, compare_session, run_study, study_session
@@ -158,6 +159,18 @@ def test_trials_of_an_earlier_study_are_not_ranked_with_new_ones_whose_draws_dif
     with pytest.raises(StudyError, match="one test block for all seeds and splits") as raised:
         run_study(more)
     assert "trial 0 of study 'drawn'" in str(raised.value) and "name=drawn-2" in str(raised.value)
+
+
+def test_an_earlier_cell_whose_draws_differ_is_not_trained_again_to_compare(
+    first_records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of("drawn", first_records)
+    key = StudyStore(first_records / "runs", "drawn").load_trials()[0].keys[0]
+    overrides = [f"dataset.root={plan.study.dataset.root}", f"storage={first_records / 'runs'}"]
+    assert execute(["run", str(first_records / "drawn.yaml"), *overrides, "--cell", key]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"cell {key[:12]} of study 'drawn' has numbers that this version" in said
+    assert "one test block for all seeds" in said
 
 
 def test_columns_of_an_earlier_comparison_are_not_tabled_with_new_ones_whose_draws_differ(
