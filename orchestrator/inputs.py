@@ -85,7 +85,7 @@ def differences(known: Inputs, found: Inputs) -> list[Difference]:
     told = []
     images = [*_images(known, found)]
     if images or known.manifest != found.manifest:
-        said = "; ".join(images) or "the fixed lists or the division into training and test images differ"
+        said = "; ".join(images) or _unseen(known, found)
         hashes = f"manifest {known.manifest}, found {found.manifest}"
         told.append(Difference("images", f"{said} ({hashes}{_versions_apart(known, found)})"))
     if known.fingerprint != found.fingerprint:
@@ -140,10 +140,19 @@ def _images(known: Inputs, found: Inputs) -> Iterator[str]:
             yield f"task {name!r} has {sum(before.images)} images, found {sum(now.images)}" + _counts(
                 before, now
             )
-        elif before.listed != now.listed:
+        elif None not in (before.listed, now.listed) and before.listed != now.listed:
             yield f"task {name!r} has other file names or sizes, as many as before"
         elif None not in (before.pixels, now.pixels) and before.pixels != now.pixels:
             yield f"task {name!r} has other bytes under the same file names and sizes"
+
+
+def _unseen(known: Inputs, found: Inputs) -> str:
+    """What may differ where no task shows it."""
+    contents = [*known.tasks.values(), *found.tasks.values()]
+    lists = "the fixed lists, or the division into training and test images"
+    if known.tasks and found.tasks and all(content.listed for content in contents):
+        return f"{lists}, differ"
+    return f"images, their names, {lists}, differ"
 
 
 def _other_classes(before: TaskContent, now: TaskContent) -> str:

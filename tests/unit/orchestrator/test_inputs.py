@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmap_model.data import DatasetSpec, open_dataset
+from mmap_model.data import DatasetSpec, content, open_dataset
 from mmap_model.data.content import READ_SOME, chosen
 from mmap_model.errors import BackboneError
 from orchestrator.engine import ModelEngine
@@ -83,6 +83,20 @@ def test_other_images_of_the_same_names_and_sizes_are_not_the_same(root: Path) -
     Image.fromarray(pixels).save(root / "ink" / "bell" / "1.bmp")
     assert inputs(root).manifest == known.manifest, "a manifest does not read images"
     assert "task 'ink' has other bytes under the same file names and sizes" in said(known, root)
+
+
+def test_a_difference_that_no_task_shows_is_told_as_far_as_known(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = inputs(root)
+    (lists,) = differences(known, replace(known, manifest="m"))
+    assert lists.text.startswith("the fixed lists, or the division into training and test images, differ")
+    monkeypatch.setattr(content, "LIST_ALL", 3)
+    large = inputs(root)
+    assert {task.listed for task in large.tasks.values()} == {None}
+    assert differences(known, large) == [], "what is unknown counts as the same"
+    (text,) = differences(large, replace(large, manifest="m"))
+    assert text.text.startswith("images, their names, the fixed lists")
 
 
 def test_tasks_that_came_or_went_are_told(root: Path) -> None:
