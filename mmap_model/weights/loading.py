@@ -82,7 +82,7 @@ def load_weights(spec: BackboneSpec) -> LoadedWeights:
 
 def _of_tag(spec: BackboneSpec, config: Mapping[str, Any], architecture: Architecture) -> LoadedWeights:
     release = known_tag(spec)
-    told = Told(bool(release.get("quick_gelu", False)), f"so open_clip knows the tag {spec.pretrained}")
+    told = Told(_activation(release) == "quickgelu", f"so open_clip knows the tag {spec.pretrained}")
     _check(spec, config, [*_stated(spec), told])
     path = _fetch(spec, release)
     named = recognise(read_weights(path, _PRETRAINED), str(path), _PRETRAINED)
@@ -107,6 +107,8 @@ def _of_file(
     release = None
     if not spec.in_directory and (published is None or preprocessing is None):
         release = release_of(path)
+        if release is not None and spec.activation not in (None, _activation(release)):
+            release = None  # a name is a hint: what is stated says that this file is another one
     doubt = _check(spec, config, [*_stated(spec), *_told(raw, named, published, release)])
     doubts = [] if doubt is None else [doubt]
     if preprocessing is None and release is not None:
@@ -168,8 +170,12 @@ def _told(
     if published is not None:
         told.append(Told(published.quick_gelu, f"so says {published.file}"))
     if known is not None and published is None:
-        told.append(Told(bool(known.get("quick_gelu", False)), "a release of that name was"))
+        told.append(Told(_activation(known) == "quickgelu", "a release of that name was"))
     return told
+
+
+def _activation(release: Mapping[str, Any]) -> str:
+    return "quickgelu" if release.get("quick_gelu", False) else "gelu"
 
 
 def _check(spec: BackboneSpec, config: Mapping[str, Any], told: list[Told]) -> str | None:

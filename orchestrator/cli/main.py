@@ -7,6 +7,7 @@ Each command is a module that imports what it needs when it runs: help and param
 
 from __future__ import annotations
 
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -106,6 +107,10 @@ def execute(arguments: Sequence[str]) -> int:
         return _aborted(abort)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as end:  # typer's, silently, for any BrokenPipeError: mostly `… | head`
+        if isinstance(end.__context__, BrokenPipeError) and not _reader_is_gone():
+            raise end.__context__ from None
+        raise
     return code if isinstance(code, int) else DONE
 
 
@@ -125,6 +130,14 @@ def _show_warning(
 
 
 _PLAIN_WARNING = warnings.showwarning
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads what this process prints any more."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)  # hang-ups and errors are told of anyway
+    return bool(poll.poll(0))
 
 
 def _aborted(abort: typer.Abort) -> int:

@@ -82,6 +82,9 @@ def test_a_release_is_known_by_the_name_it_is_published_under(
     assert_equal(backbone, originals[QUICK])
     assert not warned
     assert "a release of that name was" in refused(BackboneSpec(PLAIN, str(path)))
+    other, warned = loaded(BackboneSpec(PLAIN, str(path), activation="gelu"))
+    assert_equal(other, originals[PLAIN])
+    assert "normalised" in warned, "a file that only bears the name tells nothing of its preprocessing"
 
 
 SQUASHED = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3, resize=Resize("squash", "bilinear"))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,6 +193,31 @@ def test_empty_weights_are_named_and_not_taken_for_ctrl_c(
     for command in ("profile", "run"):
         assert execute([command, str(file), *backbone]) == 2
         assert "w.pt is empty (0 bytes)" in shown(capsys)[1]
+
+
+def test_a_broken_connection_is_not_taken_for_a_closed_pipe(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    def send(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "the server is gone")
+
+    monkeypatch.setattr("sys.stdout", sys.stdout)  # typer replaces both
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    monkeypatch.setattr("orchestrator.study.load_plan", send)
+    monkeypatch.setattr("orchestrator.cli.main._reader_is_gone", lambda: False)
+    with pytest.raises(BrokenPipeError, match="the server is gone"):
+        execute(["plan", str(file)])
+
+
+def test_output_that_nobody_reads_ends_without_a_word() -> None:
+    code = "import sys\nfrom orchestrator.cli.main import main\nsys.argv = ['orchestrator', 'schema']\nmain()"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
 
 
 def test_a_question_without_an_answer_is_not_taken_for_ctrl_c(
