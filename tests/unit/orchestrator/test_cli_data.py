@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mmap_model.configuration import Configuration, Seeds
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
 from mmap_model.errors import DatasetError
+from mmap_model.training.replicate import draw_tasks
 from orchestrator.cli.main import execute
 from orchestrator.draws import check_draws, draw_records, keep_draws, study_draws
 from orchestrator.ledger import StudyStore
@@ -223,6 +225,31 @@ def test_lists_that_test_on_what_another_split_trains_on_are_refused(
     words = shown(capsys)
     assert "tests by what is left by" in words and "train_20.txt (20% seed 3)" in words
     assert execute(["data", "check", "office_home", *options, "splits=[{percent: 10}]"]) == 0
+
+
+@pytest.mark.parametrize("splits", ["[{percent: 10}, {percent: 20}]", "[{shots: 6}, {percent: 50}]"])
+def test_no_test_image_of_a_study_trains_or_validates_at_another_split_or_seed(
+    home: list[str], splits: str
+) -> None:
+    options = [f"splits={splits}", "space=[]", "grouping={mode: single}"]
+    options += ["backbone.model=symbols", "backbone.pretrained=null"]
+    options += ["settings={prompt_length: 2, source_rows: 2, source_cols: 4}"]
+    plan = plan_study(load_study("office_home", [*home, *options]))
+    point = plan.space.replay(plan.first[0])
+    configuration = Configuration(method=point.method, settings=point.settings, recipe=point.recipe)
+    tested, used = set(), set()
+    for split, seed, tasks in study_draws(plan.study, plan.dataset):
+        cell = plan.cell(configuration, split, Seeds.both(seed))
+        for own, (name, drawn) in zip(draw_tasks(cell, plan.dataset), tasks.items(), strict=True):
+            tested |= {(name, index) for index in own.test.tolist()}
+            used |= {(name, index) for index in [*own.train.tolist(), *own.validation.tolist()]}
+            for part in ("train", "validation", "test"):
+                assert getattr(own, part).tolist() == getattr(drawn, part).tolist(), (
+                    "cells draw as studies do"
+                )
+    assert tested and used and not tested & used
+    keys = {plan.cell(configuration, split, Seeds.both(1)).largest_percent for split in plan.study.splits}
+    assert keys == {None, max(s.percent or 0 for s in plan.study.splits)}
 
 
 def test_one_test_list_serves_seeds_that_train_on_other_images(home: list[str]) -> None:
