@@ -56,8 +56,9 @@ def starts_of(
     starts = []
     for state in sorted(found, key=lambda s: (-s.epoch, -len(s.cells))):
         mine = [key for key in left if key in state.active]
-        # What says how the test images come about is no part of the key, and absent from earlier states.
-        built = [replace(Cell.from_dict(c), test_images=wanted[0].test_images) for c in state.cells]
+        # What the dataset decides is no part of the key, and absent from earlier states.
+        decided = {name: getattr(wanted[0], name) for name in ("test_images", "large_images")}
+        built = [replace(Cell.from_dict(c), **decided) for c in state.cells]
         if mine and usable(state, built):
             starts.append(Start(tuple(left.pop(key) for key in mine), tuple(built), state))
     rest = tuple(left.values())

@@ -71,7 +71,7 @@ class Scoring:
         kind: Failure = "raised"
         for family in _families(records):
             files = {key: self._ledger.read_files(key, records[key]) for key in family}
-            cells = [Cell.from_dict(records[key]["cell"]) for key in family]
+            cells = [self._cell(records[key]) for key in family]
             scores = self._engine.score_test(cells, files, lambda: self._look(todo))
             self._look(todo)
             for key, score in scores.items():

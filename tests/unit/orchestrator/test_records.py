@@ -131,6 +131,18 @@ def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(first_re
     assert events[-1]["state"] == "complete"
 
 
+def test_cells_of_an_earlier_study_are_scored_on_test_images(first_records: Path) -> None:
+    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+    trial = store.load_trials()[0]
+    item = plan.work_item(
+        Point.from_dict(trial.point), item_id="confirm-0", purpose="confirm", cells=tuple(trial.keys)
+    )
+    events: list[Event] = []
+    Workbench(item.dataset, item.backbone, item.storage, precision=item.precision).run(item, events.append)
+    assert (events[-1]["state"], events[-1]["error"]) == ("complete", None)
+    assert set(Ledger(first_records / "runs").tests(trial.keys)) == set(trial.keys)
+
+
 def test_a_finished_earlier_study_asks_for_nothing(first_records: Path, asked: None) -> None:
     assert run_study(plan_of("paper", first_records)) == Outcome()
 
