@@ -203,7 +203,7 @@ class Study(Strict):
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """Of the backbone; prompts and losses are fp32 also under bf16."""
     fuse: Literal["auto", "on", "off"] = "auto"
-    """Train the seeds of a split as one batch where the method allows it."""
+    """Train the seeds of a split as one batch where the method allows it and epochs are equally long."""
 
     compute: ComputeField = Execution()
     """How cells are computed; their numbers do not depend on it beyond the order of sums. May be changed."""
