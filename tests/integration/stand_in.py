@@ -96,8 +96,9 @@ class Engine:
         return canonical_partition([[0, 1], [2, 3]]), {"margin": 0.5}
 
     def score_test(
-        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]], *check: Callable[[], None]
+        self, cells: Sequence[Cell], files: Mapping[str, Mapping[str, bytes]], check: Callable[[], None]
     ) -> dict[str, dict[str, Any]]:
+        check()
         return {
             cell.key: {"metrics": {"accuracy": accuracy(cell.key, 99), "tasks": {}}, "files": {}}
             for cell in cells
