@@ -97,6 +97,7 @@ class Trials:
         self._unfollowed = 0
         self._counted: set[str] = set()
         self._again: deque[TrialRecord] = deque()
+        self._mended: dict[int, dict[int, float]] = {}
         self._next = 0
         self._launched: deque[dict[str, Any]] = deque()
         self._live: dict[str, TrialRecord] = {}
@@ -128,6 +129,8 @@ class Trials:
             if record.number in again:
                 if record.state == "failed":
                     record.epochs = []
+                elif record.state == "complete":
+                    self._mended[record.number] = epochs_of(record)
                 record.state = "running"
                 self._again.append(record)
             self._proposals.replay(
@@ -242,6 +245,8 @@ class Trials:
         with self._changed:
             self._unfollowed -= 1
             self._changed.notify_all()
+            if state == "pruned" and number in self._mended:
+                state, epochs = "complete", self._mended[number]
             if not self._stopping and state not in ("lost", "stopped"):
                 self._untold.append((number, state, epochs))
             self._release(trial_item(number))
@@ -249,9 +254,15 @@ class Trials:
     # Stopping
 
     def stop_early(self, item_id: str, reason: str = "pruned") -> None:
-        """Cancel a trial's work: ``pruned`` by the scheduler, or ``cancelled`` by the user."""
+        """Cancel a trial's work: ``pruned`` by the scheduler, or ``cancelled`` by the user.
+
+        A trial that was complete and lost a cell is not pruned: others that came since do not take back what
+        it had reached.
+        """
         with self._lock:
             if self._stopping or item_id not in self._live:
+                return
+            if reason == "pruned" and self._live[item_id].number in self._mended:
                 return
             self._stopped_by.setdefault(item_id, reason)
         self._queue.cancel(item_id)

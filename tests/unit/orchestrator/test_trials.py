@@ -366,6 +366,28 @@ def test_a_complete_trial_that_lost_a_cell_runs_again(start: Any, tmp_path: Path
     assert start(trials=1).recall().trials.launch()["number"] == 0
 
 
+def test_a_complete_trial_that_lost_a_cell_is_not_pruned_while_it_is_mended(
+    start: Any, tmp_path: Path
+) -> None:
+    first = start(trials=2)
+    for number in range(2):
+        first.trials.launch()
+        first.complete(number)
+    (tmp_path / "runs/cells/k2-0/record.json").unlink()
+    again = start(trials=3).recall()
+    for number in (0, 2):
+        assert again.trials.launch()["number"] == number
+        again.cells(number)
+        again.trials.stop_early(f"trial-{number}")
+        again.trials.ended(number, "pruned", {1: 0.4})
+    assert again.queue.cancelled == ["trial-2"]
+    again.epochs(0, [0.4, 0.5])
+    again.done(0)
+    assert again.record(0).state == "complete"
+    told = again.trials._proposals._study.get_trials(deepcopy=False)
+    assert [trial.state.name for trial in told if trial.intermediate_values.get(2) == 0.5] == ["COMPLETE"] * 2
+
+
 def test_raising_the_budget_goes_on_with_the_next_number(start: Any) -> None:
     first = start(trials=1)
     first.trials.launch()
