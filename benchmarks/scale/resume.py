@@ -16,13 +16,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmap_model.configuration import Cell, Configuration, Seeds
+from mmap_model.revisions import revisions_of
 from orchestrator.draws import keep_draws
 from orchestrator.driver.run import Options, drive
 from orchestrator.driver.todo import Todo, find_todo
+from orchestrator.driver.unchanged import require_same_inputs
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.storage import Entry, LocalStorage
 from orchestrator.study import load_plan
@@ -80,30 +83,41 @@ def fill(root: Path, cells: int, per_trial: int = 3) -> Any:
     trials = -(-cells // per_trial)
     plan = load_plan("demo", [f"storage={root}", f"search.trials={trials + 10}"])
     store, ledger = StudyStore(root, plan.study.name), Ledger(root)
-    point = plan.study.point.to_dict()
-    keys = iter(f"{number:032x}" for number in range(cells))
-    for number, names in enumerate(_parts(keys, per_trial)):
+    store.save_study(plan.study.to_plain(), plan.inputs.to_dict())
+    point, split = plan.study.point, plan.study.splits[0]
+    partition = [[0, 1], [2, 3]]
+    keys: list[str] = []
+    for number in range(trials):
+        recipe = replace(point.recipe, lr=0.003 + number * 1e-5)
+        configuration = Configuration(
+            method=point.method, settings=point.settings, recipe=recipe, partition=((0, 1), (2, 3))
+        )
+        named = [
+            plan.cell(configuration, split, Seeds.both(seed))
+            for seed in range(1, 1 + min(per_trial, cells - len(keys)))
+        ]
         described = [
-            {"key": key, "split": "3-shot", "seed": str(i), "partition": [[0, 1], [2, 3]], "parameters": 10}
-            for i, key in enumerate(names, 1)
+            {"key": cell.key, "split": split.label, "seed": cell.seeds.label, "partition": partition}
+            for cell in named
         ]
         epochs = [{"epoch": e, "mean": 0.5, "values": [0.5] * per_trial} for e in range(1, 6)]
         store.save_trial(
             TrialRecord(
                 number=number,
                 state="complete" if number < trials - 1 else "running",
-                point={**point, "recipe": {**point["recipe"], "lr": 0.003 + number * 1e-5}},
-                cells=described,
+                point=replace(point, recipe=recipe).to_dict(),
+                cells=[{**cell, "parameters": 10} for cell in described],
                 epochs=epochs,
                 value=0.5,
             )
         )
-        for key in names:
-            ledger.commit(key, _record(key), {})
+        for cell in named:
+            keys.append(cell.key)
+            ledger.commit(cell.key, _record(cell), {})
     for number in _torn(cells):
-        _tear(root / "cells" / f"{number:032x}" / "record.json")
+        _tear(root / "cells" / keys[number] / "record.json")
     for number in _lost(cells):
-        _tear(root / "cells" / f"{number:032x}" / "record.copy.json")
+        _tear(root / "cells" / keys[number] / "record.copy.json")
     return plan
 
 
@@ -121,20 +135,17 @@ def _tear(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def _parts(keys: Iterator[str], size: int) -> Iterator[list[str]]:
-    while part := [key for _, key in zip(range(size), keys, strict=False)]:
-        yield part
-
-
-def _record(key: str) -> dict[str, Any]:
+def _record(cell: Cell) -> dict[str, Any]:
     """As large as that of a real cell on four tasks of 65 classes."""
     numbers = {"accuracy": 0.5, "nll": 1.5, "ece": 0.1, "macro_f1": 0.4, "per_class": [0.123456] * 65}
     tasks = dict.fromkeys(("clipart", "painting", "photo", "sketch"), numbers)
     return {
-        "cell": {"kind": "train", "configuration": {f"setting_{i}": i for i in range(40)}},
+        "cell": cell.to_dict(),
         "metrics": {"accuracy": 0.5, "tasks": tasks},
         "epochs": 5,
         "seconds": {"train": 1.0, "evaluate": 1.0},
+        "grouping": None,
+        "revisions": revisions_of(cell),
         "provenance": {f"package_{i}": "1.2.3" for i in range(10)},
     }
 
@@ -147,10 +158,9 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
     found: list[Todo] = []
 
     def find(ledger: Ledger) -> Todo:
-        stored = store.load_study()
-        assert stored is None, "the study is not stored yet"
-        keep_draws(store, plan.study, plan.dataset)
+        require_same_inputs(plan, store)
         found.append(find_todo(plan, store, ledger, reason="", retry_failed=False))
+        keep_draws(store, plan.study, plan.dataset)
         raise _DecidedError
 
     started = time.perf_counter()
