@@ -124,7 +124,10 @@ class ColumnRows:
         """Tell that what still runs was interrupted."""
         for row, record in self._live.values():
             self._tracker.trial_ended(
-                self.tracked_as(row), "interrupted", device_seconds=record.device_seconds
+                self.tracked_as(row),
+                "interrupted",
+                attempts=record.attempts,
+                device_seconds=record.device_seconds,
             )
         self._live.clear()
 

@@ -294,7 +294,12 @@ class Trials:
         with self._lock:
             for record in self._live.values():
                 self._unsaved[record.number] = record
-                self._tracker.trial_ended(record.number, "interrupted", device_seconds=record.device_seconds)
+                self._tracker.trial_ended(
+                    record.number,
+                    "interrupted",
+                    attempts=record.attempts,
+                    device_seconds=record.device_seconds,
+                )
             self._live.clear()
             self.flush()
 

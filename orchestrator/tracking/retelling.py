@@ -65,6 +65,7 @@ class Retelling:
             row = Row.from_dict(data)
             if name not in done and (runs is None or trial_run(row.trial) in runs):
                 yield self._scored(row, scored, looked)
+        self.missing += [*self._store.damaged, *self._told.damaged]
 
     def _recorded(self) -> Iterator[tuple[Trial, TrialRecord, dict[str, Any]]]:
         for record in self._store.load_trials():
@@ -90,7 +91,8 @@ class Retelling:
         state = _state(record)
         if kept is not None and state != "complete" and not (self._driven and record.state == "running"):
             row = Row.from_dict(kept[1])
-            if kept[0] == record.fence and row.end is not None and row.end.state == state:
+            end = row.end
+            if end is not None and (end.state, end.attempts) == (state, record.attempts):
                 return row
         begun = record.started_at or record.created_at
         row = Row(trial=trial, point=record.point, started_at=begun, tags=dict(tags))

@@ -11,27 +11,6 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of MLflow without a run; making one takes many seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def database(empty: Path, tmp_path: Path) -> Callable[[str], str]:
-    """URIs of databases of one's own."""
-
-    def make(name: str) -> str:
-        shutil.copy(empty, tmp_path / f"{name}.db")
-        return f"sqlite:///{tmp_path / name}.db"
-
-    return make
-
-
 @pytest.fixture
 def stand_in(importable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that steers the pretended training."""
@@ -102,6 +81,29 @@ def test_a_live_run_and_its_records_tell_the_same(
     third = database("third")
     tell_study(study, live.store, live.ledger, third)
     assert story_of(third, "told", live.store.id) == first
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_live_comparison_and_its_records_tell_the_same(
+    stand_in: Path, database: Callable[[str], str], tmp_path: Path
+) -> None:
+    from told_study import ToldStudy, story_of
+
+    from orchestrator.driver.telling import tell_study
+
+    uri, other = database("own"), database("other")
+    live = ToldStudy(tmp_path / "runs", uri, name="compare-told")
+    assert live.compare("coop", "coop_mt", "zero_shot").note is None
+    shown = story_of(uri, "compare-told", live.store.id)
+    rows = {run: about for run, about in shown.items() if "/cell/" not in run}
+    assert {run.split(" · ")[0] for run in rows} == {
+        "baseline/CoOp (single-task)",
+        "baseline/CoOp-MT",
+        "baseline/ZeroShot",
+    }
+    assert all("test_accuracy_mean" in about["metrics"] for about in rows.values())
+    assert tell_study(live.plan.study, live.store, live.ledger, other).missing == ()
+    assert story_of(other, "compare-told", live.store.id) == shown
 
 
 @pytest.mark.usefixtures("in_process")
@@ -195,14 +197,27 @@ def test_two_studies_of_one_name_share_no_run(
         assert {run["tags"]["seed"] for name, run in story.items() if "cell" in name} == set(map(str, seeds))
 
 
+def make_older(folder: Path) -> None:
+    """Leave of a study's records what the version before studies had ids wrote."""
+    from orchestrator.ledger.documents import decode, encode
+
+    for path in (folder / "study.json", *folder.glob("trials/*.json")):
+        document = decode(path.read_bytes())
+        document.pop("id", None)
+        document.pop("study_id", None)
+        path.unlink()
+        path.with_name(f"{path.name.split('.')[0]}.json").write_bytes(encode(document))
+    (folder / "study.copy.json").unlink()
+    for part in ("told", "fences", "proposals"):
+        shutil.rmtree(folder / part)
+
+
 @pytest.mark.usefixtures("in_process")
 def test_an_older_study_adopts_its_runs_and_not_those_of_another_of_its_name(
     stand_in: Path, database: Callable[[str], str], tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
     from told_study import ToldStudy, story_of
-
-    from orchestrator.ledger.documents import decode, encode
 
     uri = database("both")
     mine = ToldStudy(tmp_path / "mine", uri, "search.trials=1")
@@ -219,13 +234,8 @@ def test_an_older_study_adopts_its_runs_and_not_those_of_another_of_its_name(
         before[run.data.tags["mmap.study"]].add(run.info.run_id)
         client.delete_tag(run.info.run_id, "mmap.study")  # as an older version left them
     former = mine.store.id
-    for study in (mine, other):
-        path = "studies/told/study.json"
-        document = decode(study.store.storage.read(path) or b"")
-        document.pop("id")
-        study.store.storage.delete("studies/told/study.copy.json")
-        study.store.storage.write(path, encode(document))
-        shutil.rmtree(Path(study.store.storage.root) / "studies/told/told")
+    for folder in ("mine", "other"):
+        make_older(tmp_path / folder / "studies" / "told")
     resumed = ToldStudy(tmp_path / "mine", uri, "search.trials=2")
     resumed.search(1)
     assert resumed.close().note is None

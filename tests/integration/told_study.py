@@ -9,12 +9,18 @@ from typing import Any
 
 import stand_in
 
+from orchestrator.compare.plan import plan_comparison
 from orchestrator.driver.baselines import Baselines, missing_baselines
+from orchestrator.driver.column_rows import ColumnRows
+from orchestrator.driver.compare import find_work
 from orchestrator.driver.confirmation import Confirmation, unscored
+from orchestrator.driver.rows import Row
+from orchestrator.driver.todo import find_todo
 from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.search.proposals import Proposals
+from orchestrator.spending import spent_before
 from orchestrator.study import load_plan
 from orchestrator.tracking.tracker import Told
 from orchestrator.work import Control, Event, WorkItem
@@ -62,24 +68,29 @@ class ToldStudy:
             "search.trials=3",
             "recipe.epochs=3",
         ]
-        self.plan = load_plan("demo", [*given, "seeds=[1,2]", "finalists=1", *overrides])
-        self.store, self.ledger = StudyStore(folder, name), Ledger(folder)
+        self.given = [*given, "seeds=[1,2]", "finalists=1", *overrides]
+        self.plan = load_plan("demo", self.given)
+        self.store = StudyStore(folder, name)
         self.lease = self.store.driver_lease()
         self.invocation = Invocation(fence=self.lease.take())
+        self.store.take_over(self.lease, self.invocation.id, spent_before(self.store).to_dict())
+        self.ledger = Ledger(self.store.storage)
         self.store.save_study(self.plan.study.to_plain())
         self.queue, self.after = Inline(), after
         self.bench = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
-        self.tracker = StudyTracker(
-            uri, self.plan.study, self.store, self.ledger, self.outboxes, self.invocation.fence
-        )
+        self.tracker = self._track(uri)
         about = (self.store, self.tracker, lambda event: None, self.invocation)
         proposals = Proposals(self.plan.space.suggest, seed=1, first=self.plan.first)
         self.trials = Trials(self.plan, proposals, self.queue, *about, slots=lambda: 1)
-        self.trials.recall(
-            self.store.load_trials(), [t.number for t in self.store.load_trials() if t.state == "running"]
-        )
+        todo = find_todo(self.plan, self.store, self.ledger, reason="", retry_failed=False)
+        self.store.adopt(todo.records)
+        self.trials.recall(todo.records, todo.again)
         self._about = about
+
+    def _track(self, uri: str) -> StudyTracker:
+        fence = self.invocation.fence
+        return StudyTracker(uri, self.plan.study, self.store, self.ledger, self.outboxes, fence)
 
     def search(self, count: int) -> None:
         """Run so many trials."""
@@ -95,10 +106,7 @@ class ToldStudy:
             self.queue.submit(item)
         self._work([rows])
         chosen = unscored(self.plan, self.store, self.ledger, self.store.load_trials())
-        scoring = Confirmation(self.plan, chosen, self.ledger, self.tracker, self.invocation, "test")
-        for item in scoring.items():
-            self.queue.submit(item)
-        self._work([scoring])
+        self._score(chosen)
 
     def close(self, timeout: float = 300) -> Told:
         """The driver ends."""
@@ -107,10 +115,29 @@ class ToldStudy:
         self.lease.release()
         return told
 
+    def compare(self, *methods: str) -> Told:
+        """In place of all that: a comparison of methods, scored."""
+        name = self.store.name.removeprefix("compare-")
+        further = [f"name={name}", "settings.source_rows=2", "settings.source_cols=16"]
+        plan = plan_comparison("demo", [*self.given, *further], methods=methods)
+        rows = ColumnRows(plan, self.queue, *self._about)
+        while missing := find_work(plan, self.store, self.ledger).rows:
+            rows.submit(missing)
+            self._work([rows])
+        todo = find_work(plan, self.store, self.ledger)
+        self._score([(rows.tracked_as(row), record) for row, record in todo.unscored])
+        return self.close()
+
+    def _score(self, chosen: Sequence[Row]) -> None:
+        scoring = Confirmation(self.plan, chosen, self.ledger, self.tracker, self.invocation, "test")
+        for item in scoring.items():
+            self.queue.submit(item)
+        self._work([scoring])
+
     def _work(self, parts: Sequence[Any]) -> None:
         while self.queue.waiting:
             item = self.queue.waiting.pop(0)
-            if item.purpose == "search":
+            if item.purpose == "search" and item.point["grouping"] is not None:
                 item = item.with_(
                     point={**item.point, "grouping": {**item.point["grouping"], "mode": "random"}}
                 )
