@@ -118,6 +118,8 @@ def _work(
                 finished[event["key"]] = {name: event[name] for name in kept}
             case "cell_failed":
                 say(f"cell {event['key'][:12]} failed: {event['error']}")
+            case "note" | "waiting":
+                console.print(event["text"], markup=False, soft_wrap=True)
             case "done":
                 last.update(event)
 

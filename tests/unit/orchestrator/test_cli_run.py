@@ -13,6 +13,7 @@ from mmap_model.configuration import Cell, Configuration, canonical_partition
 from orchestrator.cli.main import execute
 from orchestrator.inputs import Inputs
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.cells import COPY, RECORD
 from orchestrator.study import load_plan
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
@@ -144,6 +145,18 @@ def test_lines_are_for_people(run: Run, file: Path, capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert "epoch 2:" in captured.err and "seed 1" in captured.err
     assert captured.out.count("validation") == 2
+
+
+def test_a_damaged_cell_is_named_and_trained_again(
+    run: Run, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, first = run()
+    key, batches = min(first["cells"]), Engine.batches
+    for name in (RECORD, COPY):
+        Path(f"runs/cells/{key}/{name}").write_text("torn")
+    assert execute(["run", str(file)]) == 0
+    said = capsys.readouterr().err
+    assert said.count("Damaged record: ") == 1 and key in said and Engine.batches > batches
 
 
 def test_cell_and_set_exclude_each_other(run: Run, file: Path) -> None:
