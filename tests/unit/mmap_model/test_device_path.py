@@ -130,7 +130,7 @@ def _feed(device: str, *, limit: int, whole_pixels: bool) -> BankFeed:
     feed = BankFeed.__new__(BankFeed)
     feed._bank = ImageBank(Pixels().fetch, [[np.arange(6)]], device=device, limit=limit)
     feed._augmentation = Augmentation(whole_pixels=whole_pixels)
-    feed._size, feed._dtype = 4, torch.float32
+    feed._size, feed._dtype, feed._interpolation = 4, torch.float32, "bicubic"
     return feed
 
 
