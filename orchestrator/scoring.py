@@ -11,7 +11,7 @@ from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.batch import Superseded
 from orchestrator.engine import Engine
 from orchestrator.failures import CellFailed, Failure
-from orchestrator.ledger import DroppedError, Ledger, StudyStore
+from orchestrator.ledger import CorruptError, DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.work import WorkItem
 
@@ -70,7 +70,7 @@ class Scoring:
         failed: dict[str, str] = {}
         kind: Failure = "raised"
         for family in _families(records):
-            files = {key: self._ledger.read_files(key, records[key]) for key in family}
+            files = {key: self._read(key, records) for key in family}
             cells = [self._cell(records[key]) for key in family]
             scores = self._engine.score_test(cells, files, lambda: self._look(todo))
             self._look(todo)
@@ -87,6 +87,14 @@ class Scoring:
                     failed[key] = f"cell {key[:12]} was trained again while it was scored"
         if failed:
             raise CellFailed(next(iter(failed.values())), kind)
+
+    def _read(self, key: str, records: dict[str, Record]) -> dict[str, bytes]:
+        """Files of a cell, trained again if another study has dropped them since they were verified."""
+        try:
+            return self._ledger.read_files(key, records[key])
+        except CorruptError:
+            records |= self._ready([key], ())
+            return self._ledger.read_files(key, records[key])
 
     def _look(self, keys: Sequence[str]) -> None:
         """Called before every batch of test images: the first one makes it a look, which is recorded."""

@@ -979,6 +979,21 @@ def test_no_evaluation_is_recorded_that_did_not_happen(scene: Scene) -> None:
     assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete" and len(looks(scene)) == 1
 
 
+def test_weights_that_another_study_drops_at_the_last_moment_are_trained_again(scene: Scene) -> None:
+    """Between the other study's decision and its deletion this one's trial became a finalist."""
+    *_, key = keys = tuple(keys_of(scene.run()))
+
+    def drop() -> None:
+        if not scene.engine.scored:  # the first split's cells are about to be scored, the second's later
+            assert scene.ledger.drop(key, WEIGHTS)
+
+    scene.engine.before_scoring = drop
+    trained = scene.engine.epochs_run
+    events = scene.run(purpose="confirm", cells=keys, retrain=True)
+    assert events[-1]["state"] == "complete" and scene.ledger.tests(keys).keys() == set(keys)
+    assert scene.engine.epochs_run - trained == EPOCHS and len(looks(scene)) == 1
+
+
 def test_a_cell_that_is_trained_again_while_it_is_scored_is_scored_again(scene: Scene) -> None:
     (key, *_) = keys = tuple(keys_of(scene.run()))
 
