@@ -25,7 +25,8 @@ LIST_ALL = 200_000
 """Images of a task up to which their ids are hashed here; the manifest has them all."""
 
 READ_SOME = 16
-"""Images of a larger task that are read, evenly spaced in its order."""
+"""Images of a larger task that are read at most, evenly spaced in its order. Of very large ones fewer, so
+that ``READ_ALL`` holds for them too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,12 @@ def _listed(ids: Sequence[str], labels: npt.NDArray[np.int64], sizes: npt.NDArra
 
 
 def chosen(count: int, total: int | None) -> list[int]:
-    """Positions of the images to read of ``count`` that have ``total`` bytes together."""
-    if count <= READ_SOME or (total is not None and total <= READ_ALL):
+    """Positions of the images to read of ``count`` that have ``total`` bytes together; None: nobody knows."""
+    if total is not None and total <= READ_ALL:
         return list(range(count))
-    return [number * count // READ_SOME for number in range(READ_SOME)]
+    few = READ_SOME if total is None else max(1, READ_ALL * count // total)  # of very large images
+    few = min(few, READ_SOME, count)
+    return [number * count // few for number in range(few)]
 
 
 def _framed(parts: Iterable[bytes]) -> Iterable[bytes]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mmap_model.data import DatasetSpec, content, open_dataset
-from mmap_model.data.content import READ_SOME, chosen
+from mmap_model.data.content import chosen
 from mmap_model.errors import BackboneError
 from orchestrator.engine import ModelEngine
 from orchestrator.inputs import Inputs, OtherInputs, differences, require_same
@@ -144,11 +144,21 @@ def test_loaded_weights_that_are_others_than_were_read_before_are_an_input_error
         engine.load()
 
 
-@pytest.mark.parametrize(("count", "total", "read"), [(5, None, 5), (1000, None, 16), (1000, 10, 1000)])
+@pytest.mark.parametrize(
+    ("count", "total", "read"),
+    [
+        (5, None, 5),
+        (1000, None, 16),
+        (1000, 10, 1000),
+        (1000, 10**9, 16),
+        (1000, 8 * 2**33, 1),
+        (9, 2**26, 4),
+    ],
+)
 def test_a_large_task_is_sampled_evenly(count: int, total: int | None, read: int) -> None:
     positions = chosen(count, total)
     assert len(set(positions)) == read and positions == sorted(positions)
-    assert positions[0] == 0 and positions[-1] >= count - count / READ_SOME - 1
+    assert positions[0] == 0 and positions[-1] >= count - count / read - 1
 
 
 def test_symbols_are_told_apart_by_their_pixels() -> None:
