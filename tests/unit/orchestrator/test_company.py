@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split, to_plain
+from mmap_model.methods.mmap import MmapSettings
 from orchestrator.company import outpaced
+from orchestrator.driver.unchanged import require_same_rules
+from orchestrator.study import StudyPlan
+from orchestrator.study.errors import StudyError
 
 
 def record(
@@ -49,3 +55,30 @@ def test_a_batch_larger_than_the_shorter_list_counts_too() -> None:
 def test_what_nothing_speaks_against_is_kept(own: dict[str, Any]) -> None:
     records = {"equal": record(12), "as long in whole steps": record(15), "long": record(17)}
     assert outpaced(own, records) is None
+
+
+def test_a_study_with_such_a_cell_is_not_continued_and_hears_why() -> None:
+    """Its mean is in the ranking already: training the cell anew would not take it out."""
+    configuration = Configuration(
+        method="mmap", settings=MmapSettings(), recipe=Recipe(batch_size=4), partition=((0, 1),)
+    )
+    cells = [
+        Cell(
+            configuration=configuration,
+            split=Split(shots=3),
+            seeds=Seeds.both(seed),
+            protocol="paper",
+            dataset="d" * 32,
+            backbone="b" * 32,
+        )
+        for seed in (1, 2)
+    ]
+    plan = cast(StudyPlan, SimpleNamespace(test_images="drawn"))
+    rows = [("trial 3", [cell.key for cell in cells])]
+    short, long = (
+        {**record(train, *(other.key for other in cells if other != cell)), "cell": to_plain(cell)}
+        for cell, train in zip(cells, (12, 17), strict=True)
+    )
+    with pytest.raises(StudyError, match=r"trial 3 of study 'demo'.* give 3 × 4 images"):
+        require_same_rules(plan, "demo", rows, {cells[0].key: short, cells[1].key: long})
+    require_same_rules(plan, "demo", rows, {cells[0].key: short})
