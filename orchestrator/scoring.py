@@ -117,6 +117,8 @@ class Scoring:
         self._check_revisions({k: r for k, r in before.items() if k not in scored or k in broken})
         if broken:
             self._check_dropped(broken, before)
+            named = ", ".join(key[:12] for key in broken)
+            self._emit("note", text=f"Files are damaged or gone, so the cells are trained again: {named}")
             self._train_again(broken, before)
             records |= self._whole(broken, ())
             if lost := [key for key in broken if key not in records]:
