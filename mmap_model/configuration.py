@@ -25,6 +25,9 @@ RECIPE_VERSION = 1
 METRIC_VERSION = 1
 """Raised by hand whenever a metric of the same predictions would come out otherwise."""
 
+KNOWN_FROM_DATASET = ("test_images", "large_images")
+"""Fields of a cell that its dataset decides: no part of the key, and absent from records before they came."""
+
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
 
@@ -283,8 +286,8 @@ class Cell:
 
         normalised = Cell.from_dict(self.to_dict()).to_dict()
         normalised["configuration"]["method"] = method_identity(self.configuration.method)
-        for known_from_dataset in ("test_images", "large_images"):
-            normalised.pop(known_from_dataset, None)
+        for known in KNOWN_FROM_DATASET:
+            normalised.pop(known, None)
         identity = {"recipe_version": RECIPE_VERSION, "cell": normalised}
         if revisions := revisions_of(self):
             identity["revisions"] = revisions

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from mmap_model.configuration import Cell
+from mmap_model.configuration import KNOWN_FROM_DATASET, Cell
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.gather import gather
 
@@ -57,7 +57,7 @@ def starts_of(
     for state in sorted(found, key=lambda s: (-s.epoch, -len(s.cells))):
         mine = [key for key in left if key in state.active]
         # What the dataset decides is no part of the key, and absent from earlier states.
-        decided = {name: getattr(wanted[0], name) for name in ("test_images", "large_images")}
+        decided = {name: getattr(wanted[0], name) for name in KNOWN_FROM_DATASET}
         built = [replace(Cell.from_dict(c), **decided) for c in state.cells]
         if mine and usable(state, built):
             starts.append(Start(tuple(left.pop(key) for key in mine), tuple(built), state))
