@@ -2,7 +2,9 @@
 
 A study has a random id from its first record on. It is decided once: whoever creates ``study.json`` decides
 it, and everybody else reads it back. A study recorded before there were ids takes one made of its old record,
-so that a driver which was stopped in the middle of a resume cannot give it a second one when it wakes.
+so that a driver which was stopped in the middle of a resume cannot give it a second one when it wakes. Such a
+driver can still replace one of the two files, at most, as it makes sure that it holds the study before each
+write. Both files carry the fence of their driver, and the higher one counts.
 """
 
 from __future__ import annotations
@@ -63,12 +65,15 @@ class StudyFile:
         found = self._read()
         return None if found is None else _document(found)
 
-    def save(self, study: dict[str, Any], inputs: dict[str, Any] | None = None) -> StudyDocument:
+    def save(
+        self, study: dict[str, Any], inputs: dict[str, Any] | None = None, *, fence: int = 0
+    ) -> StudyDocument:
         """Keep the resolved study; the identity stays what it was first. For the holder of the lease alone.
 
         Args:
             study: as it is now.
             inputs: kept unless some are known.
+            fence: of the driver.
 
         Raises:
             StudyDamaged: as `read`.
@@ -78,8 +83,9 @@ class StudyFile:
         given: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
         self._set_aside()
         if known is None:
-            created = encode({"study": study, "saved_at": now(), "id": secrets.token_hex(8), **given})
-            if not self._storage.create(self._path(RECORD), created):
+            identity = {"id": secrets.token_hex(8), **given}
+            data = encode({"study": study, "saved_at": now(), "fence": fence, **identity})
+            if not self._storage.create(self._path(RECORD), data):
                 raise LeaseError(
                     f"another driver created {self._shown(RECORD)} at the same time",
                     where="name",
@@ -87,23 +93,25 @@ class StudyFile:
                 )
         else:
             identity = {**given, **known}
-            identity = {name: identity[name] for name in identity if name not in ("study", "saved_at")}
+            changing = ("study", "saved_at", "fence")
+            identity = {name: identity[name] for name in identity if name not in changing}
             if "id" not in identity:
                 identity = {**identity, "id": digest(encode(known))[:16], "adopts": True}
-            document = {"study": study, "saved_at": now(), **identity}
-            self._storage.write(self._path(RECORD), encode(document))
-        whole = self._storage.read(self._path(RECORD)) or b""
-        self._storage.write(self._path(COPY), whole)
-        return _document(decode(whole))
+            data = encode({"study": study, "saved_at": now(), "fence": fence, **identity})
+            self._storage.write(self._path(RECORD), data)
+        self._storage.write(self._path(COPY), data)
+        return _document(self._read() or decode(data))
 
     def _read(self) -> dict[str, Any] | None:
+        """Of the record and its copy the later driver's: an earlier one may replace one of them late."""
+        found: dict[str, dict[str, Any]] = {}
         problems = []
         for name in (RECORD, COPY):
             data = self._storage.read(self._path(name))
             if data is None:
                 continue
             try:
-                document = self._decode(data)
+                found[name] = self._decode(data)
             except NewerFormatError as error:
                 raise StudyDamaged(
                     f"{self._shown(name)}: {error}",
@@ -112,11 +120,11 @@ class StudyFile:
                 ) from None
             except CorruptError as error:
                 problems.append(f"{self._shown(name)}: {error}")
-                continue
-            if name == COPY:
+        if found:
+            if RECORD not in found:
                 reason = problems[0] if problems else f"{self._shown(RECORD)} is missing"
                 self._note(f"{reason}; {COPY} beside it takes its place")
-            return document
+            return max(found.values(), key=lambda document: document.get("fence", 0))
         if any(self._storage.names(f"{self._folder}/{part}") for part in ("trials", "rows")):
             raise StudyDamaged(
                 "the settings of this study cannot be read, although it has results: "

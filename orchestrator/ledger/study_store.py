@@ -133,7 +133,7 @@ class StudyStore:
             study: as it is now.
             inputs: the data and the weights that it is begun with; kept unless some are known.
         """
-        self._file.save(study, inputs)
+        self._file.save(study, inputs, fence=self.fence)
 
     def load_inputs(self) -> dict[str, Any] | None:
         """The data and the weights that the study was begun with, see ``orchestrator.inputs``.

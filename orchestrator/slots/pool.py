@@ -22,6 +22,9 @@ EndState = Literal["complete", "cancelled", "failed", "lost"]
 PATIENCE = 60.0
 """Seconds of silence after which a worker counts as dead. Deaths are mostly noticed by Train, at once."""
 
+LOOK_S = 10.0
+"""Seconds between two looks for silent workers while driver and pool run: a driver asks every second."""
+
 DEATHS = 3
 """Deaths of workers on one item, and of one slot without a finished cell, that end the item or the slot."""
 
@@ -96,7 +99,7 @@ class Pool:
         notify: Callable[[str], None] = lambda topic: None,
     ) -> None:
         self._clock = clock
-        self._patience = patience
+        self._patience, self._looked = patience, clock()
         self._deaths = deaths
         self._notify = notify
         self._items: dict[str, _Item] = {}
@@ -355,6 +358,8 @@ class Pool:
     def expire(self) -> None:
         """Take workers that have been silent for too long for dead, and count deaths no longer in doubt."""
         now = self._clock()
+        self._forgive(now - self._looked - LOOK_S, now)
+        self._looked = now
         self._settle_doubts(lambda doubt: doubt.until <= now)
         limit = now - self._patience
         for slot, record in list(self._slots.items()):
@@ -363,6 +368,13 @@ class Pool:
                 self.died(slot, f"its worker was silent for {self._patience:g} s", grace=GRACE)
 
     # Inside
+
+    def _forgive(self, seconds: float, now: float) -> None:
+        """Take silence back that nobody listened to: the pool was stopped (SIGSTOP, a suspended machine)."""
+        if seconds <= 0:
+            return
+        for record in self._slots.values():
+            record.seen = min(now, record.seen + seconds)
 
     def _take(self, item_id: str, entry: _Item, record: _Slot, event: Event) -> None:
         kind = event["kind"]

@@ -17,6 +17,7 @@ class Watch:
 
     A worker asks the pool for wishes from a thread of its own, so a hung training thread looks alive from
     outside. What counts here is beaten by the training thread alone: every few steps, and with every event.
+    Time in which the whole process was stopped (SIGSTOP, a suspended machine) does not count.
 
     Args:
         limit: seconds without a beat.
@@ -49,8 +50,14 @@ class Watch:
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def _look(self) -> None:
-        while not self._over.wait(self._limit / LOOKS):
-            silence = self._clock() - self._last
+        step = self._limit / LOOKS
+        looked = self._clock()
+        while not self._over.wait(step):
+            now = self._clock()
+            if (stopped := now - looked - step) > step:
+                self._last = min(now, self._last + stopped)
+            looked = now
+            silence = now - self._last
             if silence > self._limit:
                 self._hung(silence)
                 return

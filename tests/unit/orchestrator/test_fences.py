@@ -361,3 +361,23 @@ def test_reading_and_taking_over_list_folders_whatever_the_number_of_trials(root
         driver.lease.release()
         counts.append(len([folder for folder in listed if not folder.endswith("/driver")]))
     assert set(counts[1:]) == {counts[1]}
+
+
+@pytest.mark.parametrize("file", ["study.json", "study.copy.json"])
+def test_the_study_is_as_the_later_driver_recorded_it(root: Storage, file: str) -> None:
+    first = Driver(root)
+    first.lease.release()
+    stopping = Stopping(root)
+    stopping.stop_before(f"studies/demo/{file}")
+    held: list[Driver] = []
+    thread = threading.Thread(target=lambda: held.append(Driver(stopping)))
+    thread.start()
+    assert stopping.reached.wait(PATIENCE_S)
+    third = Driver(root)
+    third.store.save_study({"name": "demo", "trials": 8})
+    stopping.go_on()
+    thread.join(PATIENCE_S)
+    reader = StudyStore(root, "demo")
+    assert reader.load_study() == {"name": "demo", "trials": 8} and reader.id == first.store.id
+    for driver in (third, *held):
+        driver.lease.release()

@@ -141,12 +141,23 @@ def test_a_silent_worker_counts_as_dead(pool: Pool, clock: Clock) -> None:
     pool.hello("1", "v")
     pool.submit(item("a"))
     lease = take(pool)["lease"]
+    for clock.now in range(59):
+        assert pool.acquire("1", "v") is None
     clock.now = 59.0
     assert pool.wish("0", "w", lease)["valid"]
-    clock.now = 118.0
-    assert pool.acquire("1", "v") is None
+    for clock.now in range(60, 119):
+        assert pool.acquire("1", "v") is None
     clock.now = 120.0
     assert take(pool, "1", "v")["item"] == item("a")
+
+
+def test_silence_while_the_pool_was_stopped_is_nobodys_death(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    clock.now = 7200.0
+    pool.expire()
+    assert pool.wish("0", "w", lease)["valid"], "its calls of two hours are still to be answered"
 
 
 def test_an_item_that_kills_its_workers_is_lost(pool: Pool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 from mmap_model.errors import InputError
 from orchestrator.slots import worker as worker_module
 from orchestrator.slots.pool import Pool
+from orchestrator.slots.watch import Watch
 from orchestrator.slots.worker import SlotSettings, serve
 from orchestrator.work import Control, Event, WorkItem
 
@@ -294,3 +296,22 @@ def test_long_polls_are_shorter_than_the_silence_that_means_death() -> None:
     from orchestrator.slots.pool import PATIENCE
 
     assert worker_module.ACQUIRE_S < PATIENCE / 2
+
+
+def test_time_in_which_the_whole_worker_was_stopped_is_no_hang() -> None:
+    looks, silences, hung = itertools.count(), [], threading.Event()
+
+    def clock() -> float:
+        """Stands still but for one jump, as after SIGSTOP; then nothing beats any more."""
+        look = next(looks)
+        return 0.0 if look < 10 else 7200.0 + 0.02 * (look - 10)
+
+    def note(silence: float) -> None:
+        silences.append(silence)
+        hung.set()
+
+    watch = Watch(0.2, note, clock)
+    watch.start()
+    assert hung.wait(30)
+    watch.stop()
+    assert silences[0] < 1.0
