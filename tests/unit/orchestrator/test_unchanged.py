@@ -22,7 +22,7 @@ from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison
 from orchestrator.driver import compare_session, confirm_study, run_study, study_session
 from orchestrator.driver.compare import run_comparison
-from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import Ledger, StudyDamaged, StudyStore, TrialRecord
 from orchestrator.ledger.documents import decode, encode
 from orchestrator.study import StudyPlan, load_plan
 
@@ -269,6 +269,30 @@ def test_data_that_come_back_are_taken_again(begun: Place, made: Path) -> None:
     shutil.copytree(made / "images", begun.images)
     with pytest.raises(Asked):
         run_study(begun.plan)
+
+
+def test_a_torn_study_record_lets_no_other_settings_or_data_in(begun: Place) -> None:
+    record = begun.folder / "runs" / "studies" / "unit" / "study.json"
+    record.write_text("torn")
+    with pytest.raises(InputError, match=r"recipe\.epochs"):
+        run_study(load_plan(str(begun.file), ["recipe.epochs=3"]))
+    shown: list[dict[str, Any]] = []
+    with pytest.raises(Asked):
+        run_study(begun.plan, shown.append)
+    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    assert any("study.json" in note and "study.copy.json beside it takes its place" in note for note in notes)
+    record.write_text("torn")
+    shrink_images(begun)
+    refusal(lambda: run_study(begun.plan))
+
+
+def test_a_study_whose_records_are_both_torn_is_not_run(begun: Place) -> None:
+    for name in ("study.json", "study.copy.json"):
+        (begun.folder / "runs" / "studies" / "unit" / name).write_text("torn")
+    with pytest.raises(StudyDamaged, match=r"study\.json: (?s:.*)study\.copy\.json: "):
+        run_study(begun.plan)
+    with pytest.raises(StudyDamaged):
+        confirm_study(begun.plan, numbers=[0])
 
 
 def test_another_study_may_have_the_other_data(begun: Place) -> None:
