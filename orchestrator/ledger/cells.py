@@ -416,6 +416,8 @@ class Ledger:
         test = self.test(key)
         if test is None or WEIGHTS not in entries:
             return
+        if known is None and self.storage.read(f"cells/{key}/{RECORD}") is not None:
+            return  # of another worker, which was first: the score is of its weights
         before = (known or {}).get("dropped", {}).get(WEIGHTS, {}).get("sha256")
         if test.get("weights", before) != entries[WEIGHTS]["sha256"]:
             reason = f"cells/{key}/{TEST}: it is the score of other weights than the cell's new ones"

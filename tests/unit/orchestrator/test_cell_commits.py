@@ -162,8 +162,12 @@ def test_a_worker_that_stops_before_its_record_and_wakes_later_changes_nothing(r
         late.step()
     assert training("cuda")(Ledger(root))
     before = Ledger(root).get(KEY)
+    assert before is not None
+    scored = {"metrics": {}, "weights": before["files"][WEIGHTS]["sha256"]}
+    assert Ledger(root).commit_test(KEY, scored, {})
     assert late.finish() is False
     assert Ledger(root).get(KEY) == before and check_own_files(Ledger(root)) == "cuda"
+    assert Ledger(root).test(KEY) is not None
 
 
 def test_a_cell_that_two_workers_score_has_the_predictions_of_its_score(root: str) -> None:
