@@ -161,6 +161,7 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
         require_same_inputs(plan, store)
         found.append(find_todo(plan, store, ledger, reason="", retry_failed=False))
         keep_draws(store, plan.study, plan.dataset)
+        store.adopt(found[0].records)
         raise _DecidedError
 
     started = time.perf_counter()
