@@ -80,7 +80,8 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
             version trained them by other rules.
     """
     records = store.load_trials()
-    begun = 1 + max([*(r.number for r in records), *store.unreadable], default=-1)
+    unreadable = [number for number in store.unreadable if number < plan.trials]  # others are of no trial
+    begun = 1 + max([*(r.number for r in records), *unreadable], default=-1)
     damaged = sorted(set(range(begun)) - {r.number for r in records})
     records = sorted([*records, *store.rebuild_trials(damaged)], key=lambda r: r.number)
     lost = set(damaged) - {r.number for r in records}

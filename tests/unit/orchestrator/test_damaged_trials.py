@@ -178,6 +178,16 @@ def test_a_record_that_is_gone_is_missed(plan: StudyPlan, points: list[dict[str,
     assert todo.again == {HURT} and [record.number for record in todo.records] == list(range(COUNT))
 
 
+def test_a_file_of_no_trial_is_named_and_makes_no_trials(
+    plan: StudyPlan, points: list[dict[str, Any]]
+) -> None:
+    store = StudyStore(plan.study.storage, "unit")
+    store.storage.write("studies/unit/trials/1000000.json", b"")
+    todo = find_todo(plan, store, Ledger(plan.study.storage), reason="", retry_failed=False)
+    assert (todo.again, todo.lost, todo.damaged) == (frozenset(), (), ())
+    assert len(store.damaged) == 1 and "1000000.json" in store.damaged[0]
+
+
 def test_its_driver_moves_it_aside_and_says_so(
     plan: StudyPlan, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
