@@ -348,8 +348,9 @@ class Session(ABC):
             return Stopped()
         if self._lease.lost.is_set():
             return SessionFailed(
-                f"this driver was stopped for a while, and {self._lease.successor_in_words} took study "
-                f"{self._store.name!r} over; this one ends and records nothing more",
+                f"this driver showed no life for a while (it was stopped, or cut off from the storage), and "
+                f"{self._lease.successor_in_words} took study {self._store.name!r} over; this one ends and "
+                "records nothing more",
                 fix=f"leave it to the other: orchestrator status {self._store.name}",
             )
         if (fault := self._pool_fault) is not None:
