@@ -282,6 +282,8 @@ def _work(
     tracker: Tracker | NoTracker = NoTracker()
     if options.tracked:
         tracker = _tracker(plan, store, ledger, state, gate, invocation.fence)
+    else:
+        ToldStore(store.storage, store.name).begin(invocation.fence)  # the next tracked run tells it
     around = Surroundings(
         plan=plan,
         store=store,

@@ -184,7 +184,8 @@ class Courier:
         if not self._opened:
             heard = writer.open()
             self._opened = True
-            self._again = self._again or heard != self._told_up_to
+            if self._told_up_to:
+                self._again = self._again or heard != self._told_up_to
         if self._outbox.damaged:
             self._outbox.damaged = False
             self._again = self._news_lost = True
@@ -283,6 +284,9 @@ class Courier:
     def _repair(self, writer: Writer | None) -> None:
         """Set right what the last call may have overwritten of a later driver's news; then say no more."""
         runs = {op.row_of(operation["run"]) for operation in self._sending}
+        if writer is not None:
+            writer.close()
+            writer = None  # what it knows of the runs is of before the other driver
         for attempt in range(REPAIRS if runs else 0):
             try:
                 writer = writer or self._connect()

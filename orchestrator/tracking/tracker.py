@@ -239,6 +239,8 @@ class Tracker:
     def _tell_rows(self, runs: Collection[str] | None, own: bool) -> Iterator[list[Operation]]:
         """Rows as recorded, then those in work or just ended as they are known here."""
         for row in self._story(runs):
+            if runs is None and row.trial in self._rows:
+                row.end = None  # its record is of before it was taken up again
             yield self._narration.whole(row)
         with self._lock:
             mine = [*self._recent.values(), *self._rows.values()] if own else []

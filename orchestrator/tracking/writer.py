@@ -274,13 +274,12 @@ class MlflowWriter:
         except MlflowException as error:
             if kind_of(error) is not Answer.REFUSED:
                 raise
-            self._runs.pop(run)
-            self._unsure.add(run)  # looked for by its tags before it is created
-            return True
-        if found.info.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_run(run_id)
-            return True
-        return False
+        else:
+            if found.info.lifecycle_stage == LifecycleStage.ACTIVE:
+                return False
+        self._runs.pop(run)
+        self._unsure.add(run)  # looked for by its tags, and restored, before it is created
+        return True
 
     def _takes_writes(self) -> bool:
         """Whether the server takes anything at all, so that trouble is of the one operation."""

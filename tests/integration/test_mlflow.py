@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,10 @@ def runs_of(uri: str, study: str) -> dict[str, Any]:
     return runs
 
 
-def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
+def test_a_study_told_twice_looks_as_if_told_once(database: Callable[[str], str], tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = database("mlflow")
     check_tracking(uri)
     first = tracker_of(uri, "first", tmp_path / "outbox")
     tell(first, 0)
@@ -145,9 +145,10 @@ def test_a_study_told_twice_looks_as_if_told_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(importable: None, tmp_path: Path) -> Iterator[Any]:
+def server(importable: None, database: Callable[[str], str], tmp_path: Path) -> Iterator[Any]:
     from mlflow_server import Server
 
+    database("server")  # where the server looks for its own
     server = Server(tmp_path)
     yield server
     server.kill()

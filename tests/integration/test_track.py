@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,64 @@ def test_a_resumed_study_tells_what_its_killed_driver_could_not(
     assert {shown[f"trial/{n}"]["status"] for n in range(3)} == {"FINISHED"}
     other = database("other")
     assert tell_study(second.plan.study, second.store, second.ledger, other).missing == ()
+    assert story_of(other, "told", second.store.id) == shown
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("epoch", [None, 2])
+def test_a_driver_that_wakes_after_another_finished_leaves_mlflow_as_its_records_are(
+    stand_in: Path,
+    database: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int | None,
+) -> None:
+    from told_study import ToldStudy, story_of
+
+    from orchestrator.driver.telling import tell_study
+    from orchestrator.tracking.writer import MlflowWriter
+
+    uri, other = database("own"), database("other")
+    stopped, wakes = threading.Event(), threading.Event()
+    write = MlflowWriter.write
+
+    def stop(self: MlflowWriter, operations: Any, *, late: bool = False) -> Any:
+        """Stopped between the check of the fence and the write."""
+        ends = [o["status"] for o in operations if o["op"] == "end" and o["run"] == "trial/0"]
+        if "KILLED" in ends and not stopped.is_set():
+            stopped.set()
+            assert wakes.wait(120)
+        return write(self, operations, late=late)
+
+    class Stopped(BaseException):
+        pass
+
+    def kill(study: ToldStudy, event: dict[str, Any]) -> None:
+        if (event["kind"], event["item_id"], event.get("epoch")) == ("epoch", "trial-0", epoch):
+            raise Stopped
+
+    monkeypatch.setattr(MlflowWriter, "write", stop)
+    first = ToldStudy(tmp_path / "runs", uri, after=kill)
+    if epoch is None:
+        first.trials.launch()  # and no more
+    else:
+        with pytest.raises(Stopped):
+            first.search(1)
+    assert first.tracker.flush(120)
+    first.trials.close()  # its last words: the trial was interrupted
+    assert stopped.wait(120)
+    first.lease.release()
+    second = ToldStudy(tmp_path / "runs", uri)
+    second.search(3)
+    second.finish()
+    assert second.close().note is None
+    shown = story_of(uri, "told", second.store.id)
+    assert shown["trial/0"]["status"] == "FINISHED"
+    wakes.set()
+    told = first.tracker.close(120)
+    assert told.note is not None and "Another driver" in told.note
+    assert story_of(uri, "told", second.store.id) == shown
+    tell_study(second.plan.study, second.store, second.ledger, other)
     assert story_of(other, "told", second.store.id) == shown
 
 

@@ -10,7 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from orchestrator.tracking.delivery import Delivery
 from orchestrator.tracking.metric_names import distinct_names, metric_name, stated
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.outbox import Operation, Outbox, open_outbox
-from orchestrator.tracking.process import Connection, ProcessWriter, WriterError
+from orchestrator.tracking.process import COMMAND, Connection, ProcessWriter, WriterError
 from orchestrator.tracking.row import Row
 
 POINT = {
@@ -616,3 +618,21 @@ def test_names_are_one_to_one_in_any_order_and_mlflow_takes_them(originals: list
     assert distinct_names(shuffled) == names
     for name in names.values():
         _validate_metric_name(f"val_accuracy/{name}")
+
+
+def test_the_process_of_an_earlier_driver_ends_when_a_later_one_begins(tmp_path: Path) -> None:
+    """Its driver may be stopped and would keep the lock for ever; nobody reads its answers."""
+    folder = open_outbox(tmp_path, 1).folder
+    connection = Connection(uri="nowhere", experiment="demo", outbox=str(folder))
+    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asdict(connection)).encode() + b"\n")
+    process.stdin.flush()
+    lock = tmp_path / "writer.lock"
+    until = time.monotonic() + 60
+    while not lock.exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    open_outbox(tmp_path, 2).close()
+    assert process.wait(60) == 0
+    process.stdin.close()
