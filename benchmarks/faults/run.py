@@ -31,7 +31,7 @@ from render import write_table  # noqa: E402
 from orchestrator.provenance import provenance  # noqa: E402
 
 RESULTS = HERE / "results.json"
-GROUP_S = 900
+GROUP_S = 3600
 ALONE = "memory"
 """The group that has to have the machine's memory to itself."""
 
