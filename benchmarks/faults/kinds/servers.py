@@ -133,7 +133,7 @@ def _kept(place: Place, name: str, strike: Callable[[Scene, Server], None]) -> R
             outcome = scene.run()
         return row(
             scene,
-            f"{missing} of the study's runs missing at its end, {runs_missing(scene)} after the same command again",
+            f"{missing} runs missing at the study's end, {runs_missing(scene)} after the same command again",
             0.0,
             outcome,
             told="MLflow|tracking|deleted|again",
