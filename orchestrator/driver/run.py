@@ -233,6 +233,10 @@ def drive(
         store.take_over(lease, invocation.id, spent_before(store).to_dict())
         ledger = Ledger(store.storage)
         todo = find(ledger)
+        last = store.load_invocations()[-1:]
+        if last and last[0].outcome == "running":
+            text = f"The last run, started {last[0].started_at[:19]} UTC, was killed: resuming what it left"
+            progress({"kind": "note", "text": text})
         for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
         invocation.scoring = todo.scoring

@@ -17,7 +17,7 @@ from orchestrator.driver import study_session as session_module
 from orchestrator.driver.baselines import baseline_points
 from orchestrator.driver.session import Surroundings
 from orchestrator.driver.todo import Todo
-from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.study import StudyPlan, load_plan
@@ -228,3 +228,15 @@ def test_a_session_that_breaks_leaves_its_invocation_failed_and_the_study_free(
     store = StudyStore(plan.study.storage, "unit")
     assert store.load_invocations()[-1].outcome == "failed"
     todo_of(plan)
+
+
+def test_the_next_run_says_that_the_last_one_was_killed(plan: StudyPlan) -> None:
+    store = finish(plan)
+    killed = Invocation(command="sweep")
+    store.save_invocation(killed)
+    told: list[str] = []
+    run_study(plan, lambda event: told.append(event.get("text", "")))
+    assert [line for line in told if "was killed" in line and killed.started_at[:19] in line]
+    told.clear()
+    run_study(plan, lambda event: told.append(event.get("text", "")))
+    assert not [line for line in told if "was killed" in line]
