@@ -22,7 +22,7 @@ from orchestrator.terminal.lines import LineDisplay
 
 def disguise() -> None:
     """Another clock, another host, for what leases and records are made of."""
-    from orchestrator.ledger import documents, lease
+    from orchestrator.ledger import documents, holding, lease
 
     shift = timedelta(seconds=float(os.environ.get("SHIFT_CLOCK_S", "0")))
 
@@ -31,11 +31,12 @@ def disguise() -> None:
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + shift
 
-    for module in (documents, lease):
+    for module in (documents, holding, lease):
         if hasattr(module, "datetime"):
             module.datetime = Shifted  # type: ignore[attr-defined]
     if "OTHER_HOST" in os.environ:
-        lease._namespace = lambda: "elsewhere"
+        assert hasattr(holding, "_namespace")
+        holding._namespace = lambda: "elsewhere"
 
 
 def main() -> int:

@@ -88,9 +88,11 @@ def storage_read_only(place: Place) -> Row:
 
     def act() -> None:
         scene.strike()
-        mount("-o", "remount,ro", str(runs))
+        # A second mount in its place, since files are open for writing on the first.
+        mount("--bind", str(runs), str(runs))
+        mount("-o", "remount,bind,ro", str(runs))
         time.sleep(15)
-        mount("-o", "remount,rw", str(runs))
+        subprocess.run(["umount", "-l", str(runs)], check=True)
         scene.mend()
 
     return storage_row(scene, act)
