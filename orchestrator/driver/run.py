@@ -237,6 +237,7 @@ def drive(
         if last and last[0].outcome == "running":
             text = f"The last run, started {last[0].started_at[:19]} UTC, was killed: resuming what it left"
             progress({"kind": "note", "text": text})
+        store.load_looks()  # damaged ones are named with the others
         for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
         invocation.scoring = todo.scoring

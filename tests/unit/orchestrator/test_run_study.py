@@ -240,3 +240,13 @@ def test_the_next_run_says_that_the_last_one_was_killed(plan: StudyPlan) -> None
     told.clear()
     run_study(plan, lambda event: told.append(event.get("text", "")))
     assert not [line for line in told if "was killed" in line]
+
+
+def test_a_damaged_record_of_a_test_evaluation_is_named(plan: StudyPlan) -> None:
+    store = finish(plan)
+    store.record_look(reason="a test", keys=["k"])
+    (name,) = store.storage.names(f"studies/{store.name}/looks")
+    store.storage.write(f"studies/{store.name}/looks/{name}", b"torn")
+    told: list[str] = []
+    run_study(plan, lambda event: told.append(event.get("text", "")))
+    assert [line for line in told if line.startswith("Damaged record") and name in line], told
