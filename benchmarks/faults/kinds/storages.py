@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from scene import Scene
 
@@ -20,13 +21,7 @@ def storage_full(place: Place) -> Row:
     filler = scene.folder / "runs" / "filler"
 
     def act() -> None:
-        with filler.open("wb", buffering=0) as file:
-            scene.strike()
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        fill(scene, filler)
         scene.wait(lambda: scene.told("waiting"))
         time.sleep(10)
         filler.unlink()
@@ -49,6 +44,17 @@ def storage_unreachable(place: Place) -> Row:
         scene.mend()
 
     return storage_row(scene, act)
+
+
+def fill(scene: Scene, filler: Path) -> None:
+    """Write until the disk takes no more."""
+    with filler.open("wb", buffering=0) as file:
+        scene.strike()
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
 
 
 def storage_row(scene: Scene, act: Callable[[], None]) -> Row:
@@ -104,13 +110,7 @@ def disk_enlarged(place: Place) -> Row:
     runs = scene.folder / "runs"
 
     def act() -> None:
-        with (runs / "filler").open("wb", buffering=0) as file:
-            scene.strike()
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        fill(scene, runs / "filler")
         scene.wait(lambda: scene.told("waiting"))
         mount("-o", f"remount,size={2 * MOUNT_BYTES}", str(runs))
         scene.mend()
