@@ -25,12 +25,7 @@ def mixed_origins(
         rows: with their cells' keys; as they are called, such as ``trial 3``.
         records: of finished cells by key.
     """
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for row, keys in rows:
-        for key in keys:
-            cell = records.get(key, {}).get("cell")
-            if cell is not None:
-                found.setdefault((cell["dataset"], cell["backbone"]), {})[row] = None
+    found = rows_by_inputs(rows, records)
     if len(found) < 2:
         return []
     origins = Counter(row for named in found.values() for row in named)
@@ -40,3 +35,16 @@ def mixed_origins(
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         lines.append(f"images {images[:DIGITS]}, weights {weights[:DIGITS]}: {', '.join(shown)}{more}")
     return lines
+
+
+def rows_by_inputs(
+    rows: Iterable[tuple[str, Iterable[str]]], records: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], dict[str, None]]:
+    """Return the names of rows, in order, by (manifest, fingerprint) of their finished cells."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row, keys in rows:
+        for key in keys:
+            cell = records.get(key, {}).get("cell")
+            if cell is not None:
+                found.setdefault((cell["dataset"], cell["backbone"]), {})[row] = None
+    return found

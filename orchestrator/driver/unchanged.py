@@ -16,6 +16,7 @@ from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.company import outpaced
 from orchestrator.inputs import Inputs, require_same
 from orchestrator.ledger import StudyStore
+from orchestrator.mixed import rows_by_inputs
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
 
@@ -63,12 +64,7 @@ def require_same_cells(
         StudyError: cells were trained on other data or weights; says which rows, and if the study is mixed
             already.
     """
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for row, keys in rows:
-        for key in keys:
-            cell = records.get(key, {}).get("cell")
-            if cell is not None:
-                found.setdefault((cell["dataset"], cell["backbone"]), {})[row] = None
+    found = rows_by_inputs(rows, records)
     now = (plan.data.manifest, plan.fingerprint)
     others = {inputs: named for inputs, named in found.items() if inputs != now}
     if not others:
