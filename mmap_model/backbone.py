@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mmap_model.architecture import Architecture, parse_architecture, read_architecture
-from mmap_model.backbone_spec import BackboneSpec, fingerprint
+from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.errors import BackboneError, BackboneWarning
+from mmap_model.fingerprint import fingerprint
 from mmap_model.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from mmap_model.weights import load_weights
 
@@ -109,7 +110,7 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of configuration and weights, 32 hexadecimal digits; see ``backbone_spec.fingerprint``."""
+        """Of configuration and weights, 32 hexadecimal digits; see ``mmap_model.fingerprint``."""
         return fingerprint(
             self.architecture,
             self.config,

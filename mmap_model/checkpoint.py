@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Configuration
+from mmap_model.cells import Configuration
 from mmap_model.errors import CheckpointError
 from mmap_model.methods import get_method
 from mmap_model.methods.model import TunedModel

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from mmap_model.configuration import Cell
+    from mmap_model.cells import Cell
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
 from orchestrator.engine import Engine, Report, Run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from mmap_model.configuration import to_plain
 from mmap_model.data.draws import is_test_given
+from mmap_model.plain import to_plain
 from mmap_model.revisions import DRAWS, reasons_between
 from orchestrator.study.draws import study_draws
 from orchestrator.study.errors import StudyError

@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, from_plain
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Partition
 from mmap_model.execution import Execution
+from mmap_model.plain import from_plain
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -153,20 +155,20 @@ class ModelEngine:
 
     @cached_property
     def fingerprint(self) -> str:
-        from mmap_model.backbone_spec import fingerprint_of
+        from mmap_model.backbone_identity import fingerprint_of
 
         return fingerprint_of(self._backbone_spec)
 
     @cached_property
     def inputs(self) -> Inputs:
-        from mmap_model.backbone_spec import weight_groups
+        from mmap_model.backbone_identity import weight_groups
         from orchestrator.inputs import Inputs
 
         return Inputs.of(self._dataset, self.fingerprint, weight_groups(self._backbone_spec))
 
     def load(self) -> None:
         if self._backbone.fingerprint != self.fingerprint:
-            from mmap_model.backbone_spec import forget_fingerprint
+            from mmap_model.backbone_identity import forget_fingerprint
             from mmap_model.errors import BackboneError
 
             forget_fingerprint(self._backbone_spec)

@@ -12,9 +12,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmap_model.configuration import from_plain, to_plain
 from mmap_model.data.content import TaskContent, task_contents
 from mmap_model.errors import InputError
+from mmap_model.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
     from mmap_model.data import Dataset

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, from_plain
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Seeds, Split
 from mmap_model.errors import InputError
+from mmap_model.plain import from_plain
 from orchestrator.batch import Batch, History, Interruption, Superseded, Unreadable
 from orchestrator.company import outpaced
 from orchestrator.engine import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from orchestrator.batch import Batch, History
 from orchestrator.statistics import objective
 

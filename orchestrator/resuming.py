@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from mmap_model.configuration import KNOWN_FROM_DATASET, Cell
+from mmap_model.cells import KNOWN_FROM_DATASET, Cell
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.gather import gather
 

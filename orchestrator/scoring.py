@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.batch import Superseded
 from orchestrator.engine import Engine

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from mmap_model.configuration import Point, Seeds, Split, to_plain
+from mmap_model.cells import Point
+from mmap_model.configuration import Seeds, Split
 from mmap_model.methods import own_sources
+from mmap_model.plain import to_plain
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]

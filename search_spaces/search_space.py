@@ -10,9 +10,11 @@ from itertools import islice
 from typing import Any
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Grouping, Point, Recipe, from_plain
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping, Recipe
 from mmap_model.errors import InputError, nearest
 from mmap_model.methods import get_method
+from mmap_model.plain import from_plain
 from search_spaces.errors import SpaceError
 from search_spaces.groups import check_grouping, group_range
 from search_spaces.space import Draft, Limits, Space

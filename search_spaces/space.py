@@ -10,8 +10,8 @@ from typing import Any, ClassVar, TypeVar
 
 from mmap_model import references
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import from_plain
 from mmap_model.errors import nearest
+from mmap_model.plain import from_plain
 from search_spaces.errors import SpaceError
 from search_spaces.suggesters import Suggester
 

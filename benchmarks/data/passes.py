@@ -89,7 +89,8 @@ def stored(store: Path, workers: int) -> dict[str, Any]:
 
 def opened(store: Path, go: Path) -> dict[str, Any]:
     """A worker: what opening a store of miniDomainNet's size adds to it, class list and draws included."""
-    from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+    from mmap_model.cells import Cell, Configuration
+    from mmap_model.configuration import Recipe, Seeds, Split
     from mmap_model.data import open_dataset
     from mmap_model.data.dataset import DatasetSpec
     from mmap_model.methods import get_method

@@ -15,7 +15,7 @@ from typing import Any
 
 from stand_in import FOLDER, Engine, Run
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from orchestrator.workbench import Workbench
 
 BLOCK = 64 * 2**20

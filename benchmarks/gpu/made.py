@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, random_backbone
-from mmap_model.configuration import Cell, Configuration, Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Probe, Recipe, Seeds, Split
 from mmap_model.data.augment import Augmentation
 from mmap_model.data.dataset import Dataset, TaskInfo
 from mmap_model.grouping import probe_configuration

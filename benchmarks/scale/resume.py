@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmap_model.configuration import Cell, Configuration, Seeds
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Seeds
 from mmap_model.revisions import revisions_of
 from orchestrator.draws import keep_draws
 from orchestrator.driver.run import Options, drive

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "integrat
 
 from stand_in import Engine, Interrupted, Run, accuracy
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from orchestrator.workbench import Workbench
 
 TASKS = ("clipart", "painting", "photo", "sketch")

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from mmap_model.backbone import Backbone, BackboneSpec, load_backbone, random_backbone
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.data import Dataset, DatasetSpec, TaskInfo, open_dataset
 from mmap_model.data.augment import Augmentation
 from mmap_model.methods.mmap import MmapSettings

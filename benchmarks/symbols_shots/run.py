@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from mmap_model.methods import get_method
 from orchestrator.ledger import Ledger
 from orchestrator.provenance import provenance

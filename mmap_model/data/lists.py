@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.configuration import Split, content_key
+from mmap_model.configuration import Split
 from mmap_model.data.dataset import Dataset, FixedParts
 from mmap_model.data.draws import Draw
 from mmap_model.data.leaks import Where, find_leak
 from mmap_model.data.sources.base import Source, loose
 from mmap_model.errors import DatasetError
+from mmap_model.plain import content_key
 
 Indices = npt.NDArray[np.int64]
 

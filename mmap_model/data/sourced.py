@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.configuration import Split, content_key
+from mmap_model.configuration import Split
 from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSplit
 from mmap_model.data.decoding import evaluation_view, open_image
 from mmap_model.data.extents import longest_side
@@ -21,6 +21,7 @@ from mmap_model.data.lists import FixedLists
 from mmap_model.data.prepared.pixels import TrainingPixels, training_pixels
 from mmap_model.data.sources.base import Source, canonical, open_source
 from mmap_model.errors import DatasetError
+from mmap_model.plain import content_key
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from mmap_model.configuration import Configuration, Grouping, Partition, Point
+from mmap_model.cells import Configuration, Point
+from mmap_model.configuration import Grouping, Partition
 from mmap_model.data.streams import permutation, stream
 from mmap_model.errors import ConfigurationError, NotFiniteError
 from mmap_model.grouping.partition import ENUMERATED_TASKS, best_partition, check_groups, winners

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.checkpoint import load_prompts, pack_prompts
-from mmap_model.configuration import Cell, Configuration, Partition, Point, Recipe, Seeds, Split
+from mmap_model.configuration import Partition, Recipe, Seeds, Split
 from mmap_model.methods import Method, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.testing.patterns import PatternDataset

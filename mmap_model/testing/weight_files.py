@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, load_backbone
-from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
+from mmap_model.backbone_identity import fingerprint_of
+from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.errors import BackboneError, BackboneWarning
 
 State = dict[str, Any]

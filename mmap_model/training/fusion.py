@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.errors import DatasetError
 from mmap_model.training.batches import EpochLength

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmap_model.configuration import Cell, Seeds
+from mmap_model.cells import Cell
+from mmap_model.configuration import Seeds
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw, draw_task, is_test_given
 from mmap_model.errors import DatasetError

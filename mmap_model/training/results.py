@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmap_model.backbone import Backbone
+from mmap_model.cells import METRIC_VERSION
 from mmap_model.checkpoint import pack_prompts
-from mmap_model.configuration import METRIC_VERSION
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Indices
 from mmap_model.grouping.affinity import GramStack

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.host_memory import keep_freed_memory

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from mmap_model.backbone import Backbone
+from mmap_model.cells import METRIC_VERSION, Cell
 from mmap_model.checkpoint import load_prompts
-from mmap_model.configuration import METRIC_VERSION, Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import to_plain
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method, method_names
+from mmap_model.plain import to_plain
 
 PAPER_MODEL, PAPER_TASKS = "ViT-B-16", 4
 

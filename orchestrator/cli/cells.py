@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmap_model.configuration import Cell, Grouping, Point, Seeds, Split
+from mmap_model.cells import Cell, Point
+from mmap_model.configuration import Grouping, Seeds, Split
 from orchestrator.study.errors import StudyError
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ def params(
 ) -> None:
     """Exact trained parameters of one configuration or of all methods, without loading a model."""
     from mmap_model.architecture import read_architecture
-    from mmap_model.configuration import to_plain
     from mmap_model.errors import ConfigurationError, InputError
     from mmap_model.methods import get_method
+    from mmap_model.plain import to_plain
     from orchestrator.cli.budgets import budgets, show_budgets
     from orchestrator.cli.console import print_json
 
@@ -83,8 +83,8 @@ def _settings(kind: type, arguments: list[str]) -> Any:
     """The method's settings from ``--name value`` or ``--name=value`` pairs, values in YAML."""
     import yaml
 
-    from mmap_model.configuration import from_plain
     from mmap_model.errors import ConfigurationError, nearest
+    from mmap_model.plain import from_plain
 
     known = {f.name: f for f in dataclasses.fields(kind)}
     values: dict[str, Any] = {}

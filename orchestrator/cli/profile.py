@@ -54,7 +54,8 @@ def profile(
 
 def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
     """The profile of the cells of one split, JSON-ready."""
-    from mmap_model.configuration import Configuration, to_plain
+    from mmap_model.cells import Configuration
+    from mmap_model.plain import to_plain
     from orchestrator.engine import ModelEngine
 
     study = plan.study

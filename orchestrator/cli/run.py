@@ -87,7 +87,7 @@ def _work(
     plan: StudyPlan, item: WorkItem, device: str, *, quiet: bool, shown: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Do the item; finished cells by key, and the last event."""
-    from mmap_model.configuration import to_plain
+    from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
     from orchestrator.terminal.format import accuracy, configuration, integer
     from orchestrator.work import Event

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmap_model.configuration import Configuration, Partition, to_plain
+from mmap_model.cells import Configuration
+from mmap_model.configuration import Partition
 from mmap_model.grouping import probe_configuration
+from mmap_model.plain import to_plain
 from orchestrator.compare.columns import RANDOM, ColumnSpec
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Edge, Entry, RateTrial, Recipe
 from orchestrator.compare.plan import ComparePlan, Row

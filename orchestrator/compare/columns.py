@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmap_model.configuration import Partition, from_plain
+from mmap_model.configuration import Partition
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.methods import get_method
+from mmap_model.plain import from_plain
 from orchestrator.compare.comparison import Section
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from mmap_model.methods import get_method
 from orchestrator.driver.rows import ZERO_SHOT, ZERO_STEP, finalists, tracked_as
 from orchestrator.driver.trials import Progress, probe_item

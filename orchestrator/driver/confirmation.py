@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from orchestrator.driver.rows import ZERO_STEP, Row, finalists, tracked_as
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.told import ToldStore

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mmap_model.configuration import to_plain
+from mmap_model.plain import to_plain
 from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.purse import Purse

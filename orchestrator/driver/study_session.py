@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from orchestrator.driver import cancelling
 from orchestrator.driver.baselines import Baselines, missing_baselines
 from orchestrator.driver.confirmation import unscored

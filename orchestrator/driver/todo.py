@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from orchestrator.driver.baselines import missing_baselines
 from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row

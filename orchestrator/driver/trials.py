@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmap_model.configuration import Point, content_key, to_plain
+from mmap_model.cells import Point
+from mmap_model.plain import content_key, to_plain
 from orchestrator.driver import spreading
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import now

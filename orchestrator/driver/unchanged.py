@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.company import outpaced
 from orchestrator.inputs import Inputs, require_same

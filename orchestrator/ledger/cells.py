@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmap_model.configuration import METRIC_VERSION, content_key
+from mmap_model.cells import METRIC_VERSION
+from mmap_model.plain import content_key
 from orchestrator.ledger.cell_files import check_key, check_record, check_score, entry_of, format_of, path_of
 from orchestrator.ledger.damage import Damage
 from orchestrator.ledger.documents import (

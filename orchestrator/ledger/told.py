@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmap_model.configuration import content_key
+from mmap_model.plain import content_key
 from orchestrator.ledger.documents import CorruptError, decode, encode
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.storage import Storage

@@ -15,7 +15,8 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mmap_model.configuration import Point, content_key
+from mmap_model.cells import Point
+from mmap_model.plain import content_key
 
 BEST, LATEST = 200, 800
 """Finished trials that the sampler sees at most: its cost grows with them, not with the study."""

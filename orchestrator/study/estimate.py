@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmap_model.backbone_spec import fingerprint_is_known
-from mmap_model.configuration import to_plain
+from mmap_model.backbone_identity import fingerprint_is_known
+from mmap_model.plain import to_plain
 
 if TYPE_CHECKING:
     from orchestrator.study.plan import StudyPlan

@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mmap_model.backbone_spec import BackboneSpec
-from mmap_model.configuration import Grouping, Recipe, Seeds, Split, from_plain
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.execution import Execution
+from mmap_model.plain import from_plain
 from orchestrator.study.errors import StudyError
 
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mmap_model.backbone_spec import BackboneSpec
-from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split, from_plain, to_plain
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
 from mmap_model.execution import Execution
 from mmap_model.methods import get_method, method_names
+from mmap_model.plain import from_plain, to_plain
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (
     BackboneField,

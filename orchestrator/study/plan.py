@@ -8,13 +8,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 from mmap_model.architecture import Architecture, read_architecture
-from mmap_model.backbone_spec import counted_parameters, fingerprint_of, require_weights, weight_groups
-from mmap_model.configuration import Cell, Configuration, Grouping, Point, Seeds, Split, to_plain
+from mmap_model.backbone_identity import fingerprint_of, require_weights, weight_groups
+from mmap_model.backbone_spec import counted_parameters
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Seeds, Split
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.plain import to_plain
 from orchestrator.inputs import Inputs
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.draws import check_fixed_lists

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmap_model.configuration import Split, content_key, to_plain
+from mmap_model.configuration import Split
+from mmap_model.plain import content_key, to_plain
 from orchestrator.ledger.documents import decode, encode
 from orchestrator.ledger.storage import open_storage
 

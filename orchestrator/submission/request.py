@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.job import Request
 from cluster.jobs import STOP_WAIT
 from cluster.sealing import VARIABLE, seal
-from mmap_model.configuration import content_key
+from mmap_model.plain import content_key
 from mmap_model.references import parse
 from orchestrator.redaction import has_credentials, shown_uri
 from orchestrator.study import Study, StudyError, packaged_studies

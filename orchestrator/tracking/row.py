@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmap_model.configuration import content_key
+from mmap_model.plain import content_key
 from orchestrator.tracking.operations import Trial
 
 Reports = Mapping[str, Mapping[str, Any]]

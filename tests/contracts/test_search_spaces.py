@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mmap_model.architecture import read_architecture
-from mmap_model.configuration import Grouping, Point
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping
 from mmap_model.methods.mmap import MmapSettings
 from search_spaces import SearchSpace, build_space, resolved_name, space_names
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from orchestrator.engine import ModelEngine, Report, Run
 from orchestrator.workbench import Workbench
 

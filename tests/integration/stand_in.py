@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmap_model.configuration import Cell, Configuration, Grouping, Partition, Point, canonical_partition
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Partition, canonical_partition
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.engine import ModelEngine
 from orchestrator.inputs import Inputs

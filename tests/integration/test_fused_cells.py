@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmap_model.configuration import Grouping, Point, Recipe, Seeds, Split
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.training import FusedRun

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mmap_model import references
-from mmap_model.configuration import Point, Seeds, Split
+from mmap_model.cells import Point
+from mmap_model.configuration import Seeds, Split
 from mmap_model.testing import CHECKS, Subject, check_method
 from orchestrator.cli.main import execute
 from orchestrator.ledger import Ledger

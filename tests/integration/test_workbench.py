@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmap_model.configuration import Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping, Probe, Recipe, Seeds, Split
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings

@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from mmap_model.configuration import to_plain
 from mmap_model.data.dataset import TaskInfo
 from mmap_model.errors import DatasetError
+from mmap_model.plain import to_plain
 
 FORMAT = 1
 PART_IMAGES = 256

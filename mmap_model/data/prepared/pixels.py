@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmap_model.configuration import content_key
 from mmap_model.data.ahead import ahead
 from mmap_model.data.arrays import from_bytes, from_numbers, numbers
 from mmap_model.data.decoding import SPARE, open_image, training_original
 from mmap_model.data.prepared.cache import make_room, touch
 from mmap_model.data.sources.base import Indices, Source
 from mmap_model.errors import DatasetError
+from mmap_model.plain import content_key
 
 if TYPE_CHECKING:
     from mmap_model.data.augment import Augmentation

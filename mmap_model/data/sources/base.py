@@ -21,11 +21,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.configuration import content_key
 from mmap_model.data.dataset import Dataset, DatasetSpec, OfficialSplit, TaskInfo, register_dataset
 from mmap_model.data.decoding import upright_size
 from mmap_model.data.faults import KINDS, Fault
 from mmap_model.errors import DatasetError, nearest
+from mmap_model.plain import content_key
 
 Indices = npt.NDArray[np.int64]
 

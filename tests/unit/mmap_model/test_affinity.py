@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mmap_model.backbone import BackboneSpec, load_backbone
-from mmap_model.configuration import Cell, Configuration, Grouping, Point, Probe, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Probe, Recipe, Seeds, Split
 from mmap_model.data import Dataset, DatasetSpec, TaskInfo, open_dataset
 from mmap_model.errors import ConfigurationError, NotFiniteError
 from mmap_model.grouping import GramStack, probe_configuration, resolve_partition

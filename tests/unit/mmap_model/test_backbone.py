@@ -12,8 +12,10 @@ from safetensors.torch import load, save_file
 
 from mmap_model.architecture import model_config, read_architecture
 from mmap_model.backbone import Backbone, load_backbone, random_backbone
-from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.backbone_identity import fingerprint_of
+from mmap_model.backbone_spec import BackboneSpec
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.errors import BackboneError
 from mmap_model.methods import get_method
 from mmap_model.training import FusedRun

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save
 
 from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.cells import Configuration
 from mmap_model.checkpoint import DESCRIPTION, TENSORS, load_prompts, pack_prompts, read_checkpoint
-from mmap_model.configuration import Configuration, Recipe
+from mmap_model.configuration import Recipe
 from mmap_model.errors import CheckpointError, InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings

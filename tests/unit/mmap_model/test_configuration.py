@@ -13,20 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmap_model.configuration import (
-    Cell,
-    Configuration,
-    Grouping,
-    Point,
-    Probe,
-    Recipe,
-    Seeds,
-    Split,
-    canonical_partition,
-    from_plain,
-)
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Probe, Recipe, Seeds, Split, canonical_partition
 from mmap_model.errors import ConfigurationError
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.plain import from_plain
 
 CELL = Cell(
     configuration=Configuration(method="mmap", settings=MmapSettings(), partition=((0, 2), (1, 3))),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.data.dataset import FixedParts
 from mmap_model.data.draws import draw
 from mmap_model.errors import DatasetError

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from mmap_model import references
-from mmap_model.configuration import Cell, Configuration, Point, Seeds, Split, content_key
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Seeds, Split
 from mmap_model.errors import ConfigurationError
 from mmap_model.methods import get_method, method_identity, own_sources
+from mmap_model.plain import content_key
 
 OWN = """
 from dataclasses import dataclass

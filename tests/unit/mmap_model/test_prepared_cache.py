@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from mmap_model.configuration import content_key
 from mmap_model.data import DatasetSpec
 from mmap_model.data.augment import Augmentation
 from mmap_model.data.decoding import training_original
@@ -23,6 +22,7 @@ from mmap_model.data.prepared.writer import plan_store, write_store
 from mmap_model.data.sources import open_source
 from mmap_model.data.stored import open_store, stored_source
 from mmap_model.errors import DatasetError
+from mmap_model.plain import content_key
 
 CROPS = Augmentation(whole_pixels=True)
 

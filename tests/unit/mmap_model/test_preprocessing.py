@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from mmap_model.architecture import parse_architecture
-from mmap_model.backbone_spec import BackboneSpec, fingerprint, fingerprint_of
+from mmap_model.backbone_identity import fingerprint_of
+from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.errors import BackboneError
+from mmap_model.fingerprint import fingerprint
 from mmap_model.preprocessing import (
     OPENAI_MEAN,
     Preprocessing,

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.methods import get_method
 from mmap_model.training.profile import Profile, matmul_rate, profile_cells
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from mmap_model import revisions
-from mmap_model.configuration import Cell, Configuration, Probe, Recipe, Seeds, Split, from_plain, to_plain
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Probe, Recipe, Seeds, Split
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.plain import from_plain, to_plain
 from mmap_model.revisions import Revision, added_field, is_left_out, reasons_between, revisions_of
 
 CELL = Cell(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.errors import ConfigurationError
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.methods import get_method

@@ -16,9 +16,10 @@ import torch
 
 from mmap_model.architecture import parse_architecture
 from mmap_model.backbone import Backbone, load_backbone
-from mmap_model.backbone_spec import BackboneSpec, fingerprint_of, weight_groups
-from mmap_model.configuration import to_plain
+from mmap_model.backbone_identity import fingerprint_of, weight_groups
+from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.errors import BackboneError
+from mmap_model.plain import to_plain
 from mmap_model.testing.weight_files import (
     PLAIN,
     QUICK,

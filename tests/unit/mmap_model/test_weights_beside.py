@@ -136,7 +136,7 @@ def test_the_preprocessing_of_a_tag_is_honoured(
     }
     monkeypatch.setattr(pretrained, "get_pretrained_cfg", lambda *_: release)
     monkeypatch.setattr(pretrained, "download_pretrained", lambda *_: str(path))
-    monkeypatch.setattr("mmap_model.backbone_spec._hub_is_reachable", lambda: True)
+    monkeypatch.setattr("mmap_model.backbone_identity._hub_is_reachable", lambda: True)
     backbone, warned = loaded(BackboneSpec(QUICK, "squashed"))
     assert backbone.preprocessing == SQUASHED and not warned
     assert "use Tiny-quickgelu" in refused(BackboneSpec(PLAIN, "squashed"))

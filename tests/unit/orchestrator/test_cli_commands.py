@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mmap_model.configuration import to_plain
+from mmap_model.plain import to_plain
 from orchestrator.cli.main import execute
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.cells import COPY, RECORD
@@ -252,7 +252,7 @@ def test_planning_fetches_no_weights(
         raise AssertionError("plan loaded a CLIP")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "cache"))
-    monkeypatch.setattr("mmap_model.backbone_spec._computed", load)
+    monkeypatch.setattr("mmap_model.backbone_identity._computed", load)
     backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=openai"]
     assert execute(["plan", str(file), *backbone, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["device_hours"] is None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmap_model.configuration import Configuration, Seeds
+from mmap_model.cells import Configuration
+from mmap_model.configuration import Seeds
 from mmap_model.data import DatasetSpec, open_dataset
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
 from mmap_model.errors import DatasetError

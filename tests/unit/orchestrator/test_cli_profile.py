@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 from orchestrator.cli.main import execute
 from orchestrator.engine import ModelEngine
 

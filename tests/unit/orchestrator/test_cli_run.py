@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mmap_model.configuration import Cell, Configuration, canonical_partition
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import canonical_partition
 from orchestrator.cli.main import execute
 from orchestrator.inputs import Inputs
 from orchestrator.ledger import Ledger

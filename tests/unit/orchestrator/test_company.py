@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from mmap_model.configuration import Cell, Configuration, Recipe, Seeds, Split, to_plain
+from mmap_model.cells import Cell, Configuration
+from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.methods.mmap import MmapSettings
+from mmap_model.plain import to_plain
 from orchestrator.company import outpaced
 from orchestrator.driver.unchanged import require_same_rules
 from orchestrator.study import StudyPlan

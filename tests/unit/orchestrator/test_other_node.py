@@ -13,16 +13,8 @@ from typing import Any
 
 import pytest
 
-from mmap_model.configuration import (
-    Cell,
-    Configuration,
-    Grouping,
-    Point,
-    Recipe,
-    Seeds,
-    Split,
-    canonical_partition,
-)
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split, canonical_partition
 from mmap_model.data.content import TaskContent
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.inputs import Inputs, OtherInputs

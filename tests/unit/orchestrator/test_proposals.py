@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from mmap_model.configuration import Point, Recipe
+from mmap_model.cells import Point
+from mmap_model.configuration import Recipe
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.search.proposals import Proposal, Proposals
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmap_model.configuration import Cell, Point
+from mmap_model.cells import Cell, Point
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison

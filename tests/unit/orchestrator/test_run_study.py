@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mmap_model.configuration import Point
+from mmap_model.cells import Point
 from mmap_model.errors import InputError
 from orchestrator.driver import Outcome, confirm_study, run_study
 from orchestrator.driver import study_session as session_module

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmap_model.configuration import Configuration, Seeds, Split
+from mmap_model.cells import Configuration
+from mmap_model.configuration import Seeds, Split
 from mmap_model.errors import InputError
 from mmap_model.revisions import revisions_of
 from orchestrator.study import (
@@ -376,7 +377,8 @@ def test_weights_of_a_tag_are_looked_for_in_the_caches(
 ) -> None:
     from huggingface_hub import constants
 
-    from mmap_model.backbone_spec import BackboneSpec, require_weights
+    from mmap_model.backbone_identity import require_weights
+    from mmap_model.backbone_spec import BackboneSpec
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -395,11 +397,12 @@ def test_without_a_connection_missing_weights_are_told_at_once(
 ) -> None:
     from huggingface_hub import constants
 
-    from mmap_model.backbone_spec import BackboneSpec, fingerprint_of
+    from mmap_model.backbone_identity import fingerprint_of
+    from mmap_model.backbone_spec import BackboneSpec
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("mmap_model.backbone_spec._computed", lambda spec: pytest.fail("fetched"))
+    monkeypatch.setattr("mmap_model.backbone_identity._computed", lambda spec: pytest.fail("fetched"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InputError, match="are not on this machine"):

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from mmap_model.architecture import model_directory
-from mmap_model.configuration import Configuration
+from mmap_model.cells import Configuration
 from mmap_model.errors import InputError
 from mmap_model.revisions import revisions_of
 from orchestrator.cli.main import execute

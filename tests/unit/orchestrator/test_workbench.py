@@ -15,17 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmap_model import revisions
-from mmap_model.configuration import (
-    Cell,
-    Configuration,
-    Grouping,
-    Partition,
-    Point,
-    Recipe,
-    Seeds,
-    Split,
-    canonical_partition,
-)
+from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.configuration import Grouping, Partition, Recipe, Seeds, Split, canonical_partition
 from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings

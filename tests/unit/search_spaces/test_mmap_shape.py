@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmap_model.architecture import read_architecture
-from mmap_model.configuration import Grouping, Point
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from search_spaces import SearchSpace, SpaceError, build_search_space

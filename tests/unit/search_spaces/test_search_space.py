@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmap_model.configuration import Grouping, Point
+from mmap_model.cells import Point
+from mmap_model.configuration import Grouping
 from mmap_model.errors import ConfigurationError, InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
