@@ -1,8 +1,9 @@
 """Tuning methods, one folder each, registered by name."""
 
 from mmap_model.methods import bitfit, clip_adapter, coop, full_ft, joint, maple, mlp, mmap, vpt, zero_shot
-from mmap_model.methods.base import Budget, Method, get_method, method_identity, method_names, register
-from mmap_model.methods.own import own_provenance, own_sources
+from mmap_model.methods.base import Budget, Method, method_names, register
+from mmap_model.methods.own import own_sources
+from mmap_model.methods.registry import get_method, method_identity, own_provenance
 
 __all__ = [
     "Budget",

@@ -1,4 +1,4 @@
-"""The interface of a tuning method, and the registry. Does not import torch: counts must be instant.
+"""The interface of a tuning method, and how one registers. Does not import torch: counts must be instant.
 
 A method is a folder: ``__init__.py`` holds its settings, checks and exact parameter count and registers it;
 ``module.py`` holds the torch part, imported by ``build`` only.
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
 from mmap_model.configuration import Partition
-from mmap_model.errors import ConfigurationError, ShapeError, nearest
-from mmap_model.references import parse
+from mmap_model.errors import ConfigurationError, ShapeError
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -128,34 +127,9 @@ def register(method: Method) -> Method:
     return method
 
 
-def get_method(name: str, where: str = "method") -> Method:
-    """The method of that name.
-
-    Args:
-        name: a registered name; ``file.py:MyMethod`` or ``my_module:MyMethod`` for one of one's own.
-        where: the key or option that gave it, for messages.
-
-    Raises:
-        ConfigurationError: there is none, with the nearest known name; or it is no method.
-    """
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    if (reference := parse(str(name))) is not None:
-        from mmap_model.methods.own import own_method
-
-        return own_method(name, reference, where)
-    own = "your own is given as my_module:MyMethod or file.py:MyMethod"
-    raise ConfigurationError(
-        f"unknown method {name!r}", where=where, fix=f"{nearest(str(name), _REGISTRY)}; {own}"
-    )
-
-
-def method_identity(name: str) -> str:
-    """What stands for the method in the keys of cells: its name, with the version if it is one's own."""
-    if name in _REGISTRY:
-        return name
-    method = get_method(name)
-    return f"{method.name}@{method.version}"
+def registered(name: str) -> Method | None:
+    """The method registered under that name, or None."""
+    return _REGISTRY.get(name)
 
 
 def method_names() -> tuple[str, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import re
 from typing import Any
 
 from mmap_model import references
 from mmap_model.errors import ConfigurationError
-from mmap_model.methods.base import Method, get_method, method_names
+from mmap_model.methods.base import Method, method_names
 
 _EXAMPLE = "file.py:MyMethod"
 _METHODS: dict[type, Method] = {}
@@ -43,15 +42,6 @@ def own_sources(name: str) -> dict[str, str]:
     reference = references.parse(name)
     text = None if reference is None else references.source_text(reference)
     return {} if reference is None or text is None else {reference.location: text}
-
-
-def own_provenance(name: str) -> dict[str, Any]:
-    """What is recorded with results of a method of one's own: name, version, hash of its file; or nothing."""
-    method, sources = get_method(name), own_sources(name)
-    if method.name == name:
-        return {}
-    hashes = {where: hashlib.sha256(text.encode()).hexdigest() for where, text in sources.items()}
-    return {"own_method": {"name": method.name, "version": method.version, "sha256": hashes}}
 
 
 def _check(kind: Any, name: str, where: str) -> None:

@@ -12,7 +12,7 @@ from mmap_model.cells import Configuration, Point
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
-from mmap_model.methods.base import method_identity
+from mmap_model.methods.registry import method_identity
 from mmap_model.plain import content_key, from_plain, to_plain
 from mmap_model.revisions import revisions_of
 from orchestrator.compare.columns import FULL_FT_RATE, ColumnSpec, choose_columns, resolve_settings
