@@ -41,7 +41,7 @@ def test_cells_points_and_configurations_survive_json() -> None:
 
 def test_the_key_is_the_same_in_another_process() -> None:
     program = (
-        "import json, sys; from mmap_model.configuration import Cell; "
+        "import json, sys; from mmap_model.cells import Cell; "
         "print(Cell.from_dict(json.load(sys.stdin)).key); assert 'torch' not in sys.modules"
     )
     text = json.dumps(CELL.to_dict())

@@ -170,7 +170,7 @@ def test_keys_of_registered_methods_are_as_ever() -> None:
 ELSEWHERE = """
 import json, sys
 from mmap_model import references
-from mmap_model.configuration import Cell
+from mmap_model.cells import Cell
 given = json.loads(sys.argv[1])
 for location, text in given["sources"].items():
     references.provide(location, text)
