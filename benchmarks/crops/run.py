@@ -23,7 +23,7 @@ from PIL import Image
 
 from mmap_model.data.augment import Augmentation, crop_resize_each
 from mmap_model.data.decoding import open_image, training_original
-from orchestrator.provenance import provenance
+from orchestrator.work.provenance import provenance
 
 SIZE, VIEWS = 224, 8
 CROPS = Augmentation(whole_pixels=True)

@@ -22,7 +22,7 @@ from typing import Any
 import images
 import memory
 
-from orchestrator.provenance import provenance
+from orchestrator.work.provenance import provenance
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

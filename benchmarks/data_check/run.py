@@ -25,10 +25,10 @@ from mmap_model.data.check import Shots, check_source
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
 from mmap_model.data.sourced import SourceDataset
 from mmap_model.data.sources import list_source
-from orchestrator.draws import draw_records
-from orchestrator.provenance import provenance
+from orchestrator.driver.draws import draw_records
 from orchestrator.study import load_study
 from orchestrator.study.machine import this_machine
+from orchestrator.work.provenance import provenance
 
 SIDE = 64
 """Pixels of the evaluation view; at 224 the larger store takes 21 GB."""

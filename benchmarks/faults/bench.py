@@ -16,7 +16,7 @@ from typing import Any
 from stand_in import FOLDER, Engine, Run
 
 from mmap_model.cells import Cell
-from orchestrator.workbench import Workbench
+from orchestrator.execution.workbench import Workbench
 
 BLOCK = 64 * 2**20
 """Bytes taken at a time by what takes all memory."""

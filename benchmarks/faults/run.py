@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests" / "integration"), str(ROOT)]
 from catalogue import FAULTS  # noqa: E402
 from render import write_table  # noqa: E402
 
-from orchestrator.provenance import provenance  # noqa: E402
+from orchestrator.work.provenance import provenance  # noqa: E402
 
 RESULTS = HERE / "results.json"
 GROUP_S = 3600

@@ -25,7 +25,7 @@ from orchestrator.study import load_plan
 from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.live import PHASES
 from orchestrator.tracking import Tracker
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 PATIENCE_S = 180.0
 """Seconds to wait for something that must happen, on a busy machine."""

@@ -411,7 +411,7 @@ def a_gpu_error_is_told_from_other_errors(bench: Bench) -> dict[str, Any]:
     if not bench.cuda:
         raise NeedsCuda
     program = (
-        "import torch; from orchestrator.failures import is_device_failure\n"
+        "import torch; from orchestrator.work.failures import is_device_failure\n"
         "try:\n  torch.zeros(2, device='cuda')[torch.tensor([5], device='cuda')]; torch.cuda.synchronize()\n"
         "except Exception as error:\n  print(is_device_failure(error))\n"
     )

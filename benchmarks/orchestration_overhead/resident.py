@@ -10,7 +10,7 @@ from collections import Counter
 
 from orchestrator.driver import Options, run_study
 from orchestrator.study import load_plan
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 
 def main() -> None:

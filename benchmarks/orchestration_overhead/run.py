@@ -23,8 +23,8 @@ sys.path.insert(0, str(HERE))
 
 import workload  # noqa: E402
 
-from orchestrator.provenance import provenance  # noqa: E402
 from orchestrator.slots import environment  # noqa: E402
+from orchestrator.work.provenance import provenance  # noqa: E402
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.work import Control, Event, WorkItem
+from orchestrator.work.item import Control, Event, WorkItem
 
 EPOCHS = 8
 EPOCH_S = 0.2

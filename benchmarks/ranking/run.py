@@ -22,10 +22,10 @@ from typing import Any
 from scipy.stats import binomtest
 
 from orchestrator.ledger import TrialRecord
-from orchestrator.provenance import provenance
-from orchestrator.ranking import Row, ranked_rows, significance
-from orchestrator.significance import COCHRAN_LEVEL
-from orchestrator.statistics import paired_difference
+from orchestrator.statistics.ranking import Row, ranked_rows, significance
+from orchestrator.statistics.significance import COCHRAN_LEVEL
+from orchestrator.statistics.summary import paired_difference
+from orchestrator.work.provenance import provenance
 
 STUDIES = 4000
 SEED = 20

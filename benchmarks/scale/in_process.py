@@ -31,7 +31,7 @@ from orchestrator.study import load_plan
 from orchestrator.terminal.state import SweepState
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 
 class Queue:

@@ -27,7 +27,7 @@ from orchestrator.cleaning import remove, survey
 from orchestrator.cli.status import describe
 from orchestrator.cli.stored import Stored
 from orchestrator.ledger import Ledger, StudyStore
-from orchestrator.ranking import build_results
+from orchestrator.statistics.ranking import build_results
 from orchestrator.terminal.ranking import report
 
 

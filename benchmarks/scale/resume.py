@@ -23,7 +23,7 @@ from typing import Any
 from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Seeds
 from mmap_model.revisions import revisions_of
-from orchestrator.draws import keep_draws
+from orchestrator.driver.draws import keep_draws
 from orchestrator.driver.run import Options, drive
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_inputs

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.provenance import provenance
+from orchestrator.work.provenance import provenance
 
 HERE = Path(__file__).parent
 PARTS = {

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "integrat
 from stand_in import Engine, Interrupted, Run, accuracy
 
 from mmap_model.cells import Cell
-from orchestrator.workbench import Workbench
+from orchestrator.execution.workbench import Workbench
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 METRICS = ("accuracy", "nll", "ece", "macro_f1", "train_loss")

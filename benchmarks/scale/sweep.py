@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 import meters  # noqa: E402
 
 from orchestrator.slots import environment  # noqa: E402
-from orchestrator.work import Event  # noqa: E402
+from orchestrator.work.item import Event  # noqa: E402
 
 SLOTS_PER_ACTOR = 32
 
@@ -103,7 +103,7 @@ def _serve(actor: Any, slot: str, bench: Any) -> None:
     import ray
 
     from orchestrator.slots.worker import ACQUIRE_S, Lease
-    from orchestrator.work import WorkItem
+    from orchestrator.work.item import WorkItem
 
     def pool(method: str, *arguments: Any) -> Any:
         return ray.get(getattr(actor, method).remote(*arguments))
@@ -211,9 +211,9 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     from ray.tune.execution.tune_controller import TuneController
 
     from orchestrator.driver import Options, run_study, session
+    from orchestrator.driver.interrupt import Interrupt
     from orchestrator.driver.pool_client import PoolClient
     from orchestrator.driver.tune_run import ThinActors
-    from orchestrator.interrupt import Interrupt
     from orchestrator.search.proposals import Proposals
     from orchestrator.study import load_plan
     from orchestrator.study.machine import SlotLayout

@@ -16,11 +16,11 @@ from typing import Any
 
 from mmap_model.cells import Point
 from mmap_model.methods import get_method
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger
-from orchestrator.provenance import provenance
-from orchestrator.statistics import paired_difference, summarize
+from orchestrator.statistics.summary import paired_difference, summarize
 from orchestrator.study import load_plan
-from orchestrator.workbench import Workbench
+from orchestrator.work.provenance import provenance
 
 SHOTS = (1, 3, 6, 12)
 

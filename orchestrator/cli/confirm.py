@@ -73,7 +73,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     """The plan of a study that holds only the chosen trials, on other seeds."""
     import dataclasses
 
-    from orchestrator.draws import check_draws
+    from orchestrator.driver.draws import check_draws
     from orchestrator.driver.rows import finalists
     from orchestrator.study.draws import check_fixed_lists
     from orchestrator.study.errors import StudyError

@@ -56,7 +56,7 @@ def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
     """The profile of the cells of one split, JSON-ready."""
     from mmap_model.cells import Configuration
     from mmap_model.plain import to_plain
-    from orchestrator.engine import ModelEngine
+    from orchestrator.execution.engine import ModelEngine
 
     study = plan.study
     engine = ModelEngine(

@@ -27,7 +27,7 @@ def results(
     """The ranking of a study; works while it runs and from another machine."""
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.stored import find_stored
-    from orchestrator.ranking import build_results
+    from orchestrator.statistics.ranking import build_results
 
     stored = find_stored(study, storage)
     found = build_results(stored.store, stored.ledger)

@@ -11,7 +11,7 @@ from orchestrator.cli.options import AsJson, Overrides, StudyName
 
 if TYPE_CHECKING:
     from orchestrator.study import StudyPlan
-    from orchestrator.work import WorkItem
+    from orchestrator.work.item import WorkItem
 
 
 def add_to(app: typer.Typer) -> None:
@@ -89,9 +89,9 @@ def _work(
     """Do the item; finished cells by key, and the last event."""
     from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
+    from orchestrator.execution.workbench import Workbench
     from orchestrator.terminal.format import accuracy, configuration, integer
-    from orchestrator.work import Event
-    from orchestrator.workbench import Workbench
+    from orchestrator.work.item import Event
 
     console = err()
     finished: dict[str, dict[str, Any]] = {}

@@ -31,7 +31,7 @@ def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -
 def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
     from orchestrator.ledger.holding import look
-    from orchestrator.spending import budgets, spent_before
+    from orchestrator.statistics.spending import budgets, spent_before
 
     trials = stored.store.load_trials()
     invocations = stored.store.load_invocations()
@@ -87,7 +87,7 @@ def _driver(seen: Seen | None) -> dict[str, Any] | None:
 
 def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
-    from orchestrator.spending import in_words
+    from orchestrator.statistics.spending import in_words
     from orchestrator.terminal.format import accuracy, duration
 
     console = out()

@@ -124,7 +124,7 @@ def _show_ranking(study: Study) -> bool:
     from orchestrator.cli.console import out
     from orchestrator.cli.results import render
     from orchestrator.cli.stored import find_stored
-    from orchestrator.ranking import build_results
+    from orchestrator.statistics.ranking import build_results
 
     try:
         stored = find_stored(study.name, study.storage)

@@ -74,7 +74,7 @@ def drive(
     from orchestrator.cli.results import render
     from orchestrator.cli.stored import find_stored
     from orchestrator.ledger import check_writable
-    from orchestrator.ranking import build_results
+    from orchestrator.statistics.ranking import build_results
     from orchestrator.terminal import open_display
     from orchestrator.tracking.check import check_tracking
 

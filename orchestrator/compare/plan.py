@@ -22,7 +22,7 @@ from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.model import ColumnOptions
 from orchestrator.study.source import Source, override
-from orchestrator.work import WorkItem
+from orchestrator.work.item import WorkItem
 
 TUNED_ON = 3
 """Seeds whose validation images choose the learning rate, at most: the others only measure the choice."""

@@ -13,7 +13,7 @@ from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 
 class Baselines:

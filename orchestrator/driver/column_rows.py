@@ -11,7 +11,7 @@ from orchestrator.driver.trials import Progress, Queue, probe_item, trial_item
 from orchestrator.ledger import Invocation, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 CELL = ("key", "split", "seed", "partition", "parameters")
 

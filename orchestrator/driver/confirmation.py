@@ -10,7 +10,7 @@ from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.told import ToldStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 
 def unscored(plan: StudyPlan, store: StudyStore, ledger: Ledger, trials: Iterable[TrialRecord]) -> list[Row]:

@@ -3,7 +3,7 @@
 Cells are shared by content: what is no finalist here may be one there. A study that cannot be read may need
 anything. Between this decision and the deletion another study may come to need a cell all the same, such as
 one that its worker has just found finished: then its own end trains the cell again, see
-``orchestrator.scoring``.
+``orchestrator.execution.scoring``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 POLL_S = 1.0
 """Seconds that the reader waits for events."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from orchestrator.ledger import StudyStore
-from orchestrator.spending import Limits, Spent, spent_before
-from orchestrator.work import Event
+from orchestrator.statistics.spending import Limits, Spent, spent_before
+from orchestrator.work.item import Event
 
 RECORD_S = 15.0
 """Seconds between two records: a driver that is killed has spent at most this much more than is known."""

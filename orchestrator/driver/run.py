@@ -12,31 +12,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
-from orchestrator.draws import check_draws, keep_draws
 from orchestrator.driver.confirmation import final_rows
+from orchestrator.driver.draws import check_draws, keep_draws
+from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Progress
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
-from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
-from orchestrator.provenance import provenance
 from orchestrator.redaction import shown_uri
-from orchestrator.spending import spent_before
+from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
+from orchestrator.work.provenance import provenance
 
 if TYPE_CHECKING:
     from orchestrator.driver.session import Session, Surroundings
 
-WORKBENCH = "orchestrator.workbench:Workbench"
+WORKBENCH = "orchestrator.execution.workbench:Workbench"
 
 END_OF_SWEEP = "end of the sweep: the best by validation"
 

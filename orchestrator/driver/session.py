@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mmap_model.plain import to_plain
 from orchestrator.driver.confirmation import Confirmation
+from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.purse import Purse
 from orchestrator.driver.rows import Row
@@ -20,8 +21,6 @@ from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.trials import Progress
-from orchestrator.failures import death_in_words
-from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.patient import PatientStorage, StorageAway
@@ -30,10 +29,11 @@ from orchestrator.slots.membership import Membership
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
-from orchestrator.spending import Limits
+from orchestrator.statistics.spending import Limits
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event
+from orchestrator.work.failures import death_in_words
+from orchestrator.work.item import Event
 
 LEAVE_S = 7.0
 """Seconds that the slots get to save and leave."""

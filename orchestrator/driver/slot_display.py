@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.driver.trials import Progress
-from orchestrator.failures import death_in_words
-from orchestrator.work import Event
+from orchestrator.work.failures import death_in_words
+from orchestrator.work.item import Event
 
 SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
 """The states of a slot in the pool's words and in those of ``orchestrator.terminal``."""

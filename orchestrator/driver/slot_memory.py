@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 GIB = 2**30
 

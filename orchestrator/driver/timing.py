@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 
 class Timing:

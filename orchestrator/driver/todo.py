@@ -12,7 +12,7 @@ from orchestrator.driver.confirmation import unscored
 from orchestrator.driver.rows import Row
 from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
-from orchestrator.spending import Limits, spent_before
+from orchestrator.statistics.spending import Limits, spent_before
 from orchestrator.study import StudyPlan
 
 if TYPE_CHECKING:

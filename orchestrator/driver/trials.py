@@ -22,7 +22,7 @@ from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord, Wri
 from orchestrator.ledger.documents import now
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposal, Proposals

@@ -21,10 +21,10 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.utils.object_cache import _ObjectCache
 
-from orchestrator.replaced import replaced
 from orchestrator.search.thin_trial import ThinTrial
 from orchestrator.search.tune_searcher import TrialSource, TuneSearcher, Unsaved
 from orchestrator.slots.cluster import TRIAL_CPUS
+from orchestrator.slots.replaced import replaced
 
 ACTOR_DEATHS = 3
 """Deaths of a thin trial's actor that a trial survives; its work goes on in its slot meanwhile."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
-from orchestrator.company import outpaced
-from orchestrator.inputs import Inputs, require_same
+from orchestrator.execution.company import outpaced
 from orchestrator.ledger import StudyStore
-from orchestrator.mixed import rows_by_inputs
+from orchestrator.statistics.mixed import rows_by_inputs
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
+from orchestrator.work.inputs import Inputs, require_same
 
 NAMED = 3
 """Rows that are named where more differ."""

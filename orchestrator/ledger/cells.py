@@ -240,7 +240,7 @@ class Ledger:
         Args:
             key: of the cell.
             error: for people.
-            kind: see ``orchestrator.failures``.
+            kind: see ``orchestrator.work.failures``.
             traceback: where it happened.
             about: study, trial, invocation, epoch.
         """

@@ -52,7 +52,7 @@ class Opening:
     Attributes:
         fence, invocation: of the driver; fence 0: no driver has recorded an opening, so everything counts.
         known: the records that it found.
-        spent: by all invocations before, see ``orchestrator.spending``; None if that is not known.
+        spent: by all invocations before, see ``orchestrator.statistics.spending``; None if that is not known.
         opened_at: time.
     """
 

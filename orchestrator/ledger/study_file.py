@@ -35,7 +35,7 @@ class StudyDocument:
         study: the resolved study.
         id: 16 random hexadecimal digits that no other study has; empty until a driver resumes an older one.
         adopts: runs tracked before the study had an id are its own.
-        inputs: the data and the weights that it was begun with, see ``orchestrator.inputs``; None until a
+        inputs: the data and the weights that it was begun with (`orchestrator.work.inputs`); None until a
             driver resumes an older one.
     """
 

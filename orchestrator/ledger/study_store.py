@@ -136,7 +136,7 @@ class StudyStore:
         self._file.save(study, inputs, fence=self.fence)
 
     def load_inputs(self) -> dict[str, Any] | None:
-        """The data and the weights that the study was begun with, see ``orchestrator.inputs``.
+        """The data and the weights that the study was begun with, see ``orchestrator.work.inputs``.
 
         None if it was never run, or not since they are recorded.
         """
@@ -153,7 +153,7 @@ class StudyStore:
         return None if document is None else document.study
 
     def save_draw(self, name: str, draw: dict[str, Any]) -> None:
-        """Keep the images of one split and seed; see ``orchestrator.draws``."""
+        """Keep the images of one split and seed; see ``orchestrator.driver.draws``."""
         self._write(f"draws/{name}.json", {"draw": draw})
 
     def load_draw(self, name: str) -> dict[str, Any] | None:
@@ -249,7 +249,7 @@ class StudyStore:
         return sorted(found, key=lambda invocation: (invocation.fence, invocation.id))
 
     def save_spending(self, invocation: str, spent: dict[str, float]) -> None:
-        """Keep what an invocation spent; see ``orchestrator.spending``. Replaced while it runs."""
+        """Keep what an invocation spent; see ``orchestrator.statistics.spending``. Replaced while it runs."""
         self._write(f"spending/{invocation}.json", {"invocation": invocation, "spent": spent})
 
     def load_spending(self) -> dict[str, dict[str, float]]:

@@ -14,9 +14,9 @@ from urllib.parse import urlparse
 
 from mmap_model.backbone_spec import BackboneSpec
 from orchestrator.ledger.storage import open_storage
-from orchestrator.provenance import provenance
 from orchestrator.redaction import redact
 from orchestrator.study.machine import this_machine
+from orchestrator.work.provenance import provenance
 
 FOLDER = ".check"
 """Of the storage; begins with a dot, so no listing of records shows it."""

@@ -9,8 +9,8 @@ import math
 import warnings
 from collections.abc import Iterator
 
-from orchestrator.replaced import replaced
 from orchestrator.slots.environment import joins_cluster
+from orchestrator.slots.replaced import replaced
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.statistics import objective
-from orchestrator.work import Event
+from orchestrator.statistics.summary import objective
+from orchestrator.work.item import Event
 
 CELL_NEWS = ("cell_finished", "cell_failed", "test")
 """Events of single cells, which whoever reads expects after the item's ``cells``."""

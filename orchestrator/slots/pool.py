@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.failures import death_in_words, was_killed_for_memory
 from orchestrator.slots.joined import Joined
-from orchestrator.work import Event
+from orchestrator.work.failures import death_in_words, was_killed_for_memory
+from orchestrator.work.item import Event
 
 EndState = Literal["complete", "cancelled", "failed", "lost"]
 

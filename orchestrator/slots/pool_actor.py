@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.slots.pool import PATIENCE, Pool
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 T = TypeVar("T")
 

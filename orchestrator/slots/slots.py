@@ -15,7 +15,7 @@ from orchestrator.redaction import redact
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.pool import DEATHS, GRACE
 from orchestrator.slots.worker import SlotSettings
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 if TYPE_CHECKING:
     from orchestrator.slots.resident_run import ResidentTrainer

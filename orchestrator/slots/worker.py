@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from mmap_model.errors import InputError
 from orchestrator.redaction import redact
 from orchestrator.slots.watch import Watch
-from orchestrator.work import Control, Event, WorkItem
+from orchestrator.work.item import Control, Event, WorkItem
 
 ACQUIRE_S = 10.0
 """Seconds that a worker without work waits for an answer before it asks again: its sign of life."""
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Bench(Protocol):
-    """What does the work: ``orchestrator.workbench.Workbench`` or a stand-in."""
+    """What does the work: ``orchestrator.execution.workbench.Workbench`` or a stand-in."""
 
     def load(self) -> None: ...
     def memory(self) -> dict[str, int] | None:

@@ -18,7 +18,6 @@ from mmap_model.errors import InputError
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.plain import to_plain
-from orchestrator.inputs import Inputs
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.draws import check_fixed_lists
 from orchestrator.study.errors import StudyError
@@ -26,7 +25,8 @@ from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
 from orchestrator.study.model import Study
 from orchestrator.study.source import override
-from orchestrator.work import WorkItem
+from orchestrator.work.inputs import Inputs
+from orchestrator.work.item import WorkItem
 from search_spaces import SearchSpace, Size
 
 

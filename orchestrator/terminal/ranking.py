@@ -1,4 +1,4 @@
-"""The ranking of a study as a table: rendered from what ``orchestrator.ranking.build_results`` returns."""
+"""The ranking of a study as a table: rendered from what ``statistics.ranking.build_results`` returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.spending import in_words
+from orchestrator.statistics.spending import in_words
 from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer, share
 
 Results = Mapping[str, Any]

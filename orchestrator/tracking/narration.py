@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.redaction import redact
-from orchestrator.statistics import seed_means, summarize
+from orchestrator.statistics.summary import seed_means, summarize
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.metric_names import stated
 from orchestrator.tracking.outbox import Operation

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from orchestrator.statistics import Summary, seed_means, summarize
+from orchestrator.statistics.summary import Summary, seed_means, summarize
 from orchestrator.tracking.metric_names import distinct_names, metric_name
 from orchestrator.tracking.outbox import Operation
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model.cells import Cell
-from orchestrator.engine import ModelEngine, Report, Run
-from orchestrator.workbench import Workbench
+from orchestrator.execution.engine import ModelEngine, Report, Run
+from orchestrator.execution.workbench import Workbench
 
 LOG = "TRAINED_EPOCHS_LOG"
 

@@ -21,9 +21,9 @@ from typing import Any
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Grouping, Partition, canonical_partition
 from mmap_model.methods.mmap import MmapSettings
-from orchestrator.engine import ModelEngine
-from orchestrator.inputs import Inputs
-from orchestrator.workbench import Workbench
+from orchestrator.execution.engine import ModelEngine
+from orchestrator.execution.workbench import Workbench
+from orchestrator.work.inputs import Inputs
 
 FOLDER = Path(os.environ.get("STAND_IN", "."))
 

@@ -13,9 +13,9 @@ from orchestrator.compare.plan import ComparePlan, plan_comparison
 from orchestrator.compare.report import write_report
 from orchestrator.driver import Options
 from orchestrator.driver.compare import run_comparison
-from orchestrator.interrupt import Interrupt
+from orchestrator.driver.interrupt import Interrupt
 from orchestrator.ledger import Ledger, StudyStore
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 pytestmark = pytest.mark.ray
 

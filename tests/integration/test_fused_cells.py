@@ -16,9 +16,9 @@ from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.training import FusedRun
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import InFlight, Ledger
-from orchestrator.work import Event, WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.work.item import Event, WorkItem
 
 EPOCHS, TASKS, CLASSES = 4, ("clipart", "sketch"), ("anchor", "star")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger
-from orchestrator.workbench import Workbench
 
 if TYPE_CHECKING:
     from driver import Driver

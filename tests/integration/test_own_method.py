@@ -19,7 +19,7 @@ from mmap_model.testing import CHECKS, Subject, check_method
 from orchestrator.cli.main import execute
 from orchestrator.ledger import Ledger
 from orchestrator.study import StudyError, check_rerun, load_study, study_from_plain
-from orchestrator.work import WorkItem
+from orchestrator.work.item import WorkItem
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "feature_gain.py"
@@ -28,8 +28,8 @@ CASES = [{}, {"regime": "single", "shift": False, "gain_init": 0.1}]
 
 ELSEWHERE = """
 import json, sys
-from orchestrator.work import WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.work.item import WorkItem
+from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 last = {}
 Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, last.update)

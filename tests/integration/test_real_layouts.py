@@ -13,7 +13,7 @@ from orchestrator.cli.main import execute
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import decode
-from orchestrator.statistics import seed_means
+from orchestrator.statistics.summary import seed_means
 
 pytestmark = pytest.mark.ray
 

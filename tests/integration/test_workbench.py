@@ -21,19 +21,19 @@ from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from orchestrator.driver.rows import finalists
 from orchestrator.driver.weights import KeptWeights
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
-from orchestrator.ranking import build_results
-from orchestrator.work import Event, WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.statistics.ranking import build_results
+from orchestrator.work.item import Event, WorkItem
 
 RECIPE = Recipe(epochs=3, batch_size=4)
 SHAPE = {"prompt_length": 2, "source_rows": 2, "source_cols": 16}
 
 KILLED = """
 import json, os, signal, sys
-from orchestrator.work import WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.work.item import WorkItem
+from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 def emit(event):
     if event["kind"] == "epoch" and event["epoch"] == 1:

@@ -20,10 +20,10 @@ from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.search.proposals import Proposals
-from orchestrator.spending import spent_before
+from orchestrator.statistics.spending import spent_before
 from orchestrator.study import load_plan
 from orchestrator.tracking.tracker import Told
-from orchestrator.work import Control, Event, WorkItem
+from orchestrator.work.item import Control, Event, WorkItem
 
 
 class Inline:

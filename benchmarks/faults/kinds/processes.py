@@ -12,7 +12,7 @@ from scene import kill, processes_called
 
 from kinds.base import HERE, Place, Row, fault, last_trained, row, start_driver
 from orchestrator.driver import Outcome
-from orchestrator.failures import death_in_words
+from orchestrator.work.failures import death_in_words
 
 
 @fault("Train worker SIGKILL")

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
 from orchestrator.compare.report.pairings import Pairings, pairings
 from orchestrator.compare.report.roles import GENERATORS, failure, gradient_grouped, measured
-from orchestrator.statistics import Summary, paired_difference, summarize
+from orchestrator.statistics.summary import Summary, paired_difference, summarize
 
 ORDER = {"task": 0, "group": 1, "random": 2, "gradient": 3, "single": 4}
 """Of the rows of Table 3: which prompts there are, then how tasks are grouped."""

@@ -21,8 +21,8 @@ from orchestrator.compare.report.sides import (
     other_partitions,
     table_side,
 )
-from orchestrator.significance import selected_difference
-from orchestrator.statistics import Summary, paired_difference
+from orchestrator.statistics.significance import selected_difference
+from orchestrator.statistics.summary import Summary, paired_difference
 
 Verdict = Literal["holds", "reversed", "undecided", "no data"]
 

@@ -11,7 +11,7 @@ from orchestrator.compare.report.claims import Claim
 from orchestrator.compare.report.contents import Contents
 from orchestrator.compare.report.evidence_grids import claim_grid, glance
 from orchestrator.compare.report.grid import Grid, Value
-from orchestrator.statistics import CONFIDENCE
+from orchestrator.statistics.summary import CONFIDENCE
 
 
 def grid(table: Grid) -> str:

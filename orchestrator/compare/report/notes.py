@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from orchestrator.compare.report import numbers
 from orchestrator.compare.report.method_table import MethodTable
 from orchestrator.compare.report.roles import full_label
-from orchestrator.significance import COCHRAN_LEVEL
+from orchestrator.statistics.significance import COCHRAN_LEVEL
 
 SYMBOLS = (
     "`symbols` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "

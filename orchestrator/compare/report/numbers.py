@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmap_model.configuration import Partition
-from orchestrator.statistics import Summary
+from orchestrator.statistics.summary import Summary
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "–"

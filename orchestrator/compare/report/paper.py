@@ -10,7 +10,7 @@ from importlib import resources
 
 from orchestrator.compare.comparison import Column, Comparison
 from orchestrator.compare.report.method_table import AVERAGE, MethodTable
-from orchestrator.statistics import Summary
+from orchestrator.statistics.summary import Summary
 
 SPLITS = {
     ("officehome", "6-shot"): "10%",

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial
+from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.session import Surroundings
-from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work import Event
+from orchestrator.work.item import Event
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))

@@ -15,7 +15,7 @@ from mmap_model.data.generated import write_mini_domainnet, write_office_home
 from mmap_model.errors import DatasetError
 from mmap_model.training.replicate import draw_tasks
 from orchestrator.cli.main import execute
-from orchestrator.draws import check_draws, draw_records, keep_draws, study_draws
+from orchestrator.driver.draws import check_draws, draw_records, keep_draws, study_draws
 from orchestrator.ledger import StudyStore
 from orchestrator.study import StudyError, load_study, plan_study
 from orchestrator.study.draws import check_fixed_lists

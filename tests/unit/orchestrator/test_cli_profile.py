@@ -11,7 +11,7 @@ import pytest
 
 from mmap_model.cells import Cell
 from orchestrator.cli.main import execute
-from orchestrator.engine import ModelEngine
+from orchestrator.execution.engine import ModelEngine
 
 MEASURED = {
     "cells": 2,

@@ -12,10 +12,10 @@ import pytest
 from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import canonical_partition
 from orchestrator.cli.main import execute
-from orchestrator.inputs import Inputs
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.cells import COPY, RECORD
 from orchestrator.study import load_plan
+from orchestrator.work.inputs import Inputs
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -93,7 +93,8 @@ def run(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """Runs the command on the study; its exit code and JSON."""
     plan = load_plan(str(file))
     monkeypatch.setattr(
-        "orchestrator.workbench.ModelEngine", lambda *_, **__: Engine(plan.data.manifest, plan.fingerprint)
+        "orchestrator.execution.workbench.ModelEngine",
+        lambda *_, **__: Engine(plan.data.manifest, plan.fingerprint),
     )
 
     def execute_run(*arguments: str) -> tuple[int, dict[str, Any]]:

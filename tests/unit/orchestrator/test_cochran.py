@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from orchestrator.cochran import Pool, incomplete_beta, outliers
+from orchestrator.statistics.cochran import Pool, incomplete_beta, outliers
 
 LEVEL = 0.01
 

@@ -11,8 +11,8 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.plain import to_plain
-from orchestrator.company import outpaced
 from orchestrator.driver.unchanged import require_same_rules
+from orchestrator.execution.company import outpaced
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
 

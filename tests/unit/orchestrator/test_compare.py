@@ -24,7 +24,7 @@ from orchestrator.driver.session import SessionFailed, Surroundings
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.ledger.storage import LocalStorage
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 

@@ -25,8 +25,8 @@ from orchestrator.compare.report.numbers import narrow_percent
 from orchestrator.compare.report.pairings import pairings
 from orchestrator.compare.report.paper import beside_paper, paper_split, printed_results
 from orchestrator.compare.report.records import accuracies, summary
-from orchestrator.significance import Candidate, compare_with_best
-from orchestrator.statistics import delta_m, summarize
+from orchestrator.statistics.significance import Candidate, compare_with_best
+from orchestrator.statistics.summary import delta_m, summarize
 
 Make = Callable[..., Comparison]
 ERROR = "loss is NaN in epoch 2 of seed 1"

@@ -20,7 +20,7 @@ from orchestrator.ledger.documents import NEWEST, decode, encode
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 COUNT = 4
 HURT = 2

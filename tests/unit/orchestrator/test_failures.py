@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.failures import (
+from orchestrator.work.failures import (
     LONGEST,
     death_in_words,
     failure_of,

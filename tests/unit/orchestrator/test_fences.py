@@ -17,7 +17,7 @@ from orchestrator.driver.rows import finalists
 from orchestrator.ledger import Invocation, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import encode
 from orchestrator.ledger.storage import Entry, Storage, open_storage
-from orchestrator.spending import Spent, spent_before
+from orchestrator.statistics.spending import Spent, spent_before
 
 PATIENCE_S = 60.0
 FAST = {"interval": 0.05, "settle": 0.05}

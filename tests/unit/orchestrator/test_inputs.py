@@ -14,8 +14,8 @@ from PIL import Image
 from mmap_model.data import DatasetSpec, content, open_dataset
 from mmap_model.data.content import chosen
 from mmap_model.errors import BackboneError
-from orchestrator.engine import ModelEngine
-from orchestrator.inputs import Inputs, OtherInputs, differences, require_same
+from orchestrator.execution.engine import ModelEngine
+from orchestrator.work.inputs import Inputs, OtherInputs, differences, require_same
 
 
 @pytest.fixture

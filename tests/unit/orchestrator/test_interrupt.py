@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.interrupt import Interrupt
+from orchestrator.driver.interrupt import Interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.slots.joined import Joined
 from orchestrator.slots.pool import Pool
-from orchestrator.statistics import objective
-from orchestrator.work import Event, WorkItem
+from orchestrator.statistics.summary import objective
+from orchestrator.work.item import Event, WorkItem
 
 
 def whole(splits: int, seeds: int) -> WorkItem:

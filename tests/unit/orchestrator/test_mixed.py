@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.mixed import mixed_origins
+from orchestrator.statistics.mixed import mixed_origins
 
 
 def record(dataset: str = "d" * 32, backbone: str = "b" * 32, **more: Any) -> dict[str, Any]:

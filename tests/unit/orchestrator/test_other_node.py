@@ -17,12 +17,12 @@ from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split, canonical_partition
 from mmap_model.data.content import TaskContent
 from mmap_model.methods.mmap import MmapSettings
-from orchestrator.inputs import Inputs, OtherInputs
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger
 from orchestrator.slots.pool import DEATHS, Pool
 from orchestrator.slots.worker import SlotSettings, serve
-from orchestrator.work import Control, Event, WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.work.inputs import Inputs, OtherInputs
+from orchestrator.work.item import Control, Event, WorkItem
 
 STUDY = Inputs(manifest="d" * 32, fingerprint="b" * 32, versions={"pillow": "12.0.0"})
 

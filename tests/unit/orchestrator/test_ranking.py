@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
-from orchestrator.ranking import build_results, flat_config
+from orchestrator.statistics.ranking import build_results, flat_config
 from orchestrator.terminal.ranking import ranked, report
 
 POINT = {
@@ -292,7 +292,7 @@ def test_reading_results_imports_nothing_heavy(study: Study) -> None:
     study.trial(0, 0.5, 0.7)
     program = (
         "import sys\nfrom orchestrator.ledger import Ledger, StudyStore\n"
-        "from orchestrator.ranking import build_results\n"
+        "from orchestrator.statistics.ranking import build_results\n"
         "build_results(StudyStore(sys.argv[1], 'demo'), Ledger(sys.argv[1]))\nprint(*sys.modules)"
     )
     command = [sys.executable, "-c", program, study.store.storage.root]

@@ -13,13 +13,13 @@ from mmap_model.cells import Cell, Point
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison
-from orchestrator.draws import check_draws
 from orchestrator.driver import Outcome, compare_session, run_study, study_session
 from orchestrator.driver.compare import run_comparison
+from orchestrator.driver.draws import check_draws
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import StudyError, StudyPlan, load_plan
-from orchestrator.work import Control, Event
-from orchestrator.workbench import Workbench
+from orchestrator.work.item import Control, Event
 
 
 def test_keys_of_earlier_cells_change_only_by_a_revision_with_a_reason(first_records: Path) -> None:

@@ -18,7 +18,7 @@ from orchestrator.ledger.patient import StorageAway
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 
 class Idle(Session):

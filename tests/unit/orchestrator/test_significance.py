@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scipy.stats import studentized_range, ttest_rel
 
-from orchestrator.significance import Candidate, Significance, compare_with_best
+from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 
 SEEDS = ("1", "2", "3")
 
@@ -183,7 +183,7 @@ def test_a_row_five_standard_deviations_worse_is_marked(k: int) -> None:
 def test_results_take_thousands_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(8)
     additions = 0
-    from orchestrator import cochran
+    from orchestrator.statistics import cochran
 
     share = cochran.Pool.share
 

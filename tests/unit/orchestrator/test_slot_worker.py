@@ -18,7 +18,7 @@ from orchestrator.slots import worker as worker_module
 from orchestrator.slots.pool import Pool
 from orchestrator.slots.watch import Watch
 from orchestrator.slots.worker import SlotSettings, serve
-from orchestrator.work import Control, Event, WorkItem
+from orchestrator.work.item import Control, Event, WorkItem
 
 SETTINGS = SlotSettings(slot="0", workbench="bench_under_test:make", arguments={}, threads=1)
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.driver.purse import Purse
 from orchestrator.driver.todo import find_todo
 from orchestrator.ledger import Invocation, Ledger, StudyStore
-from orchestrator.spending import HOUR, Limits, Spent, budgets, in_words, spent_before
+from orchestrator.statistics.spending import HOUR, Limits, Spent, budgets, in_words, spent_before
 from orchestrator.study import check_rerun, load_plan
 
 

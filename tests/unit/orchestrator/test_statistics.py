@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
-from orchestrator.statistics import (
+from orchestrator.statistics.summary import (
     delta_m,
     objective,
     paired_difference,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy.stats import studentized_range
 
-from orchestrator.statistics import student_quantile
-from orchestrator.studentized_range import cdf, quantile
+from orchestrator.statistics.studentized_range import cdf, quantile
+from orchestrator.statistics.summary import student_quantile
 
 
 @pytest.mark.parametrize("k", [2, 3, 5, 12, 50, 1000])

@@ -89,7 +89,7 @@ def test_a_command_that_is_a_job_refuses_places_that_go_with_it(
 
 
 def test_a_job_saves_before_it_is_killed() -> None:
-    from orchestrator.interrupt import DEADLINE
+    from orchestrator.driver.interrupt import DEADLINE
 
     variables = make_request("demo", demo(), [SHARED], token=TOKEN, environment={}).variables
     assert variables["RAY_JOB_STOP_SIGNAL"] == "SIGTERM"

@@ -405,7 +405,7 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_telling_does_not_import_mlflow() -> None:
-    program = "import sys, orchestrator.tracking, orchestrator.ranking; print(*sys.modules)"
+    program = "import sys, orchestrator.tracking, orchestrator.statistics.ranking; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"mlflow", "torch", "ray", "scipy"} & set(done.stdout.split())
 

@@ -17,7 +17,7 @@ from orchestrator.ledger.storage import LocalStorage
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work import Event, WorkItem
+from orchestrator.work.item import Event, WorkItem
 
 KEYS = ("k1", "k2", "k3")
 

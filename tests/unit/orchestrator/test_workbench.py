@@ -21,11 +21,11 @@ from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from mmap_model.revisions import Revision
+from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import COPY, HISTORY, RECORD, WEIGHTS
-from orchestrator.work import Control, Event, WorkItem
-from orchestrator.workbench import Workbench
+from orchestrator.work.item import Control, Event, WorkItem
 
 EPOCHS = 3
 

@@ -10,7 +10,7 @@ from orchestrator.compare.report import numbers
 from orchestrator.compare.report.ablation import Ablation, AblationRow
 from orchestrator.compare.report.figures import style
 from orchestrator.compare.report.grids import recipe_words
-from orchestrator.statistics import Summary, summarize
+from orchestrator.statistics.summary import Summary, summarize
 
 COLUMN_LABEL = 36
 """Characters of a label beyond which the figure takes the width of a page."""

@@ -12,7 +12,7 @@ from orchestrator.compare.report.figures import style
 from orchestrator.compare.report.grids import recipe_words
 from orchestrator.compare.report.method_table import AVERAGE, MethodTable
 from orchestrator.compare.report.roles import BEST_FIRST
-from orchestrator.statistics import Summary
+from orchestrator.statistics.summary import Summary
 
 Curve = dict[int, Summary]
 

@@ -11,13 +11,13 @@ from typing import Any
 from mmap_model.cells import Cell
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
-from orchestrator.engine import Engine, Report, Run
-from orchestrator.failures import Failure, failure_of, is_device_failure
+from orchestrator.execution.engine import Engine, Report, Run
+from orchestrator.execution.resuming import Start
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
-from orchestrator.provenance import provenance
-from orchestrator.resuming import Start
+from orchestrator.work.failures import Failure, failure_of, is_device_failure
+from orchestrator.work.provenance import provenance
 
 History = dict[str, list[dict[str, Any]]]
 

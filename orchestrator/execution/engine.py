@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from mmap_model.data.dataset import DatasetSummary
-    from orchestrator.inputs import Inputs
+    from orchestrator.work.inputs import Inputs
 
 Report = tuple[int, dict[str, dict[str, Any]]]
 """An epoch's number (1-based) and what it measured, by cell key."""
@@ -162,7 +162,7 @@ class ModelEngine:
     @cached_property
     def inputs(self) -> Inputs:
         from mmap_model.backbone_identity import weight_groups
-        from orchestrator.inputs import Inputs
+        from orchestrator.work.inputs import Inputs
 
         return Inputs.of(self._dataset, self.fingerprint, weight_groups(self._backbone_spec))
 

@@ -7,7 +7,7 @@ worst of k equal rows are more than q(.95; k, ν)·s/√n apart in one study of 
 this is the paired t-test.
 
 It assumes errors that are independent, of equal variance and about normal. Rows whose variance over the seeds
-is an outlier are left out (`orchestrator.cochran`). The errors of one seed at several splits are not
+is an outlier are left out (`.cochran`). The errors of one seed at several splits are not
 independent: shots nest, and one order of images serves all. A difference over several splits must therefore
 also be significant with the seeds as blocks, each the mean over its splits: the stricter of both criteria is
 kept. A row that is better at one split than at another raises s² of the first.
@@ -20,9 +20,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from orchestrator.cochran import ROUNDING, Pool, outliers
-from orchestrator.statistics import CONFIDENCE, Summary, summarize
-from orchestrator.studentized_range import quantile
+from orchestrator.statistics.cochran import ROUNDING, Pool, outliers
+from orchestrator.statistics.studentized_range import quantile
+from orchestrator.statistics.summary import CONFIDENCE, Summary, summarize
 
 COCHRAN_LEVEL = 0.001
 """Of the test for outlying variances. A row left out by chance lowers s: at 1 % that alone would raise the

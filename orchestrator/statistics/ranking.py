@@ -11,10 +11,10 @@ from typing import Any
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
-from orchestrator.mixed import mixed_origins
-from orchestrator.significance import Candidate, Significance, compare_with_best
-from orchestrator.spending import budgets, spent_before
-from orchestrator.statistics import (
+from orchestrator.statistics.mixed import mixed_origins
+from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
+from orchestrator.statistics.spending import budgets, spent_before
+from orchestrator.statistics.summary import (
     delta_m,
     objective,
     paired_difference,
@@ -38,8 +38,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
     complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
     ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
-    ``orchestrator.spending``), ``looks``, ``extended_after_look``, ``damaged`` (one line per record),
-    ``mixed`` (one line per origin of rows that do not compare, see ``orchestrator.mixed``),
+    ``.spending``), ``looks``, ``extended_after_look``, ``damaged`` (one line per record),
+    ``mixed`` (one line per origin of rows that do not compare, see ``.mixed``),
     ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
     ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
     per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
@@ -49,7 +49,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     that are not significantly different from it, corrected for the selection of rank 1 among all complete
     trials; None for rank 1 itself, for trials that are not compared, and for reference rows. ``comparison``
     has what this rests on, ``{confidence, rows, unit, blocks, s, nu, q, threshold, cochran_level, apart,
-    incomplete, same_cells, reason}`` (see ``orchestrator.significance``; trials by number).
+    incomplete, same_cells, reason}`` (see ``orchestrator.statistics.significance``; trials by number).
 
     Intervals of ``difference_from_best`` and ``gain`` are paired t-intervals of the pair alone; on
     validation they are not corrected for selection. ``test_gains`` are the winner's paired differences to

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmap_model.cells import Cell
-from orchestrator.batch import Batch, History
-from orchestrator.statistics import objective
+from orchestrator.execution.batch import Batch, History
+from orchestrator.statistics.summary import objective
 
 
 class Progress:

@@ -8,12 +8,12 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
-from orchestrator.batch import Superseded
-from orchestrator.engine import Engine
-from orchestrator.failures import CellFailed, Failure
+from orchestrator.execution.batch import Superseded
+from orchestrator.execution.engine import Engine
 from orchestrator.ledger import CorruptError, DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
-from orchestrator.work import WorkItem
+from orchestrator.work.failures import CellFailed, Failure
+from orchestrator.work.item import WorkItem
 
 Record = dict[str, Any]
 Grouping = dict[str, dict[str, Any]]

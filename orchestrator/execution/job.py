@@ -12,17 +12,17 @@ from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Seeds, Split
 from mmap_model.errors import InputError
 from mmap_model.plain import from_plain
-from orchestrator.batch import Batch, History, Interruption, Superseded, Unreadable
-from orchestrator.company import outpaced
-from orchestrator.engine import Engine
-from orchestrator.failures import CellFailed, Failure, failure_of, is_device_failure
-from orchestrator.inputs import pixels_apart, pixels_of
+from orchestrator.execution.batch import Batch, History, Interruption, Superseded, Unreadable
+from orchestrator.execution.company import outpaced
+from orchestrator.execution.engine import Engine
+from orchestrator.execution.progress import Progress
+from orchestrator.execution.resuming import companions, halves, starts_of
+from orchestrator.execution.scoring import Scoring
 from orchestrator.ledger import InFlight, Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
-from orchestrator.progress import Progress
-from orchestrator.resuming import companions, halves, starts_of
-from orchestrator.scoring import Scoring
-from orchestrator.work import Control, Emit, WorkItem
+from orchestrator.work.failures import CellFailed, Failure, failure_of, is_device_failure
+from orchestrator.work.inputs import pixels_apart, pixels_of
+from orchestrator.work.item import Control, Emit, WorkItem
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model import references
-from orchestrator.engine import Engine, ModelEngine
-from orchestrator.inputs import Inputs, require_same
-from orchestrator.job import Job
+from orchestrator.execution.engine import Engine, ModelEngine
+from orchestrator.execution.job import Job
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.patient import PatientStorage
 from orchestrator.ledger.storage import open_storage
-from orchestrator.work import Control, Emit, Event, WorkItem
+from orchestrator.work.inputs import Inputs, require_same
+from orchestrator.work.item import Control, Emit, Event, WorkItem
 
 CONTEXT = 512 * 2**20
 """Allowance in bytes for what CUDA takes of a GPU for each process and torch does not count."""
@@ -94,7 +94,7 @@ class Workbench:
                 told again.
                 ``cell_finished``: ``key, metrics, parameters, seconds``, ``at`` (time of its last epoch), of
                 cells finished by this item.
-                ``cell_failed``: ``key``, ``error``, ``failure`` (its kind, see ``orchestrator.failures``).
+                ``cell_failed``: ``key``, ``error``, ``failure`` (its kind: `orchestrator.work.failures`).
                 ``waiting``: ``text``, while the storage does not answer.
                 ``note``: ``text``, for the user.
                 ``test``: ``key, metrics``, of cells scored on the test images.

@@ -1,0 +1,1 @@
+"""What follows from records alone: means and spread, significance, the ranking, what was spent."""
