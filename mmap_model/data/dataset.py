@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mmap_model.configuration import Split
     from mmap_model.data.augment import Augmentation
-    from mmap_model.data.prepared.pixels import TrainingPixels
+    from mmap_model.data.pixels import TrainingPixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,40 +226,6 @@ class Dataset(ABC):
         raise DatasetError(
             f"dataset {self.name!r} has no task {name!r}", fix=nearest(name, [t.name for t in self.tasks])
         )
-
-
-Opener = Callable[[DatasetSpec, Path], Dataset]
-_REGISTRY: dict[str, Opener] = {}
-
-
-def register_dataset(name: str, opener: Opener) -> None:
-    """Add a dataset under a name. Raises DatasetError if the name is taken."""
-    if name in _REGISTRY:
-        raise DatasetError(f"dataset {name!r} is registered twice", fix="choose another name")
-    _REGISTRY[name] = opener
-
-
-def dataset_names() -> tuple[str, ...]:
-    """All registered names, sorted."""
-    return tuple(sorted(_REGISTRY))
-
-
-def open_dataset(spec: DatasetSpec, cache_dir: Path | str | None = None) -> Dataset:
-    """Open a dataset; what it derives once is kept under ``cache_dir`` (default: `default_cache_dir`).
-
-    Raises:
-        DatasetError: unknown name or task, missing root, or files that do not form a dataset.
-    """
-    if spec.name not in _REGISTRY:
-        raise DatasetError(
-            f"unknown dataset {spec.name!r}", where="dataset.name", fix=nearest(spec.name, _REGISTRY)
-        )
-    return _REGISTRY[spec.name](spec, default_cache_dir() if cache_dir is None else Path(cache_dir))
-
-
-def dataset_summary(spec: DatasetSpec, cache_dir: Path | str | None = None) -> DatasetSummary:
-    """Tasks, class lists, images per class and manifest of a dataset, without torch."""
-    return open_dataset(spec, cache_dir).summary
 
 
 def default_cache_dir() -> Path:

@@ -48,8 +48,7 @@ class FixedLists:
         if not root.is_dir():
             raise DatasetError(f"{root} is not a folder", where="dataset.lists", fix=SHAPE)
         self._source = source
-        self._aliases = source.aliases
-        here = {self._aliases.get(loose(p.name)): p for p in sorted(root.iterdir()) if p.is_dir()}
+        here = {source.task_called(p.name): p for p in sorted(root.iterdir()) if p.is_dir()}
         missing = [task.name for task in source.tasks if task.name not in here]
         if missing:
             raise DatasetError(
@@ -118,7 +117,7 @@ class FixedLists:
         label_of: dict[int, str] = {}
         found: set[int] = set()
         for number, image, label in _lines(path):
-            domain = self._aliases.get(loose(_last_three(image)[0]), task)
+            domain = self._source.task_called(_last_three(image)[0]) or task
             if domain != task:
                 raise _wrong(path, number, f"{image} is of {domain}, not of {task}", "swap the lists")
             index = places.get(_place(image))

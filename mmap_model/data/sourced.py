@@ -18,8 +18,11 @@ from mmap_model.data.dataset import Dataset, DatasetSpec, FixedParts, OfficialSp
 from mmap_model.data.decoding import evaluation_view, open_image
 from mmap_model.data.extents import longest_side
 from mmap_model.data.lists import FixedLists
-from mmap_model.data.prepared.pixels import TrainingPixels, training_pixels
-from mmap_model.data.sources.base import Source, canonical, open_source
+from mmap_model.data.pixels import TrainingPixels
+from mmap_model.data.prepared.pixels import training_pixels
+from mmap_model.data.sources.base import Source
+from mmap_model.data.sources.registry import aliases_of, canonical, open_source
+from mmap_model.data.stored import find_store, open_store, stored_source
 from mmap_model.errors import DatasetError
 from mmap_model.plain import content_key
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
@@ -36,14 +39,15 @@ VIEWS = 2
 
 def open_sourced(spec: DatasetSpec, cache_dir: Path) -> Dataset:
     """The dataset of a layout: from the store that ``spec`` names, else a prepared one, else the images."""
-    from mmap_model.data.stored import find_store, open_store, stored_source
-
     spec = canonical(spec)
     if spec.store is not None:
-        return SourceDataset(stored_source(open_store(spec.store, cache_dir), spec), spec, cache_dir)
+        store = open_store(spec.store, cache_dir)
+        return SourceDataset(stored_source(store, spec, aliases_of(spec.name)), spec, cache_dir)
     source = open_source(spec)
-    store = find_store(cache_dir, source, spec)
-    return SourceDataset(source if store is None else stored_source(store, spec), spec, cache_dir)
+    found = find_store(cache_dir, source, spec)
+    if found is not None:
+        source = stored_source(found, spec, source.aliases)
+    return SourceDataset(source, spec, cache_dir)
 
 
 class ListedDataset(Dataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mmap_model.data.dataset import DatasetSpec, OfficialSplit, choose_tasks
 from mmap_model.data.prepared.layout import MANIFEST
 from mmap_model.data.prepared.remote import RemoteFiles, is_remote
 from mmap_model.data.prepared.store import LocalFiles, Store
-from mmap_model.data.sources.base import Indices, Source
+from mmap_model.data.sources.base import NO_ALIASES, Indices, Source
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError
 
@@ -21,11 +21,16 @@ from mmap_model.errors import DatasetError
 class StoredSource(Source):
     """The images of a store, or of some of its tasks: as encoded, under the names their layout gave them.
 
+    Args:
+        store: whose images they are.
+        spec: the tasks wanted.
+        aliases: of the layout's tasks; see `Source`.
+
     Raises:
         DatasetError: the store is of another layout, or lacks a task.
     """
 
-    def __init__(self, store: Store, spec: DatasetSpec) -> None:
+    def __init__(self, store: Store, spec: DatasetSpec, aliases: Mapping[str, str] = NO_ALIASES) -> None:
         plan = store.plan
         if spec.name != plan.dataset:
             raise DatasetError(
@@ -35,6 +40,7 @@ class StoredSource(Source):
             )
         self._store = store
         self.name = plan.dataset
+        self.aliases = aliases
         chosen = choose_tasks(spec, [task.name for task in plan.tasks])
         self.tasks = tuple(store.task(name).info for name in chosen)
 
@@ -84,9 +90,9 @@ def open_store(location: str, cache_dir: Path) -> Store:
     return Store(LocalFiles(Path(location.removeprefix("file://")).expanduser()))
 
 
-def stored_source(store: Store, spec: DatasetSpec) -> Source:
+def stored_source(store: Store, spec: DatasetSpec, aliases: Mapping[str, str] = NO_ALIASES) -> Source:
     """What ``spec`` wants of a store. Raises DatasetError where it does not hold that."""
-    return select(StoredSource(store, spec), spec)
+    return select(StoredSource(store, spec, aliases), spec)
 
 
 def default_store(cache_dir: Path, source: Source) -> Path:

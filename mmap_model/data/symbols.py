@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, choose_tasks, register_dataset
+from mmap_model.data.dataset import Dataset, DatasetSpec, TaskInfo, choose_tasks
+from mmap_model.data.registry import register_dataset
 from mmap_model.data.store import ImageStore, TaskImages, open_or_write
 from mmap_model.errors import DatasetError
 from mmap_model.plain import content_key

@@ -17,7 +17,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.data.ahead import ahead
 from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each, touched
 from mmap_model.data.bank import Fetch, ImageBank, Indices
-from mmap_model.data.prepared.pixels import TrainingPixels
+from mmap_model.data.pixels import TrainingPixels
 from mmap_model.data.transfer import to_device
 
 Noise = npt.NDArray[np.float64]

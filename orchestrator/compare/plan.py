@@ -254,7 +254,7 @@ def _rounded(rate: float) -> float:
 
 
 def _source(name_or_path: str) -> Source:
-    from mmap_model.data.dataset import dataset_names
+    from mmap_model.data.registry import dataset_names
     from orchestrator.study import packaged_studies
 
     if name_or_path in dataset_names() and name_or_path not in packaged_studies():

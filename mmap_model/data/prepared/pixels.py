@@ -39,8 +39,8 @@ _NUMBERS = ("height", "width", "full_height", "full_width")
 _SCHEMA = pa.schema([*((name, pa.int32()) for name in _NUMBERS), ("image", pa.large_binary())])
 
 
-class TrainingPixels:
-    """Upright RGB images by task and index, as `training_original` makes them.
+class MappedPixels:
+    """Training images by task and index, as `training_original` makes them: a `TrainingPixels` in a file.
 
     Args:
         path: a file that `training_pixels` wrote.
@@ -91,7 +91,7 @@ class TrainingPixels:
 
 def training_pixels(
     source: Source, wanted: Sequence[Indices], size: int, augmentation: Augmentation, cache_dir: Path
-) -> TrainingPixels:
+) -> MappedPixels:
     """Decode the images ``wanted`` (sorted indices, by task) unless this machine has them decoded already.
 
     Args:
@@ -123,7 +123,7 @@ def training_pixels(
                     _write(path, source, places, size, augmentation)
                     make_room(path.parent, keep=path)
         touch(path)
-        return TrainingPixels(path, wanted)
+        return MappedPixels(path, wanted)
     except OSError as error:
         raise DatasetError(
             f"decoded training images cannot be kept in {path.parent}: {error}",

@@ -1,8 +1,8 @@
 """Layouts of images on disk. Importing this registers them all."""
 
 from mmap_model.data.sources import folder, office_home, split_lists, table  # noqa: F401
-from mmap_model.data.sources.base import (
-    Source,
+from mmap_model.data.sources.base import Source
+from mmap_model.data.sources.registry import (
     list_source,
     open_source,
     register_source,

@@ -11,23 +11,23 @@ import io
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.data.dataset import Dataset, DatasetSpec, OfficialSplit, TaskInfo, register_dataset
+from mmap_model.data.dataset import OfficialSplit, TaskInfo
 from mmap_model.data.decoding import upright_size
-from mmap_model.data.faults import KINDS, Fault
-from mmap_model.errors import DatasetError, nearest
+from mmap_model.data.faults import Fault
+from mmap_model.errors import DatasetError
 from mmap_model.plain import content_key
 
 Indices = npt.NDArray[np.int64]
+
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
 class Source(ABC):
@@ -38,22 +38,27 @@ class Source(ABC):
         tasks: in order, with class names as they appear in prompts.
         faults: what listing found wrong and left out.
         published: how many images these tasks have as published, where that is known.
+        aliases: names that tasks have in other copies of the layout, in the form of `loose`, to their own.
     """
 
     name: str
     tasks: tuple[TaskInfo, ...]
     faults: tuple[Fault, ...] = ()
     published: int | None = None
+    aliases: Mapping[str, str] = NO_ALIASES
 
     @property
     def far(self) -> bool:
         """Whether reading one image may fetch many from another machine."""
         return False
 
-    @property
-    def aliases(self) -> Mapping[str, str]:
-        """Tasks by the names that they have in any copy of the layout, each in the form of `loose`."""
-        return {**_ALIASES.get(self.name, {}), **{loose(task.name): task.name for task in self.tasks}}
+    def task_called(self, name: str) -> str | None:
+        """The task that has this name, in any case and spelling, in some copy of the layout; or None."""
+        return self._task_names.get(loose(name))
+
+    @cached_property
+    def _task_names(self) -> Mapping[str, str]:
+        return {**self.aliases, **{loose(task.name): task.name for task in self.tasks}}
 
     @abstractmethod
     def class_keys(self, task: str) -> tuple[str, ...]:
@@ -124,83 +129,6 @@ class Source(ABC):
         return content_key({"dataset": self.name, "tasks": tasks})
 
 
-SourceOpener = Callable[[DatasetSpec], Source]
-_REGISTRY: dict[str, SourceOpener] = {}
-_ALIASES: dict[str, Mapping[str, str]] = {}
-
-
-def register_source(
-    name: str, opener: SourceOpener, aliases: Mapping[str, str] = MappingProxyType({})
-) -> None:
-    """Add a layout under a name; `open_dataset` knows it from then on too.
-
-    Args:
-        name: of the layout.
-        opener: lists it.
-        aliases: other names of its tasks, in the form of `loose`.
-
-    Raises:
-        DatasetError: the name is taken.
-    """
-    register_dataset(name, _open_as_dataset)
-    _REGISTRY[name] = opener
-    _ALIASES[name] = aliases
-
-
-def canonical(spec: DatasetSpec) -> DatasetSpec:
-    """``spec`` with its tasks under the layout's own names."""
-    known = _ALIASES.get(spec.name, {})
-    tasks = spec.tasks and tuple(known.get(loose(task), task) for task in spec.tasks)
-    return replace(spec, tasks=tasks)
-
-
 def loose(name: str) -> str:
     """What names have in common that differ in case, spaces, ``_`` and ``-`` only."""
     return re.sub(r"[\W_]+", "", name).casefold()
-
-
-def source_names() -> tuple[str, ...]:
-    """All registered layouts, sorted."""
-    return tuple(sorted(_REGISTRY))
-
-
-def open_source(spec: DatasetSpec) -> Source:
-    """List the images of ``spec``: its tasks and classes, without the excluded images.
-
-    Raises:
-        DatasetError: an unknown layout, or files that are not laid out as it says; names what is missing.
-    """
-    source = list_source(spec)
-    errors = [fault for fault in source.faults if fault.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more such findings)" if len(errors) > 1 else ""
-        raise DatasetError(
-            f"{errors[0].where}: {errors[0].problem}{more}",
-            where="dataset.root",
-            fix=f"{KINDS[errors[0].kind].remedy}; `orchestrator data check` lists all that is wrong",
-        )
-    return source
-
-
-def list_source(spec: DatasetSpec) -> Source:
-    """As `open_source`, but what can be left out is left out and told in ``faults``.
-
-    Raises:
-        DatasetError: nothing can be listed.
-    """
-    from mmap_model.data.sources.selection import select
-
-    if spec.name not in _REGISTRY:
-        raise DatasetError(
-            f"{spec.name!r} is no layout of images on disk",
-            where="dataset.name",
-            fix=nearest(spec.name, _REGISTRY),
-        )
-    spec = canonical(spec)
-    return select(_REGISTRY[spec.name](spec), spec)
-
-
-def _open_as_dataset(spec: DatasetSpec, cache_dir: Path) -> Dataset:
-    from mmap_model.data.sourced import open_sourced
-
-    return open_sourced(spec, cache_dir)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mmap_model.data.dataset import DatasetSpec, TaskInfo, choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.base import register_source
 from mmap_model.data.sources.files import (
     EXTENSIONS,
     FileSource,
@@ -17,6 +16,7 @@ from mmap_model.data.sources.files import (
     readable,
     subfolders,
 )
+from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError
 
 SHAPE = ", laid out as <root>/<domain>/<class>/<image>"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmap_model.data.dataset import DatasetSpec, TaskInfo, choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.base import loose, register_source
+from mmap_model.data.sources.base import loose
 from mmap_model.data.sources.files import (
     FileSource,
     FileTask,
@@ -25,6 +25,7 @@ from mmap_model.data.sources.files import (
     readable,
     subfolders,
 )
+from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError, nearest
 
 PUBLISHED = {"art": 2_427, "clipart": 4_365, "product": 4_439, "real_world": 4_357}
@@ -62,6 +63,7 @@ def open_office_home(spec: DatasetSpec) -> FileSource:
     faults: list[Fault] = []
     tasks = [_list(base, domains[task], task, wanted, faults) for task in chosen]
     source = FileSource("office_home", base, tasks, faults)
+    source.aliases = _ALIASES
     if spec.classes is None:
         source.published = sum(PUBLISHED[task] for task in chosen)
     return source

@@ -51,7 +51,7 @@ class _Selected(Source):
     def __init__(self, inner: Source, spec: DatasetSpec, excluded: Mapping[str, int]) -> None:
         _check_names(inner, spec)
         self._inner = inner
-        self.name, self.published = inner.name, inner.published
+        self.name, self.published, self.aliases = inner.name, inner.published, inner.aliases
         faults = [f for f in inner.faults if excluded.get(f.id) != MISSING or f.kind != "missing_file"]
         wanted = None if spec.classes is None else {loose(name) for name in spec.classes}
         words = {loose(old): new for old, new in (spec.class_names or {}).items()}

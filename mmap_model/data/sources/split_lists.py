@@ -15,7 +15,6 @@ import numpy as np
 
 from mmap_model.data.dataset import DatasetSpec, OfficialSplit, TaskInfo, choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.base import register_source
 from mmap_model.data.sources.files import (
     FileSource,
     FileTask,
@@ -24,6 +23,7 @@ from mmap_model.data.sources.files import (
     readable,
     subfolders,
 )
+from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError
 
 PARTS = ("train", "test")

@@ -16,8 +16,9 @@ import numpy as np
 
 from mmap_model.data.dataset import DatasetSpec, TableColumns, TaskInfo, choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.base import Indices, Source, register_source
+from mmap_model.data.sources.base import Indices, Source
 from mmap_model.data.sources.files import readable
+from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError, nearest
 
 if TYPE_CHECKING:
