@@ -27,8 +27,8 @@ from orchestrator.cleaning import remove, survey
 from orchestrator.cli.status import describe
 from orchestrator.cli.stored import Stored
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.reports.ranking import report
 from orchestrator.statistics.ranking import build_results
-from orchestrator.terminal.ranking import report
 
 
 def measure(root: Path, trials: int, latency: float) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def compare(
             plan, display.apply, retry_failed=retry_failed, options=Options(command=command_line())
         )
     from orchestrator.compare.assemble import assemble
-    from orchestrator.compare.report import show, write_report
+    from orchestrator.reports.comparison import show, write_report
 
     store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
     found = assemble(plan, store, ledger)

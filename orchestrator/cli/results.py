@@ -40,7 +40,7 @@ def results(
 
 def render(found: dict[str, Any], stored: Stored, study: str, *, width: int, limit: int = 20) -> Any:
     """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
-    from orchestrator.terminal.ranking import report
+    from orchestrator.reports.ranking import report
 
     return report(found, width=width, limit=limit, footer=_footer(found, stored, study))
 

@@ -10,11 +10,11 @@ import pytest
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.plan import ComparePlan, plan_comparison
-from orchestrator.compare.report import write_report
 from orchestrator.driver import Options
 from orchestrator.driver.compare import run_comparison
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.reports.comparison import write_report
 from orchestrator.work.item import Event
 
 pytestmark = pytest.mark.ray

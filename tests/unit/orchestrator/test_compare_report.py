@@ -14,17 +14,17 @@ import pytest
 from rich.console import Console
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import claims, show
-from orchestrator.compare.report.ablation import ablation
-from orchestrator.compare.report.claims import Claim
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.latex import escape, tables
-from orchestrator.compare.report.markdown import claims_page, report
-from orchestrator.compare.report.method_table import AVERAGE, method_table
-from orchestrator.compare.report.numbers import narrow_percent
-from orchestrator.compare.report.pairings import pairings
-from orchestrator.compare.report.paper import beside_paper, paper_split, printed_results
-from orchestrator.compare.report.records import accuracies, summary
+from orchestrator.reports.comparison import claims, show
+from orchestrator.reports.comparison.ablation import ablation
+from orchestrator.reports.comparison.claims import Claim
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.latex import escape, tables
+from orchestrator.reports.comparison.markdown import claims_page, report
+from orchestrator.reports.comparison.method_table import AVERAGE, method_table
+from orchestrator.reports.comparison.numbers import narrow_percent
+from orchestrator.reports.comparison.pairings import pairings
+from orchestrator.reports.comparison.paper import beside_paper, paper_split, printed_results
+from orchestrator.reports.comparison.records import accuracies, summary
 from orchestrator.statistics.significance import Candidate, compare_with_best
 from orchestrator.statistics.summary import delta_m, summarize
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import write_report
-from orchestrator.compare.report.ablation import ablation
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.figures.ablation import ablation_figure
-from orchestrator.compare.report.figures.affinity import affinity_figure
-from orchestrator.compare.report.figures.labels import Box, place_labels
-from orchestrator.compare.report.figures.shots import shots_figure
-from orchestrator.compare.report.figures.style import styled
-from orchestrator.compare.report.figures.tradeoff import tradeoff_figure
-from orchestrator.compare.report.method_table import method_table
+from orchestrator.reports.comparison import write_report
+from orchestrator.reports.comparison.ablation import ablation
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.figures.ablation import ablation_figure
+from orchestrator.reports.comparison.figures.affinity import affinity_figure
+from orchestrator.reports.comparison.figures.labels import Box, place_labels
+from orchestrator.reports.comparison.figures.shots import shots_figure
+from orchestrator.reports.comparison.figures.style import styled
+from orchestrator.reports.comparison.figures.tradeoff import tradeoff_figure
+from orchestrator.reports.comparison.method_table import method_table
 
 Make = Callable[..., Comparison]
 
@@ -113,4 +113,4 @@ def test_labels_cover_neither_markers_nor_one_another() -> None:
 
 def test_report_is_imported_without_heavy_libraries(imported: Callable[..., str]) -> None:
     heavy = {"matplotlib", "torch", "ray", "mlflow", "numpy"}
-    assert imported("orchestrator.compare.report", heavy) == "[]"
+    assert imported("orchestrator.reports.comparison", heavy) == "[]"

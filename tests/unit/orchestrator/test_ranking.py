@@ -14,8 +14,8 @@ from rich.console import Console
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.reports.ranking import ranked, report
 from orchestrator.statistics.ranking import build_results, flat_config
-from orchestrator.terminal.ranking import ranked, report
 
 POINT = {
     "method": "mmap",

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from orchestrator.reports.ranking import report
 from orchestrator.terminal import LineDisplay, LiveDisplay, SweepState, open_display
 from orchestrator.terminal.format import accuracy, configuration, duration, integer, partition, share
 from orchestrator.terminal.live import view
-from orchestrator.terminal.ranking import report
 
 VALUES = {"prompt_length": 4, "source_rows": 2, "source_cols": 32, "scale_init": None, "lr": 0.02345}
 EVENTS: list[dict[str, Any]] = [

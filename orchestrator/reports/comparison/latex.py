@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.grid import Grid, Value
-from orchestrator.compare.report.grids import MISSING
-from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
-from orchestrator.compare.report.notes import budget, legend, remarks, title
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.grid import Grid, Value
+from orchestrator.reports.comparison.grids import MISSING
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodResult, MethodTable
+from orchestrator.reports.comparison.notes import budget, legend, remarks, title
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
-from orchestrator.compare.report.pairings import Pairings, pairings
-from orchestrator.compare.report.roles import GENERATORS, failure, gradient_grouped, measured
+from orchestrator.reports.comparison.pairings import Pairings, pairings
+from orchestrator.reports.comparison.roles import GENERATORS, failure, gradient_grouped, measured
 from orchestrator.statistics.summary import Summary, paired_difference, summarize
 
 ORDER = {"task": 0, "group": 1, "random": 2, "gradient": 3, "single": 4}

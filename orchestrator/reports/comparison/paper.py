@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from orchestrator.compare.comparison import Column, Comparison
-from orchestrator.compare.report.method_table import AVERAGE, MethodTable
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
 from orchestrator.statistics.summary import Summary
 
 SPLITS = {

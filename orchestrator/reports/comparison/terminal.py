@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import grids, notes, numbers
-from orchestrator.compare.report.claims import Claim
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.evidence_grids import beside, glance
-from orchestrator.compare.report.grid import Grid, Value
-from orchestrator.compare.report.terminal_methods import method_block
+from orchestrator.reports.comparison import grids, notes, numbers
+from orchestrator.reports.comparison.claims import Claim
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.evidence_grids import beside, glance
+from orchestrator.reports.comparison.grid import Grid, Value
+from orchestrator.reports.comparison.terminal_methods import method_block
 
 NARROW = 60
 """Widths below this are treated as this one."""

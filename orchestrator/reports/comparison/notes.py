@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.method_table import MethodTable
-from orchestrator.compare.report.roles import full_label
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.method_table import MethodTable
+from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.significance import COCHRAN_LEVEL
 
 SYMBOLS = (

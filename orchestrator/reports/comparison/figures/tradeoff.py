@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.compare.report.figures import style
-from orchestrator.compare.report.figures.labels import Box, place_labels
-from orchestrator.compare.report.grids import recipe_words
-from orchestrator.compare.report.method_table import MethodResult, MethodTable
+from orchestrator.reports.comparison.figures import style
+from orchestrator.reports.comparison.figures.labels import Box, place_labels
+from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.method_table import MethodResult, MethodTable
 
 AREAS = (14.0, 130.0)
 """Marker areas in square points from the fewest to the most parameters, linear in their logarithm."""

@@ -1,5 +1,5 @@
 """Figures of a report; matplotlib is imported only when one is drawn."""
 
-from orchestrator.compare.report.figures.draw import draw_figures
+from orchestrator.reports.comparison.figures.draw import draw_figures
 
 __all__ = ["draw_figures"]

@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 from orchestrator.compare.comparison import Column, Comparison, Recipe
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.figures import style
-from orchestrator.compare.report.grids import recipe_words
-from orchestrator.compare.report.method_table import AVERAGE, MethodTable
-from orchestrator.compare.report.roles import BEST_FIRST
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.figures import style
+from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
+from orchestrator.reports.comparison.roles import BEST_FIRST
 from orchestrator.statistics.summary import Summary
 
 Curve = dict[int, Summary]

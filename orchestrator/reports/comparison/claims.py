@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Recipe
-from orchestrator.compare.report.numbers import enumeration, groups
-from orchestrator.compare.report.pairings import pairings
-from orchestrator.compare.report.paper import printed_averages
-from orchestrator.compare.report.roles import BEST_FIRST
-from orchestrator.compare.report.sides import (
+from orchestrator.reports.comparison.numbers import enumeration, groups
+from orchestrator.reports.comparison.pairings import pairings
+from orchestrator.reports.comparison.paper import printed_averages
+from orchestrator.reports.comparison.roles import BEST_FIRST
+from orchestrator.reports.comparison.sides import (
     Pick,
     Side,
     ablation_side,

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from orchestrator.compare.comparison import Affinity, Comparison
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.figures import style
-from orchestrator.compare.report.grids import relative_margin
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.figures import style
+from orchestrator.reports.comparison.grids import relative_margin
 
 TITLE = 41
 """Characters of a line above a panel."""

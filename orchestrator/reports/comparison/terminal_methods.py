@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.compare.comparison import Entry
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.grids import MISSING
-from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.grids import MISSING
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodResult, MethodTable
 
 REGIMES = {None: "", "single": "Single-task", "multi": "Multi-task"}
 PLACES = {1: ("▸", "bold"), 2: ("▹", "underline")}

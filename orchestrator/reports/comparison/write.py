@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import latex, markdown, records
-from orchestrator.compare.report.contents import Contents
+from orchestrator.reports.comparison import latex, markdown, records
+from orchestrator.reports.comparison.contents import Contents
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
@@ -17,7 +17,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     whose data exist. Each file replaces its predecessor in one step; figures of an earlier report that this
     one does not draw are removed.
     """
-    from orchestrator.compare.report.figures import draw_figures
+    from orchestrator.reports.comparison.figures import draw_figures
 
     contents = Contents(comparison)
     folder.mkdir(parents=True, exist_ok=True)

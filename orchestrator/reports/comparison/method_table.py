@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
-from orchestrator.compare.report.roles import failure, find, measured, table_columns
+from orchestrator.reports.comparison.roles import failure, find, measured, table_columns
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.summary import Summary, delta_m, paired_difference, summarize, worst_task_gain
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.compare.comparison import Affinity, Comparison
-from orchestrator.compare.report import notes, numbers
-from orchestrator.compare.report.ablation import ORDER, Ablation, AblationRow
-from orchestrator.compare.report.grid import Grid, Place, Value, row
-from orchestrator.compare.report.method_table import AVERAGE, MethodResult, MethodTable
-from orchestrator.compare.report.pairings import Pairings
+from orchestrator.reports.comparison import notes, numbers
+from orchestrator.reports.comparison.ablation import ORDER, Ablation, AblationRow
+from orchestrator.reports.comparison.grid import Grid, Place, Value, row
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodResult, MethodTable
+from orchestrator.reports.comparison.pairings import Pairings
 
 REGIMES = {None: "–", "single": "single-task", "multi": "multi-task"}
 TOKENS = "Tokens: prompts that each tower sees."

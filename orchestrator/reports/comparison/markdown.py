@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import grids, notes, numbers
-from orchestrator.compare.report.claims import Claim
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.evidence_grids import claim_grid, glance
-from orchestrator.compare.report.grid import Grid, Value
+from orchestrator.reports.comparison import grids, notes, numbers
+from orchestrator.reports.comparison.claims import Claim
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.evidence_grids import claim_grid, glance
+from orchestrator.reports.comparison.grid import Grid, Value
 from orchestrator.statistics.summary import CONFIDENCE
 
 

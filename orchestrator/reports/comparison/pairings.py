@@ -8,7 +8,7 @@ from math import factorial, prod
 
 from mmap_model.configuration import Partition
 from orchestrator.compare.comparison import Comparison, Recipe
-from orchestrator.compare.report.roles import gradient_grouped, measured
+from orchestrator.reports.comparison.roles import gradient_grouped, measured
 from orchestrator.statistics.summary import Summary, summarize
 
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report.claims import Claim
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.method_table import AVERAGE
+from orchestrator.reports.comparison.claims import Claim
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.method_table import AVERAGE
 
 REGIMES = {None: "ZS", "single": "STL", "multi": "MTL"}
 """As the paper's tables call them."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import grids
-from orchestrator.compare.report.ablation import Ablation, ablation
-from orchestrator.compare.report.claims import Claim, claims
-from orchestrator.compare.report.evidence_grids import beside
-from orchestrator.compare.report.grid import Grid
-from orchestrator.compare.report.method_table import MethodTable, method_table
-from orchestrator.compare.report.pairings import Pairings
-from orchestrator.compare.report.paper import Beside, beside_paper
-from orchestrator.compare.report.roles import RECIPES, recipes_of
+from orchestrator.reports.comparison import grids
+from orchestrator.reports.comparison.ablation import Ablation, ablation
+from orchestrator.reports.comparison.claims import Claim, claims
+from orchestrator.reports.comparison.evidence_grids import beside
+from orchestrator.reports.comparison.grid import Grid
+from orchestrator.reports.comparison.method_table import MethodTable, method_table
+from orchestrator.reports.comparison.pairings import Pairings
+from orchestrator.reports.comparison.paper import Beside, beside_paper
+from orchestrator.reports.comparison.roles import RECIPES, recipes_of
 
 
 @dataclass(frozen=True)

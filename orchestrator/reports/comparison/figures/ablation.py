@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.ablation import Ablation, AblationRow
-from orchestrator.compare.report.figures import style
-from orchestrator.compare.report.grids import recipe_words
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.ablation import Ablation, AblationRow
+from orchestrator.reports.comparison.figures import style
+from orchestrator.reports.comparison.grids import recipe_words
 from orchestrator.statistics.summary import Summary, summarize
 
 COLUMN_LABEL = 36

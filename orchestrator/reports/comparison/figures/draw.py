@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.compare.report.contents import Contents
-from orchestrator.compare.report.figures import style
-from orchestrator.compare.report.figures.ablation import ablation_figure
-from orchestrator.compare.report.figures.affinity import affinity_figure
-from orchestrator.compare.report.figures.shots import shots_figure
-from orchestrator.compare.report.figures.tradeoff import tradeoff_figure
-from orchestrator.compare.report.roles import BEST_FIRST
+from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.figures import style
+from orchestrator.reports.comparison.figures.ablation import ablation_figure
+from orchestrator.reports.comparison.figures.affinity import affinity_figure
+from orchestrator.reports.comparison.figures.shots import shots_figure
+from orchestrator.reports.comparison.figures.tradeoff import tradeoff_figure
+from orchestrator.reports.comparison.roles import BEST_FIRST
 
 NAMES = ("accuracy_vs_parameters", "shots", "ablation", "affinity")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
-from orchestrator.compare.report.numbers import enumeration
-from orchestrator.compare.report.pairings import pairings
-from orchestrator.compare.report.roles import (
+from orchestrator.reports.comparison.numbers import enumeration
+from orchestrator.reports.comparison.pairings import pairings
+from orchestrator.reports.comparison.roles import (
     SINGLE_TASK_PROMPTS,
     find,
     find_ablation,

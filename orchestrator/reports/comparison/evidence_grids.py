@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.report import numbers
-from orchestrator.compare.report.claims import Claim
-from orchestrator.compare.report.grid import Grid, Value, row
-from orchestrator.compare.report.grids import recipe_words
-from orchestrator.compare.report.method_table import AVERAGE, MethodTable
-from orchestrator.compare.report.paper import Beside, paper_split
-from orchestrator.compare.report.roles import full_label
-from orchestrator.compare.report.sides import Side
+from orchestrator.reports.comparison import numbers
+from orchestrator.reports.comparison.claims import Claim
+from orchestrator.reports.comparison.grid import Grid, Value, row
+from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
+from orchestrator.reports.comparison.paper import Beside, paper_split
+from orchestrator.reports.comparison.roles import full_label
+from orchestrator.reports.comparison.sides import Side
 
 
 def claim_grid(found: Sequence[Claim], comparison: Comparison) -> Grid:

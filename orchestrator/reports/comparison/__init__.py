@@ -1,0 +1,7 @@
+"""Tables, figures and claims made of a `Comparison` alone."""
+
+from orchestrator.reports.comparison.claims import Claim, claims
+from orchestrator.reports.comparison.terminal import show
+from orchestrator.reports.comparison.write import write_report
+
+__all__ = ["Claim", "claims", "show", "write_report"]
