@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Configuration
 from mmap_model.errors import CheckpointError
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.model import TunedModel
 
 TENSORS, DESCRIPTION = "prompts.safetensors", "prompts.json"
@@ -153,10 +153,12 @@ def load_prompts(files: Mapping[str, bytes], backbone: Backbone, where: str = "c
     model = get_method(configuration.method).build(
         configuration.settings,
         backbone,
-        classes=list(checkpoint.tasks.values()),
-        template=configuration.recipe.template,
-        partitions=[configuration.partition],
-        train_seeds=[0],
+        Problem(
+            classes=list(checkpoint.tasks.values()),
+            template=configuration.recipe.template,
+            partitions=[configuration.partition],
+            train_seeds=[0],
+        ),
     )
     try:
         tensors = load(files[TENSORS])

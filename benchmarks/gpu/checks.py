@@ -36,7 +36,7 @@ from mmap_model.backbone import Backbone  # noqa: E402
 from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each  # noqa: E402
 from mmap_model.execution import Execution  # noqa: E402
 from mmap_model.forward.image import encode_images  # noqa: E402
-from mmap_model.methods import get_method  # noqa: E402
+from mmap_model.methods import Problem, get_method  # noqa: E402
 from mmap_model.training import FusedRun  # noqa: E402
 from mmap_model.training.optimiser import ReplicateSgd  # noqa: E402
 from mmap_model.training.step import TrainingStep  # noqa: E402
@@ -122,10 +122,12 @@ def model_of(bench: Bench, method: str = "mmap", seeds: int = 2, execution: Exec
     model = get_method(method).build(
         own[0].configuration.settings,
         bench.backbone,
-        classes=[task.classes for task in bench.dataset.tasks],
-        template="a photo of a {}.",
-        partitions=[cell.configuration.partition for cell in own],
-        train_seeds=[cell.seeds.train for cell in own],
+        Problem(
+            classes=[task.classes for task in bench.dataset.tasks],
+            template="a photo of a {}.",
+            partitions=[cell.configuration.partition for cell in own],
+            train_seeds=[cell.seeds.train for cell in own],
+        ),
     )
     if execution is not None:
         model.execution = execution

@@ -21,7 +21,7 @@ from reference import Reference  # noqa: E402
 
 from mmap_model.backbone import Backbone, random_backbone  # noqa: E402
 from mmap_model.forward.precision import full_precision  # noqa: E402
-from mmap_model.methods import get_method  # noqa: E402
+from mmap_model.methods import Problem, get_method  # noqa: E402
 from mmap_model.methods.prompted import PromptedModel  # noqa: E402
 
 TEMPLATES = {"mmap": "a photo of a {}.", "maple": "{}."}
@@ -68,10 +68,13 @@ class Case:
             if not self.tiny
             else method.Settings(**TINY[self.method]),
             backbone,
-            classes=self.names(),
-            template=TEMPLATES["mmap"],
-            partitions=[tuple(half for half in halves if half) if method.grouped else None] * self.replicates,
-            train_seeds=list(range(1, 1 + self.replicates)),
+            Problem(
+                classes=self.names(),
+                template=TEMPLATES["mmap"],
+                partitions=[tuple(half for half in halves if half) if method.grouped else None]
+                * self.replicates,
+                train_seeds=list(range(1, 1 + self.replicates)),
+            ),
         )
         assert isinstance(model, PromptedModel)
         return model

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from mmap_model.architecture import Architecture
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
 from mmap_model.forward.precision import full_precision
-from mmap_model.methods import Budget, Method
+from mmap_model.methods import Budget, Method, Problem
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import normal
 
@@ -53,20 +52,9 @@ class FeatureGain(Method):
         copies = tasks if settings.regime == "single" else 1
         return copies * architecture.embed_dim * (2 if settings.shift else 1)
 
-    def build(
-        self,
-        settings: FeatureGainSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> FeatureGainModel:
+    def build(self, settings: FeatureGainSettings, backbone: Backbone, problem: Problem) -> FeatureGainModel:
         self.check(settings, backbone.architecture)
-        return FeatureGainModel(
-            settings, backbone, classes=classes, template=template, train_seeds=train_seeds
-        )
+        return FeatureGainModel(settings, backbone, problem)
 
 
 class FeatureGainModel(CopiedModel):
@@ -80,22 +68,8 @@ class FeatureGainModel(CopiedModel):
     gain: nn.Parameter
     shift: nn.Parameter | None
 
-    def __init__(
-        self,
-        settings: FeatureGainSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        train_seeds: Sequence[int],
-    ) -> None:
-        super().__init__(
-            backbone,
-            classes=classes,
-            template=template,
-            streams=[f"{seed}/feature_gain" for seed in train_seeds],
-            per_task=settings.regime == "single",
-        )
+    def __init__(self, settings: FeatureGainSettings, backbone: Backbone, problem: Problem) -> None:
+        super().__init__(backbone, problem, name="feature_gain", per_task=settings.regime == "single")
         width = backbone.architecture.embed_dim
         self.register_copies("gain", lambda stream: 1 + normal(stream, (width,), settings.gain_init))
         if settings.shift:

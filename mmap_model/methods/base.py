@@ -7,13 +7,13 @@ A method is a folder: ``__init__.py`` holds its settings, checks and exact param
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.errors import ConfigurationError, ShapeError
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -79,20 +79,11 @@ class Method(ABC):
         """Exact number of trained parameters of one replicate."""
 
     @abstractmethod
-    def build(
-        self,
-        settings: Any,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
-        """The trainable model of R = len(train_seeds) replicates over T = len(classes) tasks.
+    def build(self, settings: Any, backbone: Backbone, problem: Problem) -> TunedModel:
+        """The trainable model of R replicates over T tasks.
 
-        Every trained tensor has a leading replicate axis R; slice r is initialised from ``train_seeds[r]``
-        alone.
+        Every trained tensor has a leading replicate axis R; slice r is initialised from
+        ``problem.train_seeds[r]`` alone.
         """
 
 
@@ -140,9 +131,3 @@ def method_names() -> tuple[str, ...]:
 def module_count(modules: str, *, tasks: int, groups: int) -> int:
     """Modules of one replicate: ``both`` group-shared and task-specific ones, or only one of the kinds."""
     return {"both": groups + tasks, "group": groups, "task": tasks}[modules]
-
-
-def resolved(partitions: Sequence[Partition | None]) -> list[Partition]:
-    """The partitions of a grouped method, which has one for every replicate."""
-    assert all(p is not None for p in partitions), "a grouped method needs a resolved partition"
-    return [p for p in partitions if p is not None]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.forward.class_prompts import Positions
+from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 
 
@@ -27,10 +28,9 @@ class CopiedModel(PromptedModel):
     def __init__(
         self,
         backbone: Backbone,
+        problem: Problem,
         *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        streams: Sequence[str],
+        name: str,
         per_task: bool,
         text_prompt_length: int = 0,
         positions: Positions = "original",
@@ -38,7 +38,7 @@ class CopiedModel(PromptedModel):
         """Without text prompts the class features are constant.
 
         Args:
-            streams: by replicate, the beginning of the names of its random streams.
+            name: of the method, in the names of its random streams.
             per_task: one copy per task instead of one for all.
             text_prompt_length: tokens inserted into each class prompt.
             positions: of the class prompts, see ``ClassPrompts``.
@@ -46,15 +46,13 @@ class CopiedModel(PromptedModel):
         by_copy = "task" if per_task else "replicate"
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            replicates=len(streams),
+            problem,
             prompt_length=text_prompt_length,
             positions=positions,
             text_prompts_by=by_copy if text_prompt_length else "none",  # type: ignore[arg-type]
         )
         self.copies = self.tasks if per_task else 1
-        self._streams = streams
+        self._streams = problem.streams(name)
 
     def register_copies(self, name: str, initial: Callable[[str], Tensor]) -> None:
         """Add the trained tensor ``name`` of ``initial(stream)``, the start of all copies of a replicate."""

@@ -6,7 +6,7 @@ b prompt length, D width of a tower, J modules of a set (1 or 2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.configuration import Partition
 from mmap_model.forward.class_prompts import Positions
 from mmap_model.methods.initial import normal
+from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 
 Modules = Literal["both", "group", "task"]
@@ -41,30 +42,24 @@ class ModularPrompts(PromptedModel):
     def __init__(
         self,
         backbone: Backbone,
+        problem: Problem,
         *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition],
         prompt_length: int,
         positions: Positions,
         modules: Modules,
-        streams: Sequence[str],
+        name: str,
     ) -> None:
         """Lay out the modules.
 
         Args:
             prompt_length: b, of one module.
             modules: all, the groups' only or the tasks' only.
-            streams: by replicate, the beginning of the names of its random streams.
+            name: of the method, in the names of its random streams.
         """
-        tasks = len(classes)
-        assert len(partitions) == len(streams)
-        assert all(sorted(t for g in groups for t in g) == list(range(tasks)) for groups in partitions)
+        partitions, tasks = problem.groups, problem.tasks
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            replicates=len(partitions),
+            problem,
             prompt_length=prompt_length * (2 if modules == "both" else 1),
             positions=positions,
         )
@@ -72,7 +67,7 @@ class ModularPrompts(PromptedModel):
         most = max(self.groups)
         self.module_names = [f"group {g}" for g in range(most)]
         self.module_names += [f"task {t}" for t in range(tasks) if modules != "group"]
-        self._streams, self._modular = streams, set[str]()
+        self._streams, self._modular = problem.streams(name), set[str]()
         members = [
             [r * len(self.module_names) + place for place in _places(groups, task, most, modules)]
             for r, groups in enumerate(partitions)

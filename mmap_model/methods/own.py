@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mmap_model import references
@@ -53,6 +54,12 @@ def _check(kind: Any, name: str, where: str) -> None:
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         raise refuse(f"{missing} not written", "write check, count and build")
+    if not _takes(kind.build, "self", "settings", "backbone", "problem"):
+        raise refuse(
+            "build does not take what models are built for as one value",
+            "write def build(self, settings, backbone, problem), where problem.classes, .template, "
+            ".partitions and .train_seeds are what it was given one by one",
+        )
     own = getattr(kind, "name", None)
     if not isinstance(own, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", own):
         raise refuse(f"name is {own!r}", 'give the class a name = "…" of lower-case letters, digits and _')
@@ -75,6 +82,14 @@ def _check(kind: Any, name: str, where: str) -> None:
             "Settings are not frozen, keyword-only and with a default for every field",
             "write @dataclass(frozen=True, kw_only=True) and give every field a default",
         )
+
+
+def _takes(function: Callable[..., Any], *given: object) -> bool:
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_another(

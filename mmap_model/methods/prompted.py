@@ -19,6 +19,7 @@ from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.compiled import class_encoder, image_encoder
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -43,10 +44,8 @@ class PromptedModel(TunedModel):
     def __init__(
         self,
         backbone: Backbone,
+        problem: Problem,
         *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        replicates: int,
         prompt_length: int = 0,
         positions: Positions = "original",
         text_prompts_by: TextPrompts = "task",
@@ -60,15 +59,15 @@ class PromptedModel(TunedModel):
         """
         super().__init__()
         self.backbone = backbone
-        self.replicates, self.tasks = replicates, len(classes)
-        lists = [tuple(names) for names in classes]
+        self.replicates, self.tasks = problem.replicates, problem.tasks
+        lists = [tuple(names) for names in problem.classes]
         encoded = lists if text_prompts_by == "task" else list(dict.fromkeys(lists))
         self._list_of_task = None if encoded == lists else [encoded.index(names) for names in lists]
-        self.text_sets = (1 if text_prompts_by == "none" else replicates, len(encoded))
+        self.text_sets = (1 if text_prompts_by == "none" else self.replicates, len(encoded))
         self.class_prompts = ClassPrompts(
             backbone,
             classes=encoded,
-            template=template,
+            template=problem.template,
             replicates=self.text_sets[0],
             prompt_length=prompt_length,
             positions=positions,

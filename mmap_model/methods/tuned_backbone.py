@@ -6,7 +6,7 @@ Legend: R replicates, T tasks, N copies (1 or T), B images, C classes, E embeddi
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.forward import ClassPrompts, encode_classes, encode_images
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -36,34 +37,32 @@ class TunedBackbone(TunedModel):
     def __init__(
         self,
         backbone: Backbone,
+        problem: Problem,
         *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        replicates: int,
         per_task: bool,
         trained: Callable[[str], bool],
     ) -> None:
         """Copy the tensors whose name in the CLIP is ``trained``, once or ``per_task``."""
         super().__init__()
-        self.replicates, self.tasks = replicates, len(classes)
+        self.replicates, self.tasks = problem.replicates, problem.tasks
         self._copies = self.tasks if per_task else 1
         weights = dict(backbone.clip.named_parameters())
         self._trained = {name: "clip/" + name.replace(".", "/") for name in weights if trained(name)}
         self._frozen = {name: p for name, p in weights.items() if name not in self._trained}
         for name, own in self._trained.items():
-            value = weights[name].detach().expand(replicates, self._copies, *weights[name].shape)
+            value = weights[name].detach().expand(self.replicates, self._copies, *weights[name].shape)
             self.register_parameter(own, nn.Parameter(value.clone()))
         # In a tuple, as the skeleton's own parameters are none of this model's.
         self._towers = (_Towers(_skeleton(backbone.clip)),)
 
-        lists = list(dict.fromkeys(tuple(names) for names in classes))
-        self._list_of_task = [lists.index(tuple(names)) for names in classes]
+        lists = list(dict.fromkeys(tuple(names) for names in problem.classes))
+        self._list_of_task = [lists.index(tuple(names)) for names in problem.classes]
         self._texts = nn.ModuleList(
-            ClassPrompts(backbone, classes=encoded, template=template)
+            ClassPrompts(backbone, classes=encoded, template=problem.template)
             for encoded in ([[names] for names in lists] if per_task else [lists])
         )
         most = max(map(len, lists))
-        sizes = torch.tensor([len(names) for names in classes], device=backbone.device)
+        sizes = torch.tensor([len(names) for names in problem.classes], device=backbone.device)
         places = torch.arange(most, device=backbone.device)
         self.register_buffer("_class_mask", places < sizes[:, None], persistent=False)
         # A class that a task lacks repeats its last one.

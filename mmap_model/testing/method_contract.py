@@ -21,7 +21,7 @@ from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.checkpoint import load_prompts, pack_prompts
 from mmap_model.configuration import Partition, Recipe, Seeds, Split
-from mmap_model.methods import Method, get_method
+from mmap_model.methods import Method, Problem, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.testing.patterns import PatternDataset
 from mmap_model.training import FusedRun, score_test
@@ -86,10 +86,12 @@ class Subject:
         return self.method.build(
             given[0].settings,
             backbone,
-            classes=CLASSES,
-            template=FINE.template,
-            partitions=[c.partition for c in given],
-            train_seeds=seeds,
+            Problem(
+                classes=CLASSES,
+                template=FINE.template,
+                partitions=[c.partition for c in given],
+                train_seeds=seeds,
+            ),
         )
 
 

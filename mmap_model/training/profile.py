@@ -30,7 +30,7 @@ from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
-from mmap_model.training.replicate import draw_tasks
+from mmap_model.training.replicate import draw_tasks, problem_of
 from mmap_model.training.step import TrainingStep
 
 SCORED = 64
@@ -106,10 +106,7 @@ def profile_cells(
     model = get_method(cell.configuration.method).build(
         cell.configuration.settings,
         backbone,
-        classes=[task.classes for task in dataset.tasks],
-        template=recipe.template,
-        partitions=[own.configuration.partition for own in cells],
-        train_seeds=[own.seeds.train for own in cells],
+        problem_of(cells, dataset),
     )
     model.execution = execution
     sgd = ReplicateSgd(dict(model.named_parameters()), recipe, tasks=len(dataset.tasks))

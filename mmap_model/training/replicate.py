@@ -12,6 +12,7 @@ from mmap_model.configuration import Seeds
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw, draw_task, is_test_given
 from mmap_model.errors import DatasetError
+from mmap_model.methods import Problem
 
 PHASES = ("train", "evaluate", "data")
 
@@ -62,6 +63,16 @@ def make_replicates(cells: Sequence[Cell], dataset: Dataset) -> list[Replicate]:
     keys = [cell.key for cell in cells]
     assert len(set(keys)) == len(keys), "a cell occurs once in a batch"
     return [Replicate(cell, key, draw_tasks(cell, dataset)) for cell, key in zip(cells, keys, strict=True)]
+
+
+def problem_of(cells: Sequence[Cell], dataset: Dataset) -> Problem:
+    """What the model of a batch of cells is built for."""
+    return Problem(
+        classes=[task.classes for task in dataset.tasks],
+        template=cells[0].configuration.recipe.template,
+        partitions=[cell.configuration.partition for cell in cells],
+        train_seeds=[cell.seeds.train for cell in cells],
+    )
 
 
 def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:

@@ -25,7 +25,7 @@ from mmap_model.training.metrics import Predictions, broken_logits, mean_over_ta
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.probe import ProbeRecorder
-from mmap_model.training.replicate import Stopwatch, make_replicates
+from mmap_model.training.replicate import Stopwatch, make_replicates, problem_of
 from mmap_model.training.results import CellResult, cell_result
 from mmap_model.training.state import pack, unpack
 from mmap_model.training.step import TrainingStep
@@ -97,10 +97,7 @@ class FusedRun:
         self._model = self._method.build(
             cells[0].configuration.settings,
             backbone,
-            classes=[task.classes for task in dataset.tasks],
-            template=self._recipe.template,
-            partitions=[cell.configuration.partition for cell in cells],
-            train_seeds=[cell.seeds.train for cell in cells],
+            problem_of(cells, dataset),
         )
         self._model.execution = execution
         trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}

@@ -17,7 +17,7 @@ import torch
 from mmap_model.architecture import read_architecture
 from mmap_model.backbone import Backbone
 from mmap_model.execution import Execution
-from mmap_model.methods import get_method, method_names
+from mmap_model.methods import Problem, get_method, method_names
 from mmap_model.methods.model import TunedModel
 from mmap_model.testing import CHECKS, Subject
 from mmap_model.training import FusedRun
@@ -116,10 +116,12 @@ def test_a_task_of_its_own_copy_learns_from_its_own_images_only(
     model = method.build(
         method.Settings(**settings),
         tiny_backbone_fp64,
-        classes=[["dog", "cat", "sea turtle"], ["dog", "cat"], ["teddy-bear", "fan"]],
-        template="a photo of a {}.",
-        partitions=[None, None],
-        train_seeds=[1, 2],
+        Problem(
+            classes=[["dog", "cat", "sea turtle"], ["dog", "cat"], ["teddy-bear", "fan"]],
+            template="a photo of a {}.",
+            partitions=[None, None],
+            train_seeds=[1, 2],
+        ),
     )
     pixels = torch.randn(2, 3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model.logits(pixels)[0, 1].log_softmax(-1)[:, 0].mean().backward()

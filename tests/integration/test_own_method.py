@@ -59,7 +59,7 @@ def test_the_example_keeps_the_contract(check: str, settings: dict[str, object])
         ("(2 if settings.shift else 1)", "1", "the_count_is_that_of_the_trained_tensors"),
         ("self.gain.unsqueeze(2)", "self.gain.detach().unsqueeze(2)", "every_trained_tensor_gets_a_gradient"),
         ("F.normalize(changed, dim=-1)", "changed", "logits_are_finite_exactly_where_a_task_has_classes"),
-        ('f"{seed}/feature_gain"', "str(torch.rand(1))", "the_train_seed_alone_decides_the_start"),
+        ('name="feature_gain"', "name=str(torch.rand(1))", "the_train_seed_alone_decides_the_start"),
         ("* self.gain.unsqueeze(2)", "* self.gain[:1].unsqueeze(2)", "every_trained_tensor_gets_a_gradient"),
     ],
 )

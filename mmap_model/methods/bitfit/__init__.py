@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture, Tower
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -39,23 +38,12 @@ class Bitfit(Method):
         text, image = architecture.text, architecture.image
         return blocks(text) + text.width + blocks(image) + 2 * image.width
 
-    def build(
-        self,
-        settings: BitfitSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: BitfitSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.tuned_backbone import TunedBackbone
 
         return TunedBackbone(
             backbone,
-            classes=classes,
-            template=template,
-            replicates=len(train_seeds),
+            problem,
             per_task=False,
             trained=lambda name: name.endswith("bias"),
         )

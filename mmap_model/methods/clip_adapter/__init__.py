@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
 from mmap_model.methods.base import Budget, Method, check_range, nearest_divisor, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -66,22 +65,11 @@ class ClipAdapter(Method):
         biases = hidden + width if settings.biases else 0
         return (1 if settings.shared else tasks) * (2 * width * hidden + biases)
 
-    def build(
-        self,
-        settings: ClipAdapterSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: ClipAdapterSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.clip_adapter.module import ClipAdapterModel
 
         self.check(settings, backbone.architecture)
-        return ClipAdapterModel(
-            settings, backbone, classes=classes, template=template, train_seeds=train_seeds
-        )
+        return ClipAdapterModel(settings, backbone, problem)
 
 
 register(ClipAdapter())

@@ -16,6 +16,7 @@ from mmap_model.forward.precision import full_precision
 from mmap_model.methods.clip_adapter import ClipAdapterSettings
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import linear
+from mmap_model.methods.problem import Problem
 
 
 class ClipAdapterModel(CopiedModel):
@@ -34,21 +35,12 @@ class ClipAdapterModel(CopiedModel):
     down_bias: nn.Parameter | None
     up_bias: nn.Parameter | None
 
-    def __init__(
-        self,
-        settings: ClipAdapterSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: ClipAdapterSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            streams=[f"{seed}/clip_adapter" for seed in train_seeds],
+            problem,
+            name="clip_adapter",
             per_task=not settings.shared,
         )
         width = backbone.architecture.embed_dim

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -57,20 +56,11 @@ class Coop(Method):
         copies = tasks if settings.regime == "single" else 1
         return copies * settings.prompt_length * architecture.text.width
 
-    def build(
-        self,
-        settings: CoopSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: CoopSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.coop.module import CoopModel
 
         self.check(settings, backbone.architecture)
-        return CoopModel(settings, backbone, classes=classes, train_seeds=train_seeds)
+        return CoopModel(settings, backbone, problem)
 
 
 register(Coop())

@@ -13,6 +13,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.methods.coop import CoopSettings
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import normal
+from mmap_model.methods.problem import Problem
 
 
 class CoopModel(CopiedModel):
@@ -28,20 +29,12 @@ class CoopModel(CopiedModel):
     constant_images = True
     context: nn.Parameter
 
-    def __init__(
-        self,
-        settings: CoopSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: CoopSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=settings.template,
-            streams=[f"{seed}/coop" for seed in train_seeds],
+            problem.worded(settings.template),
+            name="coop",
             per_task=settings.regime == "single",
             text_prompt_length=settings.prompt_length,
             positions="assembled",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, Regime, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -45,23 +44,12 @@ class FullFt(Method):
         """The whole CLIP, for each task in the ``single`` regime; unused vocabulary is not trained."""
         return (tasks if settings.regime == "single" else 1) * architecture.counted_parameters
 
-    def build(
-        self,
-        settings: FullFtSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: FullFtSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.tuned_backbone import TunedBackbone
 
         return TunedBackbone(
             backbone,
-            classes=classes,
-            template=template,
-            replicates=len(train_seeds),
+            problem,
             per_task=settings.regime == "single",
             trained=lambda name: True,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
-from mmap_model.methods.base import Method, check_range, module_count, register, resolved
+from mmap_model.methods.base import Method, check_range, module_count, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -48,27 +47,11 @@ class Joint(Method):
         modules = module_count(settings.modules, tasks=tasks, groups=groups)
         return modules * architecture.depth * settings.prompt_length * widths
 
-    def build(
-        self,
-        settings: JointSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: JointSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.joint.module import JointModel
 
         self.check(settings, backbone.architecture)
-        return JointModel(
-            settings,
-            backbone,
-            classes=classes,
-            template=template,
-            partitions=resolved(partitions),
-            train_seeds=train_seeds,
-        )
+        return JointModel(settings, backbone, problem)
 
 
 register(Joint())

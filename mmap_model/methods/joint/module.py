@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Partition
 from mmap_model.methods.joint import JointSettings
 from mmap_model.methods.modules import ModularPrompts
+from mmap_model.methods.problem import Problem
 
 
 class JointModel(ModularPrompts):
@@ -27,26 +27,15 @@ class JointModel(ModularPrompts):
     text: nn.Parameter
     image: nn.Parameter
 
-    def __init__(
-        self,
-        settings: JointSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition],
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: JointSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            partitions=partitions,
+            problem,
             prompt_length=settings.prompt_length,
             positions=settings.positions,
             modules=settings.modules,
-            streams=[f"{seed}/joint" for seed in train_seeds],
+            name="joint",
         )
         shape = backbone.architecture
         for name, width in (("text", shape.text.width), ("image", shape.image.width)):

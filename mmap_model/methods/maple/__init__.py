@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -66,20 +65,11 @@ class Maple(Method):
         depth = settings.depth or architecture.depth
         return copies * depth * (text * image + image + settings.prompt_length * text)
 
-    def build(
-        self,
-        settings: MapleSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: MapleSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.maple.module import MapleModel
 
         self.check(settings, backbone.architecture)
-        return MapleModel(settings, backbone, classes=classes, train_seeds=train_seeds)
+        return MapleModel(settings, backbone, problem)
 
 
 register(Maple())

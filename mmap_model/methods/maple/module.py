@@ -15,6 +15,7 @@ from mmap_model.forward.image import normalise_entering
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import linear, normal
 from mmap_model.methods.maple import MapleSettings
+from mmap_model.methods.problem import Problem
 
 
 class MapleModel(CopiedModel):
@@ -31,20 +32,12 @@ class MapleModel(CopiedModel):
     weight: nn.Parameter
     bias: nn.Parameter
 
-    def __init__(
-        self,
-        settings: MapleSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: MapleSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=settings.template,
-            streams=[f"{seed}/maple" for seed in train_seeds],
+            problem.worded(settings.template),
+            name="maple",
             per_task=settings.regime == "single",
             text_prompt_length=settings.prompt_length,
             positions="assembled",

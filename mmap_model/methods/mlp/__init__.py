@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
-from mmap_model.methods.base import Budget, Method, check_range, module_count, register, resolved
+from mmap_model.methods.base import Budget, Method, check_range, module_count, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -58,27 +57,11 @@ class Mlp(Method):
         shared = architecture.depth * widths * (settings.source_dim + 1)
         return shared + modules * settings.prompt_length * settings.source_dim
 
-    def build(
-        self,
-        settings: MlpSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: MlpSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.mlp.module import MlpModel
 
         self.check(settings, backbone.architecture)
-        return MlpModel(
-            settings,
-            backbone,
-            classes=classes,
-            template=template,
-            partitions=resolved(partitions),
-            train_seeds=train_seeds,
-        )
+        return MlpModel(settings, backbone, problem)
 
 
 register(Mlp())

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Partition
 from mmap_model.methods.initial import linear
 from mmap_model.methods.mlp import MlpSettings
 from mmap_model.methods.modules import ModularPrompts
+from mmap_model.methods.problem import Problem
 
 
 class MlpModel(ModularPrompts):
@@ -33,32 +33,21 @@ class MlpModel(ModularPrompts):
     image_weight: nn.Parameter
     image_bias: nn.Parameter
 
-    def __init__(
-        self,
-        settings: MlpSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition],
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: MlpSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            partitions=partitions,
+            problem,
             prompt_length=settings.prompt_length,
             positions=settings.positions,
             modules=settings.modules,
-            streams=[f"{seed}/mlp" for seed in train_seeds],
+            name="mlp",
         )
-        shape, inputs = backbone.architecture, settings.source_dim
+        shape, inputs, streams = backbone.architecture, settings.source_dim, problem.streams("mlp")
         self.register_modules("source", (settings.prompt_length, inputs), settings.source_init)
         for tower, width in (("text", shape.text.width), ("image", shape.image.width)):
             for name, size in ((f"{tower}_weight", (width, inputs)), (f"{tower}_bias", (width,))):
-                drawn = [linear(f"{seed}/mlp/{name}", (shape.depth, *size), inputs) for seed in train_seeds]
+                drawn = [linear(f"{stream}/{name}", (shape.depth, *size), inputs) for stream in streams]
                 value = torch.stack(drawn).to(backbone.device, backbone.dtype)
                 self.register_parameter(name, nn.Parameter(value))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
-from mmap_model.methods.base import Budget, Method, module_count, nearest_divisor, register, resolved
+from mmap_model.methods.base import Budget, Method, module_count, nearest_divisor, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -94,27 +93,11 @@ class Mmap(Method):
         modules = module_count(settings.modules, tasks=tasks, groups=groups)
         return architecture.depth * modules * (m * n + scales)
 
-    def build(
-        self,
-        settings: MmapSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: MmapSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.mmap.module import MmapModel
 
         self.check(settings, backbone.architecture)
-        return MmapModel(
-            settings,
-            backbone,
-            classes=classes,
-            template=template,
-            partitions=resolved(partitions),
-            train_seeds=train_seeds,
-        )
+        return MmapModel(settings, backbone, problem)
 
 
 def divisors(number: int) -> list[int]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.configuration import Partition
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.modules import ModularPrompts
+from mmap_model.methods.problem import Problem
 
 Tower = Literal["text", "image"]
 
@@ -33,26 +33,15 @@ class MmapModel(ModularPrompts):
     text_scale: nn.Parameter
     image_scale: nn.Parameter
 
-    def __init__(
-        self,
-        settings: MmapSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition],
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: MmapSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``. Every tensor of every module is drawn from a stream of its own."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            partitions=partitions,
+            problem,
             prompt_length=settings.prompt_length,
             positions=settings.positions,
             modules=settings.modules,
-            streams=[f"{seed}/mmap" for seed in train_seeds],
+            name="mmap",
         )
         self.settings = settings
         for name, (shape, std) in _tensors(settings, backbone).items():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, Regime, check_range, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -61,20 +60,11 @@ class Vpt(Method):
         depth = settings.depth or architecture.image.layers
         return copies * depth * settings.prompt_length * architecture.image.width
 
-    def build(
-        self,
-        settings: VptSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: VptSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.vpt.module import VptModel
 
         self.check(settings, backbone.architecture)
-        return VptModel(settings, backbone, classes=classes, template=template, train_seeds=train_seeds)
+        return VptModel(settings, backbone, problem)
 
 
 register(Vpt())

@@ -13,6 +13,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.forward.image import normalise_entering
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import normal
+from mmap_model.methods.problem import Problem
 from mmap_model.methods.vpt import VptSettings
 
 
@@ -26,21 +27,12 @@ class VptModel(CopiedModel):
     evolve = True
     prompts: nn.Parameter
 
-    def __init__(
-        self,
-        settings: VptSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        train_seeds: Sequence[int],
-    ) -> None:
+    def __init__(self, settings: VptSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(
             backbone,
-            classes=classes,
-            template=template,
-            streams=[f"{seed}/vpt" for seed in train_seeds],
+            problem,
+            name="vpt",
             per_task=settings.regime == "single",
         )
         tower = backbone.architecture.image

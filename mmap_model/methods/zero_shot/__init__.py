@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
-from mmap_model.configuration import Partition
 from mmap_model.methods.base import Budget, Method, register
+from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -34,19 +33,10 @@ class ZeroShot(Method):
     ) -> int:
         return 0
 
-    def build(
-        self,
-        settings: ZeroShotSettings,
-        backbone: Backbone,
-        *,
-        classes: Sequence[Sequence[str]],
-        template: str,
-        partitions: Sequence[Partition | None],
-        train_seeds: Sequence[int],
-    ) -> TunedModel:
+    def build(self, settings: ZeroShotSettings, backbone: Backbone, problem: Problem) -> TunedModel:
         from mmap_model.methods.zero_shot.module import ZeroShotModel
 
-        return ZeroShotModel(backbone, classes=classes, template=template, replicates=len(train_seeds))
+        return ZeroShotModel(backbone, problem)
 
 
 register(ZeroShot())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmap_model.backbone import Backbone
+from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 
 
@@ -15,12 +16,8 @@ class ZeroShotModel(PromptedModel):
 
     constant_images = True
 
-    def __init__(
-        self, backbone: Backbone, *, classes: Sequence[Sequence[str]], template: str, replicates: int
-    ) -> None:
-        super().__init__(
-            backbone, classes=classes, template=template, replicates=replicates, text_prompts_by="none"
-        )
+    def __init__(self, backbone: Backbone, problem: Problem) -> None:
+        super().__init__(backbone, problem, text_prompts_by="none")
 
     def image_prompts(self) -> Sequence[Tensor]:
         return ()

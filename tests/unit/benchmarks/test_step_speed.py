@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmap_model.backbone import Backbone
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "step_speed"
 TEMPLATE = "a photo of a {}."
@@ -40,10 +40,12 @@ def build(method: str, backbone: Backbone, classes: list[list[str]], replicates:
     return given.build(
         given.Settings(**settings[method]),
         backbone,
-        classes=classes,
-        template=TEMPLATE,
-        partitions=[tuple((t,) for t in range(len(classes))) if given.grouped else None] * replicates,
-        train_seeds=list(range(replicates)),
+        Problem(
+            classes=classes,
+            template=TEMPLATE,
+            partitions=[tuple((t,) for t in range(len(classes))) if given.grouped else None] * replicates,
+            train_seeds=list(range(replicates)),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from mmap_model.cells import Configuration
 from mmap_model.checkpoint import DESCRIPTION, TENSORS, load_prompts, pack_prompts, read_checkpoint
 from mmap_model.configuration import Recipe
 from mmap_model.errors import CheckpointError, InputError
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.model import TunedModel
 
@@ -29,10 +29,9 @@ def trained(backbone: Backbone) -> TunedModel:
     return get_method("mmap").build(
         SETTINGS,
         backbone,
-        classes=list(TASKS.values()),
-        template=RECIPE.template,
-        partitions=PARTITIONS,
-        train_seeds=[1, 2],
+        Problem(
+            classes=list(TASKS.values()), template=RECIPE.template, partitions=PARTITIONS, train_seeds=[1, 2]
+        ),
     )
 
 
@@ -84,10 +83,7 @@ def test_zero_shot_has_a_checkpoint_without_tensors(tiny_backbone: Backbone) -> 
     model = method.build(
         configuration.settings,
         tiny_backbone,
-        classes=list(TASKS.values()),
-        template=RECIPE.template,
-        partitions=[None],
-        train_seeds=[1],
+        Problem(classes=list(TASKS.values()), template=RECIPE.template, partitions=[None], train_seeds=[1]),
     )
     files = pack_prompts(model, 0, configuration=configuration, tasks=TASKS, backbone=tiny_backbone)
     pixels = torch.randn(1, 2, 3, 3, 16, 16)

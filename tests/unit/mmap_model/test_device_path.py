@@ -17,7 +17,7 @@ from mmap_model.data.augment import Augmentation
 from mmap_model.data.bank import ImageBank
 from mmap_model.execution import Execution
 from mmap_model.forward import compiled
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.training import feeding
 from mmap_model.training.feeding import BankFeed
 
@@ -84,10 +84,7 @@ def test_features_that_are_kept_outlive_the_replay_of_a_graph(tiny_backbone: Bac
         built = method.build(
             method.Settings(),
             tiny_backbone,
-            classes=[names],
-            template="a photo of a {}.",
-            partitions=[None],
-            train_seeds=[1],
+            Problem(classes=[names], template="a photo of a {}.", partitions=[None], train_seeds=[1]),
         )
         built.execution = Execution(compile="graphs")
         return built

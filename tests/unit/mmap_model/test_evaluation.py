@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmap_model.backbone import Backbone
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.training import evaluation
 from mmap_model.training.evaluation import Evaluation
@@ -58,10 +58,12 @@ def built(name: str, backbone: Backbone) -> TunedModel:
     return method.build(
         method.Settings(),
         backbone,
-        classes=[["mug", "fan"]] * 2,
-        template="a photo of a {}.",
-        partitions=[None, None],
-        train_seeds=[1, 2],
+        Problem(
+            classes=[["mug", "fan"]] * 2,
+            template="a photo of a {}.",
+            partitions=[None, None],
+            train_seeds=[1, 2],
+        ),
     )
 
 

@@ -152,7 +152,7 @@ def test_what_fails_ahead_fails_at_its_step():
 
 def test_evaluation_through_a_store_keeps_no_image_and_changes_no_number(dataset, tiny_backbone, tmp_path):
     from mmap_model.data.prepared import plan_store, write_store
-    from mmap_model.methods import get_method
+    from mmap_model.methods import Problem, get_method
     from mmap_model.training.evaluation import Evaluation
     from mmap_model.training.pixels import Normalisation
 
@@ -163,10 +163,12 @@ def test_evaluation_through_a_store_keeps_no_image_and_changes_no_number(dataset
     model = method.build(
         method.Settings(),
         tiny_backbone,
-        classes=[task.classes for task in dataset.tasks],
-        template="a photo of a {}.",
-        partitions=[None],
-        train_seeds=[1],
+        Problem(
+            classes=[task.classes for task in dataset.tasks],
+            template="a photo of a {}.",
+            partitions=[None],
+            train_seeds=[1],
+        ),
     )
     indices = [[np.arange(18), np.array([17, 2, 5])]]
     found = []

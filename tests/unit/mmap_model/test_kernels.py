@@ -12,7 +12,7 @@ from torch import Tensor
 from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.forward import kernels
 from mmap_model.forward.kernels import linear, residual_mlp
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 
@@ -104,10 +104,9 @@ def test_lowered_matrices_give_the_bits_of_autocast(
     model = method.build(
         method.Settings(prompt_length=4, source_rows=2, source_cols=8),
         tiny_backbone,
-        classes=unequal_classes,
-        template="a photo of a {}.",
-        partitions=[((0, 1), (2,))],
-        train_seeds=[1],
+        Problem(
+            classes=unequal_classes, template="a photo of a {}.", partitions=[((0, 1), (2,))], train_seeds=[1]
+        ),
     )
     pixels = torch.randn(1, 3, 2, 3, 16, 16)
     found = []

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, random_backbone
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.model import TunedModel
 
 TEMPLATE = "a photo of a {}."
@@ -31,10 +31,12 @@ def build(
     return method.build(
         method.Settings(**options),
         backbone,
-        classes=classes,
-        template=TEMPLATE,
-        partitions=PARTITIONS if method.grouped else [None, None],
-        train_seeds=SEEDS,
+        Problem(
+            classes=classes,
+            template=TEMPLATE,
+            partitions=PARTITIONS if method.grouped else [None, None],
+            train_seeds=SEEDS,
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from mmap_model.architecture import read_architecture
 from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.configuration import Partition
 from mmap_model.errors import ShapeError
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel, generate
 
@@ -38,7 +38,7 @@ def build(
     shape: MmapSettings = ODD,
 ) -> MmapModel:
     model = get_method("mmap").build(
-        shape, backbone, classes=classes, template=TEMPLATE, partitions=partitions, train_seeds=seeds
+        shape, backbone, Problem(classes=classes, template=TEMPLATE, partitions=partitions, train_seeds=seeds)
     )
     assert isinstance(model, MmapModel)
     return model

@@ -37,7 +37,7 @@ class Mine(Method):
     def count(self, settings, architecture, *, tasks, groups):
         return settings.width * tasks
 
-    def build(self, settings, backbone, **given): ...
+    def build(self, settings, backbone, problem): ...
 """
 
 
@@ -96,6 +96,7 @@ def test_a_class_in_a_module_is_a_method(own: Path, monkeypatch: pytest.MonkeyPa
         (("(Method)", "(object)"), ["no method of that name", "derives from Method"]),
         (("class Mine", "class Other"), ["no method of that name"]),
         (("def count", "def counts"), ["count not written"]),
+        (("backbone, problem", "backbone, *, classes, template"), ["as one value", "problem.classes"]),
         (('name = "', 'name = "The '), ["name is 'The ", "lower-case"]),
         (("version = 1", "version = 0"), ["version is 0", "1 or more"]),
         (("frozen=True, ", ""), ["not frozen", "@dataclass(frozen=True, kw_only=True)"]),

@@ -16,7 +16,7 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.errors import ConfigurationError
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
-from mmap_model.methods import get_method
+from mmap_model.methods import Problem, get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training import FusedRun, memory
@@ -32,10 +32,12 @@ def model_of(backbone: Backbone, classes: tuple[tuple[str, ...], ...]) -> Any:
     return method.build(
         MmapSettings(prompt_length=4, source_rows=2, source_cols=8),
         backbone,
-        classes=classes,
-        template="a photo of a {}.",
-        partitions=[((0, 1), (2,)), ((0,), (1, 2))],
-        train_seeds=[1, 2],
+        Problem(
+            classes=classes,
+            template="a photo of a {}.",
+            partitions=[((0, 1), (2,)), ((0,), (1, 2))],
+            train_seeds=[1, 2],
+        ),
     )
 
 
