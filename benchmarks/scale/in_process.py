@@ -68,7 +68,7 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
     watched.watch(bench, "run", "worker")
     tracker: Tracker | NoTracker = NoTracker()
     if mlflow:
-        from orchestrator.tracking.writer import MlflowWriter
+        from orchestrator.tracking.mlflow.writer import MlflowWriter
 
         watched.watch(MlflowWriter, "write", "mlflow")
         uri = f"sqlite:///{folder / 'mlflow.db'}"

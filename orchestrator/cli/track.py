@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
-    from orchestrator.driver.telling import Retold
+    from orchestrator.tracking.telling import Retold
 
 SHOWN = 20
 """Lines about what the records do not say."""
@@ -33,8 +33,9 @@ def track(
     """Send everything about a study to MLflow again, from its records; what is there already stays."""
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.cli.stored import find_stored
-    from orchestrator.driver.telling import tell_study
+    from orchestrator.compare.columns import recorded_run_name
     from orchestrator.tracking.check import check_tracking
+    from orchestrator.tracking.telling import tell_study
 
     stored = find_stored(study, storage)
     check_tracking(to or stored.study.tracking.resolved_uri, where="--to" if to else None)
@@ -46,6 +47,7 @@ def track(
             to,
             show=lambda rows: status.update(f"{rows} trials and other rows sent"),
             note=lambda text: err().print(text, markup=False),
+            label=recorded_run_name,
         )
     if as_json:
         print_json({"study": stored.store.name, **retold.to_dict()})

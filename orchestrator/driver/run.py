@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
+from orchestrator.compare.columns import recorded_run_name
 from orchestrator.driver.confirmation import final_rows
 from orchestrator.driver.draws import check_draws, keep_draws
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
-from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Progress
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
@@ -30,6 +30,8 @@ from orchestrator.redaction import shown_uri
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
 from orchestrator.tracking.outbox import news_left
+from orchestrator.tracking.retelling import Retelling
+from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.provenance import provenance
 
@@ -357,7 +359,16 @@ def _tracker(
 ) -> Tracker:
     """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     uri = plan.study.tracking.resolved_uri
-    return StudyTracker(uri, plan.study, store, ledger, state / "outbox", fence, before_connect=gate.wait)
+    return StudyTracker(
+        uri,
+        plan.study,
+        store,
+        ledger,
+        state / "outbox",
+        fence,
+        story=Retelling(store, ledger, label=recorded_run_name),
+        before_connect=gate.wait,
+    )
 
 
 def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row], scored: Collection[str]) -> None:

@@ -26,7 +26,7 @@ from orchestrator.tracking.delivery import Delivery
 from orchestrator.tracking.outbox import Operation, is_superseded
 
 if TYPE_CHECKING:
-    from orchestrator.tracking.writer import MlflowWriter
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
 
 COMMAND = (sys.executable, "-m", "orchestrator.tracking.process")
 
@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def _connect(connection: Connection) -> MlflowWriter:
-    from orchestrator.tracking.writer import MlflowWriter
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
 
     return MlflowWriter(
         connection.uri,

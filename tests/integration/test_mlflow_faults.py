@@ -31,7 +31,7 @@ def mlflow(importable: None, database: Any, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def tracker(mlflow: Any, tmp_path: Path) -> Tracker:
-    from orchestrator.tracking.writer import MlflowWriter
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
 
     return Tracker(
         mlflow.uri,

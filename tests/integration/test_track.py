@@ -27,14 +27,14 @@ def stand_in(importable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's client in this process: its own takes ten seconds to start."""
-    from orchestrator.driver import tracking
+    from orchestrator.tracking import study_tracker
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
     from orchestrator.tracking.process import Connection
-    from orchestrator.tracking.writer import MlflowWriter
 
     def connect(to: Connection) -> MlflowWriter:
         return MlflowWriter(to.uri, to.experiment, to.study, to.tags, adopts=to.adopts)
 
-    monkeypatch.setattr(tracking, "ProcessWriter", connect)
+    monkeypatch.setattr(study_tracker, "ProcessWriter", connect)
 
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -46,7 +46,7 @@ def test_a_live_run_and_its_records_tell_the_same(
 ) -> None:
     from told_study import ToldStudy, story_of
 
-    from orchestrator.driver.telling import tell_study
+    from orchestrator.tracking.telling import tell_study
 
     def prune(study: ToldStudy, event: dict[str, Any]) -> None:
         if event["kind"] == "epoch" and event["item_id"] == "trial-1" and event["epoch"] == 2:
@@ -90,7 +90,7 @@ def test_a_live_comparison_and_its_records_tell_the_same(
 ) -> None:
     from told_study import ToldStudy, story_of
 
-    from orchestrator.driver.telling import tell_study
+    from orchestrator.tracking.telling import tell_study
 
     uri, other = database("own"), database("other")
     live = ToldStudy(tmp_path / "runs", uri, name="compare-told")
@@ -113,7 +113,7 @@ def test_a_resumed_study_tells_what_its_killed_driver_could_not(
 ) -> None:
     from told_study import ToldStudy, story_of
 
-    from orchestrator.driver.telling import tell_study
+    from orchestrator.tracking.telling import tell_study
 
     class Killed(BaseException):
         pass
@@ -151,8 +151,8 @@ def test_a_driver_that_wakes_after_another_finished_leaves_mlflow_as_its_records
 ) -> None:
     from told_study import ToldStudy, story_of
 
-    from orchestrator.driver.telling import tell_study
-    from orchestrator.tracking.writer import MlflowWriter
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
+    from orchestrator.tracking.telling import tell_study
 
     uri, other = database("own"), database("other")
     stopped, wakes = threading.Event(), threading.Event()
@@ -230,7 +230,7 @@ def test_what_is_deleted_in_mid_study_comes_back_whole(
     told = live.close()
     assert (told.delivered, told.refused, told.note) == (True, 0, None)
 
-    from orchestrator.driver.telling import tell_study
+    from orchestrator.tracking.telling import tell_study
 
     tell_study(live.plan.study, live.store, live.ledger, other)
     assert story_of(uri, "told", live.store.id) == story_of(other, "told", live.store.id)

@@ -9,6 +9,7 @@ from typing import Any
 
 import stand_in
 
+from orchestrator.compare.columns import recorded_run_name
 from orchestrator.compare.plan import plan_comparison
 from orchestrator.driver.baselines import Baselines, missing_baselines
 from orchestrator.driver.column_rows import ColumnRows
@@ -16,12 +17,13 @@ from orchestrator.driver.compare import find_work
 from orchestrator.driver.confirmation import Confirmation, unscored
 from orchestrator.driver.rows import Row
 from orchestrator.driver.todo import find_todo
-from orchestrator.driver.tracking import StudyTracker
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.search.proposals import Proposals
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import load_plan
+from orchestrator.tracking.retelling import Retelling
+from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 from orchestrator.work.item import Control, Event, WorkItem
 
@@ -90,7 +92,9 @@ class ToldStudy:
 
     def _track(self, uri: str) -> StudyTracker:
         fence = self.invocation.fence
-        return StudyTracker(uri, self.plan.study, self.store, self.ledger, self.outboxes, fence)
+        story = Retelling(self.store, self.ledger, label=recorded_run_name)
+        about = (uri, self.plan.study, self.store, self.ledger, self.outboxes, fence)
+        return StudyTracker(*about, story=story)
 
     def search(self, count: int) -> None:
         """Run so many trials."""

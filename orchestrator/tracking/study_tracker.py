@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.compare.columns import recorded_run_name
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
 from orchestrator.ledger.told import ToldStore
 from orchestrator.study import Study
@@ -32,7 +31,7 @@ class StudyTracker(Tracker):
         store, ledger: its records.
         outboxes: local folder of its outboxes.
         fence: of the driver; 0 to tell another server than the study's own, beside a driver.
-        story: the study's rows from the records; by default as they are.
+        story: the study's rows from the records.
         before_connect: waits until MLflow may be imported.
         everything: tell all of the study again, whatever MLflow was told already.
     """
@@ -46,7 +45,7 @@ class StudyTracker(Tracker):
         outboxes: Path,
         fence: int,
         *,
-        story: Retelling | None = None,
+        story: Retelling,
         before_connect: Callable[[], object] = lambda: None,
         everything: bool = False,
     ) -> None:
@@ -74,7 +73,7 @@ class StudyTracker(Tracker):
             connect=connect,
             narration=Narration(study=store.name, tags=tags, locate=ledger.locate),
             fence=fence,
-            story=(story or retelling(store, ledger)).rows,
+            story=story.rows,
             keep=self._keep_row,
             told_up_to=None if everything else told_up_to,
             is_current=lambda: store.fence_valid(fence),
@@ -108,8 +107,3 @@ class StudyTracker(Tracker):
 
     def _keep_row(self, row: Row) -> None:
         self._told.save_row(row.name, self._fence, row.to_dict(), self._behind)
-
-
-def retelling(store: StudyStore, ledger: Ledger, *, driven: bool = False) -> Retelling:
-    """A study's rows from its records."""
-    return Retelling(store, ledger, label=recorded_run_name, driven=driven)

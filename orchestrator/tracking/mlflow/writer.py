@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from orchestrator.tracking.answers import Answer, kind_of
 from orchestrator.tracking.delivery import Delivery
-from orchestrator.tracking.known_metrics import KnownMetrics
+from orchestrator.tracking.mlflow.answers import Answer, kind_of
+from orchestrator.tracking.mlflow.known_metrics import KnownMetrics
 from orchestrator.tracking.operations import TRANSIENT_TAGS
 from orchestrator.tracking.outbox import Operation
 

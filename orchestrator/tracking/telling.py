@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.driver.tracking import StudyTracker, retelling
 from orchestrator.ledger import DriverLease, LeaseError, Ledger, StudyStore
 from orchestrator.ledger.holding import look
 from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
 from orchestrator.study import Study
+from orchestrator.tracking.retelling import Label, Retelling
+from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 
 PATIENCE_S = 120.0
@@ -55,6 +56,7 @@ def tell_study(
     *,
     show: Callable[[int], object] = lambda rows: None,
     note: Callable[[str], None] = lambda text: None,
+    label: Label = lambda record: None,
     patience: float = PATIENCE_S,
 ) -> Retold:
     """Tell MLflow everything that the records of a study say. What is there already stays as it is.
@@ -64,6 +66,7 @@ def tell_study(
         uri: another tracking URI than the study's own.
         show: told now and then how many rows were told.
         note: told in words what is waited for.
+        label: names rows of a comparison recorded by an older version.
         patience: seconds without progress after which a server is given up.
 
     Raises:
@@ -74,7 +77,7 @@ def tell_study(
     if uri != own and store.id:
         seen = look(store.storage, f"studies/{store.name}/driver")
         driven = seen is not None and not seen.is_free
-        return _tell(study, store, ledger, uri, 0, driven=driven, show=show, patience=patience)
+        return _tell(study, store, ledger, uri, 0, driven, show, label, patience)
     with store.driver_lease() as lease:
         assert isinstance(lease, DriverLease)
         try:
@@ -84,7 +87,9 @@ def tell_study(
             raise LeaseError(error.problem, where=error.where, fix=fix) from None
         if not store.id and (stored := store.load_study()) is not None:
             store.save_study(stored)  # by an older version: now it gets an id
-        return _tell(study, store, ledger, uri, fence, driven=False, show=show, patience=patience)
+        return _tell(
+            study, store, ledger, uri, fence, driven=False, show=show, label=label, patience=patience
+        )
 
 
 def _tell(
@@ -93,14 +98,14 @@ def _tell(
     ledger: Ledger,
     uri: str,
     fence: int,
-    *,
     driven: bool,
     show: Callable[[int], object],
+    label: Label,
     patience: float,
 ) -> Retold:
     state = local_state(store.storage, store.name)
     outboxes = state / "outbox" if fence else state / f"to-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
-    story = retelling(store, ledger, driven=driven)
+    story = Retelling(store, ledger, label=label, driven=driven)
     tracker = StudyTracker(uri, study, store, ledger, outboxes, fence, story=story, everything=True)
     quiet, rows = 0.0, 0
     while quiet < patience and not tracker.flush(LOOK_S):
