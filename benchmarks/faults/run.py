@@ -51,6 +51,7 @@ def main() -> None:
     by_size = sorted(groups.items(), key=lambda group: -len(group[1]))
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         together = [group for group in by_size if group[0] != ALONE]
         with ThreadPoolExecutor(args.beside) as pool:
             played = [pool.submit(play, group, members, folder) for group, members in together]

@@ -64,6 +64,7 @@ def describe(stored: Any) -> dict[str, Any]:
         if last is None
         else {"outcome": last.outcome, "started_at": last.started_at, "ended_at": last.ended_at},
         "quarantined": [] if last is None else last.quarantined,
+        "silent": last.silent if driver is not None and last is not None else [],
         "looks_at_test": len(stored.store.load_looks()),
         "damaged": stored.store.damaged,
         "damaged_trials": sorted(stored.store.unreadable),
@@ -87,6 +88,7 @@ def _driver(seen: Seen | None) -> dict[str, Any] | None:
 
 def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
+    from orchestrator.ledger.invocation import QUEUE
     from orchestrator.statistics.spending import in_words
     from orchestrator.terminal.format import accuracy, duration
 
@@ -110,6 +112,9 @@ def _show(found: dict[str, Any]) -> None:
         console.print(
             f"Slot {slot['slot']}{where} is quarantined since {_time(slot['at'])}: {reason}", markup=False
         )
+    for entry in found["silent"]:
+        who = "The work queue" if entry["name"] == QUEUE else f"Slot {entry['name']}"
+        console.print(f"{who} has not been heard of since {_time(entry['since'])}", markup=False)
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
         console.print(f"  trial {trial['number']}: {at}, {accuracy(trial['mean'])} %")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestrator.slots.silence import Silences
 from orchestrator.work.item import Event, WorkItem
 
 POLL_S = 1.0
@@ -18,6 +19,13 @@ ANSWER_S = 60.0
 STOP_S = 3.0
 """Seconds for the pool to hear that everything stops."""
 
+SLICE_S = 1.0
+"""Seconds of one wait for an answer. Whole waits are counted, not time by a clock: that in which the driver
+itself was stopped (SIGSTOP, a suspended machine) is no silence of the pool."""
+
+SILENCE_S = 20.0
+"""Seconds without an answer after which the user is told."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,16 +35,24 @@ class PoolClient:
     Args:
         actor: the pool actor.
         take: called with the events of a batch, on the reader's thread. Also called with none, about once a
-            second, while nothing happens. What it raises ends the reading.
+            second, while nothing happens, and with one of kind ``silence`` when the pool does not answer
+            and when it does again. What it raises ends the reading.
+        wait: the answer behind a reference, within so many seconds; TimeoutError if it is not there by then.
 
     Attributes:
         fault: why no events can be read any more, if so.
     """
 
-    def __init__(self, actor: Any, take: Callable[[list[Event]], None]) -> None:
+    def __init__(
+        self,
+        actor: Any,
+        take: Callable[[list[Event]], None],
+        wait: Callable[[Any, float], Any] | None = None,
+    ) -> None:
         self.actor = actor
         self.fault: BaseException | None = None
-        self._take = take
+        self._take, self._wait = take, wait or _wait
+        self._silences = Silences(SILENCE_S)
         self._cursor = 0
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, name="pool-events", daemon=True)
@@ -68,7 +84,7 @@ class PoolClient:
         while not last:
             last = self._closing.is_set()
             try:
-                batch = self._ask("events", self._cursor, 0.0 if last else POLL_S)
+                batch = self._events(0.0 if last else POLL_S)
             except BaseException as error:
                 self.fault = error
                 return
@@ -81,7 +97,50 @@ class PoolClient:
                 self.fault = error
                 return
 
-    def _ask(self, method: str, *arguments: Any, timeout: float = ANSWER_S) -> Any:
-        import ray
+    def _events(self, timeout: float) -> Sequence[tuple[int, Event]]:
+        """The next events. The user learns of a pool that lets one wait for them, and of its answer."""
+        waited = 0.0
 
-        return ray.get(getattr(self.actor, method).remote(*arguments), timeout=timeout)
+        def look(seconds: float) -> None:
+            nonlocal waited
+            waited = seconds
+            self._tell_silence(heard=0.0, now=waited)
+
+        batch: Sequence[tuple[int, Event]] = self._ask("events", self._cursor, timeout, waiting=look)
+        self._tell_silence(heard=waited, now=waited)
+        return batch
+
+    def _tell_silence(self, heard: float, now: float) -> None:
+        news = self._silences.look("pool", heard, now)
+        if news is not None:
+            self._take([{**news, "patience": ANSWER_S}])
+
+    def _ask(
+        self,
+        method: str,
+        *arguments: Any,
+        timeout: float = ANSWER_S,
+        waiting: Callable[[float], None] = lambda seconds: None,
+    ) -> Any:
+        """The answer to a call; ``waiting`` hears now and then for how many seconds it has been awaited.
+
+        Raises:
+            TimeoutError: there is none after ``timeout`` seconds.
+        """
+        reference = getattr(self.actor, method).remote(*arguments)
+        waited = 0.0
+        while True:
+            some = min(SLICE_S, timeout - waited)
+            try:
+                return self._wait(reference, some)
+            except TimeoutError:
+                waited += some
+                if waited >= timeout:
+                    raise
+            waiting(waited)
+
+
+def _wait(reference: Any, seconds: float) -> Any:
+    import ray
+
+    return ray.get(reference, timeout=seconds)

@@ -17,6 +17,7 @@ from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.purse import Purse
 from orchestrator.driver.rows import Row
+from orchestrator.driver.silence import SilenceNotes
 from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.driver.timing import Timing
@@ -120,6 +121,7 @@ class Session(ABC):
         self._purse = Purse(around.store, around.invocation.id, limits)
         self._states = SlotStates()
         self._display = SlotDisplay(around.progress)
+        self._silence = SilenceNotes(around.progress, around.store, around.invocation)
         self._news = threading.Condition()
         self._owns_ray = False
         self._storage_fault: str | None = None
@@ -387,6 +389,10 @@ class Session(ABC):
             event = {**event, "error": redact(event["error"])}
         self._timing.take(event)
         self._purse.take(event)
+        self._silence.take(event)
+        if event["kind"] == "silence":
+            self._display.take(event)
+            return
         if event["kind"] == "slot":
             self._on_slot(event)
             return

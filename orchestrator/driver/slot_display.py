@@ -20,6 +20,7 @@ class SlotDisplay:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._slot_of: dict[str, str] = {}
+        self._work: dict[str, dict[str, int | str]] = {}
         self._up: set[str] = set()
         self._closed = False
 
@@ -36,12 +37,24 @@ class SlotDisplay:
         elif kind == "leased":
             self._slot_of[held] = event["slot"]
             what, _, number = item_id.partition("-")
-            work = {"trial": int(number)} if what == "trial" else {"what": what}
+            work: dict[str, int | str] = {"trial": int(number)} if what == "trial" else {"what": what}
+            self._work[event["slot"]] = work
             self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", **work})
         elif kind in ("done", "part_done", "stopped", "requeued"):
             slot = self._slot_of.pop(held, None)
+            self._work.pop(slot or "", None)
             if slot in self._up and not self._closed:
                 self._progress({"kind": "slot", "slot": slot, "state": "idle"})
+
+        elif kind == "silence" and event.get("slot") in self._up:
+            self._on_silence(event)
+
+    def _on_silence(self, event: Event) -> None:
+        slot, silent = event["slot"], event["state"] == "silent"
+        if slot in self._work and not self._closed:
+            work: dict[str, int | str] = {"what": "not heard of"} if silent else self._work[slot]
+            state = "silent" if silent else "busy"
+            self._progress({"kind": "slot", "slot": slot, "state": state, **work})
 
     def _on_slot(self, event: Event) -> None:
         slot, state = event["slot"], event["state"]

@@ -10,6 +10,9 @@ from typing import Any
 
 from orchestrator.ledger.documents import CorruptError, now
 
+QUEUE = "queue"
+"""Stands among names of slots for the pool of work itself."""
+
 
 @dataclass(kw_only=True)
 class Invocation:
@@ -24,6 +27,8 @@ class Invocation:
         outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
         provenance: versions, commit, device.
         quarantined: slots that failed too often in a row: ``{slot, node, reason, at}``.
+        silent: who has not been heard of for a while, while it runs: ``{name, since}``; a slot, or
+            ``QUEUE``.
         scoring: keys of cells that it set out to score on the test images; nobody drops their weights.
     """
 
@@ -38,6 +43,7 @@ class Invocation:
     fence: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
+    silent: list[dict[str, Any]] = field(default_factory=list)
     scoring: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.slots.joined import Joined
+from orchestrator.slots.silence import Silences
 from orchestrator.work.failures import death_in_words, was_killed_for_memory
 from orchestrator.work.item import Event
 
@@ -110,6 +111,7 @@ class Pool:
         self._sequence = 0
         self._leases = 0
         self._doubts: list[_Doubt] = []
+        self._silences = Silences()
         self._stopping = False
 
     # The driver
@@ -222,14 +224,20 @@ class Pool:
             return False
         record.worker, record.seen = worker, self._clock()
         self._tell({"kind": "slot", "slot": slot, "state": "up"})
+        self._tell_silence(slot, record)
         return True
 
     def acquire(self, slot: str, worker: str) -> dict[str, Any] | None:
-        """The next item for a worker: ``{lease, item}``; ``{stop: True}``; None if there is nothing yet."""
+        """The next item for a worker: ``{lease, item}``; ``{stop: True}``; None if there is nothing yet.
+
+        ``{again: True}`` for one that was taken for dead and has no successor: it may say hello again.
+        """
         self.expire()
         record = self._slots.get(slot)
-        if self._stopping or record is None or record.worker != worker or record.stopped or record.draining:
+        if self._stopping or record is None or record.stopped or record.draining:
             return {"stop": True}
+        if record.worker != worker:
+            return {"stop": True} if record.worker is not None else {"again": True}
         record.seen = self._clock()
         assert record.item is None, f"{slot} asks for work while it holds {record.item}"
         for item_id in self._queue:
@@ -363,7 +371,10 @@ class Pool:
         self._settle_doubts(lambda doubt: doubt.until <= now)
         limit = now - self._patience
         for slot, record in list(self._slots.items()):
-            if record.worker is not None and record.item is not None and record.seen < limit:
+            if record.worker is None or record.item is None:
+                continue
+            self._tell_silence(slot, record)
+            if record.seen < limit:
                 # Silence is how a node looks that is gone without a word.
                 self.died(slot, f"its worker was silent for {self._patience:g} s", grace=GRACE)
 
@@ -375,6 +386,12 @@ class Pool:
             return
         for record in self._slots.values():
             record.seen = min(now, record.seen + seconds)
+        self._silences.shift(seconds)
+
+    def _tell_silence(self, slot: str, record: _Slot) -> None:
+        news = self._silences.look(slot, record.seen, self._clock())
+        if news is not None and not self._stopping:
+            self._tell({**news, "slot": slot, "patience": self._patience})
 
     def _take(self, item_id: str, entry: _Item, record: _Slot, event: Event) -> None:
         kind = event["kind"]
@@ -521,12 +538,14 @@ class Pool:
         self._doubts = [doubt for doubt in self._doubts if doubt.slot != slot]
         self._release(record, counted=False)
         self._slots.pop(slot, None)
+        self._silences.forget(slot)
         self._tell({"kind": "slot", "slot": slot, "state": "gone"})
         self._notify("queue")
 
     def _stop_slot(self, slot: str, record: _Slot) -> None:
         self._release(record)
         record.worker, record.stopped = None, True
+        self._silences.forget(slot)
         self._tell({"kind": "slot", "slot": slot, "state": "stopped", "error": record.error})
 
     def _tell(self, event: Event) -> None:

@@ -107,6 +107,10 @@ def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] =
                 continue
             if "stop" in answer:
                 break
+            if "again" in answer:  # it was silent for so long that it counted as dead
+                if not pool("hello", settings.slot, worker):
+                    break
+                continue
             with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
                 item = WorkItem.from_dict(answer["item"])
                 with _watched(lease, bench, settings.cell_timeout_s, quit):

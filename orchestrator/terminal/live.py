@@ -30,6 +30,8 @@ WORK = {
     "baseline": "reference row",
     "confirm": "scoring on the test images",
 }
+STYLES = {"stopped": "red", "restarting": "yellow", "silent": "yellow", "busy": "green"}
+"""By the state of a slot."""
 
 
 class LiveDisplay:
@@ -113,7 +115,7 @@ def _slots(state: SweepState) -> RenderableType:
 
 
 def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, ...]:
-    style = {"stopped": "red", "restarting": "yellow", "busy": "green"}.get(slot.state, "dim")
+    style = STYLES.get(slot.state, "dim")
     if slot.trial is None:
         return Text(WORK.get(slot.what, slot.what) or slot.state, style), "", "", ""
     trial = state.trial(slot.trial)

@@ -4,7 +4,7 @@ Events are plain dictionaries; unknown kinds are ignored, so that a driver may s
 
     kind      keys
     sweep     study, trials, epochs, cells_per_trial, slots, done (trials finished before), storage, tracking
-    slot      slot, state (starting, idle, busy, restarting, stopped, gone), trial or None, what
+    slot      slot, state (starting, idle, busy, silent, restarting, stopped, gone), trial or None, what
     trial     number, state (running, complete, pruned, failed, cancelled), values, parameters, mean, error
     epoch     trial, epoch, mean (over the trial's cells)
     cell      trial, key, state (new, resumed, finished, failed), error

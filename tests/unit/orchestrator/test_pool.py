@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from orchestrator.slots.pool import Pool
+from orchestrator.slots.worker import ACQUIRE_S
 
 
 class Clock:
@@ -149,6 +150,76 @@ def test_a_silent_worker_counts_as_dead(pool: Pool, clock: Clock) -> None:
         assert pool.acquire("1", "v") is None
     clock.now = 120.0
     assert take(pool, "1", "v")["item"] == item("a")
+
+
+def silences(pool: Pool) -> list[tuple[str, str, float]]:
+    told = [event for _, event in pool.events(0) if event["kind"] == "silence"]
+    return [(event["slot"], event["state"], event["seconds"]) for event in told]
+
+
+def test_a_worker_that_stands_still_is_named_once_and_once_when_it_is_back(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    for clock.now in range(46):
+        pool.expire()
+    assert silences(pool) == [("0", "silent", 25.0)]
+    assert pool.wish("0", "w", lease)["valid"], "it is not taken for dead yet"
+    for clock.now in range(46, 56):
+        pool.expire()
+    assert silences(pool) == [("0", "silent", 25.0), ("0", "heard", 45.0)]
+
+
+def test_a_worker_whose_epochs_take_minutes_does_not_stand_still(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    lease = take(pool)["lease"]
+    for clock.now in range(600):
+        pool.expire()
+        if clock.now % int(ACQUIRE_S) == 0:
+            pool.wish("0", "w", lease)
+    assert silences(pool) == []
+
+
+def test_a_worker_without_work_or_one_that_loads_for_minutes_is_not_named(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    for clock.now in range(600):
+        pool.expire()
+    assert silences(pool) == []
+
+
+def test_a_worker_that_was_taken_for_dead_and_comes_back_works_again(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    late = take(pool)["lease"]
+    for clock.now in range(91):
+        pool.expire()
+    assert not pool.report("0", "w", late, [done("a")]), "its item was queued again"
+    assert pool.acquire("0", "w") == {"again": True}
+    assert pool.hello("0", "w")
+    assert silences(pool) == [("0", "silent", 25.0), ("0", "heard", 90.0)]
+    assert take(pool)["item"] == item("a")
+
+
+def test_a_worker_with_a_successor_does_not_come_back(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    take(pool)
+    for clock.now in range(61):
+        pool.expire()
+    pool.hello("0", "w2")
+    assert pool.acquire("0", "w") == {"stop": True}
+
+
+def test_a_silent_worker_is_not_heard_of_because_nobody_listened(pool: Pool, clock: Clock) -> None:
+    pool.hello("0", "w")
+    pool.submit(item("a"))
+    take(pool)
+    for clock.now in range(31):
+        pool.expire()
+    clock.now = 7200.0
+    pool.expire()
+    assert silences(pool) == [("0", "silent", 25.0)]
 
 
 def test_silence_while_the_pool_was_stopped_is_nobodys_death(pool: Pool, clock: Clock) -> None:

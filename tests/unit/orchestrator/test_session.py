@@ -91,7 +91,7 @@ def test_a_reader_that_cannot_go_on_ends_the_session(
     def broken() -> None:
         raise error
 
-    monkeypatch.setattr(PoolClient, "_ask", lambda *_: [])
+    monkeypatch.setattr(PoolClient, "_ask", lambda *_, **__: [])
     monkeypatch.setattr(session, "_after_events", broken)
     session._pool = PoolClient(None, session._take)
     session._pool._reader.join(10)

@@ -130,11 +130,27 @@ def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
     assert [e["state"] for e in pool.told if e["kind"] == "done"] == ["cancelled", "complete"]
 
 
-def test_a_worker_that_lost_its_lease_is_told_to_give_the_item_up(bench: Any) -> None:
+def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again(bench: Any) -> None:
+    pool = Connection("a")
+    runs = itertools.count()
+
+    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+        if next(runs) == 0:
+            pool("died", "0", "its worker was silent for 60 s")
+            while not control().cancel:
+                time.sleep(0.001)
+        finish(item, emit)
+
+    bench(run)
+    serve(SETTINGS, pool)
+    assert pool.kinds("a") == ["leased", "requeued", "leased", "done"]
+
+
+def test_a_worker_that_was_replaced_ends(bench: Any) -> None:
     pool = Connection("a")
 
     def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
-        pool("died", "0", "taken for dead")
+        pool("hello", "0", "another")
         while not control().cancel:
             time.sleep(0.001)
         finish(item, emit)

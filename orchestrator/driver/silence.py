@@ -1,0 +1,56 @@
+"""Who has not been heard of: told to the user once, and once when it is back; ``status`` shows it too."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from orchestrator.driver.trials import Progress
+from orchestrator.ledger import Invocation, StudyStore
+from orchestrator.ledger.invocation import QUEUE
+from orchestrator.work.item import Event
+
+
+class SilenceNotes:
+    """What a driver makes of events of kind ``silence``.
+
+    Args:
+        progress: shown to the user.
+        store: keeps the invocation.
+        invocation: its ``silent`` says who has not been heard of, and since when.
+    """
+
+    def __init__(self, progress: Progress, store: StudyStore, invocation: Invocation) -> None:
+        self._progress, self._store, self._invocation = progress, store, invocation
+
+    def take(self, event: Event) -> None:
+        """Take any event. One of kind ``silence`` without a ``slot`` is of the pool itself."""
+        if event["kind"] == "silence":
+            self._progress({"kind": "note", "text": _text(event)})
+            self._keep(event.get("slot", QUEUE), event["seconds"] if event["state"] == "silent" else None)
+        elif event["kind"] == "slot" and event["state"] in ("gone", "stopped"):
+            self._keep(event["slot"], None)  # nobody waits for it any more
+
+    def _keep(self, name: str, seconds: float | None) -> None:
+        others = [entry for entry in self._invocation.silent if entry["name"] != name]
+        if seconds is not None:
+            since = datetime.now(UTC) - timedelta(seconds=seconds)
+            others.append({"name": name, "since": since.isoformat(timespec="microseconds")})
+        if others != self._invocation.silent:
+            self._invocation.silent = others
+            self._store.save_invocation(self._invocation)
+
+
+def _text(event: Event) -> str:
+    slot, seconds, limit = event.get("slot"), f"{event['seconds']:.0f} s", f"{event.get('patience', 0):.0f} s"
+    if event["state"] == "heard":
+        who = "The work queue answers" if slot is None else f"Slot {slot} is heard of"
+        return f"{who} again, after {seconds}"
+    if slot is None:
+        return (
+            f"The work queue has not answered for {seconds}: its process is stopped, or has no processor "
+            f"time; after {limit} this run ends, and the same command continues it"
+        )
+    return (
+        f"Slot {slot} has not been heard of for {seconds}: its process is stopped, or its node cannot be "
+        f"reached; after {limit} its work is queued again for another slot"
+    )

@@ -1,0 +1,147 @@
+"""Pool and slots that do not answer: the user learns of it once, and once when they are back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.main import execute
+from orchestrator.driver.pool_client import ANSWER_S, SLICE_S, PoolClient
+from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.ledger import StudyStore
+from orchestrator.study import load_plan
+from orchestrator.terminal import SweepState
+from orchestrator.work.item import Event
+
+
+class Idle(Session):
+    """Has nothing to do."""
+
+    def _work(self, pool: PoolClient) -> None: ...
+
+    def _parts(self) -> Iterable[Part]:
+        return []
+
+
+@pytest.fixture
+def shown() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def session(
+    surroundings: Callable[..., Surroundings], tmp_path: Path, shown: list[dict[str, Any]]
+) -> Iterable[Idle]:
+    plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
+    store = StudyStore(plan.study.storage, "unit")
+    store.save_study(plan.study.to_plain())
+    lease = store.driver_lease()
+    lease.take()
+    try:
+        yield Idle(surroundings(plan, store, shown.append))
+    finally:
+        lease.release()
+
+
+def notes(shown: list[dict[str, Any]]) -> list[str]:
+    return [event["text"] for event in shown if event["kind"] == "note"]
+
+
+def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert execute(["status", "unit", "--storage", str(tmp_path / "runs")]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is_back(
+    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {"kind": "silence", "slot": "gpu-3:0", "patience": 60.0}
+    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
+    session._take([{"kind": "leased", "item_id": "trial-4", "slot": "gpu-3:0", "deaths": 0}])
+    session._take([{**about, "state": "silent", "seconds": 25.4}])
+    assert len(notes(shown)) == 1
+    assert notes(shown)[0].startswith("Slot gpu-3:0 has not been heard of for 25 s: ")
+    assert "after 60 s its work" in notes(shown)[0]
+    state = SweepState()
+    for event in shown:
+        state.apply(event)
+    assert state.slots["gpu-3:0"].state == "silent"
+    assert "Slot gpu-3:0 has not been heard of since 20" in status(tmp_path, capsys)
+    session._take([{**about, "state": "heard", "seconds": 45.2}])
+    assert notes(shown)[1:] == ["Slot gpu-3:0 is heard of again, after 45 s"]
+    state.apply(shown[-1])
+    assert state.slots["gpu-3:0"].state == "busy" and state.slots["gpu-3:0"].trial == 4
+    assert "heard of" not in status(tmp_path, capsys)
+
+
+def test_a_silent_slot_whose_node_is_gone_is_waited_for_no_longer(session: Idle) -> None:
+    session._take([{"kind": "silence", "slot": "1", "state": "silent", "seconds": 25.0, "patience": 60.0}])
+    assert [entry["name"] for entry in session._invocation.silent] == ["1"]
+    session._take([{"kind": "slot", "slot": "1", "state": "gone"}])
+    assert session._invocation.silent == []
+
+
+class Pool:
+    """A pool actor whose answers to ``events`` come after so many waits; then the reader may end."""
+
+    def __init__(self, *waits: int) -> None:
+        self._waits, self._left = iter(waits), 0
+        self.over = threading.Event()
+        self.events = SimpleNamespace(remote=self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        try:
+            self._left = next(self._waits)
+        except StopIteration:
+            self._left = 0
+            self.over.set()
+
+    def wait(self, reference: Any, seconds: float) -> list[Any]:
+        if self._left:
+            self._left -= 1
+            raise TimeoutError
+        return []
+
+
+def read(pool: Pool) -> tuple[list[Event], BaseException | None]:
+    """What its client told, and how the reading ended."""
+    told: list[Event] = []
+    client = PoolClient(pool, told.extend, wait=pool.wait)
+    ended = threading.Event()
+    watch = threading.Thread(target=lambda: (client._reader.join(), ended.set()))
+    watch.start()
+    while not (pool.over.wait(0.01) or ended.is_set()):
+        continue
+    client.close()
+    return told, client.fault
+
+
+def test_a_pool_that_does_not_answer_is_told_once_and_once_when_it_does() -> None:
+    told, fault = read(Pool(0, 45, 3, 0))
+    assert [(event["kind"], event["state"], event["seconds"]) for event in told] == [
+        ("silence", "silent", 20.0),
+        ("silence", "heard", 45.0),
+    ]
+    assert fault is None
+
+
+def test_a_pool_that_does_not_answer_at_all_ends_the_reading() -> None:
+    told, fault = read(Pool(int(ANSWER_S / SLICE_S) + 1))
+    assert [event["state"] for event in told] == ["silent"]
+    assert isinstance(fault, TimeoutError)
+
+
+def test_a_pool_that_does_not_answer_is_named_and_found_by_status(
+    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session._take([{"kind": "silence", "state": "silent", "seconds": 20.0, "patience": 60.0}])
+    assert notes(shown)[0].startswith("The work queue has not answered for 20 s: ")
+    assert "The work queue has not been heard of since 20" in status(tmp_path, capsys)
+    session._take([{"kind": "silence", "state": "heard", "seconds": 45.0, "patience": 60.0}])
+    assert notes(shown)[1:] == ["The work queue answers again, after 45 s"]
+    assert "heard of" not in status(tmp_path, capsys)
