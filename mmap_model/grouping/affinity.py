@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from mmap_model.cells import Configuration, Point
 from mmap_model.configuration import Grouping, Partition
 from mmap_model.data.streams import permutation, stream
 from mmap_model.errors import ConfigurationError, NotFiniteError
 from mmap_model.grouping.partition import ENUMERATED_TASKS, best_partition, check_groups, winners
-from mmap_model.methods.mmap import MmapSettings
 
 SPACES = ("prompts", "parameters")
 RESAMPLES = 500
@@ -161,36 +159,6 @@ def random_partition(tasks: int, groups: int | None, train_seed: int) -> Partiti
     order = permutation(tasks, "random partition", tasks, groups, train_seed).tolist()
     chunks = [tuple(sorted(order[start::groups])) for start in range(groups)]
     return tuple(sorted(chunks))
-
-
-def probe_configuration(grouping: Grouping, point: Point, *, tasks: int) -> Configuration:
-    """What the probe trains: one global MmAP for all tasks.
-
-    It has its own shape and recipe, so that all trials share its result, unless ``grouping.probe.same``
-    asks for the trial's.
-
-    Raises:
-        ConfigurationError: ``same`` with a method that is not MmAP.
-    """
-    probe = grouping.probe
-    everyone = (tuple(range(tasks)),)
-    if not probe.same:
-        settings = MmapSettings(
-            prompt_length=probe.prompt_length,
-            source_rows=probe.source_rows,
-            source_cols=probe.source_cols,
-            scale_init=probe.scale_init,
-            modules="group",
-        )
-        return Configuration(method="mmap", settings=settings, recipe=probe.recipe, partition=everyone)
-    if not isinstance(point.settings, MmapSettings):
-        raise ConfigurationError(
-            f"the probe cannot take the shape of method {point.method!r}",
-            where="grouping.probe.same",
-            fix="set it to false, or use method mmap",
-        )
-    settings = replace(point.settings, modules="group")
-    return Configuration(method="mmap", settings=settings, recipe=point.recipe, partition=everyone)
 
 
 def _measured(grouping: Grouping, stack: Matrix) -> Resolved:

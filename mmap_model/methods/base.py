@@ -78,6 +78,10 @@ class Method(ABC):
     def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """Exact number of trained parameters of one replicate."""
 
+    def probed(self, settings: Any) -> Any | None:
+        """The settings with one model for all tasks, which is a ``Probed``; None where there is no such."""
+        return None
+
     @abstractmethod
     def build(self, settings: Any, backbone: Backbone, problem: Problem) -> TunedModel:
         """The trainable model of R replicates over T tasks.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmap_model.grouping.affinity import SPACES, GramStack
-from mmap_model.methods.mmap.module import MmapModel
+from mmap_model.methods.probed import Probed
 
 _PREFIX = "gram."
 
@@ -30,12 +30,12 @@ class ProbeRecorder:
         """Whether step ``step`` (1-based, over all epochs) is a snapshot; ``warm``: the warm-up is over."""
         return warm and step % self._every == 0
 
-    def record(self, step: int, model: MmapModel, by_set: Sequence[Tensor]) -> None:
+    def record(self, step: int, model: Probed, by_set: Sequence[Tensor]) -> None:
         """Keep a snapshot; leaves the gradient in the model's parameters, like a backward pass.
 
         Args:
             step: 1-based, over all epochs.
-            by_set: gradients of the generated prompts, see ``MmapModel.task_gram``.
+            by_set: gradients of what the model generated, see ``Probed.task_gram``.
         """
         grams = model.task_gram(by_set)
         self._steps.append(step)

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmap_model.forward.precision import full_precision
-from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.methods.model import TunedModel
+from mmap_model.methods.probed import Probed
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import images_at_a_time, release
 from mmap_model.training.optimiser import ReplicateSgd
 
-Snapshot = Callable[[MmapModel, Sequence[Tensor]], None]
-"""Takes the gradients of the prompts of text and image tower; leaves those of the parameters in ``.grad``."""
+Snapshot = Callable[[Probed, Sequence[Tensor]], None]
+"""Takes gradients of what is generated for both towers; leaves those of the parameters in ``.grad``."""
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +172,8 @@ class TrainingStep:
         )
 
     @property
-    def _probed(self) -> MmapModel:
-        assert isinstance(self._model, MmapModel), "a probe trains MmAP"
+    def _probed(self) -> Probed:
+        assert isinstance(self._model, Probed), "a probe trains a method that can be probed"
         return self._model
 
 

@@ -11,12 +11,11 @@ from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_identity import fingerprint_of, require_weights, weight_groups
 from mmap_model.backbone_spec import counted_parameters
 from mmap_model.cells import Cell, Configuration, Point
-from mmap_model.configuration import Grouping, Seeds, Split
+from mmap_model.configuration import Seeds, Split
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
 from mmap_model.errors import InputError
-from mmap_model.methods import get_method
-from mmap_model.methods.mmap import MmapSettings
+from mmap_model.grouping import check_probe
 from mmap_model.plain import to_plain
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.draws import check_fixed_lists
@@ -143,7 +142,8 @@ def plan_study(study: Study) -> StudyPlan:
     check_fixed_lists(study, dataset)
     _check_images(study, data)
     tasks = len(data.tasks)
-    _check_probe(study.grouping, architecture)
+    if study.grouping is not None:
+        check_probe(study.grouping, architecture)
     space = SearchSpace(
         study.spaces(),
         study.point,
@@ -252,20 +252,3 @@ def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None
                     fix=f"use a multiple of {grouping.probe.snapshot_every} up to {last - warm}, "
                     "or more grouping.probe.recipe.epochs",
                 )
-
-
-def _check_probe(grouping: Grouping | None, architecture: Architecture) -> None:
-    if grouping is None:
-        return
-    probe = grouping.probe
-    if grouping.mode == "gradient" and not probe.same:
-        shape = MmapSettings(
-            prompt_length=probe.prompt_length,
-            source_rows=probe.source_rows,
-            source_cols=probe.source_cols,
-            scale_init=probe.scale_init,
-        )
-        try:
-            get_method("mmap").check(shape, architecture)
-        except InputError as error:
-            raise type(error)(error.problem, where=f"grouping.probe.{error.where}", fix=error.fix) from None

@@ -11,6 +11,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from mmap_model.methods import get_method, method_names
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("mmap_model", "search_spaces", "orchestrator", "cluster")
 
@@ -56,6 +58,22 @@ def test_no_module_imports_itself_on_any_way_but_that_from_a_method_to_its_torch
     assert set(_loops(imported)) == {
         pair for pair in MODULE_OF_ITS_PACKAGE if all(name.startswith(package) for name in pair)
     }
+
+
+def test_only_a_space_that_is_a_methods_own_names_a_single_method() -> None:
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
+    named: dict[str, set[str]] = {}
+    for method in method_names():
+        package = type(get_method(method)).__module__
+        for module in {package, *graph.find_descendants(package)}:
+            named.setdefault(method, set()).update(graph.find_modules_that_directly_import(module))
+    outside = {
+        (importer, method)
+        for method, importers in named.items()
+        for importer in importers
+        if not importer.startswith("mmap_model.methods")
+    }
+    assert outside == {("search_spaces.mmap_shape", "mmap")}
 
 
 def test_each_contract_refuses_an_import_from_a_higher_floor(tmp_path: Path) -> None:

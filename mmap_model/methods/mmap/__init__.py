@@ -85,6 +85,9 @@ class Mmap(Method):
         rows = nearest_divisor(settings.source_rows, settings.prompt_length)
         return replace(settings, source_rows=rows, source_cols=nearest_divisor(settings.source_cols, common))
 
+    def probed(self, settings: MmapSettings) -> MmapSettings:
+        return replace(settings, modules="group")
+
     def count(self, settings: MmapSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·(modules)·(m·n + (b/m)·(d_l/n + d_v/n)): source and scales per layer and module (eq. 6-7)."""
         self.check(settings, architecture)

@@ -7,7 +7,6 @@ b prompt length, m × n source, D width of a tower (d_l text, d_v image), J modu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 from mmap_model.backbone import Backbone
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.modules import ModularPrompts
+from mmap_model.methods.probed import Tower
 from mmap_model.methods.problem import Problem
-
-Tower = Literal["text", "image"]
 
 
 class MmapModel(ModularPrompts):
