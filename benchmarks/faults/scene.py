@@ -116,7 +116,7 @@ class Scene:
     def run(self, **options: Any) -> Outcome:
         """One invocation of the driver, in this process."""
         display, console = LineDisplay(console_to(self.say)), Options(workbench="bench:make")
-        take_one, make_tracker = Session._take_one, driver_run._tracker
+        take_one, make_tracker = Session._take_one, driver_run.open_tracker
 
         def keep_tracker(*arguments: Any) -> Tracker:
             self.tracker = make_tracker(*arguments)
@@ -135,12 +135,12 @@ class Scene:
                     self._acting[-1].start()
 
         Session._take_one = take  # type: ignore[method-assign]
-        driver_run._tracker = keep_tracker
+        driver_run.open_tracker = keep_tracker
         try:
             outcome = run_study(load_plan("demo", self.overrides), show, options=console, **options)
         finally:
             Session._take_one = take_one  # type: ignore[method-assign]
-            driver_run._tracker = make_tracker
+            driver_run.open_tracker = make_tracker
         for thread in self._acting:
             thread.join()
         if self.faults:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mmap_model.errors import InputError
-from orchestrator.compare.columns import recorded_run_name
 from orchestrator.driver.confirmation import final_rows
 from orchestrator.driver.draws import check_draws, keep_draws
 from orchestrator.driver.interrupt import Interrupt
+from orchestrator.driver.last_news import deliver_rest, open_tracker, tell_left
+from orchestrator.driver.resumption import last_run_in_words
 from orchestrator.driver.rows import Row, finalists
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.trials import Progress
@@ -29,9 +30,6 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.redaction import shown_uri
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
-from orchestrator.tracking.outbox import news_left
-from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.provenance import provenance
 
@@ -235,10 +233,9 @@ def drive(
         store.take_over(lease, invocation.id, spent_before(store).to_dict())
         ledger = Ledger(store.storage)
         todo = find(ledger)
-        last = store.load_invocations()[-1:]
-        if last and last[0].outcome == "running":
-            text = f"The last run, started {last[0].started_at[:19]} UTC, was killed: resuming what it left"
-            progress({"kind": "note", "text": text})
+        before = store.load_invocations()
+        if said := last_run_in_words(before, store.predecessor, work_left=todo.anything):
+            progress({"kind": "note", "text": said})
         store.load_looks()  # damaged ones are named with the others
         for damage in (*store.damaged, *ledger.damaged):
             progress({"kind": "note", "text": f"Damaged record: {damage}"})
@@ -259,7 +256,9 @@ def drive(
             if todo.anything:
                 outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
             else:
-                told = _tell_left(plan, store, ledger, invocation.fence, options)
+                told = Told()
+                if options.tracked:
+                    told = tell_left(plan, store, ledger, invocation.fence, progress, interrupt)
                 outcome = Outcome(note=told.note, told=told)
         finally:
             end(outcome.state)
@@ -288,7 +287,7 @@ def _work(
     gate = threading.Event()
     tracker: Tracker | NoTracker = NoTracker()
     if options.tracked:
-        tracker = _tracker(plan, store, ledger, state, gate, invocation.fence)
+        tracker = open_tracker(plan, store, ledger, invocation.fence, gate)
     else:
         ToldStore(store.storage, store.name).begin(invocation.fence)  # the next tracked run tells it
     around = Surroundings(
@@ -315,7 +314,7 @@ def _work(
     finally:
         gate.set()
         shutil.rmtree(folder, ignore_errors=True)
-        told = tracker.close(timeout=1.0 if interrupt.requested.is_set() else 30.0)
+        told = deliver_rest(tracker, progress, interrupt)
     return replace(
         outcome,
         failed=tuple(session.failed),
@@ -325,18 +324,6 @@ def _work(
         note=told.note,
         told=told,
     )
-
-
-def _tell_left(plan: StudyPlan, store: StudyStore, ledger: Ledger, fence: int, options: Options) -> Told:
-    """Tell MLflow what earlier drivers could not tell, though nothing else is to be done."""
-    state = local_state(store.storage, store.name)
-    if not options.tracked:
-        return Told()
-    if ToldStore(store.storage, store.name).is_complete() and not news_left(state / "outbox"):
-        return Told()
-    at_once = threading.Event()
-    at_once.set()
-    return _tracker(plan, store, ledger, state, at_once, fence).close(timeout=30.0)
 
 
 def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:
@@ -352,23 +339,6 @@ def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]
         "storage": store.storage.locate(""),
         "tracking": shown_uri(study.tracking.resolved_uri),
     }
-
-
-def _tracker(
-    plan: StudyPlan, store: StudyStore, ledger: Ledger, state: Path, gate: threading.Event, fence: int
-) -> Tracker:
-    """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
-    uri = plan.study.tracking.resolved_uri
-    return StudyTracker(
-        uri,
-        plan.study,
-        store,
-        ledger,
-        state / "outbox",
-        fence,
-        story=Retelling(store, ledger, label=recorded_run_name),
-        before_connect=gate.wait,
-    )
 
 
 def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row], scored: Collection[str]) -> None:

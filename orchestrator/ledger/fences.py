@@ -165,7 +165,10 @@ class Openings:
                 return Opening()
             data = self._storage.read(f"{self._folder}/{fence}.json")
             if data is not None:
-                return Opening.from_dict(decode(data))
+                found = Opening.from_dict(decode(data))
+                if found.fence != fence:
+                    raise CorruptError(f"the newest, {fence}.json, is the record of driver {found.fence}")
+                return found
             # Its driver was followed by another that deleted it meanwhile; the next listing shows that one's.
         raise CorruptError("it is listed and cannot be found")
 

@@ -89,6 +89,7 @@ class StudyStore:
         unreadable: numbers of trials whose records could not be read when they were last loaded.
         late: what earlier drivers wrote when a later one had taken over: it counts for nothing.
         fence, invocation: of the driver that took the study over through this object.
+        predecessor: invocation of the one before it; empty if there was none.
     """
 
     def __init__(self, root: str | os.PathLike[str] | Storage, name: str) -> None:
@@ -103,7 +104,7 @@ class StudyStore:
         self._unreadable: dict[str, Unreadable] = {}
         self.late: list[str] = []
         self.fence = 0
-        self.invocation = ""
+        self.invocation = self.predecessor = ""
         self._own_id = ""
         self._folder = f"studies/{name}"
         self._file = StudyFile(self.storage, self._folder, self._note_damage)
@@ -154,12 +155,11 @@ class StudyStore:
 
     def save_draw(self, name: str, draw: dict[str, Any]) -> None:
         """Keep the images of one split and seed; see ``orchestrator.driver.draws``."""
-        self._write(f"draws/{name}.json", {"draw": draw})
+        self._write(f"draws/{name}.json", {"name": name, "draw": draw})
 
     def load_draw(self, name: str) -> dict[str, Any] | None:
         """What was given to ``save_draw``."""
-        document = self._read(f"draws/{name}.json")
-        return None if document is None else dict(document["draw"])
+        return self._read_as(f"draws/{name}.json", name, _parse_draw)
 
     def save_trial(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
         """Write a trial as it is now, at once or ``behind`` the caller's back, under its ``fence``."""
@@ -232,8 +232,8 @@ class StudyStore:
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
         stamp = now()
-        name = f"{re.sub(r'[^0-9]', '', stamp.split('+')[0])}-{secrets.token_hex(3)}"
-        document = {"time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
+        name = f"{_digits(stamp)}-{secrets.token_hex(3)}"
+        document = {"name": name, "time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
         self._write(f"looks/{name}.json", document)
 
     def load_looks(self) -> list[dict[str, Any]]:
@@ -245,7 +245,7 @@ class StudyStore:
 
     def load_invocations(self) -> list[Invocation]:
         """Every run of a driver, oldest first: in the order in which they took the study over."""
-        found = self._gather("invocations", Invocation.from_dict)
+        found = self._gather("invocations", _parse_invocation)
         return sorted(found, key=lambda invocation: (invocation.fence, invocation.id))
 
     def save_spending(self, invocation: str, spent: dict[str, float]) -> None:
@@ -273,6 +273,7 @@ class StudyStore:
         self._file = StudyFile(self.storage, self._folder, self._note_damage)
         self.fence, self.invocation = lease.fence, invocation
         before = self.opening()
+        self.predecessor = before.invocation
         files = {folder: self.storage.names(f"{self._folder}/{folder}") for folder in FENCED}
         resolved = {folder: resolve(folder, names, before) for folder, names in files.items()}
         known = {folder: dict(found.counting) for folder, found in resolved.items()}
@@ -418,11 +419,13 @@ class StudyStore:
             self._note_damage(f"{self.storage.locate(full)}: {error}")
             return None
 
-    def _gather(self, folder: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+    def _gather(self, folder: str, parse: Callable[[str, dict[str, Any]], T]) -> list[T]:
         names = sorted(n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json"))
-        paths = [f"{folder}/{name}" for name in names]
-        found = gather(lambda path: self._read_as(path, "", lambda _, document: parse(document)), paths)
-        return [record for record in found if record is not None]
+
+        def read(name: str) -> T | None:
+            return self._read_as(f"{folder}/{name}", name.removesuffix(".json"), parse)
+
+        return [record for record in gather(read, names) if record is not None]
 
 
 def _dictionary(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -432,14 +435,41 @@ def _dictionary(document: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def _parse_look(document: dict[str, Any]) -> dict[str, Any]:
+def _parse_draw(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    _require_name(document.get("name", name), name, "draw")  # of earlier versions without a name
+    return _dictionary(document, "draw")
+
+
+def _parse_look(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A look; that its file is its own is told by its name or, in records without one, by its time."""
     if not isinstance(document.get("keys"), list) or not isinstance(document.get("time"), str):
         raise CorruptError("it is no record of a look at the test images")
+    own = document.pop("name", None)
+    if own is None:
+        own = "-".join([_digits(document["time"]), *name.split("-")[1:]])
+    _require_name(own, name, "test-set evaluation")
     return document
 
 
-def _parse_spending(document: dict[str, Any]) -> tuple[str, dict[str, float]]:
+def _parse_invocation(name: str, document: dict[str, Any]) -> Invocation:
+    found = Invocation.from_dict(document)
+    _require_name(found.id, name, "run")
+    return found
+
+
+def _parse_spending(name: str, document: dict[str, Any]) -> tuple[str, dict[str, float]]:
     spent = _dictionary(document, "spent")
     if not all(isinstance(value, int | float) for value in spent.values()):
         raise CorruptError("it is no record of what was spent")
-    return str(document.get("invocation")), {name: float(value) for name, value in spent.items()}
+    _require_name(document.get("invocation"), name, "spending of run")
+    return name, {kind: float(value) for kind, value in spent.items()}
+
+
+def _require_name(own: object, name: str, what: str) -> None:
+    """Another record's content in a file shows by the name in it."""
+    if own != name:
+        raise CorruptError(f"it is the record of {what} {own!r:.40}")
+
+
+def _digits(stamp: str) -> str:
+    return re.sub(r"[^0-9]", "", stamp.split("+")[0])

@@ -92,7 +92,11 @@ class ToldStore:
         if data is None:
             return None
         try:
-            return decode(data)
+            document = decode(data)
+            own = _slug(document["name"]) if "name" in document else str(document.get("fence"))
+            if own != path.rpartition("/")[2].partition(".")[0]:
+                raise CorruptError(f"it is the record of {document.get('name', own)!r:.40}")
+            return document
         except CorruptError as error:
             self.damaged.append(f"{self._storage.locate(full)}: {error}")
             return None

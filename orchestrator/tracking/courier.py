@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.redaction import redact
@@ -24,8 +24,15 @@ TRIES = 10
 LOSSES = 3
 """Times that the study is told again at once because something was gone; then only after a while."""
 
-BATCH = 500
-"""Operations of rows told again that go together, at least."""
+BATCH = 100
+"""Operations that go together in one call, at least, as far as there are so many: those of a run together."""
+
+UNTROUBLED = 3.0
+"""Times as long as for a server in trouble that the end waits for one of which no error is known: it may
+be busy, or its client is only just being started."""
+
+LOOK_S = 0.5
+"""Seconds between looks at whether the server still takes something, at the end of a driver."""
 
 REPAIRS = 3
 """Attempts of a driver that was superseded to set right what it may have overwritten."""
@@ -59,9 +66,10 @@ class Courier:
         mark: what the store shall remember once this driver's news are delivered.
         is_current: False once a later driver took the study over. Asked before and after every call: a driver
             can be stopped in between, and then tells what it touched again from the records.
+        clock: seconds, monotonic.
 
     Attributes:
-        last_error: why the last attempt failed, without secrets.
+        last_error: why the last attempt failed, without secrets; None once the server takes things again.
         retold: rows that were told again.
         complete: everything was delivered, nothing refused, and the store remembers ``mark``.
         superseded: a later driver took over.
@@ -76,8 +84,9 @@ class Courier:
         told_up_to: str | None = "",
         mark: str = "",
         is_current: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._outbox, self._connect, self._story = outbox, connect, story
+        self._outbox, self._connect, self._story, self._clock = outbox, connect, story, clock
         self._told_up_to, self._mark, self._is_current = told_up_to, mark, is_current
         self._delivered = threading.Event()
         self._closing = threading.Event()
@@ -89,7 +98,7 @@ class Courier:
         self._telling: tuple[Iterator[list[Operation]], list[Operation]] | None = None
         self._undecided: list[_Undecided] = []
         self._sending: list[Operation] = []
-        self._waiting_rows = 0
+        self._waiting_rows = self._answers = 0
         self.last_error: str | None = None
         self.retold = 0
         self.complete = self.superseded = False
@@ -116,21 +125,36 @@ class Courier:
             self._delivered.wait(min(left, 0.5))
         return True
 
-    def close(self, timeout: float) -> bool:
-        """Deliver what is left, for at most ``timeout`` seconds; whether all was.
+    def close(self, timeout: float, hurry: Callable[[], bool] = lambda: False) -> bool:
+        """Deliver what is left; whether all was. What something else than MLflow refused so far is set aside.
 
-        What something else than MLflow refused up to now is set aside.
+        Args:
+            timeout: seconds without an answer after which it is given up: as long as the server takes
+                something it is told the rest, however long that takes.
+            hurry: asked now and then whether to leave it at what was delivered.
         """
-        until = time.monotonic() + timeout
         self._closing.set()
         self._outbox.appended.set()
-        delivered = self.flush(timeout)
+        delivered = self._deliver_rest(timeout, hurry)
         if delivered:
-            self._thread.join(timeout=max(5.0, until - time.monotonic()))
+            self._thread.join(timeout=max(5.0, timeout))
         else:
             for undecided in self._undecided:
                 self._outbox.reject(undecided.operation, undecided.reason)
         return delivered
+
+    def _deliver_rest(self, timeout: float, hurry: Callable[[], bool]) -> bool:
+        answers, since = self._answers, self._clock()
+        while not self.flush(min(LOOK_S, timeout)):
+            now = self._clock()  # before the answers are counted, so that none is overlooked
+            if self._answers != answers:
+                answers, since = self._answers, now
+            patience = timeout if self.last_error else UNTROUBLED * timeout
+            if now - since >= patience or not self._thread.is_alive():
+                return False
+            if hurry():
+                return self.flush(LOOK_S)
+        return True
 
     @property
     def is_over(self) -> bool:
@@ -184,6 +208,7 @@ class Courier:
         if not self._opened:
             heard = writer.open()
             self._opened = True
+            self._answers += 1
             if self._told_up_to:
                 self._again = self._again or heard != self._told_up_to
         if self._outbox.damaged:
@@ -231,11 +256,19 @@ class Courier:
             raise
 
     def _send(self, writer: Writer, operations: list[Operation], *, late: bool = False) -> Delivery:
-        self._check()
-        self._sending = operations
-        delivery = writer.write(operations, late=late)
-        self._check()
-        self._sending = []
+        delivery = Delivery()
+        for call in _calls(operations):
+            self._check()
+            self._sending = call
+            part = writer.write(call, late=late)
+            self._check()
+            self._sending = []
+            self._answers += 1
+            delivery.add(part)
+            if part.lost:
+                self._lose()
+        if not (delivery.refused or delivery.undecided or self._undecided or self._outbox.refused):
+            self.last_error = None
         for operation, reason in delivery.refused:
             self._refuse(operation, reason)
         if not late:
@@ -243,12 +276,14 @@ class Courier:
                 self.last_error = _short(reason)
                 due = time.monotonic() + BACKOFF[0]
                 self._undecided.append(_Undecided(operation, redact(reason), at=due))
-        if delivery.lost:
-            self._again = self._news_lost = True
-            self._losses += 1
-            if self._losses % LOSSES == 0:
-                raise OSError("its experiment or runs disappear while they are written")
         return delivery
+
+    def _lose(self) -> None:
+        """Something was gone: all of the study has to be told again."""
+        self._again = self._news_lost = True
+        self._losses += 1
+        if self._losses % LOSSES == 0:
+            raise OSError("its experiment or runs disappear while they are written")
 
     def _try_again(self, writer: Writer) -> None:
         """Try each undecided operation that is due alone; after ``TRIES`` it is set aside."""
@@ -300,6 +335,21 @@ class Courier:
             writer.close()
         self.superseded = True
         self._delivered.set()
+
+
+def _calls(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
+    """Operations as they go together: those of a run in one call, of more runs until there are ``BATCH``."""
+    by_run: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_run.setdefault(operation["run"], []).append(operation)
+    call: list[Operation] = []
+    for group in by_run.values():
+        call += group
+        if len(call) >= BATCH:
+            yield call
+            call = []
+    if call:
+        yield call
 
 
 def _in_words(error: Exception) -> str:

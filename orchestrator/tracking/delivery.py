@@ -26,6 +26,12 @@ class Delivery:
     undecided: list[Reasoned] = field(default_factory=list)
     lost: bool = False
 
+    def add(self, other: Delivery) -> None:
+        """Take in what became of further operations."""
+        self.refused += other.refused
+        self.undecided += other.undecided
+        self.lost = self.lost or other.lost
+
 
 class Writer(Protocol):
     """Where operations go; ``ProcessWriter`` in earnest. Any call may raise: the server is away."""

@@ -79,9 +79,9 @@ class StudyTracker(Tracker):
             is_current=lambda: store.fence_valid(fence),
         )
 
-    def close(self, timeout: float = 60.0) -> Told:
+    def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
         """See ``Tracker``; whether MLflow has everything is recorded for the next driver."""
-        told = super().close(timeout)
+        told = super().close(timeout, hurry)
         if self.complete and self._fence:
             try:
                 self._told.complete(self._fence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Tracker:
         fence: of the driver; earlier drivers' outboxes are discarded.
         story: all rows as the records have them, see ``orchestrator.tracking.retelling``.
         keep: takes rows that can be told from no other record: those that did not complete.
-        told_up_to, is_current: see ``Courier``.
+        told_up_to, is_current, clock: see ``Courier``.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Tracker:
         keep: Callable[[Row], None] = lambda row: None,
         told_up_to: str | None = "",
         is_current: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.uri, self._narration, self._keep, self._story = uri, narration, keep, story
         self._lock = threading.Lock()
@@ -84,6 +86,7 @@ class Tracker:
             told_up_to=told_up_to,
             mark=str(fence),
             is_current=is_current,
+            clock=clock,
         )
 
     @property
@@ -180,9 +183,9 @@ class Tracker:
         """Wait until everything told so far was delivered; False if ``timeout`` seconds did not suffice."""
         return self._courier.flush(timeout)
 
-    def close(self, timeout: float = 60.0) -> Told:
-        """Deliver what is left, for at most ``timeout`` seconds, and say how it went."""
-        delivered = self._courier.close(timeout)
+    def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
+        """Deliver what is left, and say how it went; see ``Courier.close``."""
+        delivered = self._courier.close(timeout, hurry)
         if self._courier.is_over:
             self._outbox.close()
         refused = self._outbox.refused
@@ -268,7 +271,7 @@ class NoTracker:
     def flush(self, timeout: float) -> bool:
         return True
 
-    def close(self, timeout: float = 60.0) -> Told:
+    def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
         return Told()
 
 

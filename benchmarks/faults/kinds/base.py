@@ -16,6 +16,12 @@ from scene import Line, Scene
 from orchestrator.driver import Outcome
 
 HERE = Path(__file__).parents[1]
+NOT_RECEIVED = r"has not received all updates \((?!still busy)|refused by"
+"""How a user learns that MLflow lacks something, with what kept it from MLflow."""
+
+RESUMES = "^The last run"
+"""What the next run says of one that did not end as it should have."""
+
 OUTAGE_S = 60.0
 
 

@@ -6,7 +6,7 @@ import time
 
 from scene import kill
 
-from kinds.base import Place, Row, fault, row, runs_missing, second_trial_in_work, start_driver
+from kinds.base import RESUMES, Place, Row, fault, row, runs_missing, second_trial_in_work, start_driver
 
 SHIFT_S = 7200
 
@@ -62,7 +62,7 @@ def dead_clock_ahead(place: Place) -> Row:
         f"taken over; the next driver trained after {waited} s, a new start of Ray included",
         waited,
         outcome,
-        told="wait",
+        told=f"^Waiting|{RESUMES}",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from namespaces import two_namespaces, why_not
 from scene import kill, processes_called
 
-from kinds.base import HERE, Place, Row, fault, last_trained, row, start_driver
+from kinds.base import HERE, RESUMES, Place, Row, fault, last_trained, row, start_driver
 from orchestrator.driver import Outcome
 from orchestrator.work.failures import death_in_words
 
@@ -93,7 +93,7 @@ def driver(place: Place) -> Row:
         f"a dead process's lease was taken over (fence {killed.fence} → {last.fence}); "
         f"its invocation is left {killed.outcome!r}"
     )
-    return row(scene, detected, recovered, outcome, told="took|taken|resum|goes on|running again")
+    return row(scene, detected, recovered, outcome, told=RESUMES)
 
 
 @fault("a second driver")

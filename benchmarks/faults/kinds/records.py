@@ -69,7 +69,7 @@ def truncated_checkpoint(place: Place) -> Row:
         if cell["key"] == victim[0].key
     )
     detected = f"moved to quarantine/{aside[0][:17]}…, resumed after epoch {resumed} of {victim[0].epoch}"
-    return row(scene, detected, again, outcome, told="slot .* restarting|damaged|quarantine")
+    return row(scene, detected, again, outcome, told="inflight.*quarantine")
 
 
 def truncate(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from mlflow_server import Server
 from scene import Scene
 
-from kinds.base import Place, Row, fault, row, runs_missing
+from kinds.base import NOT_RECEIVED, Place, Row, fault, row, runs_missing
 
 REFUSING_S = 20.0
 HANGING_S = 120.0
@@ -136,7 +136,7 @@ def _kept(place: Place, name: str, strike: Callable[[Scene, Server], None]) -> R
             f"{missing} runs missing at the study's end, {runs_missing(scene)} after the same command again",
             0.0,
             outcome,
-            told="MLflow|tracking|deleted|again" if missing else None,
+            told=NOT_RECEIVED if missing else None,
             mlflow_runs_missing=runs_missing(scene),
         )
     finally:
@@ -175,7 +175,7 @@ def _refusing(place: Place, name: str, mode: int | str, seconds: float) -> Row:
             f"{runs_missing(scene)} after the same command again",
             None,
             outcome,
-            told="MLflow|tracking|127.0.0.1" if missing else None,
+            told=NOT_RECEIVED if missing else None,
             mlflow_runs_missing=runs_missing(scene),
         )
     finally:
@@ -222,6 +222,6 @@ def outbox_truncated(place: Place) -> Row:
         f"{missing} of the study's runs are missing in the end",
         scene.next_epoch(scene.mended),
         outcome,
-        told="outbox|MLflow|tracking" if missing else None,
+        told=NOT_RECEIVED if missing else None,
         mlflow_runs_missing=missing,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from scene import Scene, processes_called
 
-from kinds.base import Place, Row, fault, last_trained, row, second_trial_in_work, start_driver
+from kinds.base import RESUMES, Place, Row, fault, last_trained, row, second_trial_in_work, start_driver
 
 STOPPED_S = float(os.environ.get("STOPPED_S", "45"))
 
@@ -51,7 +51,7 @@ def _stopped(scene: Scene, victims: Callable[[], list[int]]) -> Row:
         f"it stood still; {epochs[0]} epochs of cells were trained elsewhere meanwhile",
         again,
         outcome,
-        told="no news|does not answer|not responding|stands still|no progress",
+        told="has not been heard of|has not answered",
     )
 
 
@@ -131,15 +131,21 @@ def _ended(
     end(first)
     said, _ = first.communicate(timeout=120)
     scene.say(said)
-    orphans = {line.pid for line in scene.lines()}
+    orphans, had_begun = {line.pid for line in scene.lines()}, scene.store.opening().fence > 0
     outcome = scene.run()
     recovered = scene.next_epoch(scene.struck, lambda line: line.pid not in orphans)
-    killed, *_ = scene.store.load_invocations() or [None]
-    left = "no record of it" if killed is None else f"its invocation is left {killed.outcome!r}"
+    recorded = scene.store.load_invocations()
+    left = (
+        f"its invocation is left {recorded[0].outcome!r}"
+        if len(recorded) > 1
+        else "it recorded no invocation"
+    )
+    if not had_begun:
+        left = "nothing had begun"
     return row(
         scene,
         f"exit code {first.returncode}; {left}",
         recovered,
         outcome,
-        told="same command|killed|resum|goes on|taken over|running again",
+        told=f"Ended at once|{RESUMES}" if had_begun else None,
     )

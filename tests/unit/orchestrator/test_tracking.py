@@ -244,6 +244,61 @@ def test_closing_while_the_server_is_dead_says_how_to_go_on(server: Server, tmp_
     assert [o["run"] for o in server.operations] == ["trial/0"]
 
 
+@pytest.mark.parametrize("told_before", [None, ""])
+def test_the_end_waits_for_a_slow_server_as_long_as_it_takes_something(
+    server: Server, tmp_path: Path, told_before: str | None
+) -> None:
+    now = [0.0]
+    calls = []
+
+    def slow(operations: Sequence[Operation], *, late: bool = False) -> Delivery:
+        calls.append(len(operations))
+        now[0] += 25.0
+        return Server.write(server, operations, late=late)
+
+    server.write = slow  # type: ignore[method-assign]
+    story = [recorded(trial) for trial in range(40)] if told_before is None else []
+    tracker = tracker_on(
+        server, tmp_path, story=lambda runs: iter(story), told_up_to=told_before, clock=lambda: now[0]
+    )
+    for trial in range(40) if told_before is not None else ():
+        tracker.trial_started(trial, POINT)
+        tracker.event(trial, cells())
+        tracker.event(trial, epoch(1, 0.5, 0.7))
+    told = tracker.close(30.0)
+    assert told.note is None and told.delivered
+    assert len(calls) > 1 and now[0] > 30.0, "all of it took longer than one answer may"
+    assert sum(operation["op"] == "start" for operation in server.operations) == 40 * 3
+
+
+def test_the_end_waits_no_longer_when_the_user_is_in_a_hurry(server: Server, tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def stuck(operations: Sequence[Operation], *, late: bool = False) -> Delivery:
+        released.wait(60)
+        return Server.write(server, operations, late=late)
+
+    server.write = stuck  # type: ignore[method-assign]
+    tracker = tracker_on(server, tmp_path)
+    tracker.trial_started(0, POINT)
+    told = tracker.close(3600.0, hurry=lambda: True)
+    released.set()
+    assert not told.delivered and "has not received all updates" in (told.note or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_trouble_that_is_over_is_not_quoted_at_the_end(server: Server, tmp_path: Path) -> None:
+    server.down = True
+    tracker = tracker_on(server, tmp_path)
+    tracker.trial_started(0, POINT)
+    for _ in range(2):
+        assert server.attempts.acquire(timeout=10)
+    assert tracker.last_error is not None
+    server.down = False
+    assert tracker.flush(60) and tracker.last_error is None
+    assert tracker.close(30.0).note is None
+
+
 def test_what_is_refused_is_put_aside_counted_and_shown(tmp_path: Path, server: Server) -> None:
     server.refused = "trial/0"
     tracker = tracker_on(server, tmp_path, fence=3)
