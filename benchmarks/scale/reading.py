@@ -29,6 +29,7 @@ from orchestrator.cli.stored import Stored
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.reports.ranking import report
 from orchestrator.statistics.ranking import build_results
+from orchestrator.tables.terminal import render
 
 
 def measure(root: Path, trials: int, latency: float) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def measure(root: Path, trials: int, latency: float) -> dict[str, Any]:
 
     assert timed("status", lambda: describe(stored))["trials"]["complete"] == trials - 1
     console = Console(file=io.StringIO(), width=100)
-    timed("results", lambda: console.print(report(build_results(store, stored.ledger), width=100)))
+    timed("results", lambda: console.print(render(report(build_results(store, stored.ledger)), 100)))
     found = timed("clean, looking", lambda: survey(storage))
     assert found.studies[0].trials == trials, "every record is seen"
     leaving = survey(storage, studies=[store.name])

@@ -59,34 +59,27 @@ def budgets(
 
 def show_budgets(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
-    from rich.table import Table
+    from orchestrator.cli.console import show
+    from orchestrator.tables import Cell, Field, Table, label, number, words
 
-    from orchestrator.cli.console import out
-
-    console, of_paper = out(), "paper" in rows[0]
     groups = next(row["groups"] for row in rows if row["groups"] is not None)
-    console.print(f"{rows[0]['model']}, {rows[0]['tasks']} tasks, {groups} groups where tasks are grouped")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("method")
-    table.add_column("regime")
-    table.add_column("parameters", justify="right")
-    table.add_column("share", justify="right")
-    if of_paper:
-        table.add_column("paper", justify="right")
-        table.add_column("reading", style="dim")
-    for row in rows:
-        count, share = row["parameters"], row["share"]
-        cells = [
-            row["method"],
-            row["regime"] or "–",
-            "–" if count is None else f"{count:,}".replace(",", "\N{NO-BREAK SPACE}"),
-            "–" if share is None else f"{100 * share:.3f} %",
+    fields: list[Field[dict[str, Any]]] = [
+        (label("method"), lambda row: row["method"]),
+        (label("regime"), lambda row: row["regime"]),
+        (number("parameters"), lambda row: words.integer(row["parameters"])),
+        (number("share"), lambda row: words.share(row["share"])),
+    ]
+    if "paper" in rows[0]:
+        fields += [
+            (number("paper"), lambda row: row["paper"]),
+            (label("reading"), lambda row: Cell(row["reading"], look="faint")),
         ]
-        table.add_row(*cells, *([row["paper"] or "–", row["reading"]] if of_paper else []))
-    console.print(table)
-    for row in rows:
-        if row["fitted"]:
-            changed = ", ".join(f"{name}={value}" for name, value in row["fitted"].items())
-            console.print(f"{row['method']}: {changed}, the nearest that fits {row['model']}", style="dim")
-        if "problem" in row:
-            console.print(f"{row['method']}: {row['problem']}", style="yellow")
+    fitted = {row["method"]: row["fitted"] for row in rows if row["fitted"]}
+    notes = [
+        f"{method}: {', '.join(f'{name}={value}' for name, value in changed.items())}, the nearest that fits "
+        f"{rows[0]['model']}"
+        for method, changed in fitted.items()
+    ]
+    problems = [f"{row['method']}: {row['problem']}" for row in rows if "problem" in row]
+    about = f"{rows[0]['tasks']} tasks, {groups} groups where tasks are grouped"
+    show(Table.of(fields, rows, title=rows[0]["model"], about=about, notes=notes + problems))

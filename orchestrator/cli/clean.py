@@ -95,41 +95,33 @@ def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None
 
 
 def _show(found: Survey, chosen: list[Item], place: str) -> None:
-    from rich.table import Table
-
     from orchestrator.cleaning import CATEGORIES
-    from orchestrator.cli.console import out
+    from orchestrator.cli.console import show
+    from orchestrator.tables import Paragraph, Table
 
-    console = out()
-    console.print(f"In {place}", markup=False)
-    stays = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    stays = []
     for study in found.studies:
         driven = ", somebody drives it" if study.driven else ""
         text = f"{study.trials} trials, {study.cells} cells{driven}"
-        stays.add_row(f"study {study.name}", text, _size(study.size))
-    for kind, (count, size) in found.kept.items():
-        stays.add_row(KEPT[kind], str(count), _size(size))
-    console.print(stays if stays.row_count else "No records")
+        stays.append((f"study {study.name}", text, _size(study.size)))
+    stays += [(KEPT[kind], str(count), _size(size)) for kind, (count, size) in found.kept.items()]
+    show(Table.facts(*stays, about=f"In {place}") if stays else Paragraph(f"In {place}: no records"))
     for path in found.unreadable:
-        console.print(
-            f"{path} cannot be read and may refer to any cell: no finished cell can be removed until it is "
-            "restored or removed",
-            markup=False,
+        show(
+            Paragraph(
+                f"{path} cannot be read and may refer to any cell: no finished cell can be removed until it "
+                "is restored or removed"
+            )
         )
-    if not chosen:
-        console.print("Nothing there that may go")
-        return
-    console.print("May go:")
-    goes = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    goes: list[tuple[str, str, str]] = []
     for category, meaning in CATEGORIES.items():
         some = [item for item in chosen if item.category == category]
         if some:
-            goes.add_row(category, f"{len(some)} {meaning}", _size(sum(item.size for item in some)))
-            for item in some[:SHOWN]:
-                goes.add_row("", f"  {item.path}: {item.reason}", _size(item.size))
-            if len(some) > SHOWN:
-                goes.add_row("", f"  and {len(some) - SHOWN} more (--json lists all)", "")
-    console.print(goes)
+            goes.append((category, f"{len(some)} {meaning}", _size(sum(item.size for item in some))))
+            goes += [("", f"  {item.path}: {item.reason}", _size(item.size)) for item in some[:SHOWN]]
+        if len(some) > SHOWN:
+            goes.append(("", f"  and {len(some) - SHOWN} more (--json lists all)", ""))
+    show(Table.facts(*goes, about="May go:") if goes else Paragraph("Nothing there that may go"))
 
 
 SHOWN = 3

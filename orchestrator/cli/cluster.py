@@ -142,19 +142,20 @@ def _is_node_of_cluster() -> bool:
 
 
 def _show(found: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from orchestrator.cli.console import show
+    from orchestrator.tables import Cell, Table
+    from orchestrator.tables.model import Look
 
-    from orchestrator.cli.console import out
-
-    colours = {"ok": "green", "warning": "yellow", "error": "red"}
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_column()
-    for finding in found:
-        said = Text(finding["text"])
-        if finding["fix"]:
-            said.append(f"\nFix: {finding['fix']}")
-        table.add_row(finding["name"], Text(finding["state"], style=colours[finding["state"]]), said)
-    out().print(table)
+    looks: dict[str, Look] = {"ok": "good", "warning": "open", "error": "bad"}
+    show(
+        Table.facts(
+            *(
+                (
+                    finding["name"],
+                    Cell(finding["state"], look=looks[finding["state"]]),
+                    finding["text"] + (f"\nFix: {finding['fix']}" if finding["fix"] else ""),
+                )
+                for finding in found
+            )
+        )
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -12,6 +12,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from orchestrator.redaction import redact
+
+if TYPE_CHECKING:
+    from orchestrator.tables.document import Block
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -27,6 +30,15 @@ def out() -> Console:
 def err() -> Console:
     """Standard error, for errors and progress."""
     return Console(stderr=True, highlight=False)
+
+
+def show(*blocks: Block) -> None:
+    """Print tables and sentences on standard output."""
+    from orchestrator.tables.document import Section
+    from orchestrator.tables.terminal import render
+
+    console = out()
+    console.print(render(Section("", blocks), console.width))
 
 
 def show_error(problem: str, *, where: str | None = None, fix: str | None = None) -> None:

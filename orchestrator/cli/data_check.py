@@ -130,7 +130,7 @@ def _check_writable(record: Path) -> None:
 
 def _show(report: Report, found: dict[str, Any], *, show_all: bool) -> None:
     from orchestrator.cli.console import out
-    from orchestrator.terminal.format import duration, integer
+    from orchestrator.tables.words import duration, integer
 
     console = out()
     kinds: dict[str, list[Fault]] = {}
@@ -165,7 +165,7 @@ def _show_kind(console: Any, faults: list[Fault], *, show_all: bool) -> None:
     from rich.text import Text
 
     from mmap_model.data.faults import KINDS
-    from orchestrator.terminal.format import integer
+    from orchestrator.tables.words import integer
 
     kind = KINDS[faults[0].kind]
     colour = {"error": "red", "warning": "yellow", "note": "dim"}[kind.severity]

@@ -114,7 +114,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
     from mmap_model.data.prepared.cache import size_of
     from mmap_model.errors import DatasetError
-    from orchestrator.terminal.format import size
+    from orchestrator.tables.words import size
 
     present = size_of(folder) if folder.exists() else 0
     exists = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -156,7 +156,7 @@ def bar(title: str, total: int, *, unit: str) -> Iterator[Any]:
 
 def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
-    from orchestrator.terminal.format import integer, size
+    from orchestrator.tables.words import integer, size
 
     console, sizes = out(), found["bytes"]
     viewed = [name for name, task in found["tasks"].items() if task["evaluation"]]

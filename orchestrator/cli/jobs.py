@@ -20,25 +20,27 @@ def add_to(app: typer.Typer) -> None:
 
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """The jobs of a cluster that run studies, the latest first."""
-    from rich.table import Table
-
     from cluster.connect import connect
-    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.console import print_json, show
     from orchestrator.redaction import redact
+    from orchestrator.tables import Paragraph, Table, label
 
     found = connect(address).all()
     if as_json:
         print_json([{**asdict(job), "command": redact(job.command)} for job in found])
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("job", "study", "state", "started", "took"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("records", overflow="fold")
-    for job in found:
-        table.add_row(
-            job.id, job.study, job.state, _time(job.started), _took(job.started, job.ended), job.storage
-        )
-    out().print(table if found else "No job of this cluster runs a study.")
+    table = Table.of(
+        [
+            (label("job"), lambda job: job.id),
+            (label("study"), lambda job: job.study),
+            (label("state"), lambda job: job.state),
+            (label("started"), lambda job: _time(job.started)),
+            (label("took"), lambda job: _took(job.started, job.ended)),
+            (label("records"), lambda job: job.storage),
+        ],
+        found,
+    )
+    show(table if found else Paragraph("No job of this cluster runs a study."))
 
 
 def logs(
@@ -85,6 +87,6 @@ def _time(seconds: float | None) -> str:
 def _took(started: float | None, ended: float | None) -> str:
     import time
 
-    from orchestrator.terminal.format import duration
+    from orchestrator.tables.words import duration
 
     return "" if started is None else duration((ended or time.time()) - started)

@@ -113,26 +113,26 @@ def _option(name: str) -> str:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.table import Table
+    from orchestrator.cli.console import show
+    from orchestrator.tables import Table, number, words
 
-    from orchestrator.cli.console import out
-
-    console = out()
     settings = "  ".join(f"{k}={v}" for k, v in found["settings"].items() if v is not None)
-    console.print(f"[bold]{found['method']}[/] on {found['model']}, {found['tasks']} tasks")
-    if settings:
-        console.print(settings, style="dim")
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("groups", justify="right")
-    table.add_column("trained parameters", justify="right")
-    table.add_column("of the backbone", justify="right")
-    rows = {int(g): n for g, n in found["by_groups"].items()} or {0: found["parameters"]}
-    for groups, count in rows.items():
-        chosen = groups == found["groups"] or not groups
-        table.add_row(
-            str(groups or "–"),
-            f"{count:,}".replace(",", " "),
-            f"{100 * count / found['backbone_parameters']:.3f} %",
-            style="bold" if chosen else "dim",
+    rows: dict[int | None, int] = {int(g): n for g, n in found["by_groups"].items()}
+    rows = rows or {None: found["parameters"]}
+    show(
+        Table.of(
+            [
+                (number("groups"), lambda groups: groups),
+                (number("trained parameters"), lambda groups: words.integer(rows[groups])),
+                (
+                    number("of the backbone"),
+                    lambda groups: words.share(rows[groups] / found["backbone_parameters"]),
+                ),
+            ],
+            rows,
+            look=lambda groups: "strong" if groups in (None, found["groups"]) else "faint",
+            title=found["method"],
+            about=f"on {found['model']}, {found['tasks']} tasks",
+            notes=[settings] if settings else [],
         )
-    console.print(table)
+    )

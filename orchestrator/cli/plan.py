@@ -69,10 +69,9 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any], start: str) -> None:
-    from rich.table import Table
-
-    from orchestrator.cli.console import out
-    from orchestrator.terminal.format import configuration, duration, integer, share
+    from orchestrator.cli.console import show
+    from orchestrator.tables import Paragraph, Table
+    from orchestrator.tables.words import configuration, duration, integer, share
 
     space, sizes = found["space"], found["parameters"]
     points = integer(space["points"]) + ("" if space["exact"] else " or more")
@@ -107,15 +106,10 @@ def _show(found: dict[str, Any], start: str) -> None:
         if hours is not None
         else f"unknown: no cell like these is finished in {place} yet; try orchestrator profile",
     }
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    for name, text in rows.items():
-        table.add_row(name, text)
-    console = out()
-    console.print(f"[bold]{found['study']}[/]  is valid; nothing has started")
-    console.print(table)
-    console.print(f"Start it with:  {start}", markup=False)
+    show(
+        Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
+        Paragraph(f"Start it with:  {start}"),
+    )
 
 
 def _limits(found: dict[str, Any], slots: dict[str, Any] | None) -> str:

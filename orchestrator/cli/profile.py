@@ -82,27 +82,31 @@ def _measure(plan: StudyPlan, split: int, device: str) -> dict[str, Any]:
 
 
 def _show(plan: StudyPlan, found: dict[str, dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from orchestrator.cli.console import out
-    from orchestrator.terminal.format import duration, integer
+    from orchestrator.cli.console import out, show
+    from orchestrator.tables import Table, label, number
+    from orchestrator.tables.words import duration, integer
 
     console, first = out(), next(iter(found.values()))
     threads = f", {first['threads']} threads" if first["device"] == "cpu" else ""
     fused = f"{first['cells']} fused cells on {first['device_name']}{threads}"
-    console.print(f"[bold]{plan.study.name}[/]  one step of {fused}")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("part", style="bold")
-    table.add_column("milliseconds", justify="right")
-    table.add_column("share", justify="right")
     whole = first["step_seconds"] + first["parts"]["data"]
     rest = first["step_seconds"] - sum(s for part, s in first["parts"].items() if part != "data")
     rows = {PARTS[part]: seconds for part, seconds in first["parts"].items()} | {
         "loss, the rest": max(rest, 0.0)
     }
-    for name, seconds in (*rows.items(), ("step with its data", whole)):
-        table.add_row(name, f"{1000 * seconds:.1f}", f"{100 * seconds / whole:.0f} %")
-    console.print(table)
+    show(
+        Table.of(
+            [
+                (label("part"), lambda part: part[0]),
+                (number("milliseconds"), lambda part: f"{1000 * part[1]:.1f}"),
+                (number("share"), lambda part: f"{100 * part[1] / whole:.0f} %"),
+            ],
+            rows.items(),
+            [("step with its data", whole)],
+            title=plan.study.name,
+            about=f"one step of {fused}",
+        )
+    )
     rate = first["multiply_adds"] / first["step_seconds"]
     console.print(
         f"{2 * rate / 1e9:,.1f} GFLOP/s, {100 * first['share_of_matmul']:.0f} % of a large product on this "
@@ -113,9 +117,9 @@ def _show(plan: StudyPlan, found: dict[str, dict[str, Any]]) -> None:
     seconds = sum(profile["cell_seconds"] for profile in found.values())
     trial = seconds * len(plan.study.seeds)
     cells = plan.trials * plan.cells_per_trial
-    for label, own in found.items():
+    for split, own in found.items():
         console.print(
-            f"{label}: {own['steps']} steps × {own['epochs']} epochs; a cell {duration(own['cell_seconds'])}"
+            f"{split}: {own['steps']} steps × {own['epochs']} epochs; a cell {duration(own['cell_seconds'])}"
         )
     cost = duration(trial * plan.trials)
     console.print(

@@ -8,10 +8,12 @@ import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
 from orchestrator.redaction import shown_uri
-from orchestrator.terminal.format import partition
 
 if TYPE_CHECKING:
     from orchestrator.cli.stored import Stored
+    from orchestrator.reports.ranking import Fact
+    from orchestrator.tables import Section
+    from orchestrator.tables.registry import Layout
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,62 +24,76 @@ def results(
     study: StudyName,
     storage: Storage = None,
     limit: Annotated[int, typer.Option(min=1, help="Trials shown.")] = 20,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Print it as csv, md, tex, or your own my_format.py:FORMAT."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The ranking of a study; works while it runs and from another machine."""
-    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.console import print_json, show
     from orchestrator.cli.stored import find_stored
     from orchestrator.statistics.ranking import build_results
+    from orchestrator.tables.registry import get_format
 
+    if form is not None and as_json:
+        raise typer.BadParameter("--format and --json exclude each other")
+    chosen = None if form is None else get_format(form)
     stored = find_stored(study, storage)
     found = build_results(stored.store, stored.ledger)
     if as_json:
         print_json(found)
+    elif chosen is not None:
+        typer.echo(chosen.write(document(found, stored, study, limit, chosen.layout)), nl=False)
     else:
-        console = out()
-        console.print(render(found, stored, study, width=console.width, limit=limit))
+        show(document(found, stored, study, limit))
 
 
-def render(found: dict[str, Any], stored: Stored, study: str, *, width: int, limit: int = 20) -> Any:
+def document(
+    found: dict[str, Any], stored: Stored, study: str, limit: int = 20, layout: Layout = "page"
+) -> Section:
     """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
     from orchestrator.reports.ranking import report
 
-    return report(found, width=width, limit=limit, footer=_footer(found, stored, study))
+    return report(found, limit=limit, layout=layout, footer=_footer(found, stored, study))
 
 
-def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[str]:
+def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[Fact]:
     settings = stored.study
     lines = [
         *_groups(found, stored),
-        *(f"Mixed: {line}" for line in found["mixed"]),
-        *(f"Damaged: {line}" for line in found["damaged"]),
+        *(("Mixed", line) for line in found["mixed"]),
+        *(("Damaged", line) for line in found["damaged"]),
     ]
     if budget := settings.label_budget():
         used = ", ".join(f"{k} training + {held} validation" for k, held in budget.values())
-        lines.append(f"Labels:  {used} images per class and task")
-    lines.append(f"Records: {found['storage']}/studies/{stored.store.name}")
-    lines.append(
-        f"Runs:    {shown_uri(settings.tracking.resolved_uri)}; open them with: orchestrator ui {study}"
-    )
+        lines.append(("Labels", f"{used} images per class and task"))
+    runs = shown_uri(settings.tracking.resolved_uri)
     more = max(settings.search.trials + 1, 2 * settings.search.trials)
-    lines.append(f"Go on:   orchestrator sweep {study} search.trials={more}")
+    lines += [
+        ("Records", f"{found['storage']}/studies/{stored.store.name}"),
+        ("Runs", f"{runs}; open them with: orchestrator ui {study}"),
+        ("Go on", f"orchestrator sweep {study} search.trials={more}"),
+    ]
     if found["winner"] is not None:
-        lines.append(f"Confirm: orchestrator confirm {study} --seeds 4,5,6")
+        lines.append(("Confirm", f"orchestrator confirm {study} --seeds 4,5,6"))
     return [*lines, *_damage(found)]
 
 
-def _damage(found: dict[str, Any]) -> list[str]:
+def _damage(found: dict[str, Any]) -> list[Fact]:
     """What becomes of trials whose records are damaged, and records that do not count, one line each."""
     lines = []
     if found["damaged_trials"]:
         numbers = ", ".join(map(str, found["damaged_trials"]))
-        lines.append(f"Repairs: the next sweep runs trials again whose records are damaged: {numbers}")
+        lines.append(("Repairs", f"the next sweep runs trials again whose records are damaged: {numbers}"))
     late = "written when another driver had taken the study over"
-    return [*lines, *(f"Ignored: {path}, {late}" for path in found["late"])]
+    return [*lines, *(("Ignored", f"{path}, {late}") for path in found["late"])]
 
 
-def _groups(found: dict[str, Any], stored: Stored) -> list[str]:
+def _groups(found: dict[str, Any], stored: Stored) -> list[Fact]:
     """The winner's partitions, how sure they are, and what may not be called discovered about them."""
+    from orchestrator.tables.words import partition
+
     trial = stored.store.load_trial(found["winner"]) if found["winner"] is not None else None
     if trial is None:
         return []
@@ -92,8 +108,8 @@ def _groups(found: dict[str, Any], stored: Stored) -> list[str]:
         lines.setdefault(shown, []).append(_sureness(cell, grouping))
         notes.update(dict.fromkeys(grouping.get("notes", [])))
     return [
-        *(f"Groups:  {shown}  ({'; '.join(sure)})" for shown, sure in lines.items()),
-        *(f"         {note}" for note in notes),
+        *(("Groups", f"{shown}  ({'; '.join(sure)})") for shown, sure in lines.items()),
+        *(("", note) for note in notes),
     ]
 
 

@@ -90,7 +90,7 @@ def _work(
     from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
     from orchestrator.execution.workbench import Workbench
-    from orchestrator.terminal.format import accuracy, configuration, integer
+    from orchestrator.tables.words import accuracy, configuration, integer
     from orchestrator.work.item import Event
 
     console = err()
@@ -147,7 +147,7 @@ def _recorded(item: WorkItem, key: str) -> dict[str, Any]:
 
 def _report(finished: dict[str, dict[str, Any]], last: dict[str, Any], as_json: bool) -> int:
     from orchestrator.cli.console import DONE, FAILED, out, print_json
-    from orchestrator.terminal.format import accuracy
+    from orchestrator.tables.words import accuracy
 
     if as_json:
         print_json({"state": last.get("state"), "error": last.get("error"), "cells": finished})

@@ -90,7 +90,7 @@ def _show(found: dict[str, Any]) -> None:
     from orchestrator.cli.console import out
     from orchestrator.ledger.invocation import QUEUE
     from orchestrator.statistics.spending import in_words
-    from orchestrator.terminal.format import accuracy, duration
+    from orchestrator.tables.words import accuracy, duration
 
     console = out()
     trials, driver = found["trials"], found["driver"]

@@ -121,8 +121,8 @@ def report(job: Job) -> int:
 def _show_ranking(study: Study) -> bool:
     """Print the ranking from the records, if they can be read from here."""
     from mmap_model.errors import InputError
-    from orchestrator.cli.console import out
-    from orchestrator.cli.results import render
+    from orchestrator.cli.console import show
+    from orchestrator.cli.results import document
     from orchestrator.cli.stored import find_stored
     from orchestrator.statistics.ranking import build_results
 
@@ -131,8 +131,7 @@ def _show_ranking(study: Study) -> bool:
         found = build_results(stored.store, stored.ledger)
     except (InputError, OSError):
         return False
-    console = out()
-    console.print(render(found, stored, study.name, width=console.width))
+    show(document(found, stored, study.name))
     return True
 
 

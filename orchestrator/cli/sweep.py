@@ -70,8 +70,8 @@ def drive(
         final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
             that could not be scored: another start may change that.
     """
-    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
-    from orchestrator.cli.results import render
+    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, print_json, show, show_error
+    from orchestrator.cli.results import document
     from orchestrator.cli.stored import find_stored
     from orchestrator.ledger import check_writable
     from orchestrator.statistics.ranking import build_results
@@ -88,8 +88,7 @@ def drive(
     if as_json:
         print_json({**found, "tracking": outcome.told.to_dict()})
     else:
-        console = out()
-        console.print(render(found, stored, name, width=console.width))
+        show(document(found, stored, name))
     if outcome.note:
         err().print(outcome.note, markup=False)
     if outcome.state == "interrupted":

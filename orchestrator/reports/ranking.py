@@ -1,22 +1,24 @@
-"""The ranking of a study as a table: rendered from what ``statistics.ranking.build_results`` returns."""
+"""The ranking of a study as a document, made of what ``statistics.ranking.build_results`` returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from orchestrator.statistics.spending import in_words
-from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer, share
+from orchestrator.tables import Bullets, Cell, Column, Section, Table, label, number
+from orchestrator.tables.document import Block
+from orchestrator.tables.model import Content
+from orchestrator.tables.registry import Layout
+from orchestrator.tables.words import NBSP, configuration, duration, integer, share
 
 Results = Mapping[str, Any]
+Line = Mapping[str, Any]
+Fact = tuple[str, str]
+"""Its name and what is said; without a name it goes on."""
+
 SHOWN = 20
-WIDE = 96
-"""Columns below which device time is left out."""
 TIMES = {
     "total": "in all",
     "start_up": "until the first cell",
@@ -39,84 +41,68 @@ REFERENCES = {"zero_shot": "zero-shot", "zero_step": "the same prompts before tr
 BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1 before training"}
 
 
-def ranking(results: Results, *, width: int = WIDE, limit: int = SHOWN) -> RenderableType:
-    """Trials by validation, baselines below; at most ``limit`` trials, in at most ``width`` columns."""
-    wide = width >= WIDE
-    trials = ranked(results)
-    shown = trials[:limit]
-    varied = _varied(trial.get("config", {}) for trial in trials)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0), header_style="bold")
-    table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("configuration", min_width=24)
-    table.add_column("size (of CLIP)", justify="right", no_wrap=True)
-    table.add_column("validation", justify="right", no_wrap=True)
-    table.add_column("test", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("device", justify="right", no_wrap=True)
-    for position, trial in enumerate(shown, start=1):
-        cells = (
-            f"{position}{_mark(trial, results) if position > 1 else ' '}",
-            str(trial["number"]),
-            configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
-            _parameters(trial),
-            _summary(trial.get("val")),
-            _summary(trial.get("test")),
-            *([_seconds(trial.get("device_seconds"))] if wide else []),
-        )
-        table.add_row(*cells, style="bold" if position == 1 else None)
-    baselines = list(_baselines(results))
-    if baselines and shown:
-        table.add_section()
-    for row in baselines:
-        table.add_row(
-            "–",
-            "",
-            Text(str(row["label"]), "italic"),
-            _parameters(row),
-            _summary(row.get("val")),
-            _summary(row.get("test")),
-            *([_seconds(row.get("device_seconds"))] if wide else []),
-        )
-    return table
-
-
 def report(
-    results: Results, *, footer: Sequence[str] = (), width: int = WIDE, limit: int = SHOWN
-) -> RenderableType:
-    """Title, ranking, what its marks mean, states, time, and lines of ``footer``."""
-    parts: list[RenderableType] = [_title(results), ranking(results, width=width, limit=limit)]
-    parts += [Text(line, "dim") for line in _legend(results, limit)]
-    facts = [*_gains(results), *_pool(results), *_states(results), *_time(results), *_budgets(results)]
-    parts.append(_facts([*facts, *footer]))
-    return Group(*parts)
+    results: Results, *, footer: Iterable[Fact] = (), limit: int = SHOWN, layout: Layout = "page"
+) -> Section:
+    """Ranking, what its marks mean, states, time, and further facts; as ``paper`` or ``records`` the ranking.
+
+    Args:
+        results: of the study.
+        footer: facts that come last, as name and text.
+        limit: trials shown; records have all.
+        layout: what it is for.
+    """
+    if layout != "page":
+        whole = len(results["trials"]) if layout == "records" else limit
+        return Section("", (ranking(results, limit=whole),))
+    facts = [*_gains(results), *_pool(results), *_states(results), *_time(results), *_budgets(results), *footer]
+    blocks: list[Block] = [ranking(results, limit=limit)]
+    if legend := _legend(results, limit):
+        blocks.append(Bullets(tuple(legend)))
+    return Section("", (*blocks, Table.facts(*((name and f"{name}:", text) for name, text in facts))))
 
 
-def _facts(lines: Iterable[str]) -> RenderableType:
-    """``Label: text`` lines, the text in a column of its own; a line without a label goes on below."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=8, no_wrap=True)
-    grid.add_column()
-    for line in lines:
-        label, colon, text = line.partition(":")
-        if colon and label and not label.startswith(" "):
-            grid.add_row(f"{label}:", Text(text.strip()))
-        else:
-            grid.add_row("", Text(line.strip()))
-    return grid
-
-
-def ranked(results: Results) -> list[Mapping[str, Any]]:
-    """Complete trials, best first as ``build_results`` orders them; protocol ``paper`` has only test."""
-    return [t for t in results["trials"] if t["state"] == "complete" and (t["val"] or t.get("test"))]
-
-
-def _title(results: Results) -> RenderableType:
+def ranking(results: Results, *, limit: int = SHOWN) -> Table:
+    """Trials by validation, at most ``limit``, with the reference rows below."""
     trials = ranked(results)
+    varied = _varied(trial.get("config", {}) for trial in trials)
+    lines = [
+        {
+            **trial,
+            "rank": Cell(f"{rank}{_mark(trial, results) if rank > 1 else ' '}", value=rank),
+            "label": configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
+        }
+        for rank, trial in enumerate(trials[:limit], start=1)
+    ]
+    first = lines[0] if lines else None
     n = max(((t["val"] or t["test"]).get("n") or 0 for t in trials), default=0)
     seeds = f", mean ± standard deviation over {n} seeds" if n > 1 else ""
     order = "no validation images" if _unvalidated(results) else "ranked by validation"
-    return Text.assemble((f"{_name(results)}", "bold"), f"  accuracy in %{seeds}; {order}")
+
+    def score(name: str) -> Callable[[Line], Content]:
+        return lambda line: Cell.accuracy((line.get(name) or {}).get("mean"), (line.get(name) or {}).get("std"))
+
+    return Table.of(
+        [
+            (number("rank"), lambda line: line.get("rank")),
+            (number("trial"), lambda line: line.get("number", "")),
+            (label("configuration"), lambda line: line["label"]),
+            (number("size (of CLIP)"), _parameters),
+            (number("validation"), score("val")),
+            (number("test"), score("test")),
+            (Column("device", number=True, spare=True), _seconds),
+        ],
+        lines,
+        _baselines(results),
+        look=lambda line: "strong" if line is first else None,
+        title=_name(results),
+        about=f"accuracy in %{seeds}; {order}",
+    )
+
+
+def ranked(results: Results) -> list[Line]:
+    """Complete trials, best first as ``build_results`` orders them; protocol ``paper`` has only test."""
+    return [t for t in results["trials"] if t["state"] == "complete" and (t["val"] or t.get("test"))]
 
 
 def _unvalidated(results: Results) -> bool:
@@ -145,7 +131,7 @@ def _legend(results: Results, limit: int) -> list[str]:
     return lines
 
 
-def _mark(trial: Mapping[str, Any], results: Results) -> str:
+def _mark(trial: Line, results: Results) -> str:
     """``≈`` not significantly different from rank 1, ``?`` not compared with it, a space for worse."""
     if trial.get("separable_from_best") is False:
         return "≈"
@@ -178,66 +164,68 @@ def _significance(results: Results) -> list[str]:
     return lines
 
 
-def _comparison(results: Results) -> Mapping[str, Any]:
+def _comparison(results: Results) -> Line:
     return results.get("comparison") or {}
 
 
-def _gains(results: Results) -> list[str]:
+def _gains(results: Results) -> Iterable[Fact]:
     """What rank 1 gains over the reference rows on the test images, with the paired interval."""
-    return [
-        f"Gain:    {100 * gain['mean']:+.1f} points on test over {REFERENCES.get(name, name)}, paired 95 % "
-        f"interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})"
-        for name, gain in sorted((results.get("test_gains") or {}).items())
-        if gain.get("low") is not None
-    ]
+    for name, gain in sorted((results.get("test_gains") or {}).items()):
+        if gain.get("low") is not None:
+            yield (
+                "Gain",
+                f"{100 * gain['mean']:+.1f} points on test over {REFERENCES.get(name, name)}, paired 95 % "
+                f"interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})",
+            )
 
 
-def _states(results: Results) -> list[str]:
+def _pool(results: Results) -> Iterable[Fact]:
+    """What an interval over seeds does not cover, where one is shown."""
+    if any(gain.get("low") is not None for gain in (results.get("test_gains") or {}).values()):
+        yield "Seeds", "draw from one finite pool of images: intervals over them do not cover other images"
+
+
+def _states(results: Results) -> Iterable[Fact]:
     trials, cells = results.get("trials", []), results.get("cells", {})
-    counts = {
-        s: sum(t.get("state") == s for t in trials) for s in ("complete", "pruned", "failed", "running")
-    }
-    line = "Trials:  " + ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    if not trials:
+        return
+    states = Counter(t.get("state") for t in trials)
+    yield (
+        "Trials",
+        ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s]),
+    )
     numbers = [f"{_count(cells.get('finished'))} finished", f"{_count(cells.get('failed'))} failed"]
     if cells.get("trained_now") is not None:
         numbers.append(f"{_count(cells['trained_now'])} trained in this run")
-    lines = [line, "Cells:   " + ", ".join(numbers)] if trials else []
+    yield "Cells", ", ".join(numbers)
     for trial in trials:
         if trial.get("state") == "failed":
             reason = str(trial.get("error") or "see its cells").splitlines()[0]
             kind = f" ({trial['failure']})" if trial.get("failure") else ""
-            lines.append(f"Failed:  trial {trial['number']}{kind}: {reason}")
-    return lines
+            yield "Failed", f"trial {trial['number']}{kind}: {reason}"
 
 
-def _pool(results: Results) -> list[str]:
-    """What an interval over seeds does not cover, where one is shown."""
-    if not any(gain.get("low") is not None for gain in (results.get("test_gains") or {}).values()):
-        return []
-    return ["Seeds:   draw from one finite pool of images: intervals over them do not cover other images"]
-
-
-def _time(results: Results) -> list[str]:
+def _time(results: Results) -> Iterable[Fact]:
     timing = results.get("timing") or {}
-    parts = [f"{words} {duration(timing[name])}" for name, words in TIMES.items() if timing.get(name)]
-    return ["Time:    " + ", ".join(parts)] if parts else []
+    if parts := [f"{words} {duration(timing[name])}" for name, words in TIMES.items() if timing.get(name)]:
+        yield "Time", ", ".join(parts)
 
 
-def _budgets(results: Results) -> list[str]:
+def _budgets(results: Results) -> Iterable[Fact]:
     """Shown where something is limited besides the number of trials, or GPUs were at work."""
     found = results.get("budgets") or {}
     limits = [found.get(name, {}).get("limit") for name in ("hours", "gpu_hours")]
-    used = found.get("gpu_hours", {}).get("spent")
-    return [f"Spent:   {in_words(found)}"] if used or any(limits) else []
+    if found.get("gpu_hours", {}).get("spent") or any(limits):
+        yield "Spent", in_words(found)
 
 
-def _baselines(results: Results) -> Iterable[dict[str, Any]]:
+def _baselines(results: Results) -> Iterable[Line]:
     for row in results.get("baselines", []):
         name = str(row.get("name", row.get("kind", "baseline")))
         yield {**row, "label": BASELINES.get(name, name.replace("_", " "))}
 
 
-def _varied(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
+def _varied(configurations: Iterable[Line]) -> list[str]:
     """Names whose value differs between trials; of a single trial the ones that matter most."""
     seen: dict[str, set[str]] = {}
     for values in configurations:
@@ -247,18 +235,14 @@ def _varied(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
     return varied or [name for name in seen if name in ESSENTIAL]
 
 
-def _summary(value: Mapping[str, Any] | None) -> str:
-    return accuracy(value["mean"], value.get("std")) if value and value.get("mean") is not None else "–"
+def _parameters(line: Line) -> Cell:
+    count, part = line.get("parameters"), line.get("share")
+    return Cell(integer(count) + (f" ({share(part)})" if part is not None else ""), value=count)
 
 
-def _parameters(row: Mapping[str, Any]) -> str:
-    if row.get("share") is None:
-        return integer(row.get("parameters"))
-    return f"{integer(row.get('parameters'))} ({share(row['share'])})"
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f} s".replace(",", NBSP)
+def _seconds(line: Line) -> Content:
+    seconds = line.get("device_seconds")
+    return None if seconds is None else Cell(f"{seconds:,.0f} s".replace(",", NBSP), value=seconds)
 
 
 def _name(results: Results) -> str:

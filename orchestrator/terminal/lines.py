@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.console import Console
 
-from orchestrator.terminal.format import NBSP, accuracy, configuration, duration, integer
+from orchestrator.tables.words import NBSP, accuracy, configuration, duration, integer
 from orchestrator.terminal.live import PHASES
 from orchestrator.terminal.state import ENDED, Event, SweepState
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.terminal.format import accuracy, configuration, duration, integer
+from orchestrator.tables.words import accuracy, configuration, duration, integer
 from orchestrator.terminal.state import ENDED, Event, SlotState, SweepState
 
 SHOWN_SLOTS = 12

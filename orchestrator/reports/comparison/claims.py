@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Recipe
-from orchestrator.reports.comparison.numbers import enumeration, groups
+from orchestrator.tables.words import enumeration, partition
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
 from orchestrator.reports.comparison.roles import BEST_FIRST
@@ -191,7 +191,7 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
             statements.append(
                 _Statement(
                     "Grouping by gradients helps",
-                    f"gradient grouping beats {groups(column.partition, comparison.tasks)}",
+                    f"gradient grouping beats {partition(column.partition, comparison.tasks)}",
                     gradient_side,
                     column_side(column),
                     note=f"which is what the gradients chose for seed {enumeration(alike)}" if alike else "",

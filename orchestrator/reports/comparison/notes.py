@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from orchestrator.reports.comparison import numbers
+from orchestrator.tables import words
 from orchestrator.reports.comparison.method_table import MethodTable
 from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.significance import COCHRAN_LEVEL
 
 SYMBOLS = (
-    "`symbols` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
+    " is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
     "them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
 )
+"""Said of the benchmark `symbols`."""
 
 LEGEND = {
     "spread": "± of Average: standard deviation of the seeds' averages over tasks; the paper prints the mean "
@@ -91,7 +92,7 @@ def _cautions(table: MethodTable) -> Iterator[str]:
         yield f"Descriptive: a rate that suits one method starves another. {tuned}"
         yield from _other_rates(table)
         if table.reductions:
-            yield f"Task losses: {numbers.enumeration(sorted(table.reductions))}."
+            yield f"Task losses: {words.enumeration(sorted(table.reductions))}."
     yield from _significance(table)
 
 
@@ -125,7 +126,7 @@ def _other_rates(table: MethodTable) -> Iterator[str]:
     for rate in dict.fromkeys(rates.values()):
         labels = [label for label, lr in rates.items() if lr == rate]
         if rate != common:
-            yield f"At a rate of their own, {numbers.rate(rate)}: {numbers.enumeration(labels)}."
+            yield f"At a rate of their own, {words.rate(rate)}: {words.enumeration(labels)}."
 
 
 def _spread(table: MethodTable) -> Iterator[str]:
@@ -156,8 +157,8 @@ def _missing(table: MethodTable) -> Iterator[str]:
         for trial in method.entry.trials:
             if trial.error:
                 first = trial.error.strip().splitlines()[0]
-                rates.setdefault((label, first), []).append(numbers.rate(trial.lr))
+                rates.setdefault((label, first), []).append(words.rate(trial.lr))
     for reason, labels in reasons.items():
-        yield f"No numbers for {numbers.enumeration(labels)}: {reason.rstrip('.')}."
+        yield f"No numbers for {words.enumeration(labels)}: {reason.rstrip('.')}."
     for (label, reason), tried in rates.items():
-        yield f"{label} at {numbers.enumeration(tried)}: {reason.rstrip('.')}."
+        yield f"{label} at {words.enumeration(tried)}: {reason.rstrip('.')}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
-from orchestrator.reports.comparison.numbers import enumeration
+from orchestrator.tables.words import enumeration
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.roles import (
     SINGLE_TASK_PROMPTS,

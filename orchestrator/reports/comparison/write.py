@@ -1,12 +1,17 @@
-"""The report as files."""
+"""The report as files, and on a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from orchestrator.compare.comparison import Comparison
-from orchestrator.reports.comparison import latex, markdown, records
 from orchestrator.reports.comparison.contents import Contents
+from orchestrator.reports.comparison.documents import documents, screen
+from orchestrator.tables.registry import formats
+from orchestrator.tables.terminal import render
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
@@ -23,16 +28,22 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw_figures(contents, folder / "figures")
     images = [path.name for path in figures if path.suffix == ".png"]
-    texts = {
-        "README.md": markdown.report(contents, images),
-        "claims.md": markdown.claims_page(contents),
-        "tables.tex": latex.tables(contents),
-        "comparison.json": comparison.to_json(),
-        "accuracies.csv": records.accuracies(comparison),
-        "summary.csv": records.summary(contents),
-        "claims.csv": records.verdicts(contents.claims),
+    files = {**texts(contents, images), "comparison.json": comparison.to_json()}
+    return [*(_replace(folder / name, text) for name, text in files.items()), *figures]
+
+
+def texts(contents: Contents, images: Sequence[str] = ()) -> dict[str, str]:
+    """The report in every format, by the names of its files."""
+    return {
+        f"{name}.{form.suffix}": form.write(document)
+        for form in formats().values()
+        for name, document in documents(contents, form.layout, images).items()
     }
-    return [*(_replace(folder / name, text) for name, text in texts.items()), *figures]
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a comparison."""
+    console.print(render(screen(Contents(comparison)), console.width))
 
 
 def _replace(path: Path, text: str) -> Path:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,21 +15,18 @@ import pytest
 from rich.console import Console
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.reports.comparison import claims, show
+from orchestrator.reports.comparison import claims, show, texts
 from orchestrator.reports.comparison.ablation import ablation
 from orchestrator.reports.comparison.claims import Claim
 from orchestrator.reports.comparison.contents import Contents
-from orchestrator.reports.comparison.latex import escape, tables
-from orchestrator.reports.comparison.markdown import claims_page, report
 from orchestrator.reports.comparison.method_table import AVERAGE, method_table
-from orchestrator.reports.comparison.numbers import narrow_percent
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import beside_paper, paper_split, printed_results
-from orchestrator.reports.comparison.records import accuracies, summary
 from orchestrator.statistics.significance import Candidate, compare_with_best
 from orchestrator.statistics.summary import delta_m, summarize
 
 Make = Callable[..., Comparison]
+PAPER_TABLES = Path(__file__).parents[3] / "benchmarks" / "paper_tables"
 ERROR = "loss is NaN in epoch 2 of seed 1"
 
 
@@ -38,6 +36,10 @@ def shown(comparison: Comparison, width: int = 120) -> str:
     text = target.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     return str(text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def written(comparison: Comparison, name: str) -> str:
+    return texts(Contents(comparison))[name]
 
 
 def with_average(comparison: Comparison, column: str, recipe: str, averages: dict[str, float]) -> Comparison:
@@ -128,19 +130,30 @@ def test_marks_beside_the_best_account_for_its_selection(comparison: Comparison)
         ("coop_mt",),
         ("bitfit",),
     )
-    contents = Contents(close)
-    for text in (shown(close), report(contents), tables(contents).replace(r"$\approx$", "≈")):
+    files = texts(Contents(close))
+    for text in (shown(close), files["README.md"], files["tables.tex"].replace(r"$\approx$", "≈")):
         flat = " ".join(text.split())
         assert "≈ not significantly different from the best" in flat
         assert "? not compared with the best: seeds are missing, or the variance" in flat
         assert "below the best are significantly worse (10 methods;" in flat
 
 
-@pytest.mark.parametrize(
-    ("values", "text"), [([0.5, 0.51], "50.5±0.7"), ([0.1, 0.352], "22.6±18"), ([0.5], "50.0")]
-)
-def test_narrow_numbers_have_eight_characters_at_most(values: list[float], text: str) -> None:
-    assert narrow_percent(summarize(values)) == text
+@pytest.mark.parametrize("folder", ["six_shots", "tuned", "ablation", "curves"])
+def test_reports_that_were_committed_are_written_again_to_the_byte(folder: str) -> None:
+    comparison = Comparison.from_json((PAPER_TABLES / folder / "comparison.json").read_text())
+    page = (PAPER_TABLES / folder / "README.md").read_text()
+    images = re.findall(r"\(figures/([^)]+)\)", page)
+    found = texts(Contents(comparison), images)
+    assert set(found) == {path.name for path in (PAPER_TABLES / folder).iterdir() if path.is_file()} - {
+        "comparison.json"
+    }
+    for name, text in found.items():
+        assert text.encode() == (PAPER_TABLES / folder / name).read_bytes(), name
+
+
+def test_every_format_says_how_many_of_the_tried_rates_have_a_result(comparison: Comparison) -> None:
+    row = next(line for line in written(comparison, "README.md").splitlines()[::-1] if "| VPT-MT |" in line)
+    assert "| 4 of 5 |" in row
 
 
 def test_terminal_says_why_a_column_failed(make: Make) -> None:
@@ -167,8 +180,7 @@ def test_terminal_says_why_a_column_failed(make: Make) -> None:
 def test_every_format_takes_an_incomplete_comparison(make: Make, changes: dict[str, Any]) -> None:
     comparison = make(**changes)
     assert shown(comparison, 100)
-    contents = Contents(comparison)
-    for text in (report(contents), claims_page(contents), tables(contents), summary(contents)):
+    for text in texts(Contents(comparison)).values():
         assert "nan" not in text.lower().replace(ERROR.lower(), "").replace("loss is nan in epoch 2", "")
         assert "None" not in text
 
@@ -222,7 +234,7 @@ def test_claim_falls_back_to_the_shared_recipe_and_says_so(make: Make) -> None:
     assert "shared recipe only: no tuned result for CoOp-MT" in found.notes
     assert found.words.endswith("(shared rate)")
     assert claim(comparison, "gradient grouping beats all tasks in one group").recipe == "shared"
-    assert "(shared rate)" in claims_page(Contents(comparison))
+    assert "(shared rate)" in written(comparison, "claims.md")
 
 
 def test_claim_says_that_rates_are_missing(comparison: Comparison) -> None:
@@ -299,19 +311,18 @@ def test_random_grouping_is_a_row_of_the_framework_ablation(comparison: Comparis
 
 
 def test_claims_page_of_symbols_opens_with_what_it_is_not(comparison: Comparison) -> None:
-    page = claims_page(Contents(comparison))
+    page = written(comparison, "claims.md")
     assert "no evidence for or against the paper" in page.split("\n\n")[1]
-    other = claims_page(Contents(dataclasses.replace(comparison, dataset="office_home")))
+    other = written(dataclasses.replace(comparison, dataset="office_home"), "claims.md")
     assert "no evidence" not in other
 
 
 def test_reports_say_that_intervals_over_seeds_cover_draws_from_one_finite_pool(
     comparison: Comparison,
 ) -> None:
-    contents = Contents(comparison)
-    for page in (report(contents), claims_page(contents)):
+    for page in (written(comparison, "README.md"), written(comparison, "claims.md")):
         assert "one finite pool" in page and "other images" in page
-    paper = claims_page(Contents(dataclasses.replace(comparison, protocol="paper")))
+    paper = written(dataclasses.replace(comparison, protocol="paper"), "claims.md")
     assert "their test images differ and overlap" in paper
 
 
@@ -342,7 +353,7 @@ def test_bitfit_misprint_is_corrected_and_said(make: Make) -> None:
     assert bitfit.difference == pytest.approx(bitfit.ours.mean - 0.813)
     real = next(pair for pair in found if pair.column.name == "mmap" and pair.task == "Real World")
     assert real.printed.mean == 92.4
-    assert "VPT-MT" in report(Contents(comparison))
+    assert "VPT-MT" in written(comparison, "README.md")
 
 
 def test_only_the_papers_datasets_and_splits_stand_beside_it() -> None:
@@ -353,7 +364,7 @@ def test_only_the_papers_datasets_and_splits_stand_beside_it() -> None:
 
 
 def test_csv_holds_every_number(comparison: Comparison) -> None:
-    rows = list(csv.DictReader(io.StringIO(accuracies(comparison))))
+    rows = list(csv.DictReader(io.StringIO(written(comparison, "accuracies.csv"))))
     assert len(rows) == sum(len(seeds) for e in comparison.entries for seeds in e.tasks.values())
     entry = comparison.entry("mmap", "6-shot", "tuned")
     assert entry is not None
@@ -363,7 +374,7 @@ def test_csv_holds_every_number(comparison: Comparison) -> None:
 
 
 def test_summary_csv_has_the_layout_of_the_papers_tables(comparison: Comparison) -> None:
-    rows = list(csv.DictReader(io.StringIO(summary(Contents(comparison)))))
+    rows = list(csv.DictReader(io.StringIO(written(comparison, "summary.csv"))))
     assert {row["regime"] for row in rows} == {"ZS", "STL", "MTL"}
     mmap = {r["task"]: r for r in rows if (r["method"], r["recipe"]) == ("MmAP", "tuned")}
     assert list(mmap) == [*comparison.tasks, AVERAGE]
@@ -375,7 +386,7 @@ def test_summary_csv_has_the_layout_of_the_papers_tables(comparison: Comparison)
 
 
 def test_latex_rows_are_as_wide_as_their_table_and_braces_balance(comparison: Comparison) -> None:
-    text = tables(Contents(comparison))
+    text = written(comparison, "tables.tex")
     floats = text.split(r"\begin{table*}")[1:]
     assert len(floats) >= 6
     for block in floats:
@@ -387,12 +398,6 @@ def test_latex_rows_are_as_wide_as_their_table_and_braces_balance(comparison: Co
     plain = text.replace(r"\{", "").replace(r"\}", "")
     assert plain.count("{") == plain.count("}")
     assert text.isascii()
-
-
-def test_latex_escapes_what_would_not_compile() -> None:
-    assert escape("50% & a_b ±0.1 −2 #$ ~^") == (
-        r"50\% \& a\_b $\pm$0.1 $-$2 \#\$ \textasciitilde{}\textasciicircum{}"
-    )
 
 
 def test_comparison_survives_its_file(comparison: Comparison) -> None:
@@ -409,7 +414,7 @@ def test_claims_are_made_of_the_columns_that_were_compared(comparison: Compariso
 
     assert [c.statement for c in claims(keep("mmap", "coop_mt"))] == ["MmAP beats CoOp-MT"]
     assert claims(keep("zero_shot", "bitfit")) == []
-    assert "None of them concerns" in claims_page(Contents(keep("zero_shot", "bitfit")))
+    assert "None of them concerns" in written(keep("zero_shot", "bitfit"), "claims.md")
     assert shown(keep("zero_shot", "bitfit"))
 
 
@@ -425,7 +430,7 @@ def test_claims_about_gradients_need_gradient_grouping(comparison: Comparison) -
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs and graphicx")
 def test_latex_compiles(make: Make, tmp_path: Path) -> None:
     comparison = make(dataset="office_home", tasks=("Art", "Clipart", "Product", "Real World"))
-    (tmp_path / "tables.tex").write_text(tables(Contents(comparison)))
+    (tmp_path / "tables.tex").write_text(written(comparison, "tables.tex"))
     (tmp_path / "page.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\\input{tables}\\end{document}"
     )

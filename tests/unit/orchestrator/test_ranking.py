@@ -16,6 +16,7 @@ from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.reports.ranking import ranked, report
 from orchestrator.statistics.ranking import build_results, flat_config
+from orchestrator.tables.terminal import render
 
 POINT = {
     "method": "mmap",
@@ -165,7 +166,7 @@ def test_one_seed_says_that_nothing_can_be_compared(study: Study) -> None:
 
 def shown(results: dict[str, Any]) -> str:
     console = Console(width=110, record=True)
-    console.print(report(results))
+    console.print(render(report(results), 110))
     return " ".join(console.export_text().replace("\N{NO-BREAK SPACE}", " ").split())
 
 
@@ -317,6 +318,6 @@ def test_without_validation_images_there_are_test_numbers_only(study: Study) -> 
     assert trial["test"]["mean"] == 0.5 and trial["test"]["n"] == 2
     assert [row["number"] for row in ranked(found)] == [0]
     console = Console(width=110, record=True)
-    console.print(report(found))
+    console.print(render(report(found), 110))
     text = console.export_text()
     assert "no validation images" in text and "50.0" in text and "rank 1 by validation" not in text

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.reports.comparison import numbers
+from orchestrator.tables import words
 from orchestrator.reports.comparison.ablation import Ablation, AblationRow
 from orchestrator.reports.comparison.figures import style
-from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.statistics.summary import Summary, summarize
 
 COLUMN_LABEL = 36
@@ -58,7 +58,7 @@ def ablation_figure(found: Ablation) -> Any | None:
     cells[-1].xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     cells[-1].set_xlabel("Average test accuracy (%)")
     figure.suptitle(
-        f"{found.comparison.dataset}, {found.split}, {recipe_words(found.recipe)}",
+        f"{found.comparison.dataset}, {found.split}, {RECIPE_WORDS[found.recipe]}",
         fontsize=8,
         x=0.01,
         ha="left",
@@ -101,7 +101,7 @@ def _panel(axes: Any, lines: Sequence[_Line]) -> None:
 
 def _rows(rows: Sequence[AblationRow], *, sized: bool = False) -> list[_Line]:
     def label(row: AblationRow) -> str:
-        return f"{row.label} ({numbers.short_count(row.parameters)})" if sized else row.label
+        return f"{row.label} ({words.short_integer(row.parameters)})" if sized else row.label
 
     return [_Line(label(row), list(row.seeds.values()), own=row.published) for row in rows if row.seeds]
 
@@ -116,7 +116,7 @@ def _partitions(found: Ablation) -> list[_Line]:
         seeds = pairings.accuracy[partition]
         lines.append(
             _Line(
-                numbers.groups(partition, found.comparison.tasks),
+                words.partition(partition, found.comparison.tasks),
                 list(seeds.values()),
                 chosen=frozenset(i for i, seed in enumerate(seeds) if chosen.get(seed) == partition),
             )

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from orchestrator.compare.comparison import Affinity, Comparison
-from orchestrator.reports.comparison import numbers
+from orchestrator.tables import words
 from orchestrator.reports.comparison.figures import style
-from orchestrator.reports.comparison.grids import relative_margin
+from orchestrator.reports.comparison.evidence import relative_margin
 
 TITLE = 41
 """Characters of a line above a panel."""
@@ -74,7 +74,7 @@ def _map(axes: Any, affinity: Affinity, exponent: int, lowest: float, limit: flo
         vmax=PALE * limit,
     )
     for i, j in _pairs(len(values)):
-        text = f"{values[i, j]:.{digits}f}".replace("-", numbers.MINUS)
+        text = f"{values[i, j]:.{digits}f}".replace("-", words.MINUS)
         light = abs(values[i, j]) > 0.8 * limit
         axes.text(j, i - 1, text, ha="center", va="center", fontsize=7, color="white" if light else style.INK)
     together = {(i, j) for group in affinity.partition for i in group for j in group}
@@ -91,7 +91,7 @@ def _map(axes: Any, affinity: Affinity, exponent: int, lowest: float, limit: flo
 
 
 def _title(affinity: Affinity, comparison: Comparison) -> str:
-    chosen = numbers.groups(affinity.partition, comparison.tasks)
+    chosen = words.partition(affinity.partition, comparison.tasks)
     lines = textwrap.wrap(f"Seed {affinity.seed}: {chosen}", TITLE)
     if affinity.margin is not None:
         lines.append(f"margin to the second best {relative_margin(affinity)}")

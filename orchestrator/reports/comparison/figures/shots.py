@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.compare.comparison import Column, Comparison, Recipe
 from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.figures import style
-from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
 from orchestrator.reports.comparison.roles import BEST_FIRST
 from orchestrator.statistics.summary import Summary
@@ -57,7 +57,7 @@ def shots_figure(contents: Contents) -> Any | None:
         labels,
         loc="center left",
         frameon=False,
-        title=f"{comparison.dataset}\n{recipe_words(recipe)}\nband: ± 1 std, seeds",
+        title=f"{comparison.dataset}\n{RECIPE_WORDS[recipe]}\nband: ± 1 std, seeds",
         title_fontsize=7,
         alignment="left",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.figures.labels import Box, place_labels
-from orchestrator.reports.comparison.grids import recipe_words
+from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.reports.comparison.method_table import MethodResult, MethodTable
 
 AREAS = (14.0, 130.0)
@@ -42,7 +42,7 @@ def tradeoff_figure(table: MethodTable) -> Any | None:
     axes.yaxis.grid(True)
     axes.set_axisbelow(True)
     _legend(axes, trained)
-    axes.set_title(f"{table.comparison.dataset}, {table.split}, {recipe_words(table.recipe)}", loc="left")
+    axes.set_title(f"{table.comparison.dataset}, {table.split}, {RECIPE_WORDS[table.recipe]}", loc="left")
     _labels(figure, axes, trained, min(counts), max(counts))
     return figure
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from orchestrator.tables.model import NONE
 
 NBSP = "\N{NO-BREAK SPACE}"
 """Keeps the parts of one thing on one line."""
+
+MINUS = "\N{MINUS SIGN}"
 
 SYMBOLS = {
     "prompt_length": "b",
@@ -23,6 +28,9 @@ SYMBOLS = {
 
 SPEAKING = ("column", "regime", "split", "similarity", "objective", "space", "schedule", "mode")
 """Parameters whose value is a word that needs no name before it."""
+
+ARROWS = {"low": "↓", "high": "↑"}
+"""Behind a tuned rate at the end of its range: the direction in which a better one may lie."""
 
 
 def configuration(values: Mapping[str, Any]) -> str:
@@ -49,16 +57,31 @@ def configuration(values: Mapping[str, Any]) -> str:
 
 def integer(number: int | None) -> str:
     """``129 744``."""
-    return "–" if number is None else f"{number:,}".replace(",", NBSP)
+    return NONE if number is None else f"{number:,}".replace(",", NBSP)
+
+
+def short_integer(number: int | None) -> str:
+    """``8 192``, ``129.7k``, ``4.78M``, ``149.62M``: exact below 100 000."""
+    if number is not None and number >= 999_950:
+        return f"{number / 1e6:.2f}M"
+    return integer(number) if number is None or number < 100_000 else f"{number / 1e3:.1f}k"
 
 
 def share(fraction: float | None) -> str:
     """``0.087 %`` of a fraction."""
     if fraction is None:
-        return "–"
+        return NONE
     percent = 100 * fraction
     digits = 0 if percent >= 10 or percent == 0 else 2 if percent >= 0.1 else 3
     return f"{percent:.{digits}f}{NBSP}%"
+
+
+def short_share(fraction: float) -> str:
+    """``0.087%`` with two significant digits, ``100%``; a dash for nothing."""
+    if not fraction:
+        return NONE
+    percent = 100 * fraction
+    return f"{percent:.0f}%" if percent >= 9.95 else f"{percent:.2g}%"
 
 
 def size(count: float) -> str:
@@ -70,20 +93,35 @@ def size(count: float) -> str:
     return f"{count:.{0 if power == 0 or count >= 99.5 else 1}f}{NBSP}{units[power]}"
 
 
-def accuracy(mean: float | None, std: float | None = None, n: int | None = None) -> str:
-    """``46.2 ± 0.8 (3)`` in per cent, of fractions; the parts that are known."""
+def accuracy(mean: float | None, std: float | None = None) -> str:
+    """``46.2 ± 0.8`` in per cent, of fractions; the parts that are known."""
     if mean is None:
-        return "–"
-    text = f"{100 * mean:.1f}"
-    if std is not None:
-        text += f" ± {100 * std:.1f}"
-    return text if n is None else f"{text} ({n})"
+        return NONE
+    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def signed(fraction: float | None, digits: int = 1) -> str:
+    """``+0.3`` or ``−1.2`` points of a difference of fractions; a rounded zero has no sign."""
+    if fraction is None:
+        return NONE
+    text = f"{100 * fraction:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, digits: int = 1) -> str:
+    """``−0.4 to +1.9`` points of fractions; a dash if it is open."""
+    return NONE if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def rate(lr: float | None, edge: str | None = None) -> str:
+    """``0.0035``, ``2e-5``, with an arrow at the end of the range."""
+    return NONE if lr is None else f"{lr:.3g}".replace("e-0", "e-") + ARROWS.get(edge or "", "")
 
 
 def duration(seconds: float | None) -> str:
     """``0.2 s``, ``42 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
     if seconds is None:
-        return "–"
+        return NONE
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
@@ -96,12 +134,29 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def partition(groups: Any, tasks: list[str] | None = None) -> str:
+def short_duration(seconds: float) -> str:
+    """``173 s``, ``12 min``, ``3.1 h``: at most seven characters; a dash for nothing."""
+    if not seconds:
+        return NONE
+    if seconds < 995:
+        return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def partition(groups: Sequence[Sequence[int]] | None, tasks: Sequence[str] = ()) -> str:
     """``clipart+photo | painting+sketch`` of task indices."""
-    if not groups:
-        return "–"
-    names = tasks or [str(t) for t in range(sum(map(len, groups)))]
-    return " | ".join("+".join(names[t] for t in group) for group in groups)
+    names = tasks or [str(t) for t in range(sum(map(len, groups or ())))]
+    return " | ".join("+".join(names[t] for t in group) for group in groups or ()) or NONE
+
+
+def enumeration(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def printable(text: str) -> str:
+    """Text without the control characters that would steer a terminal."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
 
 
 def _value(value: Any) -> str:

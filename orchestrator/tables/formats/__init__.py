@@ -1,0 +1,1 @@
+"""One module per format; each calls its `Format` ``FORMAT`` and is found by lying here."""

@@ -1,0 +1,111 @@
+"""Documents as Markdown (CommonMark with GitHub's tables)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from orchestrator.tables.document import (
+    Block,
+    Bullets,
+    Code,
+    Emphasis,
+    Figure,
+    Link,
+    Paragraph,
+    Quote,
+    Section,
+    Sentence,
+    Span,
+    spans,
+)
+from orchestrator.tables.model import Cell, Table
+from orchestrator.tables.registry import Format
+
+LOOKS = {**dict.fromkeys(("best", "strong", "good", "bad"), "**{}**"), "second": "<ins>{}</ins>"}
+SPECIAL = re.compile(
+    r"[`\[\]]"
+    r"|\\(?=[!-/:-@\[-`{-~]|$)"  # a backslash before a sign, or where the writer puts one
+    r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # tags and entities
+    r"|[*~](?=\S|$)|(?<![^\W_])_(?=\S|$)"  # what can open emphasis
+)
+"""What would be read as markup where it stands, and nothing else: pages are also read as they are."""
+
+
+def write(document: Section) -> str:
+    """The whole document as one page."""
+    return "\n\n".join(_section(document, 1)) + "\n"
+
+
+def table(found: Table) -> str:
+    """A pipe table, blocks one below the other; the best is bold, the second best underlined."""
+    lines = [
+        "| " + " | ".join(_in_table(column.heading) for column in found.columns) + " |",
+        "|" + "|".join("--:" if column.number else "---" for column in found.columns) + "|",
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in found.rows),
+    ]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """Plain text on one line of Markdown."""
+    return SPECIAL.sub(r"\\\g<0>", " ".join(text.splitlines()))
+
+
+def _section(section: Section, level: int) -> Iterable[str]:
+    if section.title:
+        yield f"{'#' * level} {escape(section.title)}"
+    for block in section.blocks:
+        yield from _block(block, level)
+
+
+def _block(block: Block, level: int) -> Iterable[str]:
+    match block:
+        case Section():
+            yield from _section(block, level + 1)
+        case Table():
+            if block.title:
+                yield f"{'#' * (level + 1)} {escape(block.title)}"
+            yield table(block)
+            if notes := [*([f"{block.about}."] if block.about else []), *block.notes]:
+                yield _bullets(notes)
+        case Paragraph(text):
+            yield _text(text)
+        case Quote(text):
+            yield f"> {_text(text)}"
+        case Bullets(items):
+            yield _bullets(items)
+        case Figure(path, text):
+            yield f"![{escape(text)}]({path})"
+
+
+def _bullets(items: Iterable[Sentence]) -> str:
+    return "\n".join(f"- {_text(item)}" for item in items)
+
+
+def _text(sentence: Sentence) -> str:
+    return "".join(map(_span, spans(sentence)))
+
+
+def _span(span: Span) -> str:
+    match span:
+        case Code(text):
+            return f"`{text}`" if "`" not in text else f"`` {text} ``"
+        case Emphasis(text):
+            return f"*{escape(text)}*"
+        case Link(document, section, text):
+            target = f"{document}.md" if document else "#" + re.sub(r"[^\w]+", "-", section.lower())
+            return f"[{escape(text or target)}]({target})"
+    return escape(span)
+
+
+def _cell(cell: Cell) -> str:
+    text = _in_table(cell.full)
+    return LOOKS.get(cell.look or "", "{}").format(text) if text else text
+
+
+def _in_table(text: str) -> str:
+    return escape(text.strip(" ")).replace("|", "\\|")
+
+
+FORMAT = Format("md", "page", write)
