@@ -25,6 +25,7 @@ from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.driver.timing import Timing
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, StudyStore, WriteBehind
+from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.slots.pool import Pool
 from orchestrator.study import load_plan
@@ -80,21 +81,18 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
         )
     state = SweepState()
     progress = state.apply
+    rows = Rows(plan, queue, tracker, progress, Invocation())
     source = Trials(
-        plan,
+        rows,
         Proposals(plan.space.suggest, seed=1, first=plan.first),
-        queue,
         store,
-        tracker,
-        progress,
-        Invocation(),
         slots=lambda: 1,
         behind=behind,
     )
     watched.watch(source, "launch", "launch")
-    watched.watch(source, "take", "take")
+    watched.watch(rows, "take", "take")
     watched.watch(source, "ended", "ended")
-    parts = (Timing(), SlotDisplay(progress), source)
+    parts = (Timing(), SlotDisplay(progress), rows)
     assert pool.hello("0", "worker"), "the pool is new"
     samples = [watched.now()]
     for _ in range(trials):

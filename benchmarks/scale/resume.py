@@ -24,7 +24,7 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Seeds
 from mmap_model.revisions import revisions_of
 from orchestrator.driver.draws import keep_draws
-from orchestrator.driver.run import Options, drive
+from orchestrator.driver.drive import Options, drive
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_inputs
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
@@ -151,6 +151,10 @@ def _record(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _nothing(*_: Any) -> Any:
+    raise AssertionError("it was decided what is to be done, and nothing more")
+
+
 def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
     """Seconds to decide, and what was decided."""
     plan = fill(root, cells)
@@ -167,7 +171,7 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
 
     started = time.perf_counter()
     with contextlib.suppress(_DecidedError):
-        drive(plan, store, find, lambda event: None, Options(tracked=False))
+        drive(plan, store, find, _nothing, lambda event: None, Options(tracked=False))
     seconds = time.perf_counter() - started
     (todo,) = found
     lost, torn = len(_lost(cells)), len(_torn(cells))

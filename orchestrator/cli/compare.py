@@ -84,7 +84,7 @@ def compare(
     from orchestrator.cli.sweep import command_line, show_unscored
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
-    from orchestrator.driver.run import Options
+    from orchestrator.driver.drive import Options
     from orchestrator.ledger import Ledger, StudyStore, check_writable
     from orchestrator.submission import plan_for_job
     from orchestrator.terminal import open_display

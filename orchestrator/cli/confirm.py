@@ -38,7 +38,7 @@ def confirm(
     from orchestrator.cli.stored import find_stored, place_of
     from orchestrator.cli.sweep import command_line, drive
     from orchestrator.driver import confirm_study, run_study
-    from orchestrator.driver.run import Options
+    from orchestrator.driver.drive import Options
     from orchestrator.driver.unchanged import require_same_inputs
     from orchestrator.study import plan_study
     from orchestrator.submission import check_place, in_ray_job, plan_for_job
@@ -74,7 +74,7 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     import dataclasses
 
     from orchestrator.driver.draws import check_draws
-    from orchestrator.driver.rows import finalists
+    from orchestrator.rows.scoring import finalists
     from orchestrator.study.draws import check_fixed_lists
     from orchestrator.study.errors import StudyError
 

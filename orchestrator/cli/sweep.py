@@ -37,7 +37,7 @@ def sweep(
 ) -> int:
     """Run a study and print its ranking. The same command continues one that was stopped."""
     from orchestrator.driver import run_study
-    from orchestrator.driver.run import Options
+    from orchestrator.driver.drive import Options
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 

@@ -13,8 +13,8 @@ from mmap_model.grouping import probe_configuration
 from mmap_model.plain import to_plain
 from orchestrator.compare.columns import RANDOM, ColumnSpec
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Edge, Entry, RateTrial, Recipe
-from orchestrator.compare.plan import ComparePlan, Row
-from orchestrator.driver.compare import best_rate
+from orchestrator.compare.plan import ComparePlan, PlannedRow
+from orchestrator.compare.remaining import best_rate
 from orchestrator.ledger import Ledger, StudyStore
 
 FRAMEWORK = "mmap"
@@ -102,7 +102,7 @@ class _Assembly:
                     found.append(replace(found[0], recipe="tuned"))
                 yield tuple(found)
 
-    def _entry(self, spec: ColumnSpec, row: Row, recipe: Recipe) -> Entry:
+    def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: Recipe) -> Entry:
         record = self._rows.get(row.key)
         if record is None:
             return _empty(spec, row, recipe, "not trained yet")
@@ -141,7 +141,7 @@ class _Assembly:
             cells=cells,
         )
 
-    def _tried(self, row: Row) -> RateTrial:
+    def _tried(self, row: PlannedRow) -> RateTrial:
         assert row.lr is not None, "a tried row has a rate"
         record = self._rows.get(row.key)
         if record is None:
@@ -158,7 +158,7 @@ class _Assembly:
         ends: dict[float, Edge] = {self._plan.rates[0]: "low", self._plan.rates[-1]: "high"}
         return ends.get(rate)
 
-    def _probe_seconds(self, row: Row) -> float:
+    def _probe_seconds(self, row: PlannedRow) -> float:
         """Of the probes that the row's grouping needed, shared with other rows or not."""
         grouping = row.point.grouping
         if grouping is None or grouping.mode != "gradient":
@@ -166,7 +166,7 @@ class _Assembly:
         keys = [self._probe(row, seeds) for seeds in row.seeds]
         return sum(_seconds(record) for record in self._ledger.get_many(keys).values())
 
-    def _probe(self, row: Row, seeds: Any) -> str:
+    def _probe(self, row: PlannedRow, seeds: Any) -> str:
         grouping, base = row.point.grouping, self._plan.base
         assert grouping is not None, "a gradient-grouped row has a grouping"
         configuration: Configuration = probe_configuration(grouping, row.point, tasks=len(self._plan.tasks))
@@ -230,7 +230,7 @@ def _affinity(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Affinity:
     )
 
 
-def _empty(spec: ColumnSpec, row: Row, recipe: Recipe, error: str) -> Entry:
+def _empty(spec: ColumnSpec, row: PlannedRow, recipe: Recipe, error: str) -> Entry:
     reduction = row.point.recipe.loss_reduction
     lr = row.lr if recipe == "shared" else None
     return Entry(

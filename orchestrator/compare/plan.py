@@ -29,7 +29,7 @@ TUNED_ON = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PlannedRow:
     """Cells of one column at one split and learning rate.
 
     Attributes:
@@ -78,23 +78,23 @@ class ComparePlan:
     def tuning_seeds(self) -> tuple[Seeds, ...]:
         return self.base.study.seeds[:TUNED_ON]
 
-    def shared(self) -> Iterator[Row]:
+    def shared(self) -> Iterator[PlannedRow]:
         """Rows of the shared recipe."""
         for split in self.base.study.splits:
             for column in self.columns:
                 yield self._row(column.name, self.points[column.name], split, self.base.study.seeds)
 
-    def tried(self, column: str, split: Split) -> Iterator[Row]:
+    def tried(self, column: str, split: Split) -> Iterator[PlannedRow]:
         """Rows of the rates that are tried for a column; none where nothing is trained."""
         if get_method(self.points[column].method).trains:
             for rate in self.rates:
                 yield self._row(column, self._at(column, rate), split, self.tuning_seeds)
 
-    def chosen(self, column: str, split: Split, rate: float) -> Row:
+    def chosen(self, column: str, split: Split, rate: float) -> PlannedRow:
         """The row of the rate that was chosen for a column, on all seeds."""
         return self._row(column, self._at(column, rate), split, self.base.study.seeds)
 
-    def first_rows(self) -> list[Row]:
+    def first_rows(self) -> list[PlannedRow]:
         """All rows that can be trained before any rate is chosen, each once, the longest first."""
         rows = [*self.shared()]
         for split in self.base.study.splits:
@@ -102,7 +102,7 @@ class ComparePlan:
                 rows += self.tried(column.name, split)
         return sorted({row.key: row for row in rows}.values(), key=_length)
 
-    def work_item(self, row: Row, **fields: Any) -> WorkItem:
+    def work_item(self, row: PlannedRow, **fields: Any) -> WorkItem:
         """The work of a row."""
         return self.base.work_item(row.point, splits=(row.split,), seeds=row.seeds, **fields)
 
@@ -129,7 +129,7 @@ class ComparePlan:
             printed=spec.printed,
         )
 
-    def _row(self, column: str, point: Point, split: Split, seeds: tuple[Seeds, ...]) -> Row:
+    def _row(self, column: str, point: Point, split: Split, seeds: tuple[Seeds, ...]) -> PlannedRow:
         study = self.base.study
         identity = {
             "point": {**point.to_dict(), "method": method_identity(point.method)},
@@ -147,7 +147,8 @@ class ComparePlan:
             identity["largest_percent"] = cell.largest_percent
         if revisions := revisions_of(cell):
             identity["revisions"] = revisions
-        return Row(column=column, point=point, split=split, seeds=seeds, key=content_key(identity)[:16])
+        key = content_key(identity)[:16]
+        return PlannedRow(column=column, point=point, split=split, seeds=seeds, key=key)
 
     def _at(self, column: str, rate: float) -> Point:
         point = self.points[column]
@@ -262,7 +263,7 @@ def _source(name_or_path: str) -> Source:
     return read_source(name_or_path)
 
 
-def _length(row: Row) -> tuple[bool, bool, int]:
+def _length(row: PlannedRow) -> tuple[bool, bool, int]:
     """Sorts long rows first: a short one at the end leaves no slot idle for long."""
     method = get_method(row.point.method)
     single = getattr(row.point.settings, "regime", None) == "single"

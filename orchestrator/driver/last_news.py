@@ -8,10 +8,10 @@ from pathlib import Path
 
 from orchestrator.compare.columns import recorded_run_name
 from orchestrator.driver.interrupt import Interrupt
-from orchestrator.driver.trials import Progress
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.local_state import local_state
 from orchestrator.ledger.told import ToldStore
+from orchestrator.rows.rows import Progress
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.retelling import Retelling

@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import Collection, Iterator
 
 from mmap_model.errors import InputError
-from orchestrator.driver.rows import finalists
 from orchestrator.ledger import Ledger, Storage, StudyStore, TrialRecord
+from orchestrator.rows.scoring import finalists
 
 
 class UnreadableStudy(Exception):

@@ -2,117 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-import tempfile
-import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from mmap_model.errors import InputError
-from orchestrator.driver.confirmation import final_rows
 from orchestrator.driver.draws import check_draws, keep_draws
-from orchestrator.driver.interrupt import Interrupt
-from orchestrator.driver.last_news import deliver_rest, open_tracker, tell_left
-from orchestrator.driver.resumption import last_run_in_words
-from orchestrator.driver.rows import Row, finalists
+from orchestrator.driver.drive import Options, Outcome, drive
 from orchestrator.driver.todo import Todo, find_todo
-from orchestrator.driver.trials import Progress
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
-from orchestrator.ledger import DriverLease, DroppedError, Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
-from orchestrator.ledger.documents import now
-from orchestrator.ledger.lease import WaitEnded
-from orchestrator.ledger.local_state import RAY_FOLDER, local_state
-from orchestrator.ledger.told import ToldStore
-from orchestrator.redaction import shown_uri
-from orchestrator.statistics.spending import spent_before
+from orchestrator.rows.rows import Progress
+from orchestrator.rows.scoring import Named, final_rows, finalists
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
-from orchestrator.tracking.tracker import NoTracker, Told, Tracker
-from orchestrator.work.provenance import provenance
 
 if TYPE_CHECKING:
-    from orchestrator.driver.session import Session, Surroundings
-
-WORKBENCH = "orchestrator.execution.workbench:Workbench"
+    from orchestrator.driver.session import Agenda, Session
 
 END_OF_SWEEP = "end of the sweep: the best by validation"
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How an invocation ended.
-
-    Attributes:
-        state: ``complete``; ``interrupted`` by the user; ``failed``: it could not go on.
-        error: why it failed.
-        fix: what the user can do about it.
-        failed: numbers of trials that failed in it.
-        lost: numbers of trials whose workers kept dying; they run again with the next invocation.
-        unscored: rows that could not be scored on the test images, and reference rows that could not be
-            measured, with the reason by name; the next invocation tries again.
-        trained: cells finished by it.
-        exit_code: by the signal that interrupted it.
-        note: what the user should know in the end.
-        told: how MLflow was told.
-    """
-
-    state: Literal["complete", "interrupted", "failed"] = "complete"
-    error: str | None = None
-    fix: str = "the same command continues it"
-    failed: tuple[int, ...] = ()
-    lost: tuple[int, ...] = ()
-    unscored: Mapping[str, str] = field(default_factory=dict)
-    trained: int = 0
-    exit_code: int | None = None
-    note: str | None = None
-    told: Told = field(default_factory=Told)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a study is run, apart from what it is.
-
-    Attributes:
-        command: recorded with the invocation.
-        tracked: tell MLflow.
-        interrupt: ends the run in order; by default Ctrl-C, SIGTERM and SIGHUP.
-        workbench: ``module:attribute`` of what workers run.
-    """
-
-    command: str = ""
-    tracked: bool = True
-    interrupt: Interrupt | None = None
-    workbench: str = WORKBENCH
-
-
-class Work(Protocol):
-    """What a driver finds to be done."""
-
-    @property
-    def anything(self) -> bool:
-        """Whether Ray is needed at all."""
-        ...
-
-    @property
-    def trials(self) -> int:
-        """How many there are in all, and how many of them are done."""
-        ...
-
-    @property
-    def done(self) -> int: ...
-    @property
-    def scoring(self) -> list[str]:
-        """Keys of the cells that are to be scored on the test images, as far as known."""
-        ...
-
-    def session(self, around: Surroundings) -> Session:
-        """Who does it. Imports Ray."""
-        ...
 
 
 def run_study(
@@ -145,7 +52,7 @@ def run_study(
         store.adopt(todo.records)
         return todo
 
-    return drive(plan, store, todo, progress, options or Options())
+    return drive(plan, store, todo, _agenda, progress, options or Options())
 
 
 def confirm_study(
@@ -203,7 +110,13 @@ def confirm_study(
         store.adopt(trials)
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
-    return drive(plan, store, todo, progress, options or Options())
+    return drive(plan, store, todo, _agenda, progress, options or Options())
+
+
+def _agenda(session: Session, todo: Todo) -> Agenda:
+    from orchestrator.driver.study_agenda import StudyAgenda
+
+    return StudyAgenda(session, todo)
 
 
 def _check_stored(store: StudyStore, plan: StudyPlan) -> None:
@@ -213,135 +126,7 @@ def _check_stored(store: StudyStore, plan: StudyPlan) -> None:
         require_same_inputs(plan, store)
 
 
-def drive(
-    plan: StudyPlan,
-    store: StudyStore,
-    find: Callable[[Ledger], Work],
-    progress: Progress,
-    options: Options,
-) -> Outcome:
-    invocation = Invocation(command=options.command, provenance=provenance())
-    interrupt = options.interrupt or Interrupt()
-    with store.driver_lease(invocation=invocation.id) as lease, interrupt:
-        assert isinstance(lease, DriverLease)
-        try:
-            invocation.fence = lease.take(
-                tell=lambda text: progress({"kind": "note", "text": text}), pause=interrupt.requested.wait
-            )
-        except WaitEnded:
-            return Outcome(state="interrupted", exit_code=interrupt.exit_code)
-        store.take_over(lease, invocation.id, spent_before(store).to_dict())
-        ledger = Ledger(store.storage)
-        todo = find(ledger)
-        before = store.load_invocations()
-        if said := last_run_in_words(before, store.predecessor, work_left=todo.anything):
-            progress({"kind": "note", "text": said})
-        store.load_looks()  # damaged ones are named with the others
-        for damage in (*store.damaged, *ledger.damaged):
-            progress({"kind": "note", "text": f"Damaged record: {damage}"})
-        invocation.scoring = todo.scoring
-        store.save_invocation(invocation)
-
-        def end(state: str) -> None:
-            invocation.outcome, invocation.ended_at = state, now()
-            try:
-                store.save_invocation(invocation)
-            except OSError as error:
-                logger.error("How this run ended could not be recorded: %s", error)
-
-        interrupt.before_quitting = lambda: end("interrupted")
-        progress(_header(plan, store, todo))
-        outcome = Outcome(state="failed")
-        try:
-            if todo.anything:
-                outcome = _work(plan, todo, store, ledger, progress, invocation, lease, interrupt, options)
-            else:
-                told = Told()
-                if options.tracked:
-                    told = tell_left(plan, store, ledger, invocation.fence, progress, interrupt)
-                outcome = Outcome(note=told.note, told=told)
-        finally:
-            end(outcome.state)
-            progress({"kind": "phase", "name": "done"})
-        return outcome
-
-
-def _work(
-    plan: StudyPlan,
-    todo: Work,
-    store: StudyStore,
-    ledger: Ledger,
-    progress: Progress,
-    invocation: Invocation,
-    lease: DriverLease,
-    interrupt: Interrupt,
-    options: Options,
-) -> Outcome:
-    from orchestrator.driver.session import SessionFailed, Stopped, Surroundings
-
-    state = local_state(store.storage, store.name)
-    state.mkdir(parents=True, exist_ok=True)
-    for left in state.glob(f"{RAY_FOLDER}*"):  # by a driver that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=RAY_FOLDER, dir=state))
-    gate = threading.Event()
-    tracker: Tracker | NoTracker = NoTracker()
-    if options.tracked:
-        tracker = open_tracker(plan, store, ledger, invocation.fence, gate)
-    else:
-        ToldStore(store.storage, store.name).begin(invocation.fence)  # the next tracked run tells it
-    around = Surroundings(
-        plan=plan,
-        store=store,
-        ledger=ledger,
-        tracker=tracker,
-        progress=progress,
-        invocation=invocation,
-        lease=lease,
-        interrupt=interrupt,
-        folder=folder,
-        workbench=options.workbench,
-        started=gate,
-    )
-    session = todo.session(around)
-    outcome = Outcome()
-    try:
-        session.run()
-    except Stopped:
-        outcome = Outcome(state="interrupted", exit_code=interrupt.exit_code)
-    except SessionFailed as failure:
-        outcome = Outcome(state="failed", error=str(failure), fix=failure.fix)
-    finally:
-        gate.set()
-        shutil.rmtree(folder, ignore_errors=True)
-        told = deliver_rest(tracker, progress, interrupt)
-    return replace(
-        outcome,
-        failed=tuple(session.failed),
-        lost=tuple(session.lost),
-        unscored=dict(session.unscored),
-        trained=len(invocation.trained),
-        note=told.note,
-        told=told,
-    )
-
-
-def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:
-    study = plan.study
-    return {
-        "kind": "sweep",
-        "study": store.name,
-        "trials": todo.trials,
-        "epochs": study.recipe.epochs,
-        "cells_per_trial": plan.cells_per_trial,
-        "slots": plan.slots.count if plan.slots else 0,
-        "done": todo.done,
-        "storage": store.storage.locate(""),
-        "tracking": shown_uri(study.tracking.resolved_uri),
-    }
-
-
-def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Row], scored: Collection[str]) -> None:
+def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Named], scored: Collection[str]) -> None:
     for name, row in rows:
         for key, record in ledger.get_many(key for key in row.keys if key not in scored).items():
             if WEIGHTS in record.get("dropped", {}):

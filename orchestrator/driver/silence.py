@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.driver.trials import Progress
 from orchestrator.ledger import Invocation, StudyStore
 from orchestrator.ledger.invocation import QUEUE
+from orchestrator.rows.rows import Progress
 from orchestrator.work.item import Event
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.driver.trials import Progress
+from orchestrator.rows.rows import Progress
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.item import Event
 

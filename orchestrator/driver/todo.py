@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from mmap_model.cells import Point
-from orchestrator.driver.baselines import missing_baselines
-from orchestrator.driver.confirmation import unscored
-from orchestrator.driver.rows import Row
 from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
+from orchestrator.rows.reference import missing_references
+from orchestrator.rows.scoring import Named, unscored
 from orchestrator.statistics.spending import Limits, spent_before
 from orchestrator.study import StudyPlan
-
-if TYPE_CHECKING:
-    from orchestrator.driver.session import Session, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +40,7 @@ class Todo:
     damaged: tuple[int, ...] = ()
     new: int = 0
     baselines: Mapping[str, Point] = field(default_factory=dict)
-    confirm: tuple[Row, ...] = ()
+    confirm: tuple[Named, ...] = ()
     reason: str = ""
     retry_failed: bool = False
     retrain: bool = False
@@ -65,11 +60,6 @@ class Todo:
     @property
     def scoring(self) -> list[str]:
         return [key for _, record in self.confirm for key in record.keys]
-
-    def session(self, around: Surroundings) -> Session:
-        from orchestrator.driver.study_session import StudySession
-
-        return StudySession(around, self)
 
 
 def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str, retry_failed: bool) -> Todo:
@@ -106,7 +96,7 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
         lost=tuple(sorted(lost)),
         damaged=tuple(damaged),
         new=0 if spent else max(0, plan.trials - begun),
-        baselines=missing_baselines(plan, store, ledger, records),
+        baselines=missing_references(plan, store, ledger, records),
         confirm=tuple(unscored(plan, store, ledger, records)),
         reason=reason,
         retry_failed=retry_failed,

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 
 from mmap_model.methods import get_method
 from orchestrator.driver.needed_weights import UnreadableStudy, needed_by, needed_elsewhere
-from orchestrator.driver.rows import Row, finalists
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.rows.scoring import Named, finalists
 
 Tell = Callable[[str], None]
 
@@ -50,7 +50,7 @@ class KeptWeights:
         gone = [trial for trial in among if trial.number not in best]
         self._drop(self._ledger, (key for trial in gone for key in trial.keys))
 
-    def scored(self, rows: Iterable[Row], ledger: Ledger) -> None:
+    def scored(self, rows: Iterable[Named], ledger: Ledger) -> None:
         """Rows were scored on the test images: the reference rows among them are no candidates.
 
         Args:

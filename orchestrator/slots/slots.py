@@ -31,11 +31,13 @@ class SlotStates:
         up: names of slots whose worker runs.
         stopped: error by name of slots that ended for good.
         placement_groups: by slot, in hexadecimal.
+        ever_up: whether any slot has been up.
     """
 
     up: set[str] = field(default_factory=set)
     stopped: dict[str, str] = field(default_factory=dict)
     placement_groups: dict[str, str] = field(default_factory=dict)
+    ever_up: bool = False
 
     def take(self, event: Event) -> None:
         """Take an event of kind ``slot``."""
@@ -44,6 +46,7 @@ class SlotStates:
             self.placement_groups[slot] = event["placement_group"]
         elif state == "up":
             self.up.add(slot)
+            self.ever_up = True
         elif state in ("down", "stopped", "gone"):
             self.up.discard(slot)
             if state == "stopped":

@@ -19,10 +19,10 @@ import pytest
 
 from orchestrator.driver import Options, Outcome, confirm_study, request_cancel, run_study
 from orchestrator.driver.interrupt import DEADLINE, Interrupt
-from orchestrator.driver.rows import finalists
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import TEST, WEIGHTS
+from orchestrator.rows.scoring import finalists
 from orchestrator.study import load_plan
 from orchestrator.work.item import Event
 

@@ -19,11 +19,11 @@ from mmap_model.configuration import Grouping, Probe, Recipe, Seeds, Split
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
-from orchestrator.driver.rows import finalists
 from orchestrator.driver.weights import KeptWeights
 from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.ranking import build_results
 from orchestrator.work.item import Event, WorkItem
 

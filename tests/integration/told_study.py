@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import stand_in
 
 from orchestrator.compare.columns import recorded_run_name
 from orchestrator.compare.plan import plan_comparison
-from orchestrator.driver.baselines import Baselines, missing_baselines
-from orchestrator.driver.column_rows import ColumnRows
-from orchestrator.driver.compare import find_work
-from orchestrator.driver.confirmation import Confirmation, unscored
-from orchestrator.driver.rows import Row
+from orchestrator.compare.remaining import find_work
+from orchestrator.driver.compare_agenda import Columns
 from orchestrator.driver.todo import find_todo
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore
+from orchestrator.rows.reference import missing_references, reference_rows
+from orchestrator.rows.row import Row
+from orchestrator.rows.rows import Rows
+from orchestrator.rows.scoring import Named, scoring_rows, unscored
 from orchestrator.search.proposals import Proposals
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import load_plan
@@ -82,13 +83,12 @@ class ToldStudy:
         self.bench = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
         self.tracker = self._track(uri)
-        about = (self.store, self.tracker, lambda event: None, self.invocation)
+        self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
         proposals = Proposals(self.plan.space.suggest, seed=1, first=self.plan.first)
-        self.trials = Trials(self.plan, proposals, self.queue, *about, slots=lambda: 1)
+        self.trials = Trials(self.rows, proposals, self.store, slots=lambda: 1)
         todo = find_todo(self.plan, self.store, self.ledger, reason="", retry_failed=False)
         self.store.adopt(todo.records)
         self.trials.recall(todo.records, todo.again)
-        self._about = about
 
     def _track(self, uri: str) -> StudyTracker:
         fence = self.invocation.fence
@@ -100,17 +100,13 @@ class ToldStudy:
         """Run so many trials."""
         for _ in range(count):
             if self.trials.launch() is not None:
-                self._work([self.trials])
+                self._work()
 
     def finish(self) -> None:
         """The reference rows and the best trial on the test images."""
-        points = missing_baselines(self.plan, self.store, self.ledger, self.store.load_trials())
-        rows = Baselines(self.plan, points, *self._about)
-        for item, _ in rows.items():
-            self.queue.submit(item)
-        self._work([rows])
-        chosen = unscored(self.plan, self.store, self.ledger, self.store.load_trials())
-        self._score(chosen)
+        points = missing_references(self.plan, self.store, self.ledger, self.store.load_trials())
+        self._do(reference_rows(self.rows, self.store, points))
+        self._score(unscored(self.plan, self.store, self.ledger, self.store.load_trials()))
 
     def close(self, timeout: float = 300) -> Told:
         """The driver ends."""
@@ -124,21 +120,21 @@ class ToldStudy:
         name = self.store.name.removeprefix("compare-")
         further = [f"name={name}", "settings.source_rows=2", "settings.source_cols=16"]
         plan = plan_comparison("demo", [*self.given, *further], methods=methods)
-        rows = ColumnRows(plan, self.queue, *self._about)
+        columns = Columns(plan, self.rows, self.store)
         while missing := find_work(plan, self.store, self.ledger).rows:
-            rows.submit(missing)
-            self._work([rows])
+            self._do(columns.of(missing))
         todo = find_work(plan, self.store, self.ledger)
-        self._score([(rows.tracked_as(row), record) for row, record in todo.unscored])
+        self._score([(columns.tracked_as(row), record) for row, record in todo.unscored])
         return self.close()
 
-    def _score(self, chosen: Sequence[Row]) -> None:
-        scoring = Confirmation(self.plan, chosen, self.ledger, self.tracker, self.invocation, "test")
-        for item in scoring.items():
-            self.queue.submit(item)
-        self._work([scoring])
+    def _score(self, chosen: Sequence[Named]) -> None:
+        self._do(scoring_rows(self.rows, self.ledger, chosen, "test"))
 
-    def _work(self, parts: Sequence[Any]) -> None:
+    def _do(self, rows: Iterable[Row]) -> None:
+        self.rows.submit(rows)
+        self._work()
+
+    def _work(self) -> None:
         while self.queue.waiting:
             item = self.queue.waiting.pop(0)
             if item.purpose == "search" and item.point["grouping"] is not None:
@@ -147,8 +143,7 @@ class ToldStudy:
                 )
 
             def emit(event: Event) -> None:
-                for part in parts:
-                    part.take(event)
+                self.rows.take(event)
                 self.after(self, event)
 
             def control(item_id: str = item.item_id) -> Control:

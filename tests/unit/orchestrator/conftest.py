@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial
 from orchestrator.driver.interrupt import Interrupt
-from orchestrator.driver.session import Surroundings
+from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker

@@ -16,11 +16,12 @@ from orchestrator.cli.main import execute
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import RANDOM, TABLE, choose_columns, pairings
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.plan import ComparePlan, Row, plan_comparison, rates
+from orchestrator.compare.plan import ComparePlan, PlannedRow, plan_comparison, rates
+from orchestrator.compare.remaining import best_rate, find_work, needless_weights
 from orchestrator.driver import Outcome, compare
-from orchestrator.driver.compare import best_rate, find_work, needless_weights
-from orchestrator.driver.compare_session import CompareSession
-from orchestrator.driver.session import SessionFailed, Surroundings
+from orchestrator.driver.compare_agenda import CompareAgenda
+from orchestrator.driver.session import Session, SessionFailed
+from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.ledger.storage import LocalStorage
@@ -155,7 +156,9 @@ def test_lists_of_options_may_be_written_in_a_row() -> None:
     assert spread(["symbols", "--seeds", "1,2"]) == ["symbols", "--seeds", "1", "--seeds", "2"]
 
 
-def finish(found: ComparePlan, row: Row, value: float, *, tested: bool = True, **fields: Any) -> TrialRecord:
+def finish(
+    found: ComparePlan, row: PlannedRow, value: float, *, tested: bool = True, **fields: Any
+) -> TrialRecord:
     """Records of a row as its driver and its workers leave them; every cell has the accuracy ``value``."""
     study = found.base.study
     store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
@@ -212,7 +215,9 @@ class Instant:
         self._ledger = ledger
         self.take: Callable[[list[Event]], None] = lambda events: None
 
-    def submit(self, item: WorkItem, needs: Sequence[str] = ()) -> None:
+    fault = None
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         cells = []
         for seeds in item.seeds:
             key = f"{item.item_id}-{seeds}"
@@ -229,21 +234,29 @@ class Instant:
 
 
 @pytest.fixture
-def comparison(surroundings: Callable[..., Surroundings], tmp_path: Path) -> tuple[CompareSession, Instant]:
-    """A comparison with one row to train, and the pool that does it."""
+def comparison(surroundings: Callable[..., Surroundings], tmp_path: Path) -> tuple[Session, CompareAgenda]:
+    """A comparison with one row to train, and a pool that does it."""
     found = plan(tmp_path / "runs", methods=["zero_shot"])
     store = StudyStore(str(tmp_path / "runs"), found.base.study.name)
     ledger = Ledger(store.storage)
-    session = CompareSession(surroundings(found.base, store), find_work(found, store, ledger))
+    todo = find_work(found, store, ledger)
+    agendas: list[CompareAgenda] = []
+
+    def agenda(session: Session) -> CompareAgenda:
+        agendas.append(CompareAgenda(session, found, todo))
+        return agendas[0]
+
+    session = Session(surroundings(found.base, store), agenda)
     pool = Instant(ledger)
-    pool.take = session._take
-    return session, pool
+    pool.take = session.take
+    session.serve(pool)  # type: ignore[arg-type]
+    return session, agendas[0]
 
 
 def test_a_storage_that_is_away_for_a_moment_is_waited_for(
-    comparison: tuple[CompareSession, Instant], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Session, CompareAgenda], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, pool = comparison
+    session, agenda = comparison
     asked: set[tuple[str, str]] = set()
 
     def failing_first(name: str) -> Callable[..., Any]:
@@ -259,23 +272,23 @@ def test_a_storage_that_is_away_for_a_moment_is_waited_for(
 
     for name in ("read", "write", "names"):
         monkeypatch.setattr(LocalStorage, name, failing_first(name))
-    session._work(pool)  # type: ignore[arg-type]
+    agenda.work()
     assert {name for name, _ in asked} == {"read", "write", "names"}
-    assert [row.state for row in session._store.load_rows().values()] == ["complete"]
+    assert [row.state for row in session.around.store.load_rows().values()] == ["complete"]
 
 
 def test_a_row_that_cannot_be_recorded_ends_the_comparison(
-    comparison: tuple[CompareSession, Instant], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Session, CompareAgenda], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, pool = comparison
+    session, agenda = comparison
 
     def away(*_: object) -> None:
         raise StorageAway(5, "the storage is away")
 
     monkeypatch.setattr(StudyStore, "save_row", away)
     with pytest.raises(SessionFailed, match="the storage is away"):
-        session._work(pool)  # type: ignore[arg-type]
-    assert session._rows is not None and session._rows.live == 0
+        agenda.work()
+    assert session.rows.live == 0
 
 
 def test_the_best_rate_on_validation_is_trained_on_all_seeds(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import execute
-from orchestrator.driver import run_study
-from orchestrator.driver import study_session as session_module
-from orchestrator.driver.session import Surroundings
+from orchestrator.driver import run_study, study_agenda
+from orchestrator.driver.session import Session
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import NEWEST, decode, encode
+from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
@@ -50,7 +50,7 @@ def points(plan: StudyPlan) -> list[dict[str, Any]]:
     """A finished study of four trials, each of which saw those before it; their points."""
     store, ledger, queue = StudyStore(plan.study.storage, "unit"), Ledger(plan.study.storage), Queue()
     store.save_study(plan.study.to_plain())
-    trials = make_trials(plan, store, queue)
+    rows, trials = make_trials(plan, store, queue)
     for number in range(COUNT):
         assert trials.launch() is not None
         names = {"split": "6-shot", "partition": None, "parameters": 10, "status": "new"}
@@ -58,24 +58,20 @@ def points(plan: StudyPlan) -> list[dict[str, Any]]:
         for cell in cells:
             ledger.commit(cell["key"], {"metrics": {"accuracy": 0.1 * number}}, {})
         item = {"item_id": f"trial-{number}"}
-        trials.take({**item, "kind": "cells", "cells": cells})
-        trials.take({**item, "kind": "epoch", "epoch": 1, "mean": 0.1 * number, "values": [], "cells": {}})
-        trials.take({**item, "kind": "done", "state": "complete", "error": None, "seconds": {}})
+        rows.take({**item, "kind": "cells", "cells": cells})
+        rows.take({**item, "kind": "epoch", "epoch": 1, "mean": 0.1 * number, "values": [], "cells": {}})
+        rows.take({**item, "kind": "done", "state": "complete", "error": None, "seconds": {}})
         trials.ended(number, "complete", {1: 0.1 * number})
     return [queue.items[number].point for number in range(COUNT)]
 
 
-def make_trials(plan: StudyPlan, store: StudyStore, queue: Queue, shown: list[Event] | None = None) -> Trials:
-    return Trials(
-        plan,
-        Proposals(plan.space.suggest, seed=1, first=plan.first),
-        queue,
-        store,
-        NoTracker(),
-        ([] if shown is None else shown).append,
-        Invocation(fence=1),
-        slots=lambda: 2,
-    )
+def make_trials(
+    plan: StudyPlan, store: StudyStore, queue: Queue, shown: list[Event] | None = None
+) -> tuple[Rows, Trials]:
+    show = ([] if shown is None else shown).append
+    rows = Rows(plan, queue, NoTracker(), show, Invocation(fence=1))
+    proposals = Proposals(plan.space.suggest, seed=1, first=plan.first)
+    return rows, Trials(rows, proposals, store, slots=lambda: 2)
 
 
 def torn(data: bytes, other: bytes) -> bytes:
@@ -152,7 +148,7 @@ def test_it_runs_again_as_it_was_proposed(plan: StudyPlan, points: list[dict[str
     store, queue = StudyStore(plan.study.storage, "unit"), Queue()
     todo = find_todo(plan, store, Ledger(plan.study.storage), reason="", retry_failed=False)
     assert (todo.again, todo.lost, todo.damaged, todo.new) == ({HURT}, (), (HURT,), 0)
-    trials = make_trials(plan, store, queue)
+    _, trials = make_trials(plan, store, queue)
     trials.recall(todo.records, todo.again, todo.lost)
     assert trials.launch() is not None and trials.launch() is None
     assert {number: item.point for number, item in queue.items.items()} == {HURT: points[HURT]}
@@ -165,7 +161,7 @@ def test_a_record_without_a_copy_of_its_proposal_is_proposed_again(
     store.storage.delete("studies/unit/proposals")
     todo = find_todo(plan, store, Ledger(plan.study.storage), reason="", retry_failed=False)
     assert (todo.again, todo.lost, todo.new) == (frozenset(), (HURT,), 0) and todo.anything
-    trials = make_trials(plan, store, queue)
+    _, trials = make_trials(plan, store, queue)
     trials.recall(todo.records, todo.again, todo.lost)
     assert trials.launch() is not None and trials.launch() is None
     assert {number: item.point for number, item in queue.items.items()} == {HURT: points[HURT]}
@@ -193,11 +189,11 @@ def test_its_driver_moves_it_aside_and_says_so(
 ) -> None:
     found: list[Todo] = []
 
-    def refuse(around: Surroundings, todo: Todo) -> Any:
+    def refuse(session: Session, todo: Todo) -> Any:
         found.append(todo)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session_module, "StudySession", refuse)
+    monkeypatch.setattr(study_agenda, "StudyAgenda", refuse)
     shown: list[Event] = []
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, shown.append)

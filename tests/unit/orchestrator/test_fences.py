@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.driver import cancelling
-from orchestrator.driver.rows import finalists
 from orchestrator.ledger import Invocation, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import encode
 from orchestrator.ledger.storage import Entry, Storage, open_storage
+from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.spending import Spent, spent_before
 
 PATIENCE_S = 60.0

@@ -13,7 +13,7 @@ from mmap_model.cells import Cell, Point
 from mmap_model.revisions import reasons_between, revisions_of
 from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison
-from orchestrator.driver import Outcome, compare_session, run_study, study_session
+from orchestrator.driver import Outcome, compare_agenda, run_study, study_agenda
 from orchestrator.driver.compare import run_comparison
 from orchestrator.driver.draws import check_draws
 from orchestrator.execution.workbench import Workbench
@@ -91,17 +91,17 @@ def test_an_earlier_study_whose_draws_change_is_refused_with_the_reason(first_re
 class Asked(Exception):
     """Ends a session before it starts, with what it was to do."""
 
-    def __init__(self, around: object, todo: Any) -> None:
+    def __init__(self, todo: Any) -> None:
         self.todo = todo
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(around: object, todo: object) -> None:
-        raise Asked(around, todo)
+    def refuse(session: object, *about: object, **_: object) -> None:
+        raise Asked(about[-1])
 
-    monkeypatch.setattr(study_session, "StudySession", refuse)
-    monkeypatch.setattr(compare_session, "CompareSession", refuse)
+    monkeypatch.setattr(study_agenda, "StudyAgenda", refuse)
+    monkeypatch.setattr(compare_agenda, "CompareAgenda", refuse)
 
 
 def test_an_earlier_study_is_continued_where_nothing_changed(first_records: Path, asked: None) -> None:

@@ -12,14 +12,13 @@ import pytest
 
 from mmap_model.cells import Point
 from mmap_model.errors import InputError
-from orchestrator.driver import Outcome, confirm_study, run_study
-from orchestrator.driver import study_session as session_module
-from orchestrator.driver.baselines import baseline_points
-from orchestrator.driver.session import Surroundings
+from orchestrator.driver import Outcome, confirm_study, run_study, study_agenda
+from orchestrator.driver.session import Session
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.rows.reference import reference_points
 from orchestrator.study import StudyPlan, load_plan
 
 
@@ -51,7 +50,7 @@ def finish(plan: StudyPlan) -> StudyStore:
     ]
     for trial in trials:
         store.save_trial(trial)
-    for name, point in baseline_points(plan, trials).items():
+    for name, point in reference_points(plan, trials).items():
         store.save_baseline(name, {"state": "complete", "point": point.to_dict(), "cells": rows[name]})
     return store
 
@@ -172,10 +171,10 @@ class Asked(Exception):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(around: Surroundings, todo: Todo) -> None:
+    def refuse(session: Session, todo: Todo) -> None:
         raise Asked(todo)
 
-    monkeypatch.setattr(session_module, "StudySession", refuse)
+    monkeypatch.setattr(study_agenda, "StudyAgenda", refuse)
 
 
 def todo_of(plan: StudyPlan, **options: Any) -> Todo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,24 +10,36 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import execute
-from orchestrator.driver.confirmation import Confirmation
 from orchestrator.driver.pool_client import PoolClient
-from orchestrator.driver.session import Part, Session, SessionFailed, Surroundings
+from orchestrator.driver.session import Session, SessionFailed
+from orchestrator.driver.slot_memory import SlotMemory
+from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
+from orchestrator.rows.scoring import scoring_rows
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
 from orchestrator.work.item import Event, WorkItem
 
 
-class Idle(Session):
-    """Has nothing to do; its slots are where a test says."""
+class Idle:
+    """Nothing to do."""
 
-    def _work(self, pool: PoolClient) -> None: ...
+    def work(self) -> None: ...
+    def after_events(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
-    def _parts(self) -> Iterable[Part]:
-        return []
+
+class Remembering:
+    """A pool that takes all and does nothing."""
+
+    actor = fault = None
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
+    def cancel(self, item_id: str) -> None: ...
+    def forget(self, item_id: str) -> None: ...
 
 
 @pytest.fixture
@@ -41,118 +53,115 @@ def session(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     shown: list[dict[str, Any]],
-) -> Idle:
+) -> Session:
+    """With nothing to do; its slots are where a test says."""
     plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
     store = StudyStore(plan.study.storage, "unit")
     store.save_study(plan.study.to_plain())
-    found = Idle(surroundings(plan, store, shown.append))
+    found = Session(surroundings(plan, store, shown.append), lambda session: Idle())
+    found.serve(Remembering())  # type: ignore[arg-type]
     places = [Place("gpu-3:0", "a", "gpu-3"), Place("gpu-3:1", "a", "gpu-3")]
     monkeypatch.setattr(Slots, "places", lambda self: places)
-    found._slots = Slots(
-        found._settings(SlotSize(1, 0.5), 1),
-        size=SlotSize(1, 0.5),
-        storage=tmp_path,
-        states=found._states,
-        pool=None,
-        tell=found._on_slot,
+    crew, size = found.crew, SlotSize(1, 0.5)
+    crew._slots = Slots(
+        crew.settings(size, 1), size=size, storage=tmp_path, states=crew.states, pool=None, tell=crew.take
     )
-    found._memory._gpus, found._memory._sharing = 0.5, 2
+    crew._memory = SlotMemory(0.5)
     return found
 
 
 def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
-    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = {"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "CUDA error: ECC"}
-    session._take([stopped])
-    session._take([{**stopped, "error": "SlotStopped: told again by the run"}])
+    session.take([stopped])
+    session.take([{**stopped, "error": "SlotStopped: told again by the run"}])
     notes = [event["text"] for event in shown if event["kind"] == "note"]
     assert notes == ["Slot gpu-3:0 is quarantined, it takes no more work: CUDA error: ECC"]
     assert session._reason_to_stop() is None, "the other slot goes on"
     assert execute(["status", "unit", "--storage", str(tmp_path / "runs")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Slot gpu-3:0 on gpu-3 is quarantined since" in said and "CUDA error: ECC" in said
-    session._take([{**stopped, "slot": "gpu-3:1"}])
+    session.take([{**stopped, "slot": "gpu-3:1"}])
     assert "CUDA error: ECC" in str(session._reason_to_stop()), "no slot is left"
 
 
-def test_slots_that_end_with_the_pool_are_not_blamed(session: Idle, shown: list[dict[str, Any]]) -> None:
+def test_slots_that_end_with_the_pool_are_not_blamed(session: Session, shown: list[dict[str, Any]]) -> None:
     session._pool = SimpleNamespace(fault=RuntimeError("the actor died"))  # type: ignore[assignment]
     for slot in ("gpu-3:0", "gpu-3:1"):
-        session._take([{"kind": "slot", "slot": slot, "state": "stopped", "error": "ControllerError"}])
-    assert shown == [] and session._invocation.quarantined == []
+        session.take([{"kind": "slot", "slot": slot, "state": "stopped", "error": "ControllerError"}])
+    assert shown == [] and session.around.invocation.quarantined == []
     assert "the pool of work is gone" in str(session._reason_to_stop())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("cancelling failed"), SystemExit(1)])
 def test_a_reader_that_cannot_go_on_ends_the_session(
-    session: Idle, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    session: Session, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def broken() -> None:
         raise error
 
     monkeypatch.setattr(PoolClient, "_ask", lambda *_, **__: [])
-    monkeypatch.setattr(session, "_after_events", broken)
-    session._pool = PoolClient(None, session._take)
+    monkeypatch.setattr(session._agenda, "after_events", broken)
+    session._pool = PoolClient(None, session.take)
     session._pool._reader.join(10)
     assert session._pool.fault is error
     assert isinstance(session._reason_to_stop(), SessionFailed)
 
 
 def test_memory_that_does_not_suffice_is_a_note_with_its_fix(
-    session: Idle, shown: list[dict[str, Any]]
+    session: Session, shown: list[dict[str, Any]]
 ) -> None:
     report = {"kind": "slot", "slot": "gpu-3:0", "state": "measured", "peak": 15 * 2**30, "total": 24 * 2**30}
-    session._take([report, report])
+    session.take([report, report])
     notes = [event["text"] for event in shown if event["kind"] == "note"]
     assert len(notes) == 1 and notes[0].endswith("Fix: run again with slots.gpus=1")
 
 
 def test_a_slot_that_went_with_its_node_is_shown_no_longer(
-    session: Idle, shown: list[dict[str, Any]]
+    session: Session, shown: list[dict[str, Any]]
 ) -> None:
     from orchestrator.terminal import SweepState
 
-    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
-    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "gone"}])
+    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
+    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "gone"}])
     state = SweepState()
     for event in shown:
         state.apply(event)
-    assert shown[0]["state"] == "idle" and state.slots == {} and not session._states.up
+    assert shown[0]["state"] == "idle" and state.slots == {} and not session.crew.states.up
 
 
-def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave(session: Idle) -> None:
+def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave(session: Session) -> None:
     told: list[str] = []
-    session._stop_work = lambda: told.append("work")  # type: ignore[method-assign]
+    session._agenda.stop = lambda: told.append("work")  # type: ignore[method-assign]
     session._pool = SimpleNamespace(fault=None, stop=lambda: told.append("pool"))  # type: ignore[assignment]
-    assert not session._should_stop() and told == []
+    assert not session.should_stop() and told == []
     session._storage_fault = "/shared was away for 300 s"
-    assert session._should_stop() and session._should_stop()
+    assert session.should_stop() and session.should_stop()
     assert told == ["work", "pool"]
-    session._on_slot({"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "the pool said so"})
-    session._interrupt.request()
+    session.crew.take({"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "the pool said so"})
+    session.around.interrupt.request()
     assert "/shared was away" in str(session._reason_to_stop()), "what came first is the reason"
 
 
-def confirm(session: Idle) -> Event:
+def confirm(session: Session) -> Event:
     """Lets the session score one row; the last event of that work."""
-    point = session._plan.study.point.to_dict()
+    point = session.plan.study.point.to_dict()
     row = TrialRecord(number=0, point=point, cells=[{"key": "k", "split": "6-shot", "seed": "1"}])
-    about = (session._ledger, session._tracker, session._invocation)
-    session._confirmation = Confirmation(session._plan, [(0, row)], *about, "")
+    session.rows.submit(scoring_rows(session.rows, session.ledger, [(0, row)], ""))
     return {"kind": "done", "item_id": "confirm-0", "state": "complete", "error": None, "seconds": {}}
 
 
 def test_a_score_that_the_storage_does_not_give_back_ends_the_session(
-    session: Idle, monkeypatch: pytest.MonkeyPatch
+    session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise StorageAway(5, "the storage is away")
 
     done = confirm(session)
-    monkeypatch.setattr(session._ledger, "tests", away)
-    session._take([done])
-    assert session._confirmation is not None and session._confirmation.live == 0
+    monkeypatch.setattr(session.ledger, "tests", away)
+    session.take([done])
+    assert session.rows.live == 0
     assert str(session._reason_to_stop()).startswith("the storage is away. ")
     monkeypatch.setattr(session, "_start", lambda: None)
     monkeypatch.setattr(session, "_take_down", lambda: None)
@@ -160,27 +169,28 @@ def test_a_score_that_the_storage_does_not_give_back_ends_the_session(
         session.run()
 
 
-def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Idle) -> None:
-    session._take([confirm(session)])
-    assert session._confirmation is not None and session._confirmation.live == 0
-    assert "cell k cannot be read" in session._confirmation.errors[0]
+def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Session) -> None:
+    session.take([confirm(session)])
+    assert session.rows.live == 0
+    assert "cell k cannot be read" in session.unscored["0"]
     assert session._reason_to_stop() is None
 
 
-def test_a_row_that_could_not_be_scored_is_no_success(session: Idle, shown: list[dict[str, Any]]) -> None:
-    class Failing:
-        """A pool whose worker cannot score."""
+def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: list[dict[str, Any]]) -> None:
+    class Failing(Remembering):
+        """Its worker cannot score."""
 
-        def submit(self, item: WorkItem) -> None:
+        def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
             about = {"item_id": item.item_id, "seconds": {}, "error": "prompts are damaged"}
-            session._take([{**about, "kind": "done", "state": "failed"}])
+            session.take([{**about, "kind": "done", "state": "failed"}])
 
-    row = TrialRecord(number=0, point=session._plan.study.point.to_dict(), cells=[{"key": "k"}])
-    session._score(Failing(), [(0, row), ("zero_shot", row)], "end")  # type: ignore[arg-type]
+    row = TrialRecord(number=0, point=session.plan.study.point.to_dict(), cells=[{"key": "k"}])
+    session.serve(Failing())  # type: ignore[arg-type]
+    session.score([(0, row), ("zero_shot", row)], "end")
     assert session.unscored == {"0": "prompts are damaged", "zero_shot": "prompts are damaged"}
     assert "Test images of 0: prompts are damaged" in [event.get("text") for event in shown]
 
 
-def test_what_a_worker_notes_reaches_the_user(session: Idle, shown: list[dict[str, Any]]) -> None:
-    session._take([{"kind": "note", "item_id": "confirm-0", "text": "trained again"}])
+def test_what_a_worker_notes_reaches_the_user(session: Session, shown: list[dict[str, Any]]) -> None:
+    session.take([{"kind": "note", "item_id": "confirm-0", "text": "trained again"}])
     assert shown == [{"kind": "note", "text": "trained again"}]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.cli.main import execute
-from orchestrator.driver import run_study
-from orchestrator.driver import study_session as session_module
-from orchestrator.driver.pool_client import PoolClient
-from orchestrator.driver.run import Options
-from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver import run_study, study_agenda
+from orchestrator.driver.drive import Options
+from orchestrator.driver.session import Session
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.documents import encode
@@ -22,23 +18,13 @@ from orchestrator.ledger.holding import Holding, Owner, current_fence
 from orchestrator.study import load_plan
 
 
-class Overtaken(Session):
+class Overtaken:
     """Is stopped for an hour, in which another driver takes the study over and finishes trial 0."""
 
-    def __init__(self, around: Surroundings, todo: Todo) -> None:
-        super().__init__(around)
-        self.files: dict[str, bytes | None] = {}
+    def __init__(self, session: Session, todo: Todo) -> None:
+        self._session, self._store, self._lease = session, session.around.store, session.around.lease
 
-    def _start(self) -> Any:
-        return None
-
-    def _take_down(self) -> None:
-        self._store.save_trial(TrialRecord(number=0, fence=self._lease.fence))  # what Trials.close does
-
-    def _parts(self) -> Iterable[Part]:
-        return []
-
-    def _work(self, pool: PoolClient) -> None:
+    def work(self) -> None:
         self._store.save_trial(TrialRecord(number=0, fence=self._lease.fence))
         other = StudyStore(self._store.storage.root, self._store.name)
         fence = current_fence(other.storage, f"studies/{other.name}/driver") + 1
@@ -52,7 +38,12 @@ class Overtaken(Session):
         OVERTAKEN.update({e.path: other.storage.read(e.path) for e in other.storage.everything()})
         self._lease._beaten -= 3600.0
         self._store.save_trial(TrialRecord(number=0, state="failed", fence=self._lease.fence))
-        self._until(lambda: False)
+        self._session.until(lambda: False)
+
+    def after_events(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None:
+        self._store.save_trial(TrialRecord(number=0, fence=self._lease.fence))  # what Trials.close does
 
 
 OVERTAKEN: dict[str, bytes | None] = {}
@@ -61,7 +52,9 @@ OVERTAKEN: dict[str, bytes | None] = {}
 @pytest.fixture(autouse=True)
 def overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     OVERTAKEN.clear()
-    monkeypatch.setattr(session_module, "StudySession", Overtaken)
+    monkeypatch.setattr(study_agenda, "StudyAgenda", Overtaken)
+    monkeypatch.setattr(Session, "_start", lambda session: None)
+    monkeypatch.setattr(Session, "_take_down", lambda session: session._agenda.close())
 
 
 def test_it_says_who_took_over_and_records_nothing_more(tmp_path: Path) -> None:

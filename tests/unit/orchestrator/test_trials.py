@@ -14,6 +14,7 @@ from orchestrator.driver.todo import find_todo
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore, WriteBehind
 from orchestrator.ledger.storage import LocalStorage
+from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
@@ -51,14 +52,11 @@ class Harness:
         self.queue = Queue()
         self.shown: list[Event] = []
         self.invocation = Invocation(fence=1)
+        self.rows = Rows(plan, self.queue, NoTracker(), self.shown.append, self.invocation)
         self.trials = Trials(
-            plan,
+            self.rows,
             Proposals(plan.space.suggest, seed=1, first=plan.first),
-            self.queue,
             self.store,
-            NoTracker(),
-            self.shown.append,
-            self.invocation,
             slots=lambda: slots,
             **options,
         )
@@ -75,7 +73,7 @@ class Harness:
         return self
 
     def take(self, number: int, kind: str, **fields: Any) -> None:
-        self.trials.take({"item_id": f"trial-{number}", "kind": kind, **fields})
+        self.rows.take({"item_id": f"trial-{number}", "kind": kind, **fields})
 
     def cells(self, number: int, status: str = "new") -> None:
         cells = [
@@ -195,7 +193,7 @@ def test_failed_trials_keep_their_error_and_run_again_only_if_wanted(start: Any)
     first = start(trials=2)
     first.trials.launch()
     first.done(0, "failed", "ValueError: broken")
-    assert first.record(0).error == "ValueError: broken" and first.trials.failed == [0]
+    assert first.record(0).error == "ValueError: broken" and first.rows.failed == [0]
     assert start(trials=2).recall().trials.launch()["number"] == 1
     again = start(trials=2, retry_failed=True).recall(retry_failed=True)
     assert again.trials.launch()["number"] == 0
@@ -308,7 +306,7 @@ def test_lost_trials_always_run_again(start: Any) -> None:
     first = start(trials=2)
     first.trials.launch()
     first.done(0, "lost", "3 workers died")
-    assert first.record(0).state == "running" and first.trials.lost == [0]
+    assert first.record(0).state == "running" and first.rows.lost == [0]
     again = start(trials=2).recall()
     assert [again.trials.launch()["number"] for _ in range(2)] == [0, 1]
 

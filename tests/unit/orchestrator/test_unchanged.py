@@ -20,7 +20,7 @@ from mmap_model.errors import InputError
 from mmap_model.revisions import revisions_of
 from orchestrator.cli.main import execute
 from orchestrator.compare.plan import plan_comparison
-from orchestrator.driver import compare_session, confirm_study, run_study, study_session
+from orchestrator.driver import compare_agenda, confirm_study, run_study, study_agenda
 from orchestrator.driver.compare import run_comparison
 from orchestrator.ledger import Ledger, StudyDamaged, StudyStore, TrialRecord
 from orchestrator.ledger.documents import decode, encode
@@ -104,11 +104,11 @@ class Asked(Exception):
 def begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A study with one complete trial; nothing more is ever trained."""
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise Asked
 
-    monkeypatch.setattr(study_session, "StudySession", refuse)
-    monkeypatch.setattr(compare_session, "CompareSession", refuse)
+    monkeypatch.setattr(study_agenda, "StudyAgenda", refuse)
+    monkeypatch.setattr(compare_agenda, "CompareAgenda", refuse)
     with pytest.raises(Asked):
         run_study(place.plan)
     finish_trial(place.plan, place.store)

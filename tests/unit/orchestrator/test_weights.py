@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driver.rows import finalists
 from orchestrator.driver.weights import KeptWeights, drop_weights
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.rows.scoring import finalists
 
 VALUES = (0.5, 0.7, 0.6, 0.7, 0.4)
 

@@ -1,0 +1,1 @@
+"""Rows of work: a configuration at some splits and seeds, from the item that is queued to its record."""

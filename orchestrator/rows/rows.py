@@ -1,0 +1,191 @@
+"""The life of rows: queued, followed by the events of their work, recorded, told. No Ray in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from mmap_model.cells import Point
+from orchestrator.ledger import Invocation, TrialRecord
+from orchestrator.ledger.documents import now
+from orchestrator.rows.row import End, Row
+from orchestrator.study import StudyPlan
+from orchestrator.tracking.tracker import NoTracker, Tracker
+from orchestrator.work.item import Event, WorkItem
+
+Progress = Callable[[Event], None]
+"""Takes the events that ``orchestrator.terminal`` shows."""
+
+
+class Queue(Protocol):
+    """The pool, as far as rows use it."""
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
+    def cancel(self, item_id: str) -> None: ...
+    def forget(self, item_id: str) -> None: ...
+
+
+class Rows:
+    """The rows in work of one driver.
+
+    Args:
+        plan: the study that they belong to.
+        queue: the pool.
+        tracker: of the study.
+        progress: shows events to the user.
+        invocation: of this driver; ``fence`` and ``id`` go with everything written, what is trained is kept.
+
+    Attributes:
+        lock: guards rows and their records; whoever changes one from another thread takes it.
+        failed, lost: numbers of rows that failed, or whose workers kept dying.
+        unscored: why rows could not be scored on the test images, or reference rows not be measured, by name.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        queue: Queue,
+        tracker: Tracker | NoTracker,
+        progress: Progress,
+        invocation: Invocation,
+    ) -> None:
+        self.plan, self.queue, self.tracker = plan, queue, tracker
+        self.progress, self.invocation = progress, invocation
+        self.lock = threading.RLock()
+        self.failed: list[int] = []
+        self.lost: list[int] = []
+        self.unscored: dict[str, str] = {}
+        self._live: dict[str, Row] = {}
+        self._counted: set[str] = set()
+
+    @property
+    def live(self) -> int:
+        """Rows whose work is not over."""
+        return len(self._live)
+
+    def record(self, point: Point, number: int = -1) -> TrialRecord:
+        """A new record of this driver's; number -1 is of no trial."""
+        return self.taken(TrialRecord(number=number, point=point.to_dict()))
+
+    def taken(self, record: TrialRecord) -> TrialRecord:
+        """A record that this driver begins, or takes up again."""
+        record.started_at = record.started_at or now()
+        record.fence, record.invocation = self.invocation.fence, self.invocation.id
+        return record
+
+    def item(self, point: Point, **fields: Any) -> WorkItem:
+        """The work of a row at the splits and seeds of the study, unless others are given."""
+        driver = {"fence": self.invocation.fence, "invocation": self.invocation.id}
+        return self.plan.work_item(point, **driver, **fields)
+
+    def submit(self, rows: Iterable[Row]) -> None:
+        """Queue rows in order, each after the probe that its grouping needs."""
+        for row in rows:
+            with self.lock:
+                self._live[row.item.item_id] = row
+                if row.run is not None:
+                    self.tracker.trial_started(
+                        row.run, row.record.point, started_at=row.record.started_at, tags=row.tags
+                    )
+                self.show(row)
+            needs = [*row.needs]
+            if (probe := row.probe) is not None:
+                needs.append(probe.item_id)
+                self.queue.submit(probe)
+            self.queue.submit(row.item, needs, row.parts if len(row.parts) > 1 else ())
+
+    def take(self, event: Event) -> None:
+        """Take one event of the pool in; those of items that are no rows are ignored."""
+        with self.lock:
+            row = self._live.get(event.get("item_id", ""))
+            if row is None or event["kind"] == "leased":
+                return
+            if event["kind"] == "done":
+                del self._live[row.item.item_id]
+                self._end(row, event)
+                return
+            if row.fold(event, self.plan.backbone_parameters):
+                row.ends.changed(row)
+            self._count(event)
+            self._tell(row, event)
+            if row.run is not None:
+                self.tracker.event(row.run, event)
+
+    def show(self, row: Row, end: End | None = None) -> None:
+        """Show how a row stands; what is to be taken up again has failed for now."""
+        if row.values is None:
+            return
+        record = row.record
+        event: Event = {
+            "kind": "trial",
+            "number": record.number,
+            "state": "failed" if end == "interrupted" else end or record.state,
+            "values": row.values,
+            "parameters": record.parameters,
+            "error": record.error,
+        }
+        if record.epochs:
+            event["mean"] = record.epochs[-1]["mean"]
+        self.progress(event)
+
+    def close(self) -> None:
+        """Tell that what still runs was interrupted."""
+        with self.lock:
+            for row in self._live.values():
+                row.ends.changed(row)
+                if row.run is not None:
+                    self.tracker.trial_ended(
+                        row.run,
+                        "interrupted",
+                        attempts=row.record.attempts,
+                        device_seconds=row.record.device_seconds,
+                    )
+            self._live.clear()
+
+    def _end(self, row: Row, done: Event) -> None:
+        record = row.record
+        record.device_seconds += done["seconds"].get("total", 0.0)
+        record.ended_at, record.error = now(), done["error"]
+        end = row.ends.settle(row, done)
+        if record.number >= 0 and end in ("failed", "interrupted"):
+            (self.failed if end == "failed" else self.lost).append(record.number)
+        row.ends.ended(row, end, done)
+        if row.run is not None:
+            self.tracker.trial_ended(
+                row.run,
+                end,
+                ended_at=record.ended_at,
+                attempts=record.attempts,
+                device_seconds=record.device_seconds,
+                parameters=record.parameters,
+                share=record.share,
+                error=record.error,
+                keep=row.keep,
+            )
+        self.show(row, end)
+        row.ends.over(row)
+
+    def _count(self, event: Event) -> None:
+        """Keep which cells were trained, and which were found finished."""
+        if event["kind"] == "cell_finished":
+            self.invocation.trained.append(event["key"])
+            self._counted.add(event["key"])
+        elif event["kind"] == "cells":
+            found = [cell["key"] for cell in event["cells"] if cell["status"] == "finished"]
+            self.invocation.reused += [key for key in found if key not in self._counted]
+            self._counted.update(found)
+
+    def _tell(self, row: Row, event: Event) -> None:
+        """Show what people see of a row that has values."""
+        if row.values is None:
+            return
+        about: dict[str, Any] = {"trial": row.record.number}
+        match event["kind"]:
+            case "cells":
+                self.show(row)
+            case "epoch":
+                self.progress({"kind": "epoch", **about, "epoch": event["epoch"], "mean": event["mean"]})
+            case "cell_failed":
+                why = {"key": event["key"], "error": event["error"], "failure": event.get("failure")}
+                self.progress({"kind": "cell", **about, "state": "failed", **why})
