@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import pytest
 
 from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial
 from orchestrator.driver.interrupt import Interrupt
+from orchestrator.driver.session import Session
 from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work.item import Event
+from orchestrator.work.item import Event, WorkItem
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -286,6 +287,39 @@ def surroundings(tmp_path: Path) -> Callable[..., Surroundings]:
         )
 
     return surround
+
+
+class Idle:
+    """Nothing to do."""
+
+    def work(self) -> None: ...
+    def after_events(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Remembering:
+    """A pool that takes all and does nothing."""
+
+    actor = fault = None
+
+    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
+    def cancel(self, item_id: str) -> None: ...
+    def forget(self, item_id: str) -> None: ...
+
+
+@pytest.fixture
+def idle_session(surroundings: Callable[..., Surroundings]) -> Callable[..., Session]:
+    """A session of the study ``unit`` that has nothing to do, with a pool that does nothing."""
+
+    def make(plan: StudyPlan, progress: Callable[[Event], None]) -> Session:
+        store = StudyStore(plan.study.storage, "unit")
+        store.save_study(plan.study.to_plain())
+        session = Session(surroundings(plan, store, progress), lambda session: Idle())
+        session.serve(Remembering())  # type: ignore[arg-type]
+        return session
+
+    return make
 
 
 @pytest.fixture

@@ -13,33 +13,13 @@ from orchestrator.cli.main import execute
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.session import Session, SessionFailed
 from orchestrator.driver.slot_memory import SlotMemory
-from orchestrator.driver.surroundings import Surroundings
-from orchestrator.ledger import StudyStore, TrialRecord
+from orchestrator.ledger import TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.rows.scoring import scoring_rows
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
 from orchestrator.work.item import Event, WorkItem
-
-
-class Idle:
-    """Nothing to do."""
-
-    def work(self) -> None: ...
-    def after_events(self) -> None: ...
-    def stop(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Remembering:
-    """A pool that takes all and does nothing."""
-
-    actor = fault = None
-
-    def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
-    def cancel(self, item_id: str) -> None: ...
-    def forget(self, item_id: str) -> None: ...
 
 
 @pytest.fixture
@@ -49,17 +29,13 @@ def shown() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def session(
-    surroundings: Callable[..., Surroundings],
+    idle_session: Callable[..., Session],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     shown: list[dict[str, Any]],
 ) -> Session:
     """With nothing to do; its slots are where a test says."""
-    plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
-    store = StudyStore(plan.study.storage, "unit")
-    store.save_study(plan.study.to_plain())
-    found = Session(surroundings(plan, store, shown.append), lambda session: Idle())
-    found.serve(Remembering())  # type: ignore[arg-type]
+    found = idle_session(load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"]), shown.append)
     places = [Place("gpu-3:0", "a", "gpu-3"), Place("gpu-3:1", "a", "gpu-3")]
     monkeypatch.setattr(Slots, "places", lambda self: places)
     crew, size = found.crew, SlotSize(1, 0.5)
@@ -177,8 +153,10 @@ def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Sess
 
 
 def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: list[dict[str, Any]]) -> None:
-    class Failing(Remembering):
-        """Its worker cannot score."""
+    class Failing:
+        """A pool whose worker cannot score."""
+
+        fault = None
 
         def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
             about = {"item_id": item.item_id, "seconds": {}, "error": "prompts are damaged"}

@@ -12,20 +12,11 @@ import pytest
 
 from orchestrator.cli.main import execute
 from orchestrator.driver.pool_client import ANSWER_S, SLICE_S, PoolClient
-from orchestrator.driver.session import Part, Session, Surroundings
+from orchestrator.driver.session import Session
 from orchestrator.ledger import StudyStore
 from orchestrator.study import load_plan
 from orchestrator.terminal import SweepState
 from orchestrator.work.item import Event
-
-
-class Idle(Session):
-    """Has nothing to do."""
-
-    def _work(self, pool: PoolClient) -> None: ...
-
-    def _parts(self) -> Iterable[Part]:
-        return []
 
 
 @pytest.fixture
@@ -35,15 +26,13 @@ def shown() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def session(
-    surroundings: Callable[..., Surroundings], tmp_path: Path, shown: list[dict[str, Any]]
-) -> Iterable[Idle]:
+    idle_session: Callable[..., Session], tmp_path: Path, shown: list[dict[str, Any]]
+) -> Iterable[Session]:
     plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
-    store = StudyStore(plan.study.storage, "unit")
-    store.save_study(plan.study.to_plain())
-    lease = store.driver_lease()
+    lease = StudyStore(plan.study.storage, "unit").driver_lease()
     lease.take()
     try:
-        yield Idle(surroundings(plan, store, shown.append))
+        yield idle_session(plan, shown.append)
     finally:
         lease.release()
 
@@ -58,12 +47,12 @@ def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is_back(
-    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = {"kind": "silence", "slot": "gpu-3:0", "patience": 60.0}
-    session._take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
-    session._take([{"kind": "leased", "item_id": "trial-4", "slot": "gpu-3:0", "deaths": 0}])
-    session._take([{**about, "state": "silent", "seconds": 25.4}])
+    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
+    session.take([{"kind": "leased", "item_id": "trial-4", "slot": "gpu-3:0", "deaths": 0}])
+    session.take([{**about, "state": "silent", "seconds": 25.4}])
     assert len(notes(shown)) == 1
     assert notes(shown)[0].startswith("Slot gpu-3:0 has not been heard of for 25 s: ")
     assert "after 60 s its work" in notes(shown)[0]
@@ -72,18 +61,18 @@ def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is
         state.apply(event)
     assert state.slots["gpu-3:0"].state == "silent"
     assert "Slot gpu-3:0 has not been heard of since 20" in status(tmp_path, capsys)
-    session._take([{**about, "state": "heard", "seconds": 45.2}])
+    session.take([{**about, "state": "heard", "seconds": 45.2}])
     assert notes(shown)[1:] == ["Slot gpu-3:0 is heard of again, after 45 s"]
     state.apply(shown[-1])
     assert state.slots["gpu-3:0"].state == "busy" and state.slots["gpu-3:0"].trial == 4
     assert "heard of" not in status(tmp_path, capsys)
 
 
-def test_a_silent_slot_whose_node_is_gone_is_waited_for_no_longer(session: Idle) -> None:
-    session._take([{"kind": "silence", "slot": "1", "state": "silent", "seconds": 25.0, "patience": 60.0}])
-    assert [entry["name"] for entry in session._invocation.silent] == ["1"]
-    session._take([{"kind": "slot", "slot": "1", "state": "gone"}])
-    assert session._invocation.silent == []
+def test_a_silent_slot_whose_node_is_gone_is_waited_for_no_longer(session: Session) -> None:
+    session.take([{"kind": "silence", "slot": "1", "state": "silent", "seconds": 25.0, "patience": 60.0}])
+    assert [entry["name"] for entry in session.around.invocation.silent] == ["1"]
+    session.take([{"kind": "slot", "slot": "1", "state": "gone"}])
+    assert session.around.invocation.silent == []
 
 
 class Pool:
@@ -137,11 +126,11 @@ def test_a_pool_that_does_not_answer_at_all_ends_the_reading() -> None:
 
 
 def test_a_pool_that_does_not_answer_is_named_and_found_by_status(
-    session: Idle, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session._take([{"kind": "silence", "state": "silent", "seconds": 20.0, "patience": 60.0}])
+    session.take([{"kind": "silence", "state": "silent", "seconds": 20.0, "patience": 60.0}])
     assert notes(shown)[0].startswith("The work queue has not answered for 20 s: ")
     assert "The work queue has not been heard of since 20" in status(tmp_path, capsys)
-    session._take([{"kind": "silence", "state": "heard", "seconds": 45.0, "patience": 60.0}])
+    session.take([{"kind": "silence", "state": "heard", "seconds": 45.0, "patience": 60.0}])
     assert notes(shown)[1:] == ["The work queue answers again, after 45 s"]
     assert "heard of" not in status(tmp_path, capsys)
