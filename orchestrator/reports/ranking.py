@@ -55,7 +55,14 @@ def report(
     if layout != "page":
         whole = len(results["trials"]) if layout == "records" else limit
         return Section("", (ranking(results, limit=whole),))
-    facts = [*_gains(results), *_pool(results), *_states(results), *_time(results), *_budgets(results), *footer]
+    facts = [
+        *_gains(results),
+        *_pool(results),
+        *_states(results),
+        *_time(results),
+        *_budgets(results),
+        *footer,
+    ]
     blocks: list[Block] = [ranking(results, limit=limit)]
     if legend := _legend(results, limit):
         blocks.append(Bullets(tuple(legend)))
@@ -80,7 +87,9 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     order = "no validation images" if _unvalidated(results) else "ranked by validation"
 
     def score(name: str) -> Callable[[Line], Content]:
-        return lambda line: Cell.accuracy((line.get(name) or {}).get("mean"), (line.get(name) or {}).get("std"))
+        return lambda line: Cell.accuracy(
+            (line.get(name) or {}).get("mean"), (line.get(name) or {}).get("std")
+        )
 
     return Table.of(
         [

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Recipe
-from orchestrator.tables.words import enumeration, partition
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
 from orchestrator.reports.comparison.roles import BEST_FIRST
@@ -23,6 +22,7 @@ from orchestrator.reports.comparison.sides import (
 )
 from orchestrator.statistics.significance import selected_difference
 from orchestrator.statistics.summary import Summary, paired_difference
+from orchestrator.tables.words import enumeration, partition
 
 Verdict = Literal["holds", "reversed", "undecided", "no data"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from orchestrator.tables import words
 from orchestrator.reports.comparison.method_table import MethodTable
 from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.significance import COCHRAN_LEVEL
+from orchestrator.tables import words
 
 SYMBOLS = (
     " is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
-from orchestrator.tables.words import enumeration
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.roles import (
     SINGLE_TASK_PROMPTS,
@@ -17,6 +16,7 @@ from orchestrator.reports.comparison.roles import (
     gradient_grouped,
     measured,
 )
+from orchestrator.tables.words import enumeration
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.tables import words
 from orchestrator.reports.comparison.ablation import Ablation, AblationRow
-from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
+from orchestrator.reports.comparison.figures import style
 from orchestrator.statistics.summary import Summary, summarize
+from orchestrator.tables import words
 
 COLUMN_LABEL = 36
 """Characters of a label beyond which the figure takes the width of a page."""

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from orchestrator.compare.comparison import Affinity, Comparison
-from orchestrator.tables import words
-from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.evidence import relative_margin
+from orchestrator.reports.comparison.figures import style
+from orchestrator.tables import words
 
 TITLE = 41
 """Characters of a line above a panel."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.compare.comparison import Column, Comparison, Recipe
 from orchestrator.reports.comparison.contents import Contents
-from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
+from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
 from orchestrator.reports.comparison.roles import BEST_FIRST
 from orchestrator.statistics.summary import Summary

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.reports.comparison.figures import style
 from orchestrator.reports.comparison.figures.labels import Box, place_labels
-from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.reports.comparison.method_table import MethodResult, MethodTable
 
 AREAS = (14.0, 130.0)
