@@ -69,6 +69,7 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
     watched.watch(bench, "run", "worker")
     tracker: Tracker | NoTracker = NoTracker()
     if mlflow:
+        from orchestrator.tracking.backend import Connection
         from orchestrator.tracking.mlflow.writer import MlflowWriter
 
         watched.watch(MlflowWriter, "write", "mlflow")
@@ -76,7 +77,7 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
         tracker = Tracker(
             uri,
             folder / "outbox",
-            connect=lambda: MlflowWriter(uri, "scale", "0" * 16, {}),
+            connect=lambda: MlflowWriter(Connection(uri=uri, experiment="scale", study="0" * 16)),
             narration=Narration(study="scale"),
         )
     state = SweepState()

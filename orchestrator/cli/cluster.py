@@ -73,7 +73,7 @@ def look(study: Study) -> list[Finding]:
     from orchestrator.slots import environment
     from orchestrator.submission import for_job
     from orchestrator.submission.places import local_places
-    from orchestrator.tracking.check import check_tracking
+    from orchestrator.tracking.backends import check_tracking, shortcomings
 
     environment.prepare()
     from orchestrator.slots.cluster import start_ray
@@ -89,13 +89,14 @@ def look(study: Study) -> list[Finding]:
     unseen = {node: answer if isinstance(answer, list) else good for node, answer in seen.items()}
     with contextlib.suppress(Exception):
         open_storage(study.storage).delete(f"{FOLDER}/{name}")
-    tracking = ""
+    tracking, lacks = "", list[str]()
     try:
-        check_tracking(for_job(study).tracking.resolved_uri)
+        where = for_job(study).tracking
+        lacks = list(shortcomings(check_tracking(where.resolved_uri, where.backend)))
     except InputError as error:
         tracking = str(error.problem)
     token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    return judge(study, nodes, answers, marks, unseen, tracking=tracking, token=token, free=free)
+    return judge(study, nodes, answers, marks, unseen, tracking=tracking, lacks=lacks, token=token, free=free)
 
 
 def _look_by_job(name: str, study: Study, overrides: list[str], address: str | None) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def compare(
     from orchestrator.ledger import Ledger, StudyStore, check_writable
     from orchestrator.submission import plan_for_job
     from orchestrator.terminal import open_display
-    from orchestrator.tracking.check import check_tracking
+    from orchestrator.tracking.backends import check_tracking
 
     plan = plan_comparison(
         dataset,
@@ -102,7 +102,7 @@ def compare(
     plan = replace(plan, base=plan_for_job(plan.base))
     study = plan.base.study
     check_writable(study.storage)
-    check_tracking(study.tracking.resolved_uri)
+    check_tracking(study.tracking.resolved_uri, study.tracking.backend)
     with open_display(err()) as display:
         outcome = run_comparison(
             plan, display.apply, retry_failed=retry_failed, options=Options(command=command_line())

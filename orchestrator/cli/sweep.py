@@ -76,10 +76,10 @@ def drive(
     from orchestrator.ledger import check_writable
     from orchestrator.statistics.ranking import build_results
     from orchestrator.terminal import open_display
-    from orchestrator.tracking.check import check_tracking
+    from orchestrator.tracking.backends import check_tracking
 
     check_writable(plan.study.storage)
-    check_tracking(plan.study.tracking.resolved_uri)
+    check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
     _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
     with open_display(err()) as display:
         outcome = run(display.apply)

@@ -1,4 +1,4 @@
-"""``orchestrator track``: tell MLflow all of a study again, from its records."""
+"""``orchestrator track``: tell MLflow, or another tracker, all of a study again, from its records."""
 
 from __future__ import annotations
 
@@ -23,28 +23,38 @@ def track(
     study: StudyName,
     to: Annotated[
         str | None,
+        typer.Option("--to", metavar="URI", help="Another place than the study's own: http://…, sqlite:///…"),
+    ] = None,
+    backend: Annotated[
+        str | None,
         typer.Option(
-            "--to", metavar="URI", help="Another MLflow than the study's own: http://…, sqlite:///…"
+            "--backend", metavar="CLASS", help="With --to: a tracker of your own, file.py:MyTracker."
         ),
     ] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> int:
-    """Send everything about a study to MLflow again, from its records; what is there already stays."""
+    """Send everything about a study to its tracker again, from its records; what is there already stays."""
+    from mmap_model.errors import InputError
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.cli.stored import find_stored
     from orchestrator.compare.columns import recorded_run_name
-    from orchestrator.tracking.check import check_tracking
+    from orchestrator.study import Tracking
+    from orchestrator.tracking.backends import check_tracking, shortcomings
     from orchestrator.tracking.telling import tell_study
 
     stored = find_stored(study, storage)
-    check_tracking(to or stored.study.tracking.resolved_uri, where="--to" if to else None)
+    if backend and not to:
+        raise InputError("it goes with --to", where="--backend", fix="give the URI that it serves: --to URI")
+    own = stored.study.tracking
+    where = Tracking(uri=to, backend=backend) if to else own
+    kind = check_tracking(where.resolved_uri, where.backend, where="--to" if to else "tracking.uri")
     with err().status("Reading the records") as status:
         retold = tell_study(
             stored.study,
             stored.store,
             stored.ledger,
-            to,
+            where,
             show=lambda rows: status.update(f"{rows} trials and other rows sent"),
             note=lambda text: err().print(text, markup=False),
             label=recorded_run_name,
@@ -54,6 +64,8 @@ def track(
     else:
         out().print(f"{retold.rows} trials and other rows sent to {retold.uri}", markup=False)
     _explain(retold)
+    for line in shortcomings(kind):
+        err().print(line, markup=False)
     return DONE if retold.told.note is None else FAILED
 
 

@@ -1,10 +1,9 @@
-"""``orchestrator ui``: a study's runs in the MLflow web page."""
+"""``orchestrator ui``: the web page of a study's runs."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import Annotated
 
 import typer
@@ -23,15 +22,24 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> int:
-    """Open the MLflow page on a study's runs (Ctrl-C ends it)."""
+    """Open the page on a study's runs (Ctrl-C ends it)."""
+    from mmap_model.errors import InputError
     from orchestrator.cli.console import err, out
     from orchestrator.study import load_study
+    from orchestrator.tracking.backends import find_backend, shortcomings
 
-    uri = load_study(study, overrides or ()).tracking.resolved_uri
-    if uri.startswith(("http://", "https://")):
-        out().print(f"The runs of {study} are at {shown_uri(uri)}")
+    tracking = load_study(study, overrides or ()).tracking
+    uri = tracking.resolved_uri
+    backend = find_backend(uri, tracking.backend)
+    page = backend.page(uri, host, port)
+    if page is None:
+        raise InputError(
+            ". ".join([f"the runs of {study} are in {shown_uri(uri)}", *shortcomings(backend)]),
+            where="tracking.uri",
+            fix="look there, or send them to MLflow: orchestrator track STUDY --to sqlite:///mlflow.db",
+        )
+    if not page.command:
+        out().print(f"The runs of {study} are at {page.address}")
         return 0
-    err().print(f"Runs of {study} in {shown_uri(uri)}: http://{host}:{port}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
-    # Not an argument: everybody on the machine can read those.
-    return subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})
+    err().print(f"Runs of {study} in {shown_uri(uri)}: {page.address}")
+    return subprocess.call(page.command, env={**os.environ, **page.variables})

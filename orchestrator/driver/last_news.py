@@ -33,7 +33,7 @@ def open_tracker(
 ) -> Tracker:
     """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     return StudyTracker(
-        plan.study.tracking.resolved_uri,
+        plan.study.tracking,
         plan.study,
         store,
         ledger,

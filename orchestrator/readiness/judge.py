@@ -42,6 +42,7 @@ def judge(
     unseen: Mapping[str, Sequence[str]],
     *,
     tracking: str,
+    lacks: Sequence[str] = (),
     token: bool,
     free: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Finding]:
@@ -54,6 +55,7 @@ def judge(
         marks: by node id, why it could not write to the storage; empty where it could.
         unseen: by node id, ids of nodes whose files it does not see.
         tracking: why the tracking store cannot be used from here; empty if it can.
+        lacks: what it cannot do, a sentence each.
         token: whether the cluster authenticates.
         free: what nobody uses at the moment, by node id and resource; a missing node counts as unused.
     """
@@ -69,7 +71,7 @@ def judge(
         Finding(
             name="tracking",
             state="error" if tracking else "ok",
-            text=tracking or "reachable from here",
+            text=tracking or ". ".join(["reachable from here", *lacks]),
             fix="give tracking.uri an address that the head node reaches" if tracking else "",
         ),
         _versions(heard, names),

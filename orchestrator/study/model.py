@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -31,6 +31,9 @@ from search_spaces import Space, build_space
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first records: absent from plain forms at their defaults, which keeps keys."""
 
 
 class SpaceItem(BaseModel):
@@ -122,15 +125,33 @@ class Slots(Strict):
         return self
 
 
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+
 class Tracking(Strict):
     """Where runs are shown."""
 
+    added = frozenset({"backend"})
+
     uri: str | None = None
     """MLflow tracking URI; null: $MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``."""
+    backend: str | None = None
+    """A tracker of your own, which serves the scheme of ``uri``: ``file.py:MyTracker``,
+    ``my_module:MyTracker``."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.backend is not None and self.uri is None:
+            raise StudyError(
+                f"{self.backend} is not told where to write",
+                where="tracking.uri",
+                fix="give a URI of a scheme that it serves",
+            )
+        return self
 
     @property
     def resolved_uri(self) -> str:
-        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 class ColumnOptions(Strict):
@@ -324,14 +345,21 @@ class Study(Strict):
 
     def to_plain(self) -> dict[str, Any]:
         """Every key with its value, JSON-ready; ``Study.model_validate`` reads it back."""
-        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+        plain = _plain(self)
+        assert isinstance(plain, dict), "a study is a mapping"
+        return plain
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, SpaceItem):
         return {"name": value.name, **_plain(value.model_extra or {})}
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Strict):
+        fields = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
+        return {
+            name: _plain(inner)
+            for name, (inner, field) in fields.items()
+            if name not in value.added or inner != field.default
+        }
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, dict):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mmap_model.architecture import LOCAL_DIR
 from orchestrator.study import Study, StudyError, StudyPlan, Tracking
-from orchestrator.tracking.check import DEFAULT_URI
+from orchestrator.study.model import DEFAULT_URI
+from orchestrator.tracking.backends import find_backend
 
 SQLITE = "sqlite:///"
 
@@ -80,8 +81,10 @@ def _places(study: Study) -> Iterator[tuple[str, str, str]]:
     every = "that all nodes see, such as"
     yield "storage", study.storage, f"give one {every} storage=/shared/studies or storage=s3://bucket/studies"
     uri = study.tracking.resolved_uri
-    if uri.startswith(SQLITE) and (study.tracking.uri or "MLFLOW_TRACKING_URI" in os.environ):
-        yield "tracking.uri", uri.removeprefix(SQLITE), f"use {SQLITE}/shared/mlflow.db, or a server"
+    if study.tracking.uri or "MLFLOW_TRACKING_URI" in os.environ:
+        place = find_backend(uri, study.tracking.backend).place(uri)
+        if place is not None:
+            yield "tracking.uri", place, f"give a path {every} {SQLITE}/shared/mlflow.db, or a server"
     data = study.dataset
     for name in ("root", "lists", "excluded", "store"):
         if value := getattr(data, name, None):

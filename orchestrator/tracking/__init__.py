@@ -1,6 +1,19 @@
-"""Write-behind tracking with MLflow. See README.md."""
+"""Write-behind tracking, with MLflow or a backend of one's own. See README.md."""
 
-from orchestrator.tracking.check import DEFAULT_URI, TrackingError, check_tracking, default_uri
+from orchestrator.tracking.backend import Backend, Connection, Delivery, Page, TrackingError
+from orchestrator.tracking.backends import check_tracking, find_backend
+from orchestrator.tracking.operations import Operation
 from orchestrator.tracking.tracker import NoTracker, Tracker
 
-__all__ = ["DEFAULT_URI", "NoTracker", "Tracker", "TrackingError", "check_tracking", "default_uri"]
+__all__ = [
+    "Backend",
+    "Connection",
+    "Delivery",
+    "NoTracker",
+    "Operation",
+    "Page",
+    "Tracker",
+    "TrackingError",
+    "check_tracking",
+    "find_backend",
+]

@@ -1,4 +1,4 @@
-"""Carries a driver's news to MLflow, on a thread of its own, whatever becomes of the server meanwhile."""
+"""Carries a driver's news to a backend, on a thread of its own, whatever becomes of the server meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.redaction import redact
-from orchestrator.tracking import operations as op
-from orchestrator.tracking.delivery import Delivery, Writer
-from orchestrator.tracking.outbox import Operation, Outbox
+from orchestrator.tracking.backend import Backend, Delivery
+from orchestrator.tracking.operations import Operation, row_of
+from orchestrator.tracking.outbox import Outbox
 
 LINGER = 0.5
 """Seconds that news waits for more of its kind, so that one call carries an epoch of many cells."""
@@ -19,7 +19,7 @@ BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds between attempts while the server does not answer."""
 
 TRIES = 10
-"""Attempts at an operation that something else than MLflow refuses, before it is set aside."""
+"""Attempts at an operation that something else than the backend refuses, before it is set aside."""
 
 LOSSES = 3
 """Times that the study is told again at once because something was gone; then only after a while."""
@@ -55,11 +55,11 @@ class _Undecided:
 
 
 class Courier:
-    """Empties an outbox, and tells the study again where MLflow may have missed something.
+    """Empties an outbox, and tells the study again where the backend may have missed something.
 
     Args:
         outbox: holds the news.
-        connect: makes the writer, on the courier's own thread.
+        connect: makes the backend, on the courier's own thread.
         story: the study as its records have it.
         told_up_to: what the store remembers if it has been told everything before this driver; None if it
             certainly has not, empty if there was nothing to be told.
@@ -78,7 +78,7 @@ class Courier:
     def __init__(
         self,
         outbox: Outbox,
-        connect: Callable[[], Writer],
+        connect: Callable[[], Backend],
         *,
         story: Story = lambda runs, own: iter(()),
         told_up_to: str | None = "",
@@ -126,7 +126,7 @@ class Courier:
         return True
 
     def close(self, timeout: float, hurry: Callable[[], bool] = lambda: False) -> bool:
-        """Deliver what is left; whether all was. What something else than MLflow refused so far is set aside.
+        """Deliver what is left; whether all was. What nobody decided on is set aside.
 
         Args:
             timeout: seconds without an answer after which it is given up: as long as the server takes
@@ -164,7 +164,7 @@ class Courier:
     # On the thread
 
     def _run(self) -> None:
-        writer: Writer | None = None
+        backend: Backend | None = None
         failures = 0
         while True:
             self._outbox.appended.wait(self._next_try())
@@ -173,18 +173,18 @@ class Courier:
             self._outbox.appended.clear()
             try:
                 self._check()
-                writer = writer or self._connect()
+                backend = backend or self._connect()
                 on_disk = self._outbox.write_out()
-                self._deliver(writer)
+                self._deliver(backend)
                 if not on_disk:
                     raise OSError(f"{self._outbox.folder} takes no more news; it waits in memory")
                 failures = 0
                 if self._closing.is_set() and not self.waiting:
-                    self._finish(writer)
+                    self._finish(backend)
                     return
                 self._delivered.set()
             except _Superseded:
-                self._repair(writer)
+                self._repair(backend)
                 return
             except Exception as error:  # whatever the server or its client does, the sweep goes on
                 self.last_error = _in_words(error)
@@ -204,9 +204,9 @@ class Courier:
             return None
         return max(0.0, min(u.at for u in self._undecided) - time.monotonic())
 
-    def _deliver(self, writer: Writer) -> None:
+    def _deliver(self, backend: Backend) -> None:
         if not self._opened:
-            heard = writer.open()
+            heard = backend.open()
             self._opened = True
             self._answers += 1
             if self._told_up_to:
@@ -216,17 +216,17 @@ class Courier:
             self._again = self._news_lost = True
         while self._again or self._telling is not None or self._outbox.pending_bytes:
             if self._again or self._telling is not None:
-                self._tell_from_records(writer)
+                self._tell_from_records(backend)
             news, position = self._outbox.read()
             if self._outbox.damaged:
                 self._outbox.damaged = False
                 self._again = self._news_lost = True
             if news:
-                self._send(writer, news)
+                self._send(backend, news)
             self._outbox.acknowledge(position)
-        self._try_again(writer)
+        self._try_again(backend)
 
-    def _tell_from_records(self, writer: Writer) -> None:
+    def _tell_from_records(self, backend: Backend) -> None:
         """Tell the study a row at a time; where the server is away in between, it goes on there."""
         if self._again:
             self._again = False
@@ -240,7 +240,7 @@ class Courier:
                 self._waiting_rows += 1
             if not operations:
                 break
-            self._send(writer, operations)
+            self._send(backend, operations)
             self.retold, self._waiting_rows = self.retold + self._waiting_rows, 0
             operations = []
             self._telling = (rows, operations)
@@ -255,12 +255,12 @@ class Courier:
             self._telling, self._again = None, True
             raise
 
-    def _send(self, writer: Writer, operations: list[Operation], *, late: bool = False) -> Delivery:
+    def _send(self, backend: Backend, operations: list[Operation], *, late: bool = False) -> Delivery:
         delivery = Delivery()
         for call in _calls(operations):
             self._check()
             self._sending = call
-            part = writer.write(call, late=late)
+            part = backend.write(call, late=late)
             self._check()
             self._sending = []
             self._answers += 1
@@ -285,11 +285,11 @@ class Courier:
         if self._losses % LOSSES == 0:
             raise OSError("its experiment or runs disappear while they are written")
 
-    def _try_again(self, writer: Writer) -> None:
+    def _try_again(self, backend: Backend) -> None:
         """Try each undecided operation that is due alone; after ``TRIES`` it is set aside."""
         now = time.monotonic()
         for undecided in [u for u in self._undecided if u.at <= now]:
-            delivery = self._send(writer, [undecided.operation], late=True)
+            delivery = self._send(backend, [undecided.operation], late=True)
             if not delivery.undecided:
                 self._undecided.remove(undecided)
                 continue
@@ -309,30 +309,30 @@ class Courier:
         if not self._is_current():
             raise _Superseded
 
-    def _finish(self, writer: Writer) -> None:
+    def _finish(self, backend: Backend) -> None:
         if self._outbox.refused == 0 and self._mark:
-            writer.finish(self._mark)
+            backend.finish(self._mark)
         self.complete = self._outbox.refused == 0
-        writer.close()
+        backend.close()
         self._delivered.set()
 
-    def _repair(self, writer: Writer | None) -> None:
+    def _repair(self, backend: Backend | None) -> None:
         """Set right what the last call may have overwritten of a later driver's news; then say no more."""
-        runs = {op.row_of(operation["run"]) for operation in self._sending}
-        if writer is not None:
-            writer.close()
-            writer = None  # what it knows of the runs is of before the other driver
+        runs = {row_of(operation["run"]) for operation in self._sending}
+        if backend is not None:
+            backend.close()
+            backend = None  # what it knows of the runs is of before the other driver
         for attempt in range(REPAIRS if runs else 0):
             try:
-                writer = writer or self._connect()
+                backend = backend or self._connect()
                 for operations in self._story(runs, False):
-                    writer.write(operations)
+                    backend.write(operations)
                 break
             except Exception as error:
                 self.last_error = _in_words(error)
                 self._pause(BACKOFF[attempt])
-        if writer is not None:
-            writer.close()
+        if backend is not None:
+            backend.close()
         self.superseded = True
         self._delivered.set()
 

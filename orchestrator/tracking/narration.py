@@ -12,8 +12,9 @@ from typing import Any
 from orchestrator.redaction import redact
 from orchestrator.statistics.summary import seed_means, summarize
 from orchestrator.tracking import operations as op
-from orchestrator.tracking.metric_names import stated
-from orchestrator.tracking.outbox import Operation
+from orchestrator.tracking.metrics import epoch_metrics, mean_metrics, summary_metrics, test_metrics
+from orchestrator.tracking.names import cell_name, stated, trial_name
+from orchestrator.tracking.operations import Operation
 from orchestrator.tracking.row import End, Reports, Row
 
 Operations = list[Operation]
@@ -51,10 +52,10 @@ class Narration:
         kind = "trial" if isinstance(row.trial, int) else "baseline"
         begin = op.start(
             op.trial_run(row.trial),
-            name=op.trial_name(row.trial, row.point, _partitions(row)),
+            name=trial_name(row.trial, row.point, _partitions(row)),
             time=op.milliseconds(row.started_at),
             tags={"study": self.study, **self.tags, "kind": kind, "trial": row.trial, **row.tags},
-            params=op.flat_params(row.point),
+            params=_flat(row.point),
             cells=row.keys,
         )
         return [begin]
@@ -64,7 +65,7 @@ class Narration:
         if not row.cells:
             return []
         run = op.trial_run(row.trial)
-        name = op.trial_name(row.trial, row.point, _partitions(row))
+        name = trial_name(row.trial, row.point, _partitions(row))
         splits = dict.fromkeys(cell["split"] for cell in row.cells)
         told = [op.log(run, tags={"mlflow.runName": name, **(stated(splits) if len(splits) > 1 else {})})]
         told += _counts(run, max((cell["parameters"] for cell in row.cells), default=None), None)
@@ -75,14 +76,14 @@ class Narration:
     def epoch(self, row: Row, epoch: int, reports: Reports) -> Operations:
         """All its cells have reached an epoch."""
         told = [
-            op.log(op.cell_run(row.trial, key), op.epoch_metrics(report), stated(report.get("tasks") or ()))
+            op.log(op.cell_run(row.trial, key), epoch_metrics(report), stated(report.get("tasks") or ()))
             for key, report in reports.items()
         ]
         at = max(op.milliseconds(report["at"]) for report in reports.values())
         cells = [cell for cell in row.cells if cell["key"] in reports]
         values = [reports[cell["key"]]["accuracy"] for cell in cells]
         if cells and None not in values:
-            told.append(op.log(op.trial_run(row.trial), op.mean_metrics(cells, values, epoch, at)))
+            told.append(op.log(op.trial_run(row.trial), mean_metrics(cells, values, epoch, at)))
         return told
 
     def cell_finished(self, row: Row, key: str) -> Operations:
@@ -121,7 +122,7 @@ class Narration:
         told = [
             op.log(
                 op.cell_run(row.trial, key),
-                op.test_metrics(test),
+                test_metrics(test),
                 stated(test["metrics"].get("tasks") or ()),
             )
             for key, test in row.tests.items()
@@ -132,14 +133,14 @@ class Narration:
         }
         time = max(op.milliseconds(test["scored_at"]) for test in row.tests.values())
         means = summarize(list(seed_means(values).values()))
-        return [*told, op.log(op.trial_run(row.trial), op.summary_metrics(means, 0, time, "test"))]
+        return [*told, op.log(op.trial_run(row.trial), summary_metrics(means, 0, time, "test"))]
 
     def _cell(self, row: Row, cell: Mapping[str, Any]) -> Operations:
         run = op.cell_run(row.trial, cell["key"])
         begin = op.start(
             run,
             parent=op.trial_run(row.trial),
-            name=op.cell_name(cell),
+            name=cell_name(cell),
             time=op.milliseconds(row.started_at),
             tags={
                 "study": self.study,
@@ -184,3 +185,14 @@ def _counts(run: str, parameters: int | None, share: float | None) -> Operations
     counts = {"parameters": parameters, "parameter_share": share}
     metrics = [(name, float(value), 0, 0) for name, value in counts.items() if value is not None]
     return [op.log(run, metrics)] if metrics else []
+
+
+def _flat(point: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names; lists and null as JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in point.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

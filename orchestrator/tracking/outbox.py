@@ -24,9 +24,9 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-Operation = dict[str, Any]
+from orchestrator.tracking.operations import Operation
+
 Position = tuple[int, int]
 """Segment number and byte offset."""
 
@@ -120,7 +120,7 @@ class Outbox:
                     self._unwritten.popleft()
             except OSError as error:
                 if len(self._unwritten) == 1:
-                    logger.warning("%s: news for MLflow waits in memory: %s", self.folder, error)
+                    logger.warning("%s: news for the tracking server waits in memory: %s", self.folder, error)
             return not self._unwritten
 
     def _write(self, line: bytes) -> None:
@@ -213,7 +213,12 @@ class Outbox:
             with self.refused_file.open("a") as stream:
                 stream.write(line)
         except OSError as error:
-            logger.error("Refused by MLflow, and %s takes no note of it (%s): %s", self.folder, error, line)
+            logger.error(
+                "Refused by the tracking server, and %s takes no note of it (%s): %s",
+                self.folder,
+                error,
+                line,
+            )
 
     @property
     def waiting(self) -> bool:

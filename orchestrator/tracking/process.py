@@ -1,7 +1,7 @@
-"""The MLflow client in a process of its own, so that what it computes takes no turns of the driver's threads.
+"""A backend in a process of its own, so that what its client computes takes no turns of the driver's threads.
 
-A trial of three cells costs its client about a tenth of a second of processor time. In a thread of the driver
-that would hold up the loop that hands out work, and the more slots there are the longer.
+A trial of three cells costs that of MLflow about a tenth of a second of processor time. In a thread of the
+driver that would hold up the loop that hands out work, and the more slots there are the longer.
 
     driver → process: ``Connection``, then {"call": open | write | finish, "arguments": …}, one JSON line each
     process → driver: {"answer": …, "error": reason or null}, one line for each call
@@ -18,21 +18,19 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from orchestrator.tracking.delivery import Delivery
-from orchestrator.tracking.outbox import Operation, is_superseded
-
-if TYPE_CHECKING:
-    from orchestrator.tracking.mlflow.writer import MlflowWriter
+from orchestrator.tracking.backend import Backend, Connection, Delivery
+from orchestrator.tracking.backends import find_backend
+from orchestrator.tracking.operations import Operation
+from orchestrator.tracking.outbox import is_superseded
 
 COMMAND = (sys.executable, "-m", "orchestrator.tracking.process")
 
 NICE = 5
-"""Where cores are scarce those who train come first; what MLflow is told waits on disk meanwhile."""
-
+"""Where cores are scarce those who train come first; what is to be told waits on disk meanwhile."""
 
 LOCK_S = 20.0
 """Seconds to wait for an earlier driver's process to end. One that is stopped (SIGSTOP) keeps the lock; when
@@ -49,52 +47,26 @@ class WriterError(Exception):
         return str(self.args[0])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Connection:
-    """What a writer writes to.
+class BackendProcess(Backend):
+    """A backend behind a process, started with the first call and again after its death.
 
-    Attributes:
-        uri: tracking URI.
-        experiment: its name.
-        study: id of the study.
-        tags: of the experiment.
-        adopts: runs tracked before the study had an id are its own.
-        outbox: of the driver; once a later driver has one beside it, the process ends. ``writer.lock`` beside
-            it is held while the process lives: that of a driver that was killed ends what it was told last,
-            and two that write the same runs at a time would make some of them twice.
-    """
-
-    uri: str
-    experiment: str
-    study: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
-    adopts: bool = False
-    outbox: str | None = None
-
-
-class ProcessWriter:
-    """Writes to one experiment through a process, started with the first call and again after its death.
+    Every call raises WriterError where the backend does not answer or the process ended.
 
     Args:
-        connection: what it writes to.
+        to: what the backend writes to.
         command: starts the process; replaced in tests.
     """
 
-    def __init__(self, connection: Connection, command: Sequence[str] = COMMAND) -> None:
-        self._connection, self._command = connection, list(command)
+    def __init__(self, to: Connection, command: Sequence[str] = COMMAND) -> None:
+        super().__init__(to)
+        self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
     def open(self) -> str | None:
-        """See ``Writer``. Raises WriterError."""
         heard = self._ask("open")
         return None if heard is None else str(heard)
 
     def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
-        """Apply operations.
-
-        Raises:
-            WriterError: the server does not answer, or the process ended; all of them may be told again.
-        """
         answer = self._ask("write", operations=list(operations), late=late)
         return Delivery(
             refused=[(operation, reason) for operation, reason in answer["refused"]],
@@ -103,7 +75,6 @@ class ProcessWriter:
         )
 
     def finish(self, mark: str) -> None:
-        """See ``Writer``. Raises WriterError."""
         self._ask("finish", mark=mark)
 
     def close(self) -> None:
@@ -124,7 +95,7 @@ class ProcessWriter:
         if not line:
             process.kill()
             self._process = None
-            raise WriterError(f"the process of the MLflow client ended with code {process.wait()}")
+            raise WriterError(f"the process of the tracking client ended with code {process.wait()}")
         answer = json.loads(line)
         if answer["error"] is not None:
             raise WriterError(answer["error"])
@@ -139,7 +110,7 @@ class ProcessWriter:
             start_new_session=True,  # Ctrl-C is for the driver, which has more to tell then
         )
         with contextlib.suppress(OSError):  # found out when the answer is read
-            _send(_pipe(process.stdin), asdict(self._connection))
+            _send(_pipe(process.stdin), asdict(self.to))
         return process
 
 
@@ -148,33 +119,21 @@ def main() -> None:
     os.nice(NICE)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
-    connection = Connection(**json.loads(sys.stdin.buffer.readline()))
-    if connection.outbox is not None:
-        outbox = Path(connection.outbox)
+    to = Connection(**json.loads(sys.stdin.buffer.readline()))
+    if to.outbox is not None:
+        outbox = Path(to.outbox)
         threading.Thread(target=_end_when_superseded, args=(outbox,), daemon=True).start()
         _lock(outbox.parent / "writer.lock")
-    writer = None
+    backend: Backend | None = None
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         answer, error = None, None
         try:
-            writer = writer or _connect(connection)
-            answer = getattr(writer, asked["call"])(**asked["arguments"])
+            backend = backend or find_backend(to.uri, to.backend).connect(to)
+            answer = getattr(backend, asked["call"])(**asked["arguments"])
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
         _send(answers, {"answer": vars(answer) if isinstance(answer, Delivery) else answer, "error": error})
-
-
-def _connect(connection: Connection) -> MlflowWriter:
-    from orchestrator.tracking.mlflow.writer import MlflowWriter
-
-    return MlflowWriter(
-        connection.uri,
-        connection.experiment,
-        connection.study,
-        connection.tags,
-        adopts=connection.adopts,
-    )
 
 
 def _lock(path: Path) -> None:

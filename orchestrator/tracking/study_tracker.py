@@ -1,4 +1,4 @@
-"""A driver's tracker: opened with what its records know, closed with a mark of what MLflow knows."""
+"""A driver's tracker: opened with what its records know, closed with a mark of what its backend knows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
 from orchestrator.ledger.told import ToldStore
-from orchestrator.study import Study
-from orchestrator.tracking.delivery import Writer
+from orchestrator.study import Study, Tracking
+from orchestrator.tracking.backend import Backend, Connection
 from orchestrator.tracking.narration import Narration
-from orchestrator.tracking.process import Connection, ProcessWriter
+from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import Row
 from orchestrator.tracking.tracker import Told, Tracker
@@ -23,22 +23,22 @@ logger = logging.getLogger(__name__)
 
 
 class StudyTracker(Tracker):
-    """Tells MLflow about a study on behalf of the holder of its lease.
+    """Tells a backend about a study on behalf of the holder of its lease.
 
     Args:
-        uri: tracking URI.
+        to: where runs are shown.
         study: the study.
         store, ledger: its records.
         outboxes: local folder of its outboxes.
         fence: of the driver; 0 to tell another server than the study's own, beside a driver.
         story: the study's rows from the records.
-        before_connect: waits until MLflow may be imported.
-        everything: tell all of the study again, whatever MLflow was told already.
+        before_connect: waits until the backend's client may be imported.
+        everything: tell all of the study again, whatever was told already.
     """
 
     def __init__(
         self,
-        uri: str,
+        to: Tracking,
         study: Study,
         store: StudyStore,
         ledger: Ledger,
@@ -55,7 +55,8 @@ class StudyTracker(Tracker):
         told_up_to = self._begin()
         tags = {"dataset": study.dataset.name, "backbone": study.backbone.model}
         connection = Connection(
-            uri=uri,
+            uri=to.resolved_uri,
+            backend=to.backend,
             experiment=store.name,
             study=store.id,
             tags={"study": store.name, **tags},
@@ -63,12 +64,12 @@ class StudyTracker(Tracker):
             outbox=str(outboxes / str(fence)),
         )
 
-        def connect() -> Writer:
+        def connect() -> Backend:
             before_connect()
-            return ProcessWriter(connection)
+            return BackendProcess(connection)
 
         super().__init__(
-            uri,
+            to.resolved_uri,
             outboxes,
             connect=connect,
             narration=Narration(study=store.name, tags=tags, locate=ledger.locate),
@@ -80,19 +81,19 @@ class StudyTracker(Tracker):
         )
 
     def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
-        """See ``Tracker``; whether MLflow has everything is recorded for the next driver."""
+        """See ``Tracker``; whether all was told is recorded for the next driver."""
         told = super().close(timeout, hurry)
         if self.complete and self._fence:
             try:
                 self._told.complete(self._fence)
             except OSError as error:
-                logger.warning("The next run tells MLflow all of the study again: %s", error)
+                logger.warning("The next run tells all of the study again: %s", error)
         if not self._behind.close(CLOSE_S):
-            logger.warning("Some rows of MLflow could not be recorded: they cannot be told again in full")
+            logger.warning("Some rows could not be recorded: they cannot be told again in full")
         return told
 
     def _begin(self) -> str | None:
-        """Up to where MLflow has been told; nothing is owed to it of a study without any result."""
+        """Up to where all has been told; nothing is owed of a study without any result."""
         if not self._fence:
             return None
         try:
@@ -102,7 +103,7 @@ class StudyTracker(Tracker):
             )
             return mark if mark is not None or owed else ""
         except OSError as error:
-            logger.warning("MLflow is told all of the study again: %s", error)
+            logger.warning("All of the study is told again: %s", error)
             return None
 
     def _keep_row(self, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""Telling MLflow all of a study again, from its records alone."""
+"""Telling all of a study again, from its records alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.ledger import DriverLease, LeaseError, Ledger, StudyStore
 from orchestrator.ledger.holding import look
 from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
-from orchestrator.study import Study
+from orchestrator.study import Study, Tracking
 from orchestrator.tracking.retelling import Label, Retelling
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
@@ -52,61 +52,59 @@ def tell_study(
     study: Study,
     store: StudyStore,
     ledger: Ledger,
-    uri: str | None = None,
+    to: Tracking | None = None,
     *,
     show: Callable[[int], object] = lambda rows: None,
     note: Callable[[str], None] = lambda text: None,
     label: Label = lambda record: None,
     patience: float = PATIENCE_S,
 ) -> Retold:
-    """Tell MLflow everything that the records of a study say. What is there already stays as it is.
+    """Tell a tracker everything that the records of a study say. What is there already stays as it is.
 
     Args:
         study, store, ledger: the study and its records.
-        uri: another tracking URI than the study's own.
+        to: another place than the study's own.
         show: told now and then how many rows were told.
         note: told in words what is waited for.
         label: names rows of a comparison recorded by an older version.
         patience: seconds without progress after which a server is given up.
 
     Raises:
-        LeaseError: a driver is at work, which tells the study's own MLflow itself.
+        LeaseError: a driver is at work, which tells the study's own tracker itself.
     """
-    own = study.tracking.resolved_uri
-    uri = uri or own
-    if uri != own and store.id:
+    to = to or study.tracking
+    if to.resolved_uri != study.tracking.resolved_uri and store.id:
         seen = look(store.storage, f"studies/{store.name}/driver")
         driven = seen is not None and not seen.is_free
-        return _tell(study, store, ledger, uri, 0, driven, show, label, patience)
+        return _tell(study, store, ledger, to, 0, driven, show, label, patience)
     with store.driver_lease() as lease:
         assert isinstance(lease, DriverLease)
         try:
             fence = lease.take(tell=note)
         except LeaseError as error:
-            fix = "wait for its end: it tells MLflow itself. Another server can be told now: --to URI"
+            fix = "wait for its end: it tells all itself. Another server can be told now: --to URI"
             raise LeaseError(error.problem, where=error.where, fix=fix) from None
         if not store.id and (stored := store.load_study()) is not None:
             store.save_study(stored)  # by an older version: now it gets an id
-        return _tell(
-            study, store, ledger, uri, fence, driven=False, show=show, label=label, patience=patience
-        )
+        return _tell(study, store, ledger, to, fence, False, show, label, patience)
 
 
 def _tell(
     study: Study,
     store: StudyStore,
     ledger: Ledger,
-    uri: str,
+    to: Tracking,
     fence: int,
     driven: bool,
     show: Callable[[int], object],
     label: Label,
     patience: float,
 ) -> Retold:
+    uri = to.resolved_uri
     state = local_state(store.storage, store.name)
     outboxes = state / "outbox" if fence else state / f"to-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
     story = Retelling(store, ledger, label=label, driven=driven)
-    tracker = StudyTracker(uri, study, store, ledger, outboxes, fence, story=story, everything=True)
+    tracker = StudyTracker(to, study, store, ledger, outboxes, fence, story=story, everything=True)
     quiet, rows = 0.0, 0
     while quiet < patience and not tracker.flush(LOOK_S):
         quiet = quiet + LOOK_S if tracker.retold == rows else 0.0

@@ -1,4 +1,4 @@
-"""What a driver tells about its study; a courier carries it to MLflow."""
+"""What a driver tells about its study; a courier carries it to a backend."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from orchestrator.redaction import redact, shown_uri
+from orchestrator.tracking.backend import Backend
 from orchestrator.tracking.courier import Courier, Story
-from orchestrator.tracking.delivery import Writer
+from orchestrator.tracking.events import now, take
 from orchestrator.tracking.narration import Narration
-from orchestrator.tracking.operations import Trial
-from orchestrator.tracking.outbox import Operation, open_outbox
+from orchestrator.tracking.operations import Operation, Trial
+from orchestrator.tracking.outbox import open_outbox
 from orchestrator.tracking.row import End, Row
 
 RECENT = 256
@@ -29,7 +29,7 @@ class Told:
     """How the telling went.
 
     Attributes:
-        delivered: MLflow was sent everything.
+        delivered: the backend was sent everything.
         refused: operations it did not take.
         refused_file: where they lie, with the server's words; None if there are none.
         note: for the user; None if all is well.
@@ -46,12 +46,12 @@ class Told:
 
 
 class Tracker:
-    """Tells MLflow about one study. No method waits for the server or raises because of it.
+    """Tells a backend about one study. No method waits for the server or raises because of it.
 
     Args:
         uri: tracking URI, for messages.
         outboxes: local folder of the study's outboxes.
-        connect: makes the writer, on the courier's own thread.
+        connect: makes the backend, on the courier's own thread.
         narration: how rows are told.
         fence: of the driver; earlier drivers' outboxes are discarded.
         story: all rows as the records have them, see ``orchestrator.tracking.retelling``.
@@ -64,7 +64,7 @@ class Tracker:
         uri: str,
         outboxes: Path | str,
         *,
-        connect: Callable[[], Writer],
+        connect: Callable[[], Backend],
         narration: Narration,
         fence: int = 0,
         story: Callable[[Collection[str] | None], Iterator[Row]] = lambda runs: iter(()),
@@ -91,7 +91,7 @@ class Tracker:
 
     @property
     def last_error(self) -> str | None:
-        """Why MLflow could not be told last, without secrets."""
+        """Why the backend could not be told last, without secrets."""
         return self._courier.last_error
 
     @property
@@ -115,7 +115,7 @@ class Tracker:
             started_at: UTC ISO time, as recorded.
             tags: further tags.
         """
-        row = Row(trial=trial, point=dict(point), started_at=started_at or _now(), tags=dict(tags or {}))
+        row = Row(trial=trial, point=dict(point), started_at=started_at or now(), tags=dict(tags or {}))
         with self._lock:
             self._rows[trial] = row
             self._recent.pop(trial, None)
@@ -123,15 +123,9 @@ class Tracker:
 
     def event(self, trial: Trial, event: Mapping[str, Any]) -> None:
         """Pass on any event of the workbench; those of no interest are ignored."""
-        handler = {
-            "cells": self._on_cells,
-            "epoch": self._on_epoch,
-            "cell_finished": self._on_finished,
-            "cell_failed": self._on_failed,
-        }.get(event["kind"])
         row = self._rows.get(trial)
-        if handler is not None and row is not None:
-            handler(row, event)
+        if row is not None:
+            self._append(take(event, row, self._narration))
 
     def trial_ended(
         self,
@@ -155,7 +149,7 @@ class Tracker:
             return
         row.end = End(
             state=state,
-            at=ended_at or _now(),
+            at=ended_at or now(),
             device_seconds=device_seconds,
             attempts=attempts,
             parameters=parameters,
@@ -175,7 +169,7 @@ class Tracker:
         self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """The scores of a row's cells on the test images, as recorded in the ledger, by key."""
-        row = Row(trial=trial, started_at=_now(), cells=[dict(cell) for cell in cells])
+        row = Row(trial=trial, started_at=now(), cells=[dict(cell) for cell in cells])
         row.tests = {key: dict(test) for key, test in tests.items()}
         self._append(self._narration.tested(row))
 
@@ -198,7 +192,7 @@ class Tracker:
 
     @property
     def complete(self) -> bool:
-        """Whether MLflow has everything, known once closed."""
+        """Whether the backend has everything, known once closed."""
         return self._courier.complete
 
     def _note(self, delivered: bool, refused: int) -> str | None:
@@ -218,26 +212,6 @@ class Tracker:
                 f"{self._outbox.refused_file}. To send all again: orchestrator track {self._narration.study}"
             )
         return "\n".join(lines) or None
-
-    def _on_cells(self, row: Row, event: Mapping[str, Any]) -> None:
-        row.cells = [dict(cell) for cell in event["cells"]]
-        self._append(self._narration.cells(row))
-
-    def _on_epoch(self, row: Row, event: Mapping[str, Any]) -> None:
-        row.add_epoch(event["epoch"], event["cells"])
-        self._append(self._narration.epoch(row, event["epoch"], event["cells"]))
-
-    def _on_finished(self, row: Row, event: Mapping[str, Any]) -> None:
-        key = event["key"]
-        row.set_status(key, "finished")
-        row.finished[key] = {"seconds": event.get("seconds"), "at": event.get("at") or _now()}
-        self._append(self._narration.cell_finished(row, key))
-
-    def _on_failed(self, row: Row, event: Mapping[str, Any]) -> None:
-        key = event["key"]
-        row.set_status(key, "failed")
-        row.failed[key] = {"error": redact(event["error"]), "at": _now()}
-        self._append(self._narration.cell_failed(row, key))
 
     def _tell_rows(self, runs: Collection[str] | None, own: bool) -> Iterator[list[Operation]]:
         """Rows as recorded, then those in work or just ended as they are known here."""
@@ -273,7 +247,3 @@ class NoTracker:
 
     def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
         return Told()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.tracking import Tracker, check_tracking
+from orchestrator.tracking import Connection, Tracker, check_tracking
 from orchestrator.tracking.narration import Narration
-from orchestrator.tracking.process import Connection, ProcessWriter
+from orchestrator.tracking.process import BackendProcess
 
 TASKS = ("clipart", "sketch")
 AT = "2026-11-21T12:10:00.000000+00:00"
@@ -71,8 +71,8 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
 def tracker_of(
     uri: str, study: str, outbox: Path, *, id: str = "a1", adopts: bool = False, **about: Any
 ) -> Tracker:
-    def connect() -> ProcessWriter:
-        return ProcessWriter(Connection(uri=uri, experiment=study, study=id, adopts=adopts))
+    def connect() -> BackendProcess:
+        return BackendProcess(Connection(uri=uri, experiment=study, study=id, adopts=adopts))
 
     narration = Narration(study=study, locate=lambda key: f"/c/{key}")
     return Tracker(uri, outbox, connect=connect, narration=narration, **about)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.tracking import Tracker, courier
+from orchestrator.tracking import Connection, Tracker, courier
 from orchestrator.tracking.narration import Narration
 
 AT = "2026-11-21T12:00:00.000000+00:00"
@@ -36,7 +36,7 @@ def tracker(mlflow: Any, tmp_path: Path) -> Tracker:
     return Tracker(
         mlflow.uri,
         tmp_path / "outbox",
-        connect=lambda: MlflowWriter(mlflow.uri, "demo", "a1", {}),
+        connect=lambda: MlflowWriter(Connection(uri=mlflow.uri, experiment="demo", study="a1")),
         narration=Narration(study="demo"),
         fence=1,
     )

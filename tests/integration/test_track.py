@@ -29,12 +29,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's client in this process: its own takes ten seconds to start."""
     from orchestrator.tracking import study_tracker
     from orchestrator.tracking.mlflow.writer import MlflowWriter
-    from orchestrator.tracking.process import Connection
 
-    def connect(to: Connection) -> MlflowWriter:
-        return MlflowWriter(to.uri, to.experiment, to.study, to.tags, adopts=to.adopts)
-
-    monkeypatch.setattr(study_tracker, "ProcessWriter", connect)
+    monkeypatch.setattr(study_tracker, "BackendProcess", MlflowWriter)
 
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -46,6 +42,7 @@ def test_a_live_run_and_its_records_tell_the_same(
 ) -> None:
     from told_study import ToldStudy, story_of
 
+    from orchestrator.study import Tracking
     from orchestrator.tracking.telling import tell_study
 
     def prune(study: ToldStudy, event: dict[str, Any]) -> None:
@@ -72,7 +69,7 @@ def test_a_live_run_and_its_records_tell_the_same(
     assert [step for step, _, _ in first["trial/1"]["metrics"]["val_accuracy_mean"]] == [1, 2]
 
     study = live.plan.study
-    elsewhere = tell_study(study, live.store, live.ledger, other)
+    elsewhere = tell_study(study, live.store, live.ledger, Tracking(uri=other))
     assert (elsewhere.told.note, elsewhere.missing) == (None, ())
     assert story_of(other, "told", live.store.id) == first
 
@@ -80,7 +77,7 @@ def test_a_live_run_and_its_records_tell_the_same(
     assert again.told.note is None and story_of(uri, "told", live.store.id) == first, "nothing twice"
     shutil.rmtree(tmp_path / "runs" / "inflight")  # as clean may
     third = database("third")
-    tell_study(study, live.store, live.ledger, third)
+    tell_study(study, live.store, live.ledger, Tracking(uri=third))
     assert story_of(third, "told", live.store.id) == first
 
 
@@ -90,6 +87,7 @@ def test_a_live_comparison_and_its_records_tell_the_same(
 ) -> None:
     from told_study import ToldStudy, story_of
 
+    from orchestrator.study import Tracking
     from orchestrator.tracking.telling import tell_study
 
     uri, other = database("own"), database("other")
@@ -103,7 +101,7 @@ def test_a_live_comparison_and_its_records_tell_the_same(
         "baseline/ZeroShot",
     }
     assert all("test_accuracy_mean" in about["metrics"] for about in rows.values())
-    assert tell_study(live.plan.study, live.store, live.ledger, other).missing == ()
+    assert tell_study(live.plan.study, live.store, live.ledger, Tracking(uri=other)).missing == ()
     assert story_of(other, "compare-told", live.store.id) == shown
 
 
@@ -113,6 +111,7 @@ def test_a_resumed_study_tells_what_its_killed_driver_could_not(
 ) -> None:
     from told_study import ToldStudy, story_of
 
+    from orchestrator.study import Tracking
     from orchestrator.tracking.telling import tell_study
 
     class Killed(BaseException):
@@ -136,7 +135,7 @@ def test_a_resumed_study_tells_what_its_killed_driver_could_not(
     shown = story_of(uri, "told", second.store.id)
     assert {shown[f"trial/{n}"]["status"] for n in range(3)} == {"FINISHED"}
     other = database("other")
-    assert tell_study(second.plan.study, second.store, second.ledger, other).missing == ()
+    assert tell_study(second.plan.study, second.store, second.ledger, Tracking(uri=other)).missing == ()
     assert story_of(other, "told", second.store.id) == shown
 
 
@@ -151,6 +150,7 @@ def test_a_driver_that_wakes_after_another_finished_leaves_mlflow_as_its_records
 ) -> None:
     from told_study import ToldStudy, story_of
 
+    from orchestrator.study import Tracking
     from orchestrator.tracking.mlflow.writer import MlflowWriter
     from orchestrator.tracking.telling import tell_study
 
@@ -194,7 +194,7 @@ def test_a_driver_that_wakes_after_another_finished_leaves_mlflow_as_its_records
     told = first.tracker.close(120)
     assert told.note is not None and "Another driver" in told.note
     assert story_of(uri, "told", second.store.id) == shown
-    tell_study(second.plan.study, second.store, second.ledger, other)
+    tell_study(second.plan.study, second.store, second.ledger, Tracking(uri=other))
     assert story_of(other, "told", second.store.id) == shown
 
 
@@ -230,9 +230,10 @@ def test_what_is_deleted_in_mid_study_comes_back_whole(
     told = live.close()
     assert (told.delivered, told.refused, told.note) == (True, 0, None)
 
+    from orchestrator.study import Tracking
     from orchestrator.tracking.telling import tell_study
 
-    tell_study(live.plan.study, live.store, live.ledger, other)
+    tell_study(live.plan.study, live.store, live.ledger, Tracking(uri=other))
     assert story_of(uri, "told", live.store.id) == story_of(other, "told", live.store.id)
 
 

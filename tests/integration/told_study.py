@@ -82,7 +82,7 @@ class ToldStudy:
         self.queue, self.after = Inline(), after
         self.bench = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
-        self.tracker = self._track(uri)
+        self.tracker = self._track()
         self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
         proposals = Proposals(self.plan.space.suggest, seed=1, first=self.plan.first)
         self.trials = Trials(self.rows, proposals, self.store, slots=lambda: 1)
@@ -90,10 +90,10 @@ class ToldStudy:
         self.store.adopt(todo.records)
         self.trials.recall(todo.records, todo.again)
 
-    def _track(self, uri: str) -> StudyTracker:
+    def _track(self) -> StudyTracker:
         fence = self.invocation.fence
         story = Retelling(self.store, self.ledger, label=recorded_run_name)
-        about = (uri, self.plan.study, self.store, self.ledger, self.outboxes, fence)
+        about = (self.plan.study.tracking, self.plan.study, self.store, self.ledger, self.outboxes, fence)
         return StudyTracker(*about, story=story)
 
     def search(self, count: int) -> None:

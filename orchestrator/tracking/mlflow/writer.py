@@ -6,7 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = (
     "0"  # a run that was created without an answer is looked for first
@@ -18,11 +18,11 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from orchestrator.tracking.delivery import Delivery
+from orchestrator.tracking.backend import Connection, Delivery
 from orchestrator.tracking.mlflow.answers import Answer, kind_of
+from orchestrator.tracking.mlflow.backend import Mlflow
 from orchestrator.tracking.mlflow.known_metrics import KnownMetrics
-from orchestrator.tracking.operations import TRANSIENT_TAGS
-from orchestrator.tracking.outbox import Operation
+from orchestrator.tracking.operations import TRANSIENT_TAGS, Operation
 
 for _name in ("mlflow", "alembic", "urllib3"):  # creating tables or a server away is no news for a terminal
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -41,24 +41,16 @@ RUN_TAG, STUDY_TAG, CELL_TAG = "mmap.run", "mmap.study", "cell"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
 
 
-class MlflowWriter:
-    """Writes the runs of one study to an experiment, found or created by name. Every call may be repeated.
+class MlflowWriter(Mlflow):
+    """Writes the runs of one study to an experiment, found or created by name.
 
     A run is found by two tags, its own name and the study's id: studies of one name do not share runs.
-
-    Args:
-        uri: tracking URI.
-        experiment: its name.
-        study: id of the study.
-        tags: of the experiment.
-        adopts: runs without a study's id are the study's own if their cells are; they get the id.
     """
 
-    def __init__(
-        self, uri: str, experiment: str, study: str, tags: Mapping[str, str], *, adopts: bool = False
-    ) -> None:
-        self._client = MlflowClient(tracking_uri=uri)
-        self._name, self._study, self._tags, self._adopts = experiment, study, dict(tags), adopts
+    def __init__(self, to: Connection) -> None:
+        super().__init__(to)
+        self._client = MlflowClient(tracking_uri=to.uri)
+        self._study = to.study
         self._experiment = ""
         self._runs: OrderedDict[str, str] = OrderedDict()
         self._created: set[int] = set()
@@ -68,10 +60,10 @@ class MlflowWriter:
 
     def open(self) -> str | None:
         """Find, restore or create the experiment; what it remembers of the study, None if nothing."""
-        found = self._client.get_experiment_by_name(self._name)
+        found = self._client.get_experiment_by_name(self.to.experiment)
         if found is None:
-            self._client.create_experiment(self._name, tags=self._tags)
-            found = self._client.get_experiment_by_name(self._name)
+            self._client.create_experiment(self.to.experiment, tags=self.to.tags)
+            found = self._client.get_experiment_by_name(self.to.experiment)
             assert found is not None, "it was created just now"
         elif found.lifecycle_stage == LifecycleStage.DELETED:
             self._client.restore_experiment(found.experiment_id)
@@ -79,7 +71,7 @@ class MlflowWriter:
         self._runs.clear()
         self._created.clear()
         heard: str | None = found.tags.get(self._mark)
-        self._is_new = heard is None and not self._adopts
+        self._is_new = heard is None and not self.to.adopts
         if heard is None:
             self._client.set_experiment_tag(self._experiment, self._mark, "")
         return heard
@@ -87,9 +79,6 @@ class MlflowWriter:
     def finish(self, mark: str) -> None:
         """Let the experiment remember up to where it was told."""
         self._client.set_experiment_tag(self._experiment, self._mark, mark)
-
-    def close(self) -> None:
-        """Nothing is open between calls."""
 
     def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
         """Apply operations, those of a run together.
@@ -156,7 +145,7 @@ class MlflowWriter:
             tags |= {STUDY_TAG: self._study, **self._parent_of(begin)}
         known = {} if there is None else there.data.params
         params = {key: value[:PARAM_LENGTH] for o in group for key, value in o.get("params", {}).items()}
-        points = [tuple(point) for o in group for point in o.get("metrics", ())]
+        points = [point for o in group for point in o.get("metrics", ())]
         fresh = self._metrics.fresh(run_id, points)
         self._log(
             run_id,
@@ -178,7 +167,7 @@ class MlflowWriter:
         if self._is_new and hash(run) not in self._created and run not in self._unsure:
             return None, None
         found = self._search(run, mine=True)
-        if not found and self._adopts and begin is not None:
+        if not found and self.to.adopts and begin is not None:
             found = [r for r in self._search(run, mine=False) if self._is_mine(r, begin)]
         if not found:
             return None, None
@@ -307,21 +296,22 @@ def _by_run(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 
 def _parts(operation: Operation) -> list[list[Operation]]:
     """A refused operation as several, so that one bad value takes no others with it: halves of its values."""
+    whole: dict[str, Any] = dict(operation)
     values: list[tuple[str, Any]] = [("metrics", point) for point in operation.get("metrics", ())]
     for kind in ("params", "tags"):
-        values += [(kind, item) for item in operation.get(kind, {}).items()]
+        values += [(kind, item) for item in whole.get(kind, {}).items()]
     if len(values) < 2:
         return [[operation]]
     half = len(values) // 2
     parts = []
     for some in (values[:half], values[half:]):
-        part = dict(operation)
-        if "metrics" in operation:
+        part = dict(whole)
+        if "metrics" in whole:
             part["metrics"] = [value for kind, value in some if kind == "metrics"]
         for kind in ("params", "tags"):
-            if kind in operation:
+            if kind in whole:
                 part[kind] = dict(value for of, value in some if of == kind)
-        parts.append([part])
+        parts.append([cast("Operation", part)])
     return parts
 
 

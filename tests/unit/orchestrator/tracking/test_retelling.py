@@ -82,7 +82,7 @@ def test_a_complete_trial_is_told_from_its_cells(records: Records) -> None:
     assert missing == [] and list(row.epochs) == [1, 2] and set(row.finished) == set(KEYS)
     told = Narration(study="demo").whole(row)
     seconds = [m for o in told for m in o.get("metrics", ()) if m[0] == "device_seconds"]
-    assert seconds == [["device_seconds", 4.0, 1, op.milliseconds(AT)]], "under its attempt"
+    assert seconds == [("device_seconds", 4.0, 1, op.milliseconds(AT))], "under its attempt"
     assert told[-1] == op.end("trial/0", "complete", op.milliseconds(AT))
 
 
@@ -174,7 +174,7 @@ def test_test_scores_are_told_of_rows_that_were_scored_here(records: Records) ->
     records.told.save_scored("trial 0", KEYS)
     row = records.retell()[0]["trial 0"]
     means = [m for o in Narration(study="demo").tested(row) for m in o["metrics"] if "mean" in m[0]]
-    assert set(row.tests) == set(KEYS) and means[0][:2] == ["test_accuracy_mean", 0.5]
+    assert set(row.tests) == set(KEYS) and means[0][:2] == ("test_accuracy_mean", 0.5)
 
 
 def test_one_record_that_is_not_what_it_should_be_hides_no_other(records: Records) -> None:

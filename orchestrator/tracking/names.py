@@ -1,8 +1,8 @@
-"""Names of tasks and splits as MLflow takes them, one to one.
+"""Names of runs, and names of metrics as MLflow takes them.
 
 MLflow takes letters, digits, ``_ - . / :`` and blanks. ``R&D`` and ``R+D`` both become ``R_D`` by replacing
 what it does not take; where that happens, a hash of the original tells them apart. A name that is alone with
-its replacement keeps it, so what was told before keeps its name.
+its replacement keeps it, so what was told before keeps its name. Every backend is told these names.
 """
 
 from __future__ import annotations
@@ -10,13 +10,45 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.tracking.operations import Trial
+
+SYMBOLS = {"prompt_length": "b", "source_rows": "m", "source_cols": "n", "scale_init": "σ_M"}
+"""The paper's letters for settings that have one."""
 
 LONGEST = 200
 """Characters of a task's or split's name; MLflow takes 250 with the metric's own name before it."""
 
 TAG = "metric_name"
 """``metric_name/<name in MLflow>`` holds the original, for every name that is not the original itself."""
+
+
+def trial_name(trial: Trial, point: Mapping[str, Any], partitions: Sequence[Any] = ()) -> str:
+    """E.g. ``trial 3 · b=4 m=2 n=16 · G=2 · lr 0.0035``; another method than MmAP is named.
+
+    A name that has parts already, as rows of a comparison have, stays as it is.
+    """
+    if isinstance(trial, str) and " · " in trial:
+        return trial
+    settings = dict(point.get("settings") or {})
+    letters = [
+        f"{short}={settings[long]}" for long, short in SYMBOLS.items() if settings.get(long) is not None
+    ]
+    groups = sorted({len(p) for p in partitions if p is not None})
+    head = f"trial {trial}" if isinstance(trial, int) else trial.replace("_", " ").replace("zero ", "zero-")
+    parts = [head, "" if point.get("method") in ("mmap", trial) else str(point.get("method", ""))]
+    parts += [" ".join(letters), f"G={'/'.join(map(str, groups))}" if groups else ""]
+    lr = (point.get("recipe") or {}).get("lr")
+    if lr is not None and trial != "zero_shot":
+        parts.append(f"lr {lr:.3g}")
+    return " · ".join(part for part in parts if part)
+
+
+def cell_name(cell: Mapping[str, Any]) -> str:
+    """E.g. ``seed 1 · 3-shot``."""
+    return f"seed {cell['seed']} · {cell['split']}"
 
 
 def metric_name(name: str) -> str:

@@ -1,0 +1,102 @@
+"""MLflow behind the seam, as far as it needs no client: its URIs, whether they can be used, its page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sqlite3
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from orchestrator.redaction import redact, shown_uri
+from orchestrator.tracking.backend import WHERE, Backend, Connection, Page, TrackingError
+
+SQLITE = "sqlite:///"
+EXAMPLE = f"{SQLITE}mlflow.db"
+
+
+class Mlflow(Backend):
+    """Shows a study as an experiment, a row as a run with a child run per cell; see ``mlflow.writer``."""
+
+    schemes = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+
+    @classmethod
+    def serves(cls, scheme: str) -> bool:
+        """Plain paths too, so that they are refused with a reason; and what plugins of MLflow add."""
+        if scheme.partition("+")[0] in ("", "file", *cls.schemes):
+            return True
+        return scheme in importlib.metadata.entry_points(group="mlflow.tracking_store").names
+
+    @classmethod
+    def check(cls, uri: str, timeout: float) -> None:
+        """Try to write (sqlite) or to reach (http) the store; other databases and services pass."""
+        scheme = urllib.parse.urlparse(uri).scheme
+        if scheme == "sqlite":
+            _check_sqlite(uri)
+        elif scheme in ("http", "https"):
+            _check_server(uri, timeout)
+        elif scheme in ("", "file"):
+            raise TrackingError(
+                f"{shown_uri(uri)!r} is a folder; MLflow no longer keeps runs in plain files",
+                where=WHERE,
+                fix=f"use {EXAMPLE}, or the address of an MLflow server",
+            )
+
+    @classmethod
+    def place(cls, uri: str) -> str | None:
+        return uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else None
+
+    @classmethod
+    def page(cls, uri: str, host: str, port: int) -> Page:
+        if uri.startswith(("http://", "https://")):
+            return Page(address=shown_uri(uri))
+        command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+        variables = {"MLFLOW_BACKEND_STORE_URI": uri}
+        return Page(address=f"http://{host}:{port}", command=command, variables=variables)
+
+    @classmethod
+    def connect(cls, to: Connection) -> Backend:
+        from orchestrator.tracking.mlflow.writer import MlflowWriter  # seconds
+
+        return MlflowWriter(to)
+
+
+def _check_sqlite(uri: str) -> None:
+    path = Path(uri.removeprefix(SQLITE))
+    fix = f"give a file this user may write, e.g. tracking.uri={EXAMPLE} (relative: three slashes)"
+    if not uri.startswith(SQLITE) or not path.name:
+        raise TrackingError(f"{uri!r} names no file", where=WHERE, fix=fix)
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=5.0)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE __writable (x)")
+            connection.rollback()
+        finally:
+            connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise TrackingError(f"cannot write {path}: {error}", where=WHERE, fix=fix) from error
+    if is_new:
+        path.unlink(missing_ok=True)
+
+
+def _check_server(uri: str, timeout: float) -> None:
+    fix = f"start the server, correct the address, or use tracking.uri={EXAMPLE}"
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403, 404):  # it answers; who may write is settled with the first call
+            return
+        raise TrackingError(
+            f"{shown_uri(uri)} answers {error.code} {error.reason}", where=WHERE, fix=fix
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(
+            f"cannot reach {shown_uri(uri)}: {redact(str(reason))}", where=WHERE, fix=fix
+        ) from error
