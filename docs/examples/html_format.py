@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from html import escape
 
-from orchestrator.tables import Bullets, Cell, Figure, Section, Table
+from orchestrator.tables import Bullets, Cell, Figure, Format, Section, Table
 from orchestrator.tables.document import Block, plain
-from orchestrator.tables.registry import Format
 
 LOOKS = {"best": "b", "strong": "b", "good": "b", "bad": "b", "second": "u", "faint": "small"}
 

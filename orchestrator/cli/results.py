@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.stored import Stored
     from orchestrator.reports.ranking import Fact
     from orchestrator.tables import Section
-    from orchestrator.tables.registry import Layout
+    from orchestrator.tables.format import Layout
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,6 +1,7 @@
 """One model for all that is reported: tables of cells, and documents that hold them. No format in it."""
 
 from orchestrator.tables.document import Bullets, Code, Emphasis, Figure, Link, Paragraph, Quote, Section
+from orchestrator.tables.format import Format
 from orchestrator.tables.model import Cell, Column, Field, Table, label, number, row
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Emphasis",
     "Field",
     "Figure",
+    "Format",
     "Link",
     "Paragraph",
     "Quote",

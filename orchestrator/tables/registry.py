@@ -5,33 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.references import parse, resolve
 from orchestrator.tables import formats as package
-from orchestrator.tables.document import Section
-
-Layout = Literal["page", "paper", "records"]
-"""How a report is laid out: ``page`` says everything; ``paper`` is the tables that a publication prints;
-``records`` is numbers alone, a document per table, for programs."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One format.
-
-    Attributes:
-        suffix: of its files, and its name.
-        layout: which documents of a report it writes.
-        write: a document as text. All escaping happens here.
-    """
-
-    suffix: str
-    layout: Layout
-    write: Callable[[Section], str]
+from orchestrator.tables.format import Format
 
 
 @functools.cache

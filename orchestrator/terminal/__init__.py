@@ -1,4 +1,4 @@
-"""What a person sees: a sweep's progress and its ranking. Imports rich and nothing heavy."""
+"""What a person sees of a sweep that runs. Imports rich and nothing heavy."""
 
 from rich.console import Console
 

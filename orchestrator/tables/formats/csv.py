@@ -6,8 +6,8 @@ import csv
 import io
 
 from orchestrator.tables.document import Section, tables_of
+from orchestrator.tables.format import Format
 from orchestrator.tables.model import NONE, Cell, Column, Table
-from orchestrator.tables.registry import Format
 
 
 def table(found: Table) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from orchestrator.tables.document import Section, tables_of
+from orchestrator.tables.format import Format
 from orchestrator.tables.model import Cell, Column, Table
-from orchestrator.tables.registry import Format
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

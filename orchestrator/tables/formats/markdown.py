@@ -19,8 +19,8 @@ from orchestrator.tables.document import (
     Span,
     spans,
 )
+from orchestrator.tables.format import Format
 from orchestrator.tables.model import Cell, Table
-from orchestrator.tables.registry import Format
 
 LOOKS = {**dict.fromkeys(("best", "strong", "good", "bad"), "**{}**"), "second": "<ins>{}</ins>"}
 SPECIAL = re.compile(

@@ -22,7 +22,7 @@ PAPER = [
 def printed_without_torch(arguments: list[str]) -> Any:
     code = (
         "import sys; from orchestrator.cli.main import execute; assert execute(sys.argv[1:]) == 0;"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'open_clip'} & set(sys.modules);"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'open_clip', 'pandas'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     command = [sys.executable, "-c", code, *arguments]

@@ -30,6 +30,7 @@ from orchestrator.tables import (
     number,
     row,
 )
+from orchestrator.tables import formats as package
 from orchestrator.tables.formats import latex
 from orchestrator.tables.registry import formats, get_format
 
@@ -150,12 +151,19 @@ def test_any_text_in_latex_has_balanced_braces_and_no_command_of_its_own(text: s
     assert not re.search(r"(?<!\\)[#%&_]", escaped.replace(r"\textbackslash{}", ""))
 
 
-def test_every_module_of_the_package_is_a_format() -> None:
-    assert {name: form.layout for name, form in formats().items()} == {
-        "csv": "records",
-        "md": "page",
-        "tex": "paper",
-    }
+def test_a_format_is_found_by_lying_in_the_package() -> None:
+    modules = [path.stem for path in Path(package.__file__).parent.glob("*.py") if path.stem != "__init__"]
+    assert len(formats()) == len(modules) and {"csv", "md", "tex"} <= set(formats())
+
+
+@pytest.mark.parametrize("name", [*formats(), f"{EXAMPLE}:FORMAT"])
+def test_every_format_writes_every_number_of_a_document_once(name: str) -> None:
+    form = get_format(name)
+    text = form.write(DOCUMENT)
+    assert form.layout in ("page", "paper", "records") and text.endswith("\n")
+    for cell in ("84.4" if form.layout != "records" else "84.39", "17.8", "2.9", "Method", "A|B"):
+        assert text.replace("\\|", "|").replace(r"$\mid$", "|").count(cell) == 1, cell
+    assert isinstance(form.write(Section("", ())), str)
 
 
 def test_a_format_of_ones_own_is_one_file() -> None:
