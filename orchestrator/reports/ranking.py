@@ -9,8 +9,8 @@ from typing import Any
 from orchestrator.statistics.spending import in_words
 from orchestrator.tables import Bullets, Cell, Column, Section, Table, label, number
 from orchestrator.tables.document import Block
-from orchestrator.tables.model import Content
 from orchestrator.tables.format import Layout
+from orchestrator.tables.model import Content
 from orchestrator.tables.words import NBSP, configuration, duration, integer, share
 
 Results = Mapping[str, Any]
