@@ -12,7 +12,7 @@ from orchestrator.reports.comparison.methods import methods
 from orchestrator.statistics.summary import CONFIDENCE
 from orchestrator.tables import Bullets, Code, Emphasis, Figure, Link, Paragraph, Quote, Section, Table, words
 from orchestrator.tables.document import Block, Sentence
-from orchestrator.tables.registry import Layout
+from orchestrator.tables.format import Layout
 
 INTRODUCTION = (
     "Each line is the difference in test accuracy, in points, between two methods: the 95 % t-interval "
