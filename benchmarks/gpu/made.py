@@ -69,14 +69,16 @@ class MadeDataset(Dataset):
         self.tasks = tuple(TaskInfo(task, tuple(f"thing {n}" for n in range(size.classes))) for task in TASKS)
         self._labels = np.repeat(np.arange(size.classes), size.per_class)
         generator = torch.Generator().manual_seed(0)
-        patterns = torch.randint(0, 256, (size.classes, 3, side, side), generator=generator).float()
+
+        def half(count: int) -> Tensor:
+            """Noise in [0, 128), so that two of it are an image."""
+            return torch.randint(0, 128, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+        patterns = half(size.classes)
         self._images: dict[str, Tensor] = {}
         for task in TASKS:
-            images = torch.empty(len(self._labels), 3, side, side, dtype=torch.uint8)
-            for place, label in enumerate(self._labels.tolist()):
-                noise = torch.randint(0, 256, (3, side, side), generator=generator)
-                images[place] = (0.5 * patterns[label] + 0.5 * noise).to(torch.uint8)
-            self._images[task] = images
+            noise = half(size.per_class)
+            self._images[task] = (patterns[:, None] + noise).flatten(0, 1)
 
     @cached_property
     def manifest(self) -> str:

@@ -25,7 +25,7 @@ GOALS = {"share_of_product_fused_65_16": 0.45, "fused_over_separate_at_batch_4":
 OTHERS = ("maple", "coop", "vpt", "full_ft")
 
 
-def measure(device: str, tiny: bool) -> dict[str, Any]:
+def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     cuda = device.startswith("cuda")
     shapes = [(5, 2)] if tiny else SHAPES
     precision = "bf16"
@@ -45,6 +45,7 @@ def measure(device: str, tiny: bool) -> dict[str, Any]:
         row["share_of_product"] = 2 * row["multiply_adds"] / row["ours_s"] / found["product_flops"]
         found["steps"].append(row)
         del model, step
+        keep(found)
         print(row, flush=True)
     size = Size.of(tiny)
     backbone = size.backbone(device)
@@ -54,6 +55,7 @@ def measure(device: str, tiny: bool) -> dict[str, Any]:
         found["modes"][mode] = _profiled(
             backbone, dataset, device, execution, cells(size, precision=precision)
         )
+        keep(found)
         print(mode, found["modes"][mode], flush=True)
     small = cells(size, precision=precision, batch=4)
     fused = _profiled(backbone, dataset, device, Execution(), small)["step_s"]
@@ -66,6 +68,7 @@ def measure(device: str, tiny: bool) -> dict[str, Any]:
             found["methods"][method] = _profiled(backbone, dataset, device, Execution(), own)
         except Exception as error:  # one method must not cost the others' figures
             found["methods"][method] = {"error": f"{type(error).__name__}: {error}"}
+        keep(found)
         print(method, found["methods"][method], flush=True)
     return found
 

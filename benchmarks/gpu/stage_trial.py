@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ GOAL_S = 25.0
 """Of a warm trial on an H200."""
 
 
-def measure(device: str, tiny: bool) -> dict[str, Any]:
+def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     size = Size.of(tiny)
     backbone = size.backbone(device)
     dataset = MadeDataset(size, backbone.image_size)
@@ -25,8 +26,9 @@ def measure(device: str, tiny: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"goal_s": GOAL_S}
     for mode in ("off", "graphs") if device.startswith("cuda") else ("off",):
         execution = Execution(compile=mode)  # type: ignore[arg-type]
-        _trial(own, backbone, dataset, device, execution, size)  # warms up: kernels, caches, compilers
-        found[mode] = _trial(own, backbone, dataset, device, execution, size)
+        _trial(own, backbone, dataset, device, execution)  # warms up: kernels, caches, compilers
+        found[mode] = _trial(own, backbone, dataset, device, execution)
+        keep(found)
     profile = profile_cells(own, backbone, dataset, device=device)
     found["step_parts_s"] = {"step": profile.step_seconds, **profile.parts}
     found["share_of_matmul"] = profile.share_of_matmul
@@ -34,9 +36,7 @@ def measure(device: str, tiny: bool) -> dict[str, Any]:
     return found
 
 
-def _trial(
-    own: list[Any], backbone: Any, dataset: Any, device: str, execution: Execution, size: Size
-) -> dict[str, Any]:
+def _trial(own: list[Any], backbone: Any, dataset: Any, device: str, execution: Execution) -> dict[str, Any]:
     wait, began = wait_for(device), time.perf_counter()
     run = FusedRun(own, backbone, dataset, device=device, execution=execution)
     built = time.perf_counter()

@@ -7,34 +7,57 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
+STAGES = {"correct", "trial", "step", "evaluate", "accuracy"}
 NEEDS_CUDA = {
     "a_compiled_step_is_the_eager_one",
     "a_gpu_error_is_told_from_other_errors",
+    "a_step_takes_the_memory_that_was_planned",
     "an_epoch_does_not_wait_for_the_device",
+    "decoding_on_the_gpu_is_that_of_the_cpu",
     "memory_that_runs_out_halves_the_step_and_goes_on",
+    "training_in_bf16_costs_no_accuracy",
     "two_processes_share_a_gpu",
 }
 
 
-def test_every_stage_runs_in_small_without_a_gpu(tmp_path: Path) -> None:
+def run(out: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+    """Exit code, what was printed, and results by stage."""
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "run.py"), "--device", "cpu", "--tiny"]
     done = subprocess.run(
-        [*command, "--out", str(tmp_path), "--scale-limits", "6"],
+        [*command, "--out", str(out), *options],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {
-        path.stem.removeprefix("tiny-"): json.loads(path.read_text()) for path in tmp_path.glob("*.json")
+    found = {path.stem.removeprefix("tiny-"): json.loads(path.read_text()) for path in out.glob("*.json")}
+    return done.returncode, done.stdout + done.stderr, found
+
+
+def test_every_stage_runs_in_small_without_a_gpu(tmp_path: Path) -> None:
+    code, said, found = run(tmp_path, "--skip", "ray", "--scale-limits", "6")
+    assert code == 0, said
+    assert found.keys() == STAGES
+    assert all(stage["complete"] for stage in found.values())
+    checks = {
+        name: check["result"] for stage in found.values() for name, check in stage.get("checks", {}).items()
     }
-    assert found.keys() == {"correct", "trial", "step"}
-    results = {name: check["result"] for name, check in found["correct"]["checks"].items()}
-    assert {name for name, result in results.items() if result != "passed"} == NEEDS_CUDA, results
+    assert {name for name, result in checks.items() if result != "passed"} == NEEDS_CUDA, checks
     assert found["trial"]["off"]["test_images_per_seed"] > 0
     assert found["step"]["fused_over_separate_at_batch_4"] > 0
     methods = found["step"]["methods"]
     assert not {name for name, figures in methods.items() if "error" in figures}, methods
+    assert found["evaluate"]["encoder"]["features_over_encode_image"] > 0
+    code, said, _ = run(tmp_path, "--skip", "ray", "--skip-done")
+    assert code == 0 and all(f"{stage}: done before" in said for stage in STAGES), said
+
+
+def test_a_stage_cut_off_keeps_what_it_had_and_runs_again(tmp_path: Path) -> None:
+    (tmp_path / "tiny-evaluate.json").write_text(json.dumps({"complete": False, "checks": {}}))
+    code, said, found = run(tmp_path, "--only", "evaluate", "--skip-done", "--scale-limits", "1e-6")
+    assert code == 1, said
+    assert "ended with exit code 124" in found["evaluate"]["error"]
+    assert "complete" not in found["evaluate"]
