@@ -40,6 +40,7 @@ class PromptedModel(TunedModel):
     """
 
     evolve = False
+    _list_of_task: Tensor | None
 
     def __init__(
         self,
@@ -62,7 +63,9 @@ class PromptedModel(TunedModel):
         self.replicates, self.tasks = problem.replicates, problem.tasks
         lists = [tuple(names) for names in problem.classes]
         encoded = lists if text_prompts_by == "task" else list(dict.fromkeys(lists))
-        self._list_of_task = None if encoded == lists else [encoded.index(names) for names in lists]
+        # On the device: an index that lies in a list makes the host wait for its copy at every use.
+        places = torch.tensor([encoded.index(names) for names in lists], device=backbone.device)
+        self.register_buffer("_list_of_task", None if encoded == lists else places, persistent=False)
         self.text_sets = (1 if text_prompts_by == "none" else self.replicates, len(encoded))
         self.class_prompts = ClassPrompts(
             backbone,

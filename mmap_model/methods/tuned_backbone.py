@@ -57,6 +57,10 @@ class TunedBackbone(TunedModel):
 
         lists = list(dict.fromkeys(tuple(names) for names in problem.classes))
         self._list_of_task = [lists.index(tuple(names)) for names in problem.classes]
+        # On the device: an index that lies in a list makes the host wait for its copy at every use.
+        self.register_buffer(
+            "_lists", torch.tensor(self._list_of_task, device=backbone.device), persistent=False
+        )
         self._texts = nn.ModuleList(
             ClassPrompts(backbone, classes=encoded, template=problem.template)
             for encoded in ([[names] for names in lists] if per_task else [lists])
@@ -98,13 +102,13 @@ class TunedBackbone(TunedModel):
 
     def _encode_texts(self, weights: Weights, number: int) -> Tensor:
         """Class embeddings of the tasks of one copy, [T or 1, C, E]."""
-        tasks = list(range(self.tasks)) if self._copies == 1 else [number]
-        lists = [self._list_of_task[task] for task in tasks]
+        places = self.get_buffer("_places")
         if self._copies == 1:
-            features = self._run(weights, self._texts[0])[lists]
+            features = self._run(weights, self._texts[0])[self.get_buffer("_lists")]
         else:
-            features = self._run(weights, self._texts[lists[0]])
-        places = self.get_buffer("_places")[tasks, :, None].expand(-1, -1, features.shape[-1])
+            features = self._run(weights, self._texts[self._list_of_task[number]])
+            places = places[number : number + 1]
+        places = places[..., None].expand(-1, -1, features.shape[-1])
         return features.gather(1, places)
 
     def _weights(self) -> list[list[Weights]]:

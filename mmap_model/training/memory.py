@@ -24,6 +24,9 @@ GIGABYTE = 10**9
 PLENTY = 1000
 """Times the size of the pixels is more than any model keeps of them (ViT-B/16: 150)."""
 
+CONTEXT = 512 * 2**20
+"""Bytes of a GPU that CUDA takes for each process and torch does not count, about."""
+
 BESIDE_STEPS = 2 * GIGABYTE
 """Allowed for what a process on the CPU holds besides its steps."""
 
@@ -67,6 +70,16 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def keep_to_share(device: torch.device | str, share: float) -> None:
+    """Let this process take no more than a share of a GPU that others work on too: 0.5 is half of it.
+
+    Beyond it torch says that memory ran out, and a step or an evaluation goes on in smaller parts, where two
+    processes that both plan with all that is free would take it from each other.
+    """
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT / total, share / 2), device)
+
+
 def _free(execution: Execution, device: torch.device) -> float:
     """Bytes that a step may still take."""
     if device.type == "cuda":
@@ -74,7 +87,9 @@ def _free(execution: Execution, device: torch.device) -> float:
         if execution.max_memory_gb is not None:
             return execution.max_memory_gb * GIGABYTE - held
         # What the allocator has reserved and does not use is free to us, though not to others.
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+        unused, total = torch.cuda.mem_get_info(device)
+        ours = torch.cuda.get_per_process_memory_fraction(device) * total
+        return min(unused + torch.cuda.memory_reserved(device), ours) - held
     if execution.max_memory_gb is not None:
         return execution.max_memory_gb * GIGABYTE - _resident()
     # The same on every run of a machine, whatever else goes on: chunks decide the order of sums.

@@ -83,10 +83,12 @@ class ReplicateSgd:
     def silence(self, idle: Tensor) -> None:
         """Set parameters and momentum of replicates ``idle`` (bool [R]) to zero: nothing infinite remains."""
         for parameter in self._parameters.values():
-            parameter[idle] = 0.0
+            # Filled, not indexed: a mask as an index makes the host wait for the device to count it.
+            mask = idle.view(-1, *[1] * (parameter.ndim - 1))
+            parameter.masked_fill_(mask, 0.0)
             momentum = self._sgd.state[parameter].get("momentum_buffer")
             if momentum is not None:
-                momentum[idle] = 0.0
+                momentum.masked_fill_(mask, 0.0)
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and momentum, by name."""

@@ -22,6 +22,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
+from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.methods.model import TunedModel
@@ -98,6 +99,7 @@ def profile_cells(
         repeats: of every measurement; medians count.
     """
     cell, backbone = cells[0], backbone.to(device)
+    exact_products()
     if backbone.device.type == "cpu":
         keep_freed_memory()
     else:

@@ -16,7 +16,9 @@ from torch import Tensor
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
+from mmap_model.data.transfer import to_device
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
+from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
@@ -86,6 +88,7 @@ class FusedRun:
         self.epoch = 0
         self._replicates = make_replicates(cells, dataset)
         self._cell, self._dataset, self._backbone = cells[0], dataset, backbone.to(device)
+        exact_products()
         if self._backbone.device.type == "cpu":
             keep_freed_memory()
         self._recipe = cells[0].configuration.recipe
@@ -109,6 +112,7 @@ class FusedRun:
         self._predictions: list[list[Predictions]] | None = None
         self._probe = ProbeRecorder(cells[0].snapshot_every or 1) if cells[0].kind == "probe" else None
         self._first_bad_step = torch.full((len(cells),), -1, device=backbone.device)
+        self._mask: tuple[list[bool], Tensor] | None = None
         self._watch = Stopwatch()
         self._between_epochs = True
 
@@ -287,7 +291,11 @@ class FusedRun:
         return torch.cat(found, 1).all(1)
 
     def _active_mask(self) -> Tensor:
-        return torch.tensor([r.active for r in self._replicates], device=self._backbone.device)
+        """The active replicates, bool [R]; it goes to the device when it changes, not with every step."""
+        active = [r.active for r in self._replicates]
+        if self._mask is None or self._mask[0] != active:
+            self._mask = active, to_device(torch.tensor(active), self._backbone.device)
+        return self._mask[1]
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""

@@ -11,6 +11,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.cells import METRIC_VERSION, Cell
 from mmap_model.checkpoint import load_prompts
 from mmap_model.data.dataset import Dataset
+from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation
 from mmap_model.training.metrics import broken_logits
@@ -47,6 +48,7 @@ def score_test(
         CheckpointError: prompts that are damaged or belong to another backbone.
     """
     backbone = backbone.to(device)
+    exact_products()
     if backbone.device.type == "cpu":
         keep_freed_memory()
     results: dict[str, dict[str, Any]] = {}

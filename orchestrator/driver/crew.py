@@ -110,6 +110,8 @@ class Crew:
             "threads": threads,
             "compute": to_plain(study.compute),
         }
+        if 0 < size.gpus < 1:
+            arguments["gpu_share"] = size.gpus
         return SlotSettings(
             slot="",
             workbench=self._around.workbench,

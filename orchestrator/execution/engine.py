@@ -115,6 +115,7 @@ class ModelEngine:
         threads: of torch on the CPU; None leaves them as they are.
         cache_dir: where prepared data is kept.
         compute: ``Execution`` as a dictionary.
+        gpu_share: of the GPU's memory that this process may take.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class ModelEngine:
         threads: int | None = None,
         cache_dir: str | Path | None = None,
         compute: dict[str, Any] | None = None,
+        gpu_share: float = 1.0,
     ) -> None:
         from mmap_model.backbone_spec import BackboneSpec
         from mmap_model.data import DatasetSpec
@@ -137,6 +139,7 @@ class ModelEngine:
         self._threads = threads
         self._cache_dir = cache_dir
         self._execution = from_plain(Execution, compute or {}, "compute")
+        self._gpu_share = gpu_share
         self.device = device
 
     @cached_property
@@ -262,9 +265,12 @@ class ModelEngine:
         import torch
 
         from mmap_model.backbone import load_backbone
+        from mmap_model.training.memory import keep_to_share
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+        if self._gpu_share < 1 and self.device.startswith("cuda"):
+            keep_to_share(self.device, self._gpu_share)
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
         return load_backbone(self._backbone_spec, device=self.device, dtype=dtype)
 

@@ -16,9 +16,6 @@ from orchestrator.ledger.storage import open_storage
 from orchestrator.work.inputs import Inputs, require_same
 from orchestrator.work.item import Control, Emit, Event, WorkItem
 
-CONTEXT = 512 * 2**20
-"""Allowance in bytes for what CUDA takes of a GPU for each process and torch does not count."""
-
 
 class Workbench:
     """Backbone and data, loaded once, and the ledger that takes the results.
@@ -31,6 +28,7 @@ class Workbench:
         threads: of torch on the CPU; None leaves them as they are.
         cache_dir: where prepared data is kept.
         compute: ``Execution`` as a dictionary.
+        gpu_share: of the GPU's memory that this process may take.
         engine: in place of the real one, for tests.
     """
 
@@ -45,6 +43,7 @@ class Workbench:
         threads: int | None = None,
         cache_dir: str | Path | None = None,
         compute: dict[str, Any] | None = None,
+        gpu_share: float = 1.0,
         engine: Engine | None = None,
     ) -> None:
         self._storage = PatientStorage(open_storage(storage), self._waits)
@@ -57,6 +56,7 @@ class Workbench:
             threads=threads,
             cache_dir=cache_dir,
             compute=compute,
+            gpu_share=gpu_share,
         )
         self._job: Job | None = None
 
@@ -72,6 +72,8 @@ class Workbench:
         if not self.engine.device.startswith("cuda"):
             return None
         import torch
+
+        from mmap_model.training.memory import CONTEXT
 
         peak = torch.cuda.max_memory_reserved(self.engine.device) + CONTEXT
         return {"peak": peak, "total": torch.cuda.mem_get_info(self.engine.device)[1]}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.slots.replaced import replaced
+from orchestrator.study.machine import this_machine
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
@@ -49,8 +50,8 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
                     include_dashboard=False,
                     # Logical cores: what the slots ask for, and their trials beside them.
                     num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
-                    # Counted by Ray, unless nobody will ask: looking for GPUs takes time.
-                    num_gpus=None if gpus else 0,
+                    # Counted here: of a card in parts Ray would count one, however many parts are named.
+                    num_gpus=this_machine().gpus if gpus else 0,
                     object_store_memory=OBJECT_STORE,
                     log_to_driver=False,
                     logging_level=logging.ERROR,

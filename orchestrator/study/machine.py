@@ -29,7 +29,7 @@ class SlotLayout:
 
 
 def this_machine() -> Machine:
-    """Cores by affinity and container quota; GPUs by the NVIDIA driver and CUDA_VISIBLE_DEVICES."""
+    """Cores by affinity and container quota; GPUs by the NVIDIA driver and ``CUDA_VISIBLE_DEVICES``."""
     return Machine(cores=_cores(), gpus=_gpus())
 
 
@@ -80,10 +80,27 @@ def _cores() -> int:
 
 
 def _gpus() -> int:
-    listed = Path("/proc/driver/nvidia/gpus")
-    present = len(list(listed.iterdir())) if listed.is_dir() else 0
+    present = present_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return present
-    chosen = [v for v in visible.split(",") if v.strip() not in ("", "-1")]
-    return min(present, len(chosen)) if present else 0
+    return present if visible is None else visible_gpus(visible, present)
+
+
+def present_gpus(root: Path = Path("/")) -> int:
+    """GPUs by the driver's own list, or by their devices where a container shows only these."""
+    listed = root / "proc/driver/nvidia/gpus"
+    if listed.is_dir():
+        return len(list(listed.iterdir()))
+    return sum(device.name.removeprefix("nvidia").isdigit() for device in (root / "dev").glob("nvidia*"))
+
+
+def visible_gpus(names: str, present: int) -> int:
+    """How many of ``CUDA_VISIBLE_DEVICES`` there are, as CUDA reads it: up to the first that is none.
+
+    A part of a GPU (``MIG-…``) counts as one: of a card in seven parts as many may be named.
+    """
+    found = []
+    for name in (part.strip() for part in names.split(",")):
+        if not (name.startswith(("GPU-", "MIG-")) or (name.isdigit() and int(name) < present)):
+            break
+        found.append(name)
+    return len(set(found)) if present else 0

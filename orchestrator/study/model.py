@@ -101,7 +101,7 @@ class Slots(Strict):
     cpus: float = Field(default=1, gt=0)
     """Cores of one slot."""
     gpus: Literal["auto"] | float = "auto"
-    """GPUs of one slot, or a fraction: 0.25 puts four on a GPU, and a warning tells if they do not fit.
+    """GPUs of one slot, or a fraction: 0.25 puts four on a GPU, each with a quarter of its memory.
     ``auto`` is one where there are GPUs, else none."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one slot's arithmetic; null: its cores."""

@@ -18,7 +18,7 @@ from mmap_model.data.bank import ImageBank
 from mmap_model.execution import Execution
 from mmap_model.forward import compiled
 from mmap_model.methods import Problem, get_method
-from mmap_model.training import feeding
+from mmap_model.training import FusedRun, feeding, memory
 from mmap_model.training.feeding import BankFeed
 
 HOST_WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten._assert_async", "aten.item")
@@ -149,3 +149,58 @@ def test_feeding_a_step_never_makes_the_host_wait(
         found = list(feed.stream(rows, noise))
     assert [(f.shape, f.device.type) for f in found] == [((3, 3, 4, 4), "cuda")] * 2
     assert waits.found == []
+
+
+class Card:
+    """What torch would say of a GPU of which others use a part."""
+
+    def __init__(self, total: int, unused: int) -> None:
+        self.total_memory, self._unused, self._fraction = total, unused, 1.0
+        self.reserved, self.allocated = 0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return {
+            "get_device_properties": lambda _: self,
+            "set_per_process_memory_fraction": lambda fraction, _: setattr(self, "_fraction", fraction),
+            "get_per_process_memory_fraction": lambda _: self._fraction,
+            "mem_get_info": lambda _: (self._unused, self.total_memory),
+            "memory_reserved": lambda _: self.reserved,
+            "memory_allocated": lambda _: self.allocated,
+        }[name]
+
+
+def test_processes_that_share_a_gpu_plan_with_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, device = Card(total=80 * 2**30, unused=78 * 2**30), torch.device("cuda")
+    monkeypatch.setattr(torch, "cuda", card)
+    assert memory._free(Execution(), device) == 78 * 2**30
+    memory.keep_to_share(device, 0.5)
+    card.reserved, card.allocated = 3 * 2**30, 2**30
+    assert memory._free(Execution(), device) == pytest.approx(40 * 2**30 - memory.CONTEXT - 2**30)
+    card._unused = 10 * 2**30  # others took more than theirs
+    assert memory._free(Execution(), device) == (10 + 3 - 1) * 2**30
+
+
+def test_products_of_a_run_are_exact_whatever_the_process_allowed(
+    tiny_backbone: Backbone, pattern_dataset: Callable[..., Any]
+) -> None:
+    from mmap_model.cells import Cell, Configuration
+    from mmap_model.configuration import Recipe, Seeds, Split
+
+    dataset = pattern_dataset({"plain": ("plain", {"cat": 6, "dog": 6})})
+    settings = get_method("coop").Settings(prompt_length=2)
+    cell = Cell(
+        configuration=Configuration(method="coop", settings=settings, recipe=Recipe()),
+        split=Split(shots=1),
+        seeds=Seeds.both(1),
+        precision="fp32",
+        dataset=dataset.manifest,
+        backbone="b" * 32,
+    )
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        FusedRun([cell], tiny_backbone, dataset)
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
