@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 STAGES = {"correct", "trial", "step", "evaluate", "accuracy"}
+RAY_NEEDS_CUDA = {"both_slots_work_on_the_gpu", "slots_keep_to_their_share_of_memory"}
 NEEDS_CUDA = {
     "a_compiled_step_is_the_eager_one",
     "a_gpu_error_is_told_from_other_errors",
@@ -61,3 +64,13 @@ def test_a_stage_cut_off_keeps_what_it_had_and_runs_again(tmp_path: Path) -> Non
     assert code == 1, said
     assert "ended with exit code 124" in found["evaluate"]["error"]
     assert "complete" not in found["evaluate"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_sweep_on_two_slots_loses_nothing_with_a_killed_worker(tmp_path: Path) -> None:
+    code, said, found = run(tmp_path, "--only", "ray", "--scale-limits", "6")
+    assert code == 0, said
+    checks = {name: check["result"] for name, check in found["ray"]["checks"].items()}
+    assert {name for name, result in checks.items() if result != "passed"} == RAY_NEEDS_CUDA, checks
+    assert len(found["ray"]["results"]["trials"]) == 2
