@@ -20,6 +20,7 @@ from orchestrator.redaction import redact
 from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import Named, scoring_rows
 from orchestrator.statistics.spending import Limits
+from orchestrator.study.machine import this_machine
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.item import Event
 
@@ -201,6 +202,7 @@ class Session:
             slots=layout.count if layout else 1,
             cpus=layout.cpus if layout else slots.cpus,
             gpus=layout.gpus if layout else 0.0,
+            present=this_machine().gpus,
         )
         self.around.interrupt.install()
         self.check()

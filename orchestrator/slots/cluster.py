@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.slots.replaced import replaced
-from orchestrator.study.machine import this_machine
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
@@ -25,11 +24,12 @@ OBJECT_STORE = 256 * 2**20
 logger = logging.getLogger(__name__)
 
 
-def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
+def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = None) -> bool:
     """Start or join a Ray, quietly.
 
     Args:
         slots, cpus, gpus: what has to fit on a local Ray: slots, and the cores and GPUs of each.
+        present: GPUs of this machine; None: as Ray counts them.
 
     Returns:
         True if this call started it, so that the caller shuts it down; False if Ray was up in this process.
@@ -50,8 +50,8 @@ def start_ray(*, slots: int, cpus: float, gpus: float) -> bool:
                     include_dashboard=False,
                     # Logical cores: what the slots ask for, and their trials beside them.
                     num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
-                    # Counted here: of a card in parts Ray would count one, however many parts are named.
-                    num_gpus=this_machine().gpus if gpus else 0,
+                    # Looking for GPUs takes time, and of a card in parts Ray would count one.
+                    num_gpus=present if gpus else 0,
                     object_store_memory=OBJECT_STORE,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
