@@ -9,7 +9,8 @@ from typing import Any
 from orchestrator.cleaning.item import SETTLED, Findings, is_temporary
 from orchestrator.ledger import CorruptError, Storage
 from orchestrator.ledger.cell_files import check_record, names_of
-from orchestrator.ledger.cells import COPY, FAILURE, RECORD, TEST
+from orchestrator.ledger.cell_records import COPY, RECORD
+from orchestrator.ledger.cells import FAILURE, TEST
 from orchestrator.ledger.documents import NewerFormatError, decode
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.storage import Entry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.cleaning.item import Item
 from orchestrator.ledger import Storage
-from orchestrator.ledger.cells import RECORD
+from orchestrator.ledger.cell_records import RECORD
 from orchestrator.ledger.gather import gather
 
 

@@ -20,38 +20,31 @@ writer, see ``orchestrator.ledger.cell_files``; what nobody's record names is le
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmap_model.cells import METRIC_VERSION
-from mmap_model.plain import content_key
-from orchestrator.ledger.cell_files import check_key, check_record, check_score, entry_of, format_of, path_of
+from orchestrator.ledger.cell_files import check_key, check_score, entry_of, format_of, path_of
+from orchestrator.ledger.cell_records import COPY, RECORD, CellRecords
 from orchestrator.ledger.damage import Damage
 from orchestrator.ledger.documents import (
     CorruptError,
-    NewerFormatError,
     decode,
-    decode_state,
     digest,
     encode,
-    encode_state,
     now,
 )
 from orchestrator.ledger.gather import gather
+from orchestrator.ledger.in_flight import InFlight, InFlightStates
 from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.redaction import redact
 
-RECORD, FAILURE, TEST, HISTORY = "record.json", "failure.json", "test.json", "history.json"
-COPY = "record.copy.json"
+FAILURE, TEST, HISTORY = "failure.json", "test.json", "history.json"
 WEIGHTS = "prompts.safetensors"
 """What a cell trained: the one file that may be dropped while the cell stays finished."""
-
-EVEN = ".even"
 
 ATTEMPTS = 3
 """How often a record that somebody else replaces at this moment is read again."""
@@ -59,35 +52,6 @@ ATTEMPTS = 3
 Read = Callable[[str], dict[str, Any] | None]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class InFlight:
-    """How far a batch is trained.
-
-    Attributes:
-        cells: the cells the batch was built of, as dictionaries, in order.
-        built: their keys, by which the state is found; empty in states of earlier versions, which are found
-            by ``active``.
-        active: keys of those neither failed nor cancelled.
-        epoch: epochs completed.
-        history: per key the reports of epochs 1 to ``epoch``.
-        state: what ``FusedRun.restore`` takes.
-        about: who wrote it: study, trial, invocation, time.
-    """
-
-    cells: tuple[dict[str, Any], ...]
-    active: tuple[str, ...]
-    epoch: int
-    history: dict[str, list[dict[str, Any]]]
-    state: bytes
-    about: dict[str, Any]
-    built: tuple[str, ...] = ()
-
-    @property
-    def batch(self) -> str:
-        """The batch key under which it is kept."""
-        return batch_key(self.built or self.active)
 
 
 class DroppedError(CorruptError):
@@ -113,6 +77,8 @@ class Ledger:
     def __init__(self, root: str | os.PathLike[str] | Storage) -> None:
         self.storage = open_storage(root)
         self._damage = Damage(self.storage)
+        self._records = CellRecords(self.storage, self._damage)
+        self._states = InFlightStates(self.storage, self._damage)
 
     @property
     def damaged(self) -> list[str]:
@@ -125,12 +91,12 @@ class Ledger:
             key: of the cell.
             verify: read and hash all its files too; a missing or changed one makes the cell unfinished.
         """
-        record = self._read_record(key)
+        record = self._records.read(key)
         for _ in range(ATTEMPTS if verify else 0):
             broken = [] if record is None else self._broken(key, record)
             if record is None or not broken:
                 return record
-            if (again := self._read_record(key)) == record:
+            if (again := self._records.read(key)) == record:
                 self._withdraw(key, record, broken)
                 return None
             record = again  # somebody trained the cell again meanwhile
@@ -138,7 +104,7 @@ class Ledger:
 
     def is_whole(self, key: str) -> bool:
         """Whether a cell is finished and all its files are as they were committed; moves nothing aside."""
-        record = self._read_record(key)
+        record = self._records.read(key)
         return record is not None and not self._broken(key, record)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -167,7 +133,7 @@ class Ledger:
         document = {**record, "key": key, "files": entries, "finished_at": now()}
         document.setdefault("metric_version", METRIC_VERSION)
         self._set_stale_test_aside(key, entries, known)
-        if not self._place_record(key, encode(document, record_format=format_of(document)), known):
+        if not self._records.place(key, encode(document, record_format=format_of(document)), known):
             return False
         self.storage.delete(f"cells/{key}/{FAILURE}")
         return True
@@ -186,7 +152,7 @@ class Ledger:
             entry = record["files"].pop(name)
             freed = int(entry["bytes"])
             record["dropped"] = {**record.get("dropped", {}), name: {**entry, "dropped_at": now()}}
-            self._write_record(key, record)
+            self._records.write(key, record)
         self.storage.delete(path_of(key, name, record["dropped"][name]))  # also what an interrupted call left
         return freed
 
@@ -197,7 +163,7 @@ class Ledger:
             CorruptError: the cell is not finished, has no such file, or the file is damaged.
             DroppedError: the file was dropped.
         """
-        record = self._read_record(key) if of == RECORD else self.test(key)
+        record = self._records.read(key) if of == RECORD else self.test(key)
         if record is not None and name in record.get("dropped", {}):
             raise DroppedError(key, name, record["dropped"][name]["dropped_at"])
         if record is None or name not in record["files"]:
@@ -268,7 +234,7 @@ class Ledger:
         Returns:
             False, and nothing is written, if the cell has other weights by now: it was trained again.
         """
-        cell = self._read_record(key)
+        cell = self._records.read(key)
         weights = record.get("weights")
         if cell is not None and weights not in (None, cell["files"].get(WEIGHTS, {}).get("sha256", weights)):
             return False
@@ -292,51 +258,19 @@ class Ledger:
 
     def save_inflight(self, state: InFlight) -> str:
         """Replace the last but one state of a batch; returns its batch key."""
-        key = state.batch
-        header = {name: value for name, value in vars(state).items() if name != "state"}
-        path = f"inflight/{key}{'' if state.epoch % 2 else EVEN}"
-        self.storage.write(path, encode_state({**header, "saved_at": now()}, state.state))
-        return key
+        return self._states.save(state)
 
     def inflight(self, keys: Sequence[str]) -> InFlight | None:
         """The latest whole state of the batch that was built of the cells ``keys`` in this order, or None."""
-        batch = batch_key(keys)
-        found = (self._read_state(f"inflight/{name}", batch) for name in (batch, f"{batch}{EVEN}"))
-        return max((state for state in found if state is not None), key=lambda s: s.epoch, default=None)
-
-    def _read_state(self, path: str, batch: str) -> InFlight | None:
-        data = self.storage.read(path)
-        if data is None:
-            return None
-        try:
-            header, state = decode_state(data)
-            if batch_key(header.get("built") or header["active"]) != batch:
-                raise CorruptError("it is of another batch")
-        except NewerFormatError as error:
-            self._damage.note(f"{path}: {error}")
-            return None
-        except CorruptError as error:
-            self._damage.move_aside(path, f"{path}: {error}")
-            return None
-        return InFlight(
-            cells=tuple(header["cells"]),
-            active=tuple(header["active"]),
-            epoch=header["epoch"],
-            history=header["history"],
-            state=state,
-            about=header["about"],
-            built=tuple(header.get("built", ())),
-        )
+        return self._states.latest(keys)
 
     def drop_inflight(self, keys: Sequence[str]) -> None:
         """Forget the states of a batch."""
-        batch = batch_key(keys)
-        self.storage.delete(f"inflight/{batch}")
-        self.storage.delete(f"inflight/{batch}{EVEN}")
+        self._states.drop(keys)
 
     def inflight_batches(self) -> list[str]:
         """Batch keys that have a state, by one listing."""
-        return sorted({name.removesuffix(EVEN) for name in self.storage.names("inflight")})
+        return self._states.batches()
 
     def claim(self, key: str, *, invocation: str = "") -> Lease:
         """A lease on training ``key``: of workers that want the same cell at once, one computes it."""
@@ -387,29 +321,6 @@ class Ledger:
         suffix = f"/{name}"
         return {path.removesuffix(suffix) for path in self.storage.files("cells") if path.endswith(suffix)}
 
-    def _place_record(self, key: str, data: bytes, known: Mapping[str, Any] | None) -> bool:
-        """Put a record in place of ``known``; False if somebody else's whole one came first."""
-        path, copy = f"cells/{key}/{RECORD}", f"cells/{key}/{COPY}"
-        self.storage.write(copy, data)
-        if known is not None or not self.storage.create(path, data):
-            if known is None and (theirs := self._whole(path, key)) not in (None, data):
-                self.storage.write(copy, theirs or b"")
-                return False
-            self._damage.keep_newer(path)
-            self.storage.write(path, data)
-        if (last := self._whole(path, key)) not in (None, data):  # where creating is not exclusive
-            self.storage.write(copy, last or b"")
-            return False
-        return True
-
-    def _whole(self, path: str, key: str) -> bytes | None:
-        """Bytes of a record of cell ``key`` that can be read."""
-        data = self.storage.read(path)
-        with contextlib.suppress(CorruptError):
-            check_record(decode(data or b""), key)
-            return data
-        return None
-
     def _set_stale_test_aside(
         self, key: str, entries: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any] | None
     ) -> None:
@@ -424,55 +335,7 @@ class Ledger:
             reason = f"cells/{key}/{TEST}: it is the score of other weights than the cell's new ones"
             self._damage.move_aside(f"cells/{key}/{TEST}", reason)
 
-    def _write_record(self, key: str, document: Mapping[str, Any]) -> None:
-        data = encode(dict(document), record_format=format_of(document))
-        self.storage.write(f"cells/{key}/{COPY}", data)
-        self.storage.write(f"cells/{key}/{RECORD}", data)
-
-    def _read_record(self, key: str) -> dict[str, Any] | None:
-        return self._damage.read(
-            f"cells/{key}/{RECORD}",
-            lambda document: check_record(document, key),
-            lambda reason: self._restore(key, reason),
-        )
-
-    def _restore(self, key: str, reason: str) -> dict[str, Any] | None:
-        """The record of a cell from its copy; None, and both moved aside, if that is damaged too.
-
-        The damaged record stays in its place until the copy replaces it: without any the cell would not count
-        as finished.
-        """
-        path, copy = f"cells/{key}/{RECORD}", f"cells/{key}/{COPY}"
-        whole = self._whole(copy, key)
-        damaged = self.storage.read(path)
-        if damaged is None:
-            return None  # somebody removed the cell meanwhile
-        with contextlib.suppress(CorruptError):
-            return check_record(decode(damaged), key)  # somebody restored it meanwhile
-        if whole is None:
-            self._damage.set_aside(f"cells/{key}", reason, lambda target: self._put_both(key, target))
-            return None
-        self._damage.set_aside(
-            path,
-            f"{reason}; its copy takes its place",
-            lambda target: self.storage.write(target, damaged),
-        )
-        try:
-            self.storage.write(path, whole)
-        except OSError as error:
-            logger.warning("The record of cell %s could not be written from its copy: %s", key, error)
-        return decode(whole)
-
-    def _put_both(self, key: str, target: str) -> None:
-        for name in (RECORD, COPY):
-            self.storage.move(f"cells/{key}/{name}", f"{target}/{name}")
-
     def _gather(self, read: Read, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         wanted = list(dict.fromkeys(keys))
         found = gather(read, wanted)
         return {key: record for key, record in zip(wanted, found, strict=True) if record is not None}
-
-
-def batch_key(keys: Sequence[str]) -> str:
-    """Name of a batch: hash of its cell keys in order."""
-    return content_key(list(keys))

@@ -26,21 +26,33 @@ import logging
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mmap_model.errors import InputError
-from orchestrator.ledger.documents import CorruptError, decode, encode, now
+from orchestrator.ledger.documents import CorruptError, now
+from orchestrator.ledger.driver_lease import DriverLease
 from orchestrator.ledger.fenced_records import FencedRecords, Found, Unreadable
 from orchestrator.ledger.fences import Opening, Openings, file_name, resolve, split_name
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.guarded import GuardedStorage
 from orchestrator.ledger.holding import current_fence
 from orchestrator.ledger.invocation import Invocation
-from orchestrator.ledger.lease import Lease
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.ledger.study_file import StudyDamaged, StudyFile
+from orchestrator.ledger.study_records import (
+    Parse,
+    StudyFolder,
+    dictionary,
+    digits,
+    parse_baseline,
+    parse_draw,
+    parse_invocation,
+    parse_look,
+    parse_row,
+    parse_spending,
+    parse_trial,
+)
 from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
 
@@ -53,32 +65,6 @@ LEGACY = "baselines.json"
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-class DriverLease(Lease):
-    """The right to drive a study. ``take`` refuses while another driver lives."""
-
-    def __init__(self, storage: Storage, study: str, *, invocation: str = "", **options: Any) -> None:
-        super().__init__(storage, f"studies/{study}/driver", invocation=invocation, **options)
-        self._study = study
-
-    def take(
-        self,
-        tell: Callable[[str], None] = lambda text: None,
-        pause: Callable[[float], bool | None] = time.sleep,
-    ) -> int:
-        """The fence. Waits where only watching tells whether another driver lives; see ``Lease.acquire``.
-
-        Raises:
-            LeaseError: naming the process that holds the lease, and since when.
-            WaitEnded: ``pause`` said so.
-        """
-        return self.acquire(
-            what=f"study {self._study!r}",
-            fix="wait for it or stop it there; if it was killed its lease runs out by itself",
-            tell=tell,
-            pause=pause,
-        )
 
 
 class StudyStore:
@@ -97,17 +83,23 @@ class StudyStore:
             raise InputError(
                 f"{name!r} cannot name a study", where="name", fix="use letters, digits, _, - and ."
             )
-        self.storage = open_storage(root)
+        self._folder = StudyFolder(open_storage(root), f"studies/{name}")
         self.name = name
-        self.damaged: list[str] = []
         self.unreadable: dict[int, Unreadable] = {}
         self._unreadable: dict[str, Unreadable] = {}
         self.late: list[str] = []
         self.fence = 0
         self.invocation = self.predecessor = ""
         self._own_id = ""
-        self._folder = f"studies/{name}"
-        self._file = StudyFile(self.storage, self._folder, self._note_damage)
+        self._file = StudyFile(self.storage, self._folder.path, self._folder.note)
+
+    @property
+    def storage(self) -> Storage:
+        return self._folder.storage
+
+    @property
+    def damaged(self) -> list[str]:
+        return self._folder.damaged
 
     @property
     def id(self) -> str:
@@ -155,31 +147,31 @@ class StudyStore:
 
     def save_draw(self, name: str, draw: dict[str, Any]) -> None:
         """Keep the images of one split and seed; see ``orchestrator.driver.draws``."""
-        self._write(f"draws/{name}.json", {"name": name, "draw": draw})
+        self._folder.write(f"draws/{name}.json", {"name": name, "draw": draw})
 
     def load_draw(self, name: str) -> dict[str, Any] | None:
         """What was given to ``save_draw``."""
-        return self._read_as(f"draws/{name}.json", name, _parse_draw)
+        return self._folder.read(f"draws/{name}.json", name, parse_draw)
 
     def save_trial(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
         """Write a trial as it is now, at once or ``behind`` the caller's back, under its ``fence``."""
         document = {**trial.to_dict(), "study_id": self._identity()}
-        self._put(f"trials/{file_name(str(trial.number), trial.fence)}", document, behind)
+        self._folder.write(f"trials/{file_name(str(trial.number), trial.fence)}", document, behind)
 
     def save_proposal(self, trial: TrialRecord, behind: WriteBehind | None = None) -> None:
         """Write what a trial is: if its record is ever damaged, the trial can be run again."""
         document = {**trial.proposal(), "study_id": self._identity()}
-        self._put(f"proposals/{file_name(str(trial.number), trial.fence)}", document, behind)
+        self._folder.write(f"proposals/{file_name(str(trial.number), trial.fence)}", document, behind)
 
     def load_trial(self, number: int) -> TrialRecord | None:
         """The record of a trial; None if there is none that can be read."""
-        found = self._fenced("trials", self._parse_trial).load(str(number))
+        found = self._fenced("trials", parse_trial).load(str(number))
         self._note_unreadable(found)
         return found.records.get(str(number))
 
     def load_trials(self) -> list[TrialRecord]:
         """All trials by number. One whose record cannot be read is left out and named in ``damaged``."""
-        found = self._fenced("trials", self._parse_trial).load()
+        found = self._fenced("trials", parse_trial).load()
         self._note_unreadable(found)
         self.unreadable = {int(name): why for name, why in found.unreadable.items() if name.isdecimal()}
         self.late = found.late
@@ -187,20 +179,20 @@ class StudyStore:
 
     def trial_numbers(self) -> list[int]:
         """Numbers of all trials, readable or not; reads none of them."""
-        names = self._fenced("trials", self._parse_trial).names()
+        names = self._fenced("trials", parse_trial).names()
         return [int(name) for name in names if name.isdecimal()]
 
     def rebuild_trials(self, numbers: Iterable[int]) -> list[TrialRecord]:
         """Trials as they were proposed, of those of ``numbers`` whose proposals are kept; they are to run."""
         wanted = {str(number) for number in numbers}
         kept: dict[str, list[int]] = {}
-        for file in self.storage.names(f"{self._folder}/proposals") if wanted else ():
+        for file in self._folder.names("proposals") if wanted else ():
             if (split := split_name(file)) is not None and split[0] in wanted:
                 kept.setdefault(split[0], []).append(split[1])
-        found = []
+        found, parse = [], parse_trial(self._own_id)
         for name, fences in kept.items():
             for fence in sorted(fences, reverse=True):
-                record = self._read_as(f"proposals/{file_name(name, fence)}", name, self._parse_trial)
+                record = self._folder.read(f"proposals/{file_name(name, fence)}", name, parse)
                 if record is not None:
                     found.append(record)
                     break
@@ -209,22 +201,22 @@ class StudyStore:
     def save_baseline(self, name: str, row: dict[str, Any]) -> None:
         """Keep a reference row, ``zero_shot`` or ``zero_step``: ``{point, cells, parameters, fence, …}``."""
         document = {"name": name, "row": row, "study_id": self._identity()}
-        self._write(f"baselines/{file_name(name, row.get('fence', 0))}", document)
+        self._folder.write(f"baselines/{file_name(name, row.get('fence', 0))}", document)
 
     def load_baselines(self) -> dict[str, dict[str, Any]]:
         """All reference rows by name."""
-        found = self._fenced("baselines", self._parse_baseline).load()
+        found = self._fenced("baselines", parse_baseline).load()
         self._note_unreadable(found)
         return {**self._legacy_baselines(), **found.records}
 
     def save_row(self, key: str, row: TrialRecord) -> None:
         """Keep a row of a comparison, under its ``fence``."""
         document = {"key": key, "row": row.to_dict(), "study_id": self._identity()}
-        self._write(f"rows/{file_name(key, row.fence)}", document)
+        self._folder.write(f"rows/{file_name(key, row.fence)}", document)
 
     def load_rows(self) -> dict[str, TrialRecord]:
         """All rows of a comparison by key. One that cannot be read is left out and named in ``damaged``."""
-        found = self._fenced("rows", self._parse_row).load()
+        found = self._fenced("rows", parse_row).load()
         self._note_unreadable(found)
         self.late = found.late
         return found.records
@@ -232,29 +224,29 @@ class StudyStore:
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
         stamp = now()
-        name = f"{_digits(stamp)}-{secrets.token_hex(3)}"
+        name = f"{digits(stamp)}-{secrets.token_hex(3)}"
         document = {"name": name, "time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
-        self._write(f"looks/{name}.json", document)
+        self._folder.write(f"looks/{name}.json", document)
 
     def load_looks(self) -> list[dict[str, Any]]:
         """Every look at the test images, oldest first."""
-        return self._gather("looks", _parse_look)
+        return self._folder.gather("looks", parse_look)
 
     def save_invocation(self, invocation: Invocation) -> None:
-        self._write(f"invocations/{invocation.id}.json", invocation.to_dict())
+        self._folder.write(f"invocations/{invocation.id}.json", invocation.to_dict())
 
     def load_invocations(self) -> list[Invocation]:
         """Every run of a driver, oldest first: in the order in which they took the study over."""
-        found = self._gather("invocations", _parse_invocation)
+        found = self._folder.gather("invocations", parse_invocation)
         return sorted(found, key=lambda invocation: (invocation.fence, invocation.id))
 
     def save_spending(self, invocation: str, spent: dict[str, float]) -> None:
         """Keep what an invocation spent; see ``orchestrator.statistics.spending``. Replaced while it runs."""
-        self._write(f"spending/{invocation}.json", {"invocation": invocation, "spent": spent})
+        self._folder.write(f"spending/{invocation}.json", {"invocation": invocation, "spent": spent})
 
     def load_spending(self) -> dict[str, dict[str, float]]:
         """What each invocation spent, by id. Of earlier drivers what the latest found counts: ``opening``."""
-        return dict(self._gather("spending", _parse_spending))
+        return dict(self._folder.gather("spending", parse_spending))
 
     # Taking a study over
 
@@ -269,12 +261,12 @@ class StudyStore:
             invocation: of the driver.
             spent: by all invocations before.
         """
-        self.storage = GuardedStorage(self.storage, lease.holds)
-        self._file = StudyFile(self.storage, self._folder, self._note_damage)
+        self._folder.storage = GuardedStorage(self.storage, lease.holds)
+        self._file = StudyFile(self.storage, self._folder.path, self._folder.note)
         self.fence, self.invocation = lease.fence, invocation
         before = self.opening()
         self.predecessor = before.invocation
-        files = {folder: self.storage.names(f"{self._folder}/{folder}") for folder in FENCED}
+        files = {folder: self._folder.names(folder) for folder in FENCED}
         resolved = {folder: resolve(folder, names, before) for folder, names in files.items()}
         known = {folder: dict(found.counting) for folder, found in resolved.items()}
         for name in self._legacy_baselines():
@@ -283,7 +275,7 @@ class StudyStore:
         self._openings().write(opening)
         for folder, found in resolved.items():
             for file in found.superseded:
-                self._discard(f"{folder}/{file}")
+                self._folder.discard(f"{folder}/{file}")
         self._take_requests_over()
 
     def adopt(self, trials: Iterable[TrialRecord]) -> None:
@@ -303,7 +295,7 @@ class StudyStore:
             self.save_trial(trial)
             before = known.get(str(trial.number), self.fence)
             if before != self.fence and trial.number not in self.unreadable:
-                self._discard(f"trials/{file_name(str(trial.number), before)}")
+                self._folder.discard(f"trials/{file_name(str(trial.number), before)}")
 
         gather(adopt, [trial for trial in trials if trial.state == "running"])
 
@@ -312,48 +304,38 @@ class StudyStore:
         try:
             return self._openings().latest()
         except CorruptError as error:
-            self._note_damage(
-                f"{self.storage.locate(self._folder)}/fences: {error}; of each record the latest counts"
+            self._folder.note(
+                f"{self.storage.locate(self._folder.path)}/fences: {error}; of each record the latest counts"
             )
             return Opening()
 
     def _openings(self) -> Openings:
-        return Openings(self.storage, f"{self._folder}/fences")
+        return Openings(self.storage, f"{self._folder.path}/fences")
 
     def _take_requests_over(self) -> None:
         """Requests to cancel were meant for the earlier driver: it might take them and do nothing."""
-        folder = f"{self._folder}/cancel"
+        folder = f"{self._folder.path}/cancel"
         for name in self.storage.names(folder):
             number, _, fence = name.partition(".")
             if number.isdecimal() and int(fence or 0) < self.fence:
                 self.storage.write(f"{folder}/{number}.{self.fence}", b"")
-                self._discard(f"cancel/{name}")
-
-    def _discard(self, path: str) -> None:
-        try:
-            self.storage.delete(f"{self._folder}/{path}")
-        except OSError as error:
-            logger.warning("%s could not be deleted: %s", path, error)
+                self._folder.discard(f"cancel/{name}")
 
     def driver_lease(self, *, invocation: str = "", **options: Any) -> DriverLease:
         return DriverLease(self.storage, self.name, invocation=invocation, **options)
 
     def driver_fence(self) -> int:
         """Of the latest driver; 0 if there never was one. One listing."""
-        return current_fence(self.storage, f"{self._folder}/driver")
+        return current_fence(self.storage, f"{self._folder.path}/driver")
 
     def fence_valid(self, fence: int) -> bool:
         """True while no later driver took the study over. Fence 0 stands for work without a driver."""
         return fence == 0 or self.driver_fence() == fence
 
-    def _note_damage(self, line: str) -> None:
-        if line not in self.damaged:
-            self.damaged.append(line)
-
     def _note_unreadable(self, found: Found[Any]) -> None:
         for why in found.unreadable.values():
             self._unreadable[why.path] = why
-            self._note_damage(f"{self.storage.locate(why.path)}: {why.reason}")
+            self._folder.note(f"{self.storage.locate(why.path)}: {why.reason}")
 
     def _identity(self) -> str:
         """The study's id, read once it has one."""
@@ -362,114 +344,10 @@ class StudyStore:
                 self._own_id = self.id
         return self._own_id
 
-    def _fenced(self, folder: str, parse: Callable[[str, dict[str, Any]], T]) -> FencedRecords[T]:
-        self._identity()
-        return FencedRecords(self.storage, self._folder, folder, parse, self.opening)
-
-    def _parse_trial(self, name: str, document: dict[str, Any]) -> TrialRecord:
-        self._require_own(document)
-        record = TrialRecord.from_dict(document)
-        if str(record.number) != name:
-            raise CorruptError(f"it is the record of trial {record.number}")
-        return record
-
-    def _parse_row(self, name: str, document: dict[str, Any]) -> TrialRecord:
-        self._require_own(document)
-        if document.get("key") != name:
-            raise CorruptError(f"it is the record of row {document.get('key')!r:.40}")
-        return TrialRecord.from_dict(_dictionary(document, "row"))
-
-    def _parse_baseline(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
-        self._require_own(document)
-        if document.get("name") != name:
-            raise CorruptError(f"it is the record of reference row {document.get('name')!r:.40}")
-        row = _dictionary(document, "row")
-        TrialRecord.from_dict({"number": -1, **row})
-        return row
-
-    def _require_own(self, document: dict[str, Any]) -> None:
-        """Records of versions before studies had ids say nothing of theirs."""
-        theirs = document.get("study_id")
-        if theirs and self._own_id and theirs != self._own_id:
-            raise CorruptError(f"it is a record of another study (id {theirs}, this one has {self._own_id})")
+    def _fenced(self, folder: str, parse: Callable[[str], Parse[T]]) -> FencedRecords[T]:
+        return FencedRecords(self.storage, self._folder.path, folder, parse(self._identity()), self.opening)
 
     def _legacy_baselines(self) -> dict[str, dict[str, Any]]:
-        rows = self._read_as(LEGACY, "", lambda _, document: _dictionary(document, "rows")) or {}
+        rows = self._folder.read(LEGACY, "", lambda _, document: dictionary(document, "rows")) or {}
         known = self.opening()
         return {name: row for name, row in rows.items() if known.counts("baselines", name, 0)}
-
-    def _put(self, path: str, document: dict[str, Any], behind: WriteBehind | None) -> None:
-        write = self.storage.write if behind is None else behind.put
-        write(f"{self._folder}/{path}", encode(document))
-
-    def _write(self, path: str, document: dict[str, Any]) -> None:
-        self.storage.write(f"{self._folder}/{path}", encode(document))
-
-    def _read(self, path: str) -> dict[str, Any] | None:
-        return self._read_as(path, "", lambda _, document: document)
-
-    def _read_as(self, path: str, name: str, parse: Callable[[str, dict[str, Any]], T]) -> T | None:
-        full = f"{self._folder}/{path}"
-        data = self.storage.read(full)
-        if data is None:
-            return None
-        try:
-            return parse(name, decode(data))
-        except CorruptError as error:
-            self._note_damage(f"{self.storage.locate(full)}: {error}")
-            return None
-
-    def _gather(self, folder: str, parse: Callable[[str, dict[str, Any]], T]) -> list[T]:
-        names = sorted(n for n in self.storage.names(f"{self._folder}/{folder}") if n.endswith(".json"))
-
-        def read(name: str) -> T | None:
-            return self._read_as(f"{folder}/{name}", name.removesuffix(".json"), parse)
-
-        return [record for record in gather(read, names) if record is not None]
-
-
-def _dictionary(document: dict[str, Any], name: str) -> dict[str, Any]:
-    found = document.get(name)
-    if not isinstance(found, dict):
-        raise CorruptError(f"its field {name} is {found!r:.40}")
-    return found
-
-
-def _parse_draw(name: str, document: dict[str, Any]) -> dict[str, Any]:
-    _require_name(document.get("name", name), name, "draw")  # of earlier versions without a name
-    return _dictionary(document, "draw")
-
-
-def _parse_look(name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """A look; that its file is its own is told by its name or, in records without one, by its time."""
-    if not isinstance(document.get("keys"), list) or not isinstance(document.get("time"), str):
-        raise CorruptError("it is no record of a look at the test images")
-    own = document.pop("name", None)
-    if own is None:
-        own = "-".join([_digits(document["time"]), *name.split("-")[1:]])
-    _require_name(own, name, "test-set evaluation")
-    return document
-
-
-def _parse_invocation(name: str, document: dict[str, Any]) -> Invocation:
-    found = Invocation.from_dict(document)
-    _require_name(found.id, name, "run")
-    return found
-
-
-def _parse_spending(name: str, document: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    spent = _dictionary(document, "spent")
-    if not all(isinstance(value, int | float) for value in spent.values()):
-        raise CorruptError("it is no record of what was spent")
-    _require_name(document.get("invocation"), name, "spending of run")
-    return name, {kind: float(value) for kind, value in spent.items()}
-
-
-def _require_name(own: object, name: str, what: str) -> None:
-    """Another record's content in a file shows by the name in it."""
-    if own != name:
-        raise CorruptError(f"it is the record of {what} {own!r:.40}")
-
-
-def _digits(stamp: str) -> str:
-    return re.sub(r"[^0-9]", "", stamp.split("+")[0])

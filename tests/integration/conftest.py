@@ -20,6 +20,14 @@ TINY_CLIP = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the processes that run tests one has the shared Ray; other files stay whole, for their fixtures."""
+    for item in items:
+        if HERE in item.path.parents:
+            shared = "shared_ray" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("ray" if shared else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def importable() -> Iterator[None]:
     """Lets workers and subprocesses import the modules beside the tests."""

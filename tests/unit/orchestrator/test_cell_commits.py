@@ -14,8 +14,10 @@ import pytest
 
 from orchestrator.ledger import Ledger, Storage, open_storage
 from orchestrator.ledger.cell_files import names_of, path_of
-from orchestrator.ledger.cells import COPY, RECORD, TEST, WEIGHTS, InFlight, batch_key
+from orchestrator.ledger.cell_records import COPY, RECORD
+from orchestrator.ledger.cells import TEST, WEIGHTS
 from orchestrator.ledger.documents import NEWEST, NewerFormatError, decode, digest, encode
+from orchestrator.ledger.in_flight import InFlight, batch_key
 from orchestrator.ledger.storage import Entry
 
 KEY, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2

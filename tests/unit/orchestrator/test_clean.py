@@ -17,7 +17,8 @@ from orchestrator.cleaning.item import SETTLED
 from orchestrator.cli.main import execute
 from orchestrator.ledger import InFlight, Lease, Ledger, StudyStore, TrialRecord, open_storage
 from orchestrator.ledger.cell_files import path_of
-from orchestrator.ledger.cells import COPY, RECORD, TEST
+from orchestrator.ledger.cell_records import COPY, RECORD
+from orchestrator.ledger.cells import TEST
 from orchestrator.ledger.documents import NEWEST, encode
 from orchestrator.ledger.local_state import local_state
 

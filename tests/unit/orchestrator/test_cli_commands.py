@@ -14,7 +14,7 @@ import typer
 from mmap_model.plain import to_plain
 from orchestrator.cli.main import execute
 from orchestrator.ledger import StudyStore, TrialRecord
-from orchestrator.ledger.cells import COPY, RECORD
+from orchestrator.ledger.cell_records import COPY, RECORD
 from orchestrator.ledger.documents import encode
 from orchestrator.study import load_plan
 

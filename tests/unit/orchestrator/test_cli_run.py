@@ -13,7 +13,7 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import canonical_partition
 from orchestrator.cli.main import execute
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.cells import COPY, RECORD
+from orchestrator.ledger.cell_records import COPY, RECORD
 from orchestrator.study import load_plan
 from orchestrator.work.inputs import Inputs
 

@@ -31,7 +31,8 @@ from orchestrator.ledger import (
     open_storage,
 )
 from orchestrator.ledger.cell_files import path_of
-from orchestrator.ledger.cells import COPY, RECORD, TEST
+from orchestrator.ledger.cell_records import COPY, RECORD
+from orchestrator.ledger.cells import TEST
 from orchestrator.ledger.documents import decode, decode_state, encode, encode_state
 from orchestrator.ledger.gather import AT_ONCE, LAST, SLOW_S, gather
 from orchestrator.ledger.storage import LocalStorage

@@ -24,7 +24,8 @@ from mmap_model.revisions import Revision
 from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
-from orchestrator.ledger.cells import COPY, HISTORY, RECORD, WEIGHTS
+from orchestrator.ledger.cell_records import COPY, RECORD
+from orchestrator.ledger.cells import HISTORY, WEIGHTS
 from orchestrator.work.item import Control, Event, WorkItem
 
 EPOCHS = 3
