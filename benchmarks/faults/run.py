@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def play(group: str, names: list[str], folder: Path) -> list[dict[str, Any]]:
     out, load, began = folder / f"{group}.jsonl", os.getloadavg(), time.monotonic()
     out.unlink(missing_ok=True)
     path = os.pathsep.join([*sys.path[:3], *filter(None, [os.environ.get("PYTHONPATH")])])
-    with (folder / f"{group}.log").open("w") as log:
+    # Rows that were played by the time that a group gets are kept.
+    with (folder / f"{group}.log").open("w") as log, suppress(subprocess.TimeoutExpired):
         subprocess.run(
             [sys.executable, str(HERE / "child.py"), *names, "--folder", str(folder), "--out", str(out)],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
