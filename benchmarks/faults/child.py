@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from catalogue import FAULTS, Place
+from kinds.base import end_drivers
 
 
 def main() -> None:
@@ -33,6 +34,8 @@ def main() -> None:
             found = FAULTS[name].injure(place)
         except Exception:
             found = {"error": traceback.format_exc(limit=-16)}
+        finally:
+            end_drivers()
         found = {"fault": FAULTS[name].name, **found, "seconds": round(time.monotonic() - began, 1)}
         with args.out.open("a") as file:
             file.write(json.dumps({"name": name, **found}) + "\n")

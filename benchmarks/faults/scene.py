@@ -27,7 +27,7 @@ from orchestrator.terminal.live import PHASES
 from orchestrator.tracking import Tracker
 from orchestrator.work.item import Event
 
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 """Seconds to wait for something that must happen, on a busy machine."""
 
 ROUTINE = re.compile(

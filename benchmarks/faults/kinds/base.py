@@ -16,6 +16,9 @@ from scene import Line, Scene
 from orchestrator.driver import Outcome
 
 HERE = Path(__file__).parents[1]
+STARTED: list[subprocess.Popen[str]] = []
+"""Drivers of the fault that is played."""
+
 NOT_RECEIVED = r"has not received all updates \((?!still busy)|refused by"
 """How a user learns that MLflow lacks something, with what kept it from MLflow."""
 
@@ -129,7 +132,7 @@ def start_driver(scene: Scene, *before: str, **environment: str) -> subprocess.P
         before: a command that starts it.
         environment: more variables.
     """
-    return subprocess.Popen(
+    driver = subprocess.Popen(
         [*before, sys.executable, str(HERE / "driver.py"), *scene.overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -137,6 +140,17 @@ def start_driver(scene: Scene, *before: str, **environment: str) -> subprocess.P
         env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         start_new_session=True,
     )
+    STARTED.append(driver)
+    return driver
+
+
+def end_drivers() -> None:
+    """Kill what a fault that was not played to its end left behind."""
+    while STARTED:
+        driver = STARTED.pop()
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
 
 
 def second_trial_in_work(scene: Scene) -> bool:
