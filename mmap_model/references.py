@@ -79,12 +79,38 @@ def source_text(reference: Reference) -> str | None:
     return reference.path.read_text(encoding="utf-8") if known is None else known
 
 
+def sources(*names: str) -> dict[str, str]:
+    """The files behind those of ``names`` that are references, text by location, for another process."""
+    found = {}
+    for reference in map(parse, names):
+        if reference is not None and (text := source_text(reference)) is not None:
+            found[reference.location] = text
+    return found
+
+
 def provide(location: str, text: str) -> None:
     """Let ``location`` stand for ``text`` in this process from now on, whatever the disk holds."""
     path = Reference(location, "").path
     if _PROVIDED.get(path) != text:
         _PROVIDED[path] = text
         _MODULES.pop(path, None)
+
+
+class Carrier:
+    """The own files of this process, pickled before objects of their classes: unpickling loads the files.
+
+    Processes that are spawned know the classes then, whether or not they find the files.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _carry, ({str(path): _PROVIDED[path] for path in _MODULES},)
+
+
+def _carry(texts: dict[str, str]) -> Carrier:
+    for location, text in texts.items():
+        provide(location, text)
+        _load_file(Reference(location, ""), location, ConfigurationError)
+    return Carrier()
 
 
 def _import(location: str, where: str, example: str, error: type[InputError]) -> ModuleType:

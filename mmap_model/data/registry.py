@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmap_model.data.dataset import Dataset, DatasetSpec, DatasetSummary, default_cache_dir
-from mmap_model.data.sources import source_names
+from mmap_model.data.sources import is_layout, source_names
+from mmap_model.data.sources.registry import OWN
 from mmap_model.errors import DatasetError, nearest
 
 Opener = Callable[[DatasetSpec, Path], Dataset]
@@ -34,12 +35,14 @@ def open_dataset(spec: DatasetSpec, cache_dir: Path | str | None = None) -> Data
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     if spec.name in _REGISTRY:
         return _REGISTRY[spec.name](spec, folder)
-    if spec.name in source_names():
+    if is_layout(spec.name):
         from mmap_model.data.sourced import open_sourced  # pyarrow takes a moment to import
 
         return open_sourced(spec, folder)
     raise DatasetError(
-        f"unknown dataset {spec.name!r}", where="dataset.name", fix=nearest(spec.name, dataset_names())
+        f"unknown dataset {spec.name!r}",
+        where="dataset.name",
+        fix=f"{nearest(spec.name, dataset_names())}; {OWN}",
     )
 
 

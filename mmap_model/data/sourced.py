@@ -21,7 +21,7 @@ from mmap_model.data.lists import FixedLists
 from mmap_model.data.pixels import TrainingPixels
 from mmap_model.data.prepared.pixels import training_pixels
 from mmap_model.data.sources.base import Source
-from mmap_model.data.sources.registry import aliases_of, canonical, open_source
+from mmap_model.data.sources.registry import get_layout, open_source
 from mmap_model.data.stored import find_store, open_store, stored_source
 from mmap_model.errors import DatasetError
 from mmap_model.plain import content_key
@@ -39,15 +39,16 @@ VIEWS = 2
 
 def open_sourced(spec: DatasetSpec, cache_dir: Path) -> Dataset:
     """The dataset of a layout: from the store that ``spec`` names, else a prepared one, else the images."""
-    spec = canonical(spec)
+    layout = get_layout(spec.name)
+    wanted = layout.canonical(spec)
     if spec.store is not None:
         store = open_store(spec.store, cache_dir)
-        return SourceDataset(stored_source(store, spec, aliases_of(spec.name)), spec, cache_dir)
+        return SourceDataset(stored_source(store, wanted, layout.aliases), wanted, cache_dir)
     source = open_source(spec)
-    found = find_store(cache_dir, source, spec)
+    found = find_store(cache_dir, source, wanted)
     if found is not None:
-        source = stored_source(found, spec, source.aliases)
-    return SourceDataset(source, spec, cache_dir)
+        source = stored_source(found, wanted, layout.aliases)
+    return SourceDataset(source, wanted, cache_dir)
 
 
 class ListedDataset(Dataset):

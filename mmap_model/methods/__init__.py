@@ -2,7 +2,6 @@
 
 from mmap_model.methods import bitfit, clip_adapter, coop, full_ft, joint, maple, mlp, mmap, vpt, zero_shot
 from mmap_model.methods.base import Budget, Method, method_names, register
-from mmap_model.methods.own import own_sources
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.registry import get_method, method_identity, own_provenance
 
@@ -22,7 +21,6 @@ __all__ = [
     "mlp",
     "mmap",
     "own_provenance",
-    "own_sources",
     "register",
     "vpt",
     "zero_shot",

@@ -38,13 +38,6 @@ def own_method(name: str, reference: references.Reference, where: str) -> Method
     return _METHODS[kind]
 
 
-def own_sources(name: str) -> dict[str, str]:
-    """The file behind a method's name, text by location, to be provided in another process; or nothing."""
-    reference = references.parse(name)
-    text = None if reference is None else references.source_text(reference)
-    return {} if reference is None or text is None else {reference.location: text}
-
-
 def _check(kind: Any, name: str, where: str) -> None:
     def refuse(problem: str, fix: str) -> ConfigurationError:
         return ConfigurationError(f"{name}: {problem}", where=where, fix=fix)

@@ -7,8 +7,8 @@ from typing import Any
 
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.methods.base import Method, method_names, registered
-from mmap_model.methods.own import own_method, own_sources
-from mmap_model.references import parse
+from mmap_model.methods.own import own_method
+from mmap_model.references import parse, sources
 
 
 def get_method(name: str, where: str = "method") -> Method:
@@ -41,8 +41,8 @@ def method_identity(name: str) -> str:
 
 def own_provenance(name: str) -> dict[str, Any]:
     """What is recorded with results of a method of one's own: name, version, hash of its file; or nothing."""
-    method, sources = get_method(name), own_sources(name)
+    method, texts = get_method(name), sources(name)
     if method.name == name:
         return {}
-    hashes = {where: hashlib.sha256(text.encode()).hexdigest() for where, text in sources.items()}
+    hashes = {where: hashlib.sha256(text.encode()).hexdigest() for where, text in texts.items()}
     return {"own_method": {"name": method.name, "version": method.version, "sha256": hashes}}

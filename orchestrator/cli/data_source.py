@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmap_model.data import DatasetSpec
-from mmap_model.data.sources import source_names
+from mmap_model.data.sources import get_layout, is_layout, source_names
 from mmap_model.errors import DatasetError, nearest
 from orchestrator.study.load import build_study, load_study, packaged_studies
 from orchestrator.study.model import Study
@@ -16,8 +16,8 @@ def load_source(name: str, overrides: Iterable[str]) -> tuple[DatasetSpec, int |
     """The dataset, and the image size of the study's backbone where a study is given.
 
     Args:
-        name: a packaged study, a study file, or a layout such as ``office_home``. A study goes before a
-            layout of the same name: it says more.
+        name: a packaged study, a study file, or a layout such as ``office_home`` or ``file.py:MyLayout``. A
+            study goes before a layout of the same name: it says more.
         overrides: ``key=value`` with dotted keys, as of a study.
 
     Raises:
@@ -39,11 +39,11 @@ def load_study_or_layout(name: str, overrides: Iterable[str]) -> tuple[Study, bo
     """
     if name in packaged_studies() or name.endswith((".yaml", ".yml")):
         return load_study(name, overrides), True
-    if name not in source_names():
+    if not is_layout(name):
         raise DatasetError(
             f"{name!r} is neither a study nor a layout of images",
             where="SOURCE",
             fix=nearest(name, [*source_names(), *packaged_studies()]),
         )
-    source = Source(name, {"name": name, "dataset": {"name": name}})
+    source = Source(name, {"name": get_layout(name, "SOURCE").name, "dataset": {"name": name}})
     return build_study(override(source, overrides)), False

@@ -256,9 +256,16 @@ def _rounded(rate: float) -> float:
 
 def _source(name_or_path: str) -> Source:
     from mmap_model.data.registry import dataset_names
+    from mmap_model.data.sources import get_layout
+    from mmap_model.references import parse
     from orchestrator.study import packaged_studies
 
-    if name_or_path in dataset_names() and name_or_path not in packaged_studies():
+    if name_or_path in packaged_studies():
+        return read_source(name_or_path)
+    if parse(name_or_path) is not None:
+        layout = get_layout(name_or_path, "STUDY")
+        return Source(name_or_path, {"name": layout.name, "dataset": {"name": name_or_path}})
+    if name_or_path in dataset_names():
         return Source(name_or_path, {"name": name_or_path, "dataset": {"name": name_or_path}})
     return read_source(name_or_path)
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
+from mmap_model import references
 from mmap_model.plain import to_plain
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.slot_display import SlotDisplay
@@ -109,6 +110,7 @@ class Crew:
             "precision": item.precision,
             "threads": threads,
             "compute": to_plain(study.compute),
+            "sources": references.sources(study.dataset.name),
         }
         if 0 < size.gpus < 1:
             arguments["gpu_share"] = size.gpus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Workbench:
         cache_dir: where prepared data is kept.
         compute: ``Execution`` as a dictionary.
         gpu_share: of the GPU's memory that this process may take.
+        sources: files that loading the data needs, text by location: those of an own layout of images.
         engine: in place of the real one, for tests.
     """
 
@@ -44,8 +45,10 @@ class Workbench:
         cache_dir: str | Path | None = None,
         compute: dict[str, Any] | None = None,
         gpu_share: float = 1.0,
+        sources: Mapping[str, str] | None = None,
         engine: Engine | None = None,
     ) -> None:
+        _provide(sources or {})
         self._storage = PatientStorage(open_storage(storage), self._waits)
         self.ledger = Ledger(self._storage)
         self.engine = engine or ModelEngine(
@@ -108,9 +111,8 @@ class Workbench:
             OtherInputs: the data or the weights here are not those of the item's study. Nothing was done and
                 nothing told: the item is for another process.
         """
+        _provide(item.sources)
         self._require_inputs(item)
-        for location, text in item.sources.items():
-            references.provide(location, text)
         self._job = Job(self.engine, self.ledger, item, emit, control)
         self._job.run()
 
@@ -134,3 +136,8 @@ class Workbench:
         Called from another thread while ``run`` makes no progress; the process must end afterwards.
         """
         return [] if self._job is None else self._job.give_up(error, traceback)
+
+
+def _provide(sources: Mapping[str, str]) -> None:
+    for location, text in sources.items():
+        references.provide(location, text)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from mmap_model import references
 from mmap_model.cells import Point
 from mmap_model.configuration import Seeds, Split
-from mmap_model.methods import own_sources
 from mmap_model.plain import to_plain
 
 Event = dict[str, Any]
@@ -44,7 +44,7 @@ class WorkItem:
         invocation: id of the driver's invocation, kept with what it trained.
         untrained: the point as it is before its first step (``baseline``).
         retrain: train cells to score again whose weights were dropped (``confirm``).
-        sources: the file that defines the point's method, text by location, if it is one of one's own.
+        sources: files of an own method and an own layout of images, text by location.
         inputs: ``Inputs`` of the study as a dictionary: a worker that finds other data or weights refuses the
             item. Empty: whatever the worker has.
     """
@@ -99,7 +99,7 @@ class WorkItem:
     ) -> WorkItem:
         """An item from typed values."""
         return cls(
-            **{"sources": own_sources(point.method), **fields},
+            **{"sources": references.sources(point.method, fields["dataset"].get("name", "")), **fields},
             point=point.to_dict(),
             splits=tuple(to_plain(s) for s in splits),
             seeds=tuple(to_plain(s) for s in seeds),

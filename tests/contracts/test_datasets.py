@@ -1,5 +1,6 @@
 """What every dataset must do. A new one adds a row to `SPECS`."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from mmap_model.data import DatasetSpec, dataset_names, open_dataset
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "image_list.py"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,19 @@ def table(tree):
     return DatasetSpec(name="table", root=str(path))
 
 
+def own(tree):
+    """The images of a tree in the table of the example of docs/own_layout.md."""
+    root = tree.parent / f"{tree.name}-listed"
+    (root / "all").mkdir(parents=True)
+    lines = ["file,class,task"]
+    for path in sorted(tree.rglob("*.png")):
+        task, kind, name = path.parts[-3:]
+        shutil.copy(path, root / "all" / f"{task}-{kind}-{name}")
+        lines.append(f"all/{task}-{kind}-{name},{kind},{task}")
+    (root / "images.csv").write_text("\n".join(lines) + "\n")
+    return DatasetSpec(name=f"{EXAMPLE}:ImageList", root=str(root))
+
+
 SPECS = {
     "symbols": lambda tree: DatasetSpec(),
     "folder": lambda tree: DatasetSpec(name="folder", root=str(tree)),
@@ -63,11 +79,12 @@ SPECS = {
     "mini_domainnet": mini_domainnet,
     "domainnet": domainnet,
     "table": table,
+    "own": own,
 }
 
 
 def test_every_registered_dataset_is_checked():
-    assert set(SPECS) == set(dataset_names())
+    assert set(SPECS) == {*dataset_names(), "own"}
 
 
 @pytest.fixture(scope="module", params=sorted(SPECS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mmap_model.configuration import Grouping
 from mmap_model.methods.mmap import MmapSettings
 from search_spaces import SearchSpace, build_space, resolved_name, space_names
 
+EXAMPLE = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'momentum.py'}:Momentum"
 OPTIONS: dict[str, dict[str, Any]] = {
     "choice": {"key": "recipe.weight_decay", "choices": [0.0, 5e-4]},
     "grouping": {
@@ -24,11 +26,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mmap_shape": {"prompt_length": [2, 6, 14]},
     "scale_init": {"choices": [None, 0.02, 1.0]},
     "schedule": {"warmup_epochs": [0, 1]},
+    EXAMPLE: {"halvings": [2, 4]},
 }
 
 
 def test_every_registered_space_is_under_contract() -> None:
-    assert set(OPTIONS) == set(space_names())
+    assert set(OPTIONS) == {*space_names(), EXAMPLE}
 
 
 @pytest.fixture(params=sorted(OPTIONS))

@@ -3,10 +3,20 @@
 from mmap_model.data.sources import folder, office_home, split_lists, table  # noqa: F401
 from mmap_model.data.sources.base import Source
 from mmap_model.data.sources.registry import (
+    get_layout,
+    is_layout,
     list_source,
     open_source,
     register_source,
     source_names,
 )
 
-__all__ = ["Source", "list_source", "open_source", "register_source", "source_names"]
+__all__ = [
+    "Source",
+    "get_layout",
+    "is_layout",
+    "list_source",
+    "open_source",
+    "register_source",
+    "source_names",
+]

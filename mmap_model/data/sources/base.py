@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from mmap_model.plain import content_key
 
 Indices = npt.NDArray[np.int64]
 
-NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+NO_ALIASES: Mapping[str, str] = {}
 
 
 class Source(ABC):

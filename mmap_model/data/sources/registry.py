@@ -3,51 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import KINDS
 from mmap_model.data.sources.base import NO_ALIASES, Source, loose
+from mmap_model.data.sources.own import own_layout
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError, nearest
+from mmap_model.references import parse
 
 SourceOpener = Callable[[DatasetSpec], Source]
-_REGISTRY: dict[str, SourceOpener] = {}
-_ALIASES: dict[str, Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images lie, by name.
+
+    Attributes:
+        name: part of the key of every draw; of an own layout that of its class.
+        opener: lists images.
+        aliases: names that tasks have in other copies, in the form of `loose`, to their own.
+    """
+
+    name: str
+    opener: SourceOpener
+    aliases: Mapping[str, str]
+
+    def canonical(self, spec: DatasetSpec) -> DatasetSpec:
+        """``spec`` with the layout and its tasks under their own names."""
+        tasks = spec.tasks and tuple(self.aliases.get(loose(task), task) for task in spec.tasks)
+        return replace(spec, name=self.name, tasks=tasks)
+
+
+_REGISTRY: dict[str, Layout] = {}
 
 
 def register_source(name: str, opener: SourceOpener, aliases: Mapping[str, str] = NO_ALIASES) -> None:
-    """Add a layout under a name; `open_dataset` knows it from then on too.
-
-    Args:
-        name: of the layout.
-        opener: lists it.
-        aliases: other names of its tasks, in the form of `loose`.
+    """Add a layout under a name; `open_dataset` knows it from then on too. See `Layout`.
 
     Raises:
         DatasetError: the name is taken.
     """
     if name in _REGISTRY:
         raise DatasetError(f"dataset {name!r} is registered twice", fix="choose another name")
-    _REGISTRY[name] = opener
-    _ALIASES[name] = aliases
-
-
-def canonical(spec: DatasetSpec) -> DatasetSpec:
-    """``spec`` with its tasks under the layout's own names."""
-    known = aliases_of(spec.name)
-    tasks = spec.tasks and tuple(known.get(loose(task), task) for task in spec.tasks)
-    return replace(spec, tasks=tasks)
-
-
-def aliases_of(name: str) -> Mapping[str, str]:
-    """Other names of the tasks of a layout, in the form of `loose`."""
-    return _ALIASES.get(name, NO_ALIASES)
+    _REGISTRY[name] = Layout(name, opener, aliases)
 
 
 def source_names() -> tuple[str, ...]:
     """All registered layouts, sorted."""
     return tuple(sorted(_REGISTRY))
+
+
+def is_layout(name: str) -> bool:
+    """Whether ``name`` is that of a registered layout, or a reference to one of one's own."""
+    return name in _REGISTRY or parse(name) is not None
+
+
+def get_layout(name: str, where: str = "dataset.name") -> Layout:
+    """The layout of that name.
+
+    Args:
+        name: a registered name; ``file.py:MyLayout`` or ``my_module:MyLayout`` for one of one's own.
+        where: the key or option that gave it, for messages.
+
+    Raises:
+        DatasetError: there is none, with the nearest known name; or it is no layout.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if (reference := parse(name)) is None:
+        raise DatasetError(
+            f"{name!r} is no layout of images on disk",
+            where=where,
+            fix=f"{nearest(name, _REGISTRY)}; {OWN}",
+        )
+    kind = own_layout(name, reference, where)
+    if kind.name in _REGISTRY:
+        raise DatasetError(
+            f"{name}: {kind.name!r} is a layout of this package",
+            where=where,
+            fix="give the class another name",
+        )
+    return Layout(kind.name, kind, kind.aliases)
+
+
+OWN = "your own is given as file.py:MyLayout or my_module:MyLayout"
+"""What messages say beside the names that are known."""
 
 
 def open_source(spec: DatasetSpec) -> Source:
@@ -74,11 +116,6 @@ def list_source(spec: DatasetSpec) -> Source:
     Raises:
         DatasetError: nothing can be listed.
     """
-    if spec.name not in _REGISTRY:
-        raise DatasetError(
-            f"{spec.name!r} is no layout of images on disk",
-            where="dataset.name",
-            fix=nearest(spec.name, _REGISTRY),
-        )
-    spec = canonical(spec)
-    return select(_REGISTRY[spec.name](spec), spec)
+    layout = get_layout(spec.name)
+    spec = layout.canonical(spec)
+    return select(layout.opener(spec), spec)

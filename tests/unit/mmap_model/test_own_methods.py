@@ -16,7 +16,7 @@ from mmap_model import references
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Seeds, Split
 from mmap_model.errors import ConfigurationError
-from mmap_model.methods import get_method, method_identity, own_sources
+from mmap_model.methods import get_method, method_identity
 from mmap_model.plain import content_key
 
 OWN = """
@@ -77,8 +77,8 @@ def test_a_class_in_a_file_is_a_method(own: Path) -> None:
     method = get_method(f"{own}:Mine")
     assert method is get_method(f"{own}:Mine")
     assert method.count(method.Settings(), None, tasks=3, groups=1) == 12  # type: ignore[arg-type]
-    assert own_sources(f"{own}:Mine") == {str(own): own.read_text()}
-    assert own_sources("mmap") == {}
+    assert references.sources(f"{own}:Mine") == {str(own): own.read_text()}
+    assert references.sources("mmap") == {}
 
 
 def test_a_class_in_a_module_is_a_method(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_a_class_in_a_module_is_a_method(own: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(own.parent)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert get_method("module_of_mine:Mine").Settings().width == 4
-    assert own_sources("module_of_mine:Mine") == {}
+    assert references.sources("module_of_mine:Mine") == {}
 
 
 @pytest.mark.parametrize(
@@ -194,5 +194,5 @@ def test_a_process_without_the_file_takes_it_from_one_that_has_it(
         environment = {**os.environ, "PYTHONPATH": path}
         return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
 
-    assert run(own_sources("mine.py:Mine")).stdout.strip() == here.key
+    assert run(references.sources("mine.py:Mine")).stdout.strip() == here.key
     assert "mine.py does not exist" in run({}).stderr

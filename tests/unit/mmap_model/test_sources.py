@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -375,3 +376,10 @@ def test_a_layout_is_registered_once() -> None:
         register_source("office_home", open_source)
     with pytest.raises(DatasetError, match="no layout"):
         open_source(DatasetSpec(name="symbols"))
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": MINI[:2]}])
+def test_a_source_goes_to_other_processes(mini_root: Path, options: dict[str, tuple[str, ...]]) -> None:
+    source = open_source(mini(mini_root, **options))
+    again = pickle.loads(pickle.dumps(source))
+    assert again.manifest == source.manifest and again.task_called("Sketch") == "sketch"
