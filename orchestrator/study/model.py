@@ -26,6 +26,7 @@ from orchestrator.study.fields import (
     SplitsField,
     ToTuple,
 )
+from orchestrator.study.scheduler import Scheduler
 from search_spaces import Space, build_space
 
 
@@ -68,8 +69,12 @@ class Search(Strict):
     """The same for GPU-hours: time in which slots work, times the GPUs of a slot."""
     seed: int = Field(default=1, ge=0)
     """Of the sampler; trial i draws from (seed, i)."""
-    scheduler: Literal["asha", "none"] = "none"
-    """``asha`` stops weak trials early, though not before 60 % of the epochs."""
+    scheduler: Scheduler = Scheduler(name="none")
+    """Stops weak trials early, though not before 60 % of the epochs (``grace_period`` sets another epoch):
+    ``asha`` keeps the best of those that came so far, ``median`` (after ``min_samples_required`` trials, 3)
+    those not below the median of all; it looks through all earlier trials at every epoch. Schedulers of Ray
+    Tune that only stop trials can be given as ``ray.tune.schedulers:Class``, your own as
+    ``file.py:MyScheduler``, with their arguments as options."""
     reduction_factor: int = Field(default=3, ge=2)
     """Of asha: one in so many trials passes a rung."""
     max_params: int | None = Field(default=None, ge=1)
@@ -275,11 +280,18 @@ class Study(Strict):
         self._check_splits()
         self._check_seeds()
         written = [key for space in self.spaces() for key in space.writes()]
-        if self.search.scheduler == "asha" and "recipe.epochs" in written:
+        scheduler = self.search.scheduler
+        if scheduler.name != "none" and "recipe.epochs" in written:
             raise StudyError(
-                "asha compares trials at equal epochs, so recipe.epochs cannot be searched",
+                f"{scheduler.name} compares trials at equal epochs, so recipe.epochs cannot be searched",
                 where="search.scheduler",
                 fix="use scheduler: none, or fix recipe.epochs",
+            )
+        if scheduler.options.get("grace_period", 1) > self.recipe.epochs:
+            raise StudyError(
+                f"with {self.recipe.epochs} epochs no trial reaches that",
+                where="search.scheduler.grace_period",
+                fix=f"use {self.recipe.epochs} or less",
             )
         if self.protocol == "paper" and written:
             raise StudyError(
@@ -351,7 +363,9 @@ class Study(Strict):
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, SpaceItem):
+    if isinstance(value, Scheduler) and not value.options:
+        return value.name
+    if isinstance(value, SpaceItem | Scheduler):
         return {"name": value.name, **_plain(value.model_extra or {})}
     if isinstance(value, Strict):
         fields = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from mmap_model.methods import get_method, method_names
 from orchestrator.study.model import Study
+from orchestrator.study.scheduler import SCHEDULERS
 from search_spaces import get_space, space_names
 
 
@@ -40,10 +41,28 @@ def study_schema() -> dict[str, Any]:
             },
         ],
     }
+    definitions["Scheduler"] = {
+        "description": "What stops weak trials early: its name, or the Python path of your own, and options.",
+        "anyOf": [
+            {"anyOf": [{"enum": list(SCHEDULERS)}, own]},
+            *(_scheduler(name, options) for name, options in SCHEDULERS.items()),
+            {"type": "object", "required": ["name"], "properties": {"name": own}},
+        ],
+    }
     for definition in definitions.values():
-        if "properties" in definition and definition.get("title") != "SpaceItem":
+        if "properties" in definition and definition.get("title") not in ("SpaceItem", "Scheduler"):
             definition.setdefault("additionalProperties", False)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _scheduler(name: str, options: tuple[str, ...]) -> dict[str, Any]:
+    properties = {"name": {"const": name}, **{o: {"type": "integer", "minimum": 1} for o in options}}
+    return {
+        "type": "object",
+        "required": ["name"],
+        "properties": properties,
+        "additionalProperties": False,
+    }
 
 
 def _of(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:

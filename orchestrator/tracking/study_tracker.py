@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
 from orchestrator.ledger.told import ToldStore
-from orchestrator.study import Study, Tracking
+from orchestrator.study.model import Study, Tracking
 from orchestrator.tracking.backend import Backend, Connection
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.process import BackendProcess

@@ -12,7 +12,7 @@ from orchestrator.ledger import DriverLease, LeaseError, Ledger, StudyStore
 from orchestrator.ledger.holding import look
 from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
-from orchestrator.study import Study, Tracking
+from orchestrator.study.model import Study, Tracking
 from orchestrator.tracking.retelling import Label, Retelling
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
