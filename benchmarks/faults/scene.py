@@ -26,6 +26,7 @@ from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.live import PHASES
 from orchestrator.tracking import Tracker
 from orchestrator.work.item import Event
+from orchestrator.work.shown import Shown
 
 PATIENCE_S = 600.0
 """Seconds to wait for something that must happen, on a busy machine."""
@@ -94,7 +95,7 @@ class Scene:
         self.mended = 0.0
         self.events: list[tuple[float, Event]] = []
         self._said: list[tuple[float, str]] = []
-        self._acts: list[tuple[Mapping[str, Any], Callable[[], Any]]] = []
+        self._acts: list[tuple[type[Shown], Mapping[str, Any], Callable[[], Any]]] = []
         self._acting: list[threading.Thread] = []
         self.faults: list[Exception] = []
         self.tracker: Any = None
@@ -109,9 +110,9 @@ class Scene:
     def ledger(self) -> Ledger:
         return Ledger(self.folder / "runs")
 
-    def when(self, act: Callable[[], Any], **event: Any) -> None:
-        """Act once, beside the driver, when the user is shown an event with these values."""
-        self._acts.append((event, act))
+    def when(self, act: Callable[[], Any], what: type[Shown], **values: Any) -> None:
+        """Act once, beside the driver, when the user is shown something of a type with these values."""
+        self._acts.append((what, values, act))
 
     def run(self, **options: Any) -> Outcome:
         """One invocation of the driver, in this process."""
@@ -126,11 +127,11 @@ class Scene:
             self.events.append((time.time(), event))
             take_one(session, event)
 
-        def show(event: Event) -> None:
+        def show(event: Shown) -> None:
             display.apply(event)
-            for wanted, act in list(self._acts):
-                if all(event.get(name) == value for name, value in wanted.items()):
-                    self._acts.remove((wanted, act))
+            for what, values, act in list(self._acts):
+                if isinstance(event, what) and all(getattr(event, n) == value for n, value in values.items()):
+                    self._acts.remove((what, values, act))
                     self._acting.append(threading.Thread(target=self._act, args=(act,)))
                     self._acting[-1].start()
 

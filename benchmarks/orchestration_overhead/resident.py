@@ -10,7 +10,7 @@ from collections import Counter
 
 from orchestrator.driver import Options, run_study
 from orchestrator.study import load_plan
-from orchestrator.work.item import Event
+from orchestrator.work.shown import EpochShown, Shown, TrialShown
 
 
 def main() -> None:
@@ -20,14 +20,15 @@ def main() -> None:
     ended: dict[int, float] = {}
     epochs: Counter[int] = Counter()
 
-    def note(event: Event) -> None:
+    def note(event: Shown) -> None:
         now = time.monotonic() - started
-        if event["kind"] == "trial" and event["state"] == "running":
-            began.setdefault(event["number"], now)
-        elif event["kind"] == "trial":
-            ended[event["number"]] = now
-        elif event["kind"] == "epoch":
-            epochs[event["trial"]] += 1
+        match event:
+            case TrialShown(state="running"):
+                began.setdefault(event.number, now)
+            case TrialShown():
+                ended[event.number] = now
+            case EpochShown():
+                epochs[event.trial] += 1
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = [

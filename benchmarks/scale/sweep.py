@@ -30,6 +30,7 @@ import meters  # noqa: E402
 
 from orchestrator.slots import environment  # noqa: E402
 from orchestrator.work.item import Event  # noqa: E402
+from orchestrator.work.shown import Shown, TrialShown  # noqa: E402
 
 SLOTS_PER_ACTOR = 32
 
@@ -134,9 +135,9 @@ class Watch:
         self._slots: dict[str, tuple[str, float]] = {}
         self._free: dict[str, float] = {}
 
-    def progress(self, event: Event) -> None:
+    def progress(self, event: Shown) -> None:
         """Takes what a user is shown."""
-        if event["kind"] == "trial" and event["state"] != "running":
+        if isinstance(event, TrialShown) and event.state != "running":
             self.ended.append(time.monotonic())
             self.samples.append(self.meters.now())
             if len(self.samples) % 100 == 0:

@@ -9,7 +9,7 @@ from orchestrator.compare.remaining import CompareTodo, find_work
 from orchestrator.driver.drive import Options, Outcome, drive
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore
-from orchestrator.rows.rows import Progress
+from orchestrator.work.shown import Progress
 
 if TYPE_CHECKING:
     from orchestrator.driver.session import Agenda, Session

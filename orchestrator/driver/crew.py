@@ -18,6 +18,7 @@ from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.work.item import Event
+from orchestrator.work.shown import NoteShown, SlotsShown
 
 LEAVE_S = 7.0
 """Seconds that the slots get to save and leave."""
@@ -61,7 +62,7 @@ class Crew:
         imports.join()
         for number in range(layout.count):
             slots.open(Place(str(number)))
-        self._around.progress({"kind": "sweep", "slots": layout.count})
+        self._around.progress(SlotsShown(count=layout.count))
 
     def _follow_nodes(self, pool: PoolClient, imports: threading.Thread) -> None:
         """Slots where Ray, not this machine, says what there is."""
@@ -169,7 +170,7 @@ class Crew:
         self._around.store.save_invocation(invocation)
 
     def _note(self, text: str) -> None:
-        self._around.progress({"kind": "note", "text": text})
+        self._around.progress(NoteShown(text=text))
 
 
 def _room_now(size: SlotSize) -> Mapping[str, int]:

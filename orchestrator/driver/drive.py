@@ -20,11 +20,11 @@ from orchestrator.ledger.lease import WaitEnded
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
 from orchestrator.redaction import shown_uri
-from orchestrator.rows.rows import Progress
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.provenance import provenance
+from orchestrator.work.shown import NoteShown, PhaseShown, Progress, SweepShown
 
 if TYPE_CHECKING:
     from orchestrator.driver.session import Agenda, Session
@@ -132,7 +132,7 @@ def drive(
         assert isinstance(lease, DriverLease)
         try:
             invocation.fence = lease.take(
-                tell=lambda text: progress({"kind": "note", "text": text}), pause=interrupt.requested.wait
+                tell=lambda text: progress(NoteShown(text=text)), pause=interrupt.requested.wait
             )
         except WaitEnded:
             return Outcome(state="interrupted", exit_code=interrupt.exit_code)
@@ -141,10 +141,10 @@ def drive(
         todo = find(ledger)
         before = store.load_invocations()
         if said := last_run_in_words(before, store.predecessor, work_left=todo.anything):
-            progress({"kind": "note", "text": said})
+            progress(NoteShown(text=said))
         store.load_looks()  # damaged ones are named with the others
         for damage in (*store.damaged, *ledger.damaged):
-            progress({"kind": "note", "text": f"Damaged record: {damage}"})
+            progress(NoteShown(text=f"Damaged record: {damage}"))
         invocation.scoring = todo.scoring
         store.save_invocation(invocation)
 
@@ -169,7 +169,7 @@ def drive(
                 outcome = Outcome(note=told.note, told=told)
         finally:
             end(outcome.state)
-            progress({"kind": "phase", "name": "done"})
+            progress(PhaseShown(name="done"))
         return outcome
 
 
@@ -234,16 +234,15 @@ def _work(
     )
 
 
-def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> dict[str, object]:
+def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> SweepShown:
     study = plan.study
-    return {
-        "kind": "sweep",
-        "study": store.name,
-        "trials": todo.trials,
-        "epochs": study.recipe.epochs,
-        "cells_per_trial": plan.cells_per_trial,
-        "slots": plan.slots.count if plan.slots else 0,
-        "done": todo.done,
-        "storage": store.storage.locate(""),
-        "tracking": shown_uri(study.tracking.resolved_uri),
-    }
+    return SweepShown(
+        study=store.name,
+        trials=todo.trials,
+        epochs=study.recipe.epochs,
+        cells_per_trial=plan.cells_per_trial,
+        slots=plan.slots.count if plan.slots else 0,
+        done=todo.done,
+        storage=store.storage.locate(""),
+        tracking=shown_uri(study.tracking.resolved_uri),
+    )

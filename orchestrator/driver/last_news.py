@@ -11,12 +11,12 @@ from orchestrator.driver.interrupt import Interrupt
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.local_state import local_state
 from orchestrator.ledger.told import ToldStore
-from orchestrator.rows.rows import Progress
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
+from orchestrator.work.shown import NoteShown, Progress
 
 PATIENCE_S = 30.0
 """Seconds without an answer after which a server in trouble is given up; see ``Courier.close``."""
@@ -69,7 +69,7 @@ def deliver_rest(tracker: Tracker | NoTracker, progress: Progress, interrupt: In
         nonlocal said
         if not said and time.monotonic() - began >= SAY_S:
             said = True
-            progress({"kind": "note", "text": "Sending MLflow the rest; Ctrl-C leaves it to the next run"})
+            progress(NoteShown(text="Sending MLflow the rest; Ctrl-C leaves it to the next run"))
         return interrupt.requested.is_set()
 
     return tracker.close(HURRY_S if interrupt.requested.is_set() else PATIENCE_S, hurry)

@@ -12,9 +12,9 @@ from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
-from orchestrator.rows.rows import Progress
 from orchestrator.rows.scoring import Named, final_rows, finalists
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.work.shown import Progress
 
 if TYPE_CHECKING:
     from orchestrator.driver.session import Agenda, Session

@@ -23,6 +23,7 @@ from orchestrator.statistics.spending import Limits
 from orchestrator.study.machine import this_machine
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.item import Event
+from orchestrator.work.shown import NoteShown, Phase, PhaseShown
 
 NOTHING_LOST = "Nothing recorded is lost: run the same command again"
 
@@ -142,16 +143,16 @@ class Session:
 
     # What an agenda uses
 
-    def phase(self, name: str) -> None:
+    def phase(self, name: Phase) -> None:
         """Tell the user what begins."""
-        self.progress({"kind": "phase", "name": name})
+        self.progress(PhaseShown(name=name))
 
     def say(self, text: str) -> None:
         """Tell the user, once a minute at most, what several workers may tell at the same time."""
         now = time.monotonic()
         if now - self._said.get(text, -SAY_S) >= SAY_S:
             self._said[text] = now
-            self.progress({"kind": "note", "text": text})
+            self.progress(NoteShown(text=text))
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that events bring about; raises what ends the session."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.ledger import Invocation, StudyStore
 from orchestrator.ledger.invocation import QUEUE
-from orchestrator.rows.rows import Progress
 from orchestrator.work.item import Event
+from orchestrator.work.shown import NoteShown, Progress
 
 
 class SilenceNotes:
@@ -25,7 +25,7 @@ class SilenceNotes:
     def take(self, event: Event) -> None:
         """Take any event. One of kind ``silence`` without a ``slot`` is of the pool itself."""
         if event["kind"] == "silence":
-            self._progress({"kind": "note", "text": _text(event)})
+            self._progress(NoteShown(text=_text(event)))
             self._keep(event.get("slot", QUEUE), event["seconds"] if event["state"] == "silent" else None)
         elif event["kind"] == "slot" and event["state"] in ("gone", "stopped"):
             self._keep(event["slot"], None)  # nobody waits for it any more

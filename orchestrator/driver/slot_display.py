@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from orchestrator.rows.rows import Progress
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.item import Event
+from orchestrator.work.shown import NoteShown, Progress, SlotShown, SlotStage
 
-SHOWN = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
-"""The states of a slot in the pool's words and in those of ``orchestrator.terminal``."""
+SHOWN: dict[str, SlotStage] = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
+"""The states of a slot in the pool's words and in those of ``orchestrator.work.shown``."""
 
 
 class SlotDisplay:
     """Tells which slot is up and what it works on.
 
     Args:
-        progress: takes the events that ``orchestrator.terminal`` shows.
+        progress: shows them to the user.
     """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._slot_of: dict[str, str] = {}
-        self._work: dict[str, dict[str, int | str]] = {}
+        self._work: dict[str, SlotShown] = {}
         self._up: set[str] = set()
         self._closed = False
 
@@ -36,25 +36,21 @@ class SlotDisplay:
             self._on_slot(event)
         elif kind == "leased":
             self._slot_of[held] = event["slot"]
-            what, _, number = item_id.partition("-")
-            work: dict[str, int | str] = {"trial": int(number)} if what == "trial" else {"what": what}
-            self._work[event["slot"]] = work
-            self._progress({"kind": "slot", "slot": event["slot"], "state": "busy", **work})
+            self._work[event["slot"]] = _busy(event["slot"], item_id)
+            self._progress(self._work[event["slot"]])
         elif kind in ("done", "part_done", "stopped", "requeued"):
             slot = self._slot_of.pop(held, None)
             self._work.pop(slot or "", None)
             if slot in self._up and not self._closed:
-                self._progress({"kind": "slot", "slot": slot, "state": "idle"})
-
+                self._progress(SlotShown(slot=slot, state="idle"))
         elif kind == "silence" and event.get("slot") in self._up:
             self._on_silence(event)
 
     def _on_silence(self, event: Event) -> None:
         slot, silent = event["slot"], event["state"] == "silent"
         if slot in self._work and not self._closed:
-            work: dict[str, int | str] = {"what": "not heard of"} if silent else self._work[slot]
-            state = "silent" if silent else "busy"
-            self._progress({"kind": "slot", "slot": slot, "state": state, **work})
+            unheard = SlotShown(slot=slot, state="silent", what="not heard of")
+            self._progress(unheard if silent else self._work[slot])
 
     def _on_slot(self, event: Event) -> None:
         slot, state = event["slot"], event["state"]
@@ -64,11 +60,15 @@ class SlotDisplay:
         if self._closed:
             return
         what = death_in_words(event.get("error") or "") if state == "down" else ""
-        self._progress({"kind": "slot", "slot": slot, "state": SHOWN[state], "what": what})
+        self._progress(SlotShown(slot=slot, state=SHOWN[state], what=what))
         if state == "stopped":
-            self._progress(
-                {
-                    "kind": "note",
-                    "text": f"Slot {slot} is quarantined, it takes no more work: {event.get('error')}",
-                }
-            )
+            text = f"Slot {slot} is quarantined, it takes no more work: {event.get('error')}"
+            self._progress(NoteShown(text=text))
+
+
+def _busy(slot: str, item_id: str) -> SlotShown:
+    """A slot at work on an item, by the name that rows give it: ``trial-3``, ``probe-…``, ``confirm-…``."""
+    what, _, number = item_id.partition("-")
+    if what == "trial":
+        return SlotShown(slot=slot, state="busy", trial=int(number))
+    return SlotShown(slot=slot, state="busy", what=what)

@@ -17,6 +17,7 @@ from orchestrator.rows.reference import missing_references, reference_rows
 from orchestrator.rows.row import epochs_of
 from orchestrator.rows.scoring import ZERO_STEP, unscored
 from orchestrator.search.proposals import Proposals
+from orchestrator.work.shown import NoteShown
 
 CLOSE_S = 5.0
 """Seconds to write the last records."""
@@ -90,7 +91,7 @@ class StudyAgenda:
             text = (
                 f"The record of trial {number} cannot be read: the trial runs again, and its finished cells "
             )
-            session.progress({"kind": "note", "text": text + "are taken from the ledger"})
+            session.progress(NoteShown(text=text + "are taken from the ledger"))
         trials.launch_ahead(max(1, session.crew.count))
         first = {name: point for name, point in todo.baselines.items() if name != ZERO_STEP}
         session.rows.submit(reference_rows(session.rows, session.store, first))

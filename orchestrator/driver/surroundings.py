@@ -8,9 +8,9 @@ from pathlib import Path
 
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
-from orchestrator.rows.rows import Progress
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
+from orchestrator.work.shown import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import Row, epochs_of
 from orchestrator.rows.rows import Rows
+from orchestrator.work.shown import NoteShown
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposal, Proposals
@@ -346,7 +347,7 @@ class Trials:
             self._half_over.add(item_id)
 
     def _note(self, text: str) -> None:
-        self._rows.progress({"kind": "note", "text": text})
+        self._rows.progress(NoteShown(text=text))
 
 
 def _record_of(proposal: Proposal) -> TrialRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from mmap_model.cells import Point
@@ -13,9 +13,7 @@ from orchestrator.rows.row import End, Row
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work.item import Event, WorkItem
-
-Progress = Callable[[Event], None]
-"""Takes the events that ``orchestrator.terminal`` shows."""
+from orchestrator.work.shown import CellFailureShown, EpochShown, Progress, TrialShown, TrialStage
 
 
 class Queue(Protocol):
@@ -33,7 +31,7 @@ class Rows:
         plan: the study that they belong to.
         queue: the pool.
         tracker: of the study.
-        progress: shows events to the user.
+        progress: shows the user how they stand.
         invocation: of this driver; ``fence`` and ``id`` go with everything written, what is trained is kept.
 
     Attributes:
@@ -117,17 +115,17 @@ class Rows:
         if row.values is None:
             return
         record = row.record
-        event: Event = {
-            "kind": "trial",
-            "number": record.number,
-            "state": "failed" if end == "interrupted" else end or record.state,
-            "values": row.values,
-            "parameters": record.parameters,
-            "error": record.error,
-        }
-        if record.epochs:
-            event["mean"] = record.epochs[-1]["mean"]
-        self.progress(event)
+        state: TrialStage = "failed" if end == "interrupted" else end or record.state
+        self.progress(
+            TrialShown(
+                number=record.number,
+                state=state,
+                values=row.values,
+                parameters=record.parameters,
+                mean=record.epochs[-1]["mean"] if record.epochs else None,
+                error=record.error,
+            )
+        )
 
     def close(self) -> None:
         """Tell that what still runs was interrupted."""
@@ -180,12 +178,12 @@ class Rows:
         """Show what people see of a row that has values."""
         if row.values is None:
             return
-        about: dict[str, Any] = {"trial": row.record.number}
+        trial = row.record.number
         match event["kind"]:
             case "cells":
                 self.show(row)
             case "epoch":
-                self.progress({"kind": "epoch", **about, "epoch": event["epoch"], "mean": event["mean"]})
+                self.progress(EpochShown(trial=trial, epoch=event["epoch"], mean=event["mean"]))
             case "cell_failed":
-                why = {"key": event["key"], "error": event["error"], "failure": event.get("failure")}
-                self.progress({"kind": "cell", **about, "state": "failed", **why})
+                why = {"error": event["error"], "failure": event["failure"]}
+                self.progress(CellFailureShown(trial=trial, key=event["key"], **why))

@@ -4,9 +4,9 @@ from rich.console import Console
 
 from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.live import LiveDisplay
-from orchestrator.terminal.state import Event, SweepState
+from orchestrator.terminal.state import SweepState
 
-__all__ = ["Event", "LineDisplay", "LiveDisplay", "SweepState", "open_display"]
+__all__ = ["LineDisplay", "LiveDisplay", "SweepState", "open_display"]
 
 
 def open_display(console: Console) -> LiveDisplay | LineDisplay:

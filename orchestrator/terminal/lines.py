@@ -10,7 +10,17 @@ from rich.console import Console
 
 from orchestrator.tables.words import NBSP, accuracy, configuration, duration, integer
 from orchestrator.terminal.live import PHASES
-from orchestrator.terminal.state import ENDED, Event, SweepState
+from orchestrator.terminal.state import ENDED, SweepState
+from orchestrator.work.shown import (
+    CellFailureShown,
+    EpochShown,
+    NoteShown,
+    PhaseShown,
+    Shown,
+    SlotShown,
+    SweepShown,
+    TrialShown,
+)
 
 
 class LineDisplay:
@@ -22,12 +32,12 @@ class LineDisplay:
         self._lock = threading.Lock()
         self._announced: set[int] = set()
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Shown) -> None:
         """Take an event in, and say it if it matters."""
         with self._lock:
             text = self._text(event)
             self.state.apply(event)
-            if event.get("kind") == "trial":
+            if isinstance(event, TrialShown):
                 text = self._trial(event)
             if text is None:
                 return
@@ -42,29 +52,29 @@ class LineDisplay:
     ) -> None:
         pass
 
-    def _text(self, event: Event) -> str | None:
-        match event.get("kind"):
-            case "sweep" if "study" in event:
-                done = f", {event['done']} done before" if event.get("done") else ""
+    def _text(self, event: Shown) -> str | None:
+        match event:
+            case SweepShown():
+                done = f", {event.done} done before" if event.done else ""
                 return (
-                    f"study {event['study']}: {event['trials']} trials of {event['cells_per_trial']} cells"
-                    f"{done}; records in {event['storage']}"
+                    f"study {event.study}: {event.trials} trials of {event.cells_per_trial} cells"
+                    f"{done}; records in {event.storage}"
                 )
-            case "slot" if event.get("state") in ("restarting", "stopped"):
-                return f"slot {event['slot']} {event['state']}: {event.get('what', '')}".rstrip(": ")
-            case "epoch":
+            case SlotShown(state="restarting" | "stopped"):
+                return f"slot {event.slot} {event.state}: {event.what}".rstrip(": ")
+            case EpochShown():
                 of = f" of {self.state.epochs}" if self.state.epochs else ""
-                return f"trial {event['trial']}: epoch {event['epoch']}{of}, {accuracy(event.get('mean'))} %"
-            case "cell" if event.get("state") == "failed":
-                return f"trial {event['trial']}: cell {event['key'][:8]} failed: {event.get('error', '')}"
-            case "note":
-                return str(event["text"])
-            case "phase":
-                return PHASES.get(str(event["name"]), str(event["name"]))
+                return f"trial {event.trial}: epoch {event.epoch}{of}, {accuracy(event.mean)} %"
+            case CellFailureShown():
+                return f"trial {event.trial}: cell {event.key[:8]} failed: {event.error}"
+            case NoteShown():
+                return event.text
+            case PhaseShown():
+                return PHASES.get(event.name, event.name)
         return None
 
-    def _trial(self, event: Event) -> str | None:
-        trial = self.state.trial(int(event["number"]))
+    def _trial(self, event: TrialShown) -> str | None:
+        trial = self.state.trial(event.number)
         if trial.state == "running":
             if trial.parameters is None or trial.number in self._announced:
                 return None  # queued, or said before

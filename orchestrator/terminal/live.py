@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.tables.words import accuracy, configuration, duration, integer
-from orchestrator.terminal.state import ENDED, Event, SlotState, SweepState
+from orchestrator.terminal.state import ENDED, SlotState, SweepState
+from orchestrator.work.shown import NoteShown, Shown
 
 SHOWN_SLOTS = 12
 PHASES = {
@@ -43,12 +44,12 @@ class LiveDisplay:
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Shown) -> None:
         """Take an event in; the next redraw shows it."""
         with self._lock:
             self.state.apply(event)
-        if event.get("kind") == "note":
-            self._live.console.print(Text(f"• {event['text']}", style="yellow"))
+        if isinstance(event, NoteShown):
+            self._live.console.print(Text(f"• {event.text}", style="yellow"))
 
     def _view(self) -> RenderableType:
         with self._lock:

@@ -1,26 +1,24 @@
-"""A sweep as it stands, folded from the events of its driver. Pure data: no terminal in it.
-
-Events are plain dictionaries; unknown kinds are ignored, so that a driver may say more than is shown.
-
-    kind      keys
-    sweep     study, trials, epochs, cells_per_trial, slots, done (trials finished before), storage, tracking
-    slot      slot, state (starting, idle, busy, silent, restarting, stopped, gone), trial or None, what
-    trial     number, state (running, complete, pruned, failed, cancelled), values, parameters, mean, error
-    epoch     trial, epoch, mean (over the trial's cells)
-    cell      trial, key, state (new, resumed, finished, failed), error
-    note      text: something the user should know
-    phase     name: search, baselines, finalists, stopping, done
-"""
+"""A sweep as it stands, folded from what its driver shows. Pure data: no terminal in it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-Event = Mapping[str, Any]
+from orchestrator.work.shown import (
+    EpochShown,
+    NoteShown,
+    PhaseShown,
+    Shown,
+    SlotShown,
+    SlotsShown,
+    SweepShown,
+    TrialShown,
+)
+
 ENDED = ("complete", "pruned", "failed", "cancelled")
 
 
@@ -78,11 +76,23 @@ class SweepState:
         self._first_start: float | None = None
         self._ended_now = 0
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Shown) -> None:
         """Take one event in."""
-        handler = getattr(self, f"_on_{event.get('kind')}", None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case SweepShown():
+                self._on_sweep(event)
+            case SlotsShown():
+                self._open(event.count)
+            case SlotShown():
+                self._on_slot(event)
+            case TrialShown():
+                self._on_trial(event)
+            case EpochShown():
+                self._on_epoch(event)
+            case NoteShown():
+                self.notes.append(event.text)
+            case PhaseShown():
+                self.phase = event.name
 
     @property
     def elapsed(self) -> float:
@@ -111,38 +121,33 @@ class SweepState:
             self._counts["running"] += 1
         return self.trials[number]
 
-    def _on_sweep(self, event: Event) -> None:
-        self.study = str(event.get("study", self.study))
-        self.target = int(event.get("trials", self.target))
-        self.epochs = int(event.get("epochs", self.epochs))
-        self.cells_per_trial = int(event.get("cells_per_trial", self.cells_per_trial))
-        self.done_before = int(event.get("done", self.done_before))
-        self.storage = str(event.get("storage", self.storage))
-        self.tracking = str(event.get("tracking", self.tracking))
-        for number in range(int(event.get("slots", 0))):
-            self._slot(number)
+    def _on_sweep(self, event: SweepShown) -> None:
+        self.study, self.storage, self.tracking = event.study, event.storage, event.tracking
+        self.target, self.done_before = event.trials, event.done
+        self.epochs, self.cells_per_trial = event.epochs, event.cells_per_trial
+        self._open(event.slots)
 
-    def _on_slot(self, event: Event) -> None:
-        if event.get("state") == "gone":
-            self.slots.pop(str(event["slot"]), None)
+    def _open(self, count: int) -> None:
+        for number in range(count):
+            self._slot(str(number))
+
+    def _on_slot(self, event: SlotShown) -> None:
+        if event.state == "gone":
+            self.slots.pop(event.slot, None)
             return
-        slot = self._slot(event["slot"])
-        slot.state = str(event.get("state", slot.state))
-        slot.trial = event.get("trial")
-        slot.what = str(event.get("what", ""))
+        slot = self._slot(event.slot)
+        slot.state, slot.trial, slot.what = event.state, event.trial, event.what
         if slot.trial is not None:
             self._start(self.trial(slot.trial))
 
-    def _on_trial(self, event: Event) -> None:
-        trial = self.trial(int(event["number"]))
+    def _on_trial(self, event: TrialShown) -> None:
+        trial = self.trial(event.number)
         was_running = trial.started is not None and trial.state == "running"
         self._counts[trial.state] -= 1
-        trial.state = str(event.get("state", trial.state))
+        trial.state = event.state
         self._counts[trial.state] += 1
-        trial.values = dict(event.get("values") or trial.values)
-        trial.parameters = event.get("parameters", trial.parameters)
-        trial.mean = event.get("mean", trial.mean)
-        trial.error = event.get("error", trial.error)
+        trial.values = dict(event.values)
+        trial.parameters, trial.mean, trial.error = event.parameters, event.mean, event.error
         if trial.state in ENDED:
             self._ended_now += was_running
             self._end(trial)
@@ -159,11 +164,10 @@ class SweepState:
             if other is not None and other not in (self._best, trial) and other.state in ENDED:
                 self.trials.pop(other.number, None)
 
-    def _on_epoch(self, event: Event) -> None:
-        trial = self.trial(int(event["trial"]))
+    def _on_epoch(self, event: EpochShown) -> None:
+        trial = self.trial(event.trial)
         self._start(trial)
-        trial.epoch = int(event["epoch"])
-        trial.mean = event.get("mean", trial.mean)
+        trial.epoch, trial.mean = event.epoch, event.mean
 
     def _start(self, trial: TrialState) -> None:
         """Work on a trial begins: when it gets a slot, not when it is queued."""
@@ -171,12 +175,6 @@ class SweepState:
             trial.started = self._clock()
             self._first_start = trial.started if self._first_start is None else self._first_start
 
-    def _slot(self, name: Any) -> SlotState:
+    def _slot(self, name: str) -> SlotState:
         """A slot by its name: a number, or its node's with a number (``gpu-node-3:0``)."""
-        return self.slots.setdefault(str(name), SlotState(str(name)))
-
-    def _on_note(self, event: Event) -> None:
-        self.notes.append(str(event["text"]))
-
-    def _on_phase(self, event: Event) -> None:
-        self.phase = str(event["name"])
+        return self.slots.setdefault(name, SlotState(name))

@@ -1,16 +1,24 @@
-"""A driver in a process of its own: ``python drive.py STUDY WORKBENCH [KEY=VALUE …]``; prints its outcome."""
+"""A driver in a process of its own: ``python drive.py STUDY WORKBENCH [KEY=VALUE …]``; prints what a
+user is shown as lines ``shown <pickled, in hexadecimal>``, then its outcome.
+"""
 
 from __future__ import annotations
 
+import pickle
 import sys
 
 from orchestrator.driver import Options, run_study
 from orchestrator.study import load_plan
+from orchestrator.work.shown import Shown
+
+
+def show(event: Shown) -> None:
+    print("shown", pickle.dumps(event).hex())
 
 
 def main() -> int:
     study, workbench, *overrides = sys.argv[1:]
-    outcome = run_study(load_plan(study, overrides), print, options=Options(workbench=workbench))
+    outcome = run_study(load_plan(study, overrides), show, options=Options(workbench=workbench))
     print(outcome)
     return outcome.exit_code or int(outcome.state != "complete")
 

@@ -15,7 +15,7 @@ from orchestrator.driver.compare import run_comparison
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.reports.comparison import write_report
-from orchestrator.work.item import Event
+from orchestrator.work.shown import Shown, TrialShown
 
 pytestmark = pytest.mark.ray
 
@@ -54,9 +54,9 @@ def test_it_goes_on_where_it_was_stopped_and_trains_nothing_twice(
 ) -> None:
     interrupt = Interrupt()
 
-    def stop_after_two(event: Event, ended: list[int] = []) -> None:  # noqa: B006
-        if event["kind"] == "trial" and event["state"] == "complete":
-            ended.append(event["number"])
+    def stop_after_two(event: Shown, ended: list[int] = []) -> None:  # noqa: B006
+        if isinstance(event, TrialShown) and event.state == "complete":
+            ended.append(event.number)
             if len(ended) == 2:
                 interrupt.requested.set()
 

@@ -24,7 +24,7 @@ from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import TEST, WEIGHTS
 from orchestrator.rows.scoring import finalists
 from orchestrator.study import load_plan
-from orchestrator.work.item import Event
+from orchestrator.work.shown import EpochShown, NoteShown, PhaseShown, Shown, SweepShown, TrialShown
 
 pytestmark = pytest.mark.ray
 
@@ -38,14 +38,14 @@ class Sweep:
         self.plan = load_plan("demo", [f"storage={folder / 'runs'}", f"tracking.uri={self.uri}", *overrides])
         self.store = StudyStore(self.plan.study.storage, self.plan.study.name)
         self.ledger = Ledger(self.plan.study.storage)
-        self.shown: list[Event] = []
-        self._reactions: list[tuple[dict[str, Any], Callable[[], Any]]] = []
+        self.shown: list[Shown] = []
+        self._reactions: list[tuple[type[Shown], dict[str, Any], Callable[[], Any]]] = []
         (stand_in / "epoch_s").write_text(str(epoch_s))
         (stand_in / "epochs.log").write_text("")
 
-    def when(self, act: Callable[[], Any], **event: Any) -> None:
-        """Act once, when the user is shown an event with these values."""
-        self._reactions.append((event, act))
+    def when(self, act: Callable[[], Any], what: type[Shown], **values: Any) -> None:
+        """Act once, when the user is shown something of a type with these values."""
+        self._reactions.append((what, values, act))
 
     def run(self, *, interrupt: Interrupt | None = None, retry_failed: bool = False) -> Outcome:
         self.shown.clear()
@@ -76,11 +76,11 @@ class Sweep:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
-    def _progress(self, event: Event) -> None:
+    def _progress(self, event: Shown) -> None:
         self.shown.append(event)
         for reaction in list(self._reactions):
-            wanted, act = reaction
-            if all(event.get(name) == value for name, value in wanted.items()):
+            what, values, act = reaction
+            if isinstance(event, what) and all(getattr(event, n) == value for n, value in values.items()):
                 self._reactions.remove(reaction)
                 act()
 
@@ -97,9 +97,9 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
         "search.scheduler=asha",
         epoch_s=0.1,
     )
-    sweep.when(sweep.kill_worker, kind="epoch", trial=1, epoch=2)
-    sweep.when(sweep.kill_thin_trials, kind="epoch", trial=3, epoch=1)
-    sweep.when(sweep.kill_thin_trials, kind="trial", number=5, state="complete")  # some actors are free
+    sweep.when(sweep.kill_worker, EpochShown, trial=1, epoch=2)
+    sweep.when(sweep.kill_thin_trials, EpochShown, trial=3, epoch=1)
+    sweep.when(sweep.kill_thin_trials, TrialShown, number=5, state="complete")  # some actors are free
     outcome = sweep.run()
     assert (outcome.state, outcome.failed, outcome.lost) == ("complete", (), ())
 
@@ -126,7 +126,7 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
 
     trained = sweep.epochs()
     assert sweep.run() == Outcome() and sweep.epochs() == trained
-    assert [event["kind"] for event in sweep.shown] == ["sweep", "phase"], "Ray was not touched"
+    assert [type(event) for event in sweep.shown] == [SweepShown, PhaseShown], "Ray was not touched"
 
 
 def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_should(
@@ -143,10 +143,10 @@ def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_shoul
     )
     interrupt = Interrupt()
     diverges = shared_ray / "diverges"
-    sweep.when(lambda: request_cancel(sweep.store, 0), kind="epoch", trial=0, epoch=1)
-    sweep.when(diverges.touch, kind="trial", number=1, state="running")
-    sweep.when(diverges.unlink, kind="trial", number=1, state="failed")
-    sweep.when(interrupt.request, kind="epoch", trial=2, epoch=2)
+    sweep.when(lambda: request_cancel(sweep.store, 0), EpochShown, trial=0, epoch=1)
+    sweep.when(diverges.touch, TrialShown, number=1, state="running")
+    sweep.when(diverges.unlink, TrialShown, number=1, state="failed")
+    sweep.when(interrupt.request, EpochShown, trial=2, epoch=2)
     assert sweep.run(interrupt=interrupt).state == "interrupted"
     records = {trial.number: trial for trial in sweep.store.load_trials()}
     assert [records[n].state for n in range(3)] == ["pruned", "failed", "running"]
@@ -193,7 +193,7 @@ def test_a_slot_with_other_data_is_left_out_and_the_user_is_told(shared_ray: Pat
     assert {record["cell"]["dataset"] for record in records} == {sweep.plan.data.manifest}
     (slot,) = sweep.store.load_invocations()[0].quarantined
     assert "has other images than study 'copies' was begun with" in slot["reason"]
-    notes = [event["text"] for event in sweep.shown if event["kind"] == "note"]
+    notes = [event.text for event in sweep.shown if isinstance(event, NoteShown)]
     assert any("is quarantined" in note and "other images" in note for note in notes)
 
 
@@ -210,7 +210,7 @@ def test_an_end_waits_for_no_epoch(shared_ray: Path, tmp_path: Path) -> None:
         asked.append(time.monotonic())
         interrupt.request()
 
-    sweep.when(threading.Thread(target=ask, daemon=True).start, kind="trial", number=0, state="running")
+    sweep.when(threading.Thread(target=ask, daemon=True).start, TrialShown, number=0, state="running")
     assert sweep.run(interrupt=interrupt).state == "interrupted"
     assert time.monotonic() - asked[0] < DEADLINE, "else the process would be ended the hard way"
     assert [trial.state for trial in sweep.store.load_trials()] == ["running", "running"]

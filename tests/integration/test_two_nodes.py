@@ -7,9 +7,8 @@ Needs root and `ip` for network namespaces. 2.5 minutes on 2 cores.
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import threading
@@ -17,11 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.work.shown import EpochShown, NoteShown, Shown, SlotShown, TrialShown
 
 if TYPE_CHECKING:
     from namespaces import Cluster
@@ -54,7 +54,7 @@ class Driver:
     """A driver in the head's namespace, and what it tells its user, with the time of each event."""
 
     def __init__(self, cluster: Cluster, folder: Path, *overrides: str) -> None:
-        self.shown: list[tuple[float, dict[str, Any]]] = []
+        self.shown: list[tuple[float, Shown]] = []
         self.output: list[str] = []
         self.process = subprocess.Popen(
             cluster.command(
@@ -69,7 +69,7 @@ class Driver:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def until(self, moment: Callable[[dict[str, Any]], bool], what: str, *, after: float = 0.0) -> float:
+    def until(self, moment: Callable[[Shown], bool], what: str, *, after: float = 0.0) -> float:
         """When the first event after a time was shown of which ``moment`` is true."""
         give_up = time.monotonic() + PATIENCE
         while time.monotonic() < give_up:
@@ -84,10 +84,10 @@ class Driver:
         """Trials in work on a node, by slot."""
         busy: dict[str, int] = {}
         for _, event in list(self.shown):
-            if event["kind"] == "slot" and event["slot"].startswith(address):
-                busy.pop(event["slot"], None)
-                if event["state"] == "busy" and "trial" in event:
-                    busy[event["slot"]] = event["trial"]
+            if isinstance(event, SlotShown) and event.slot.startswith(address):
+                busy.pop(event.slot, None)
+                if event.state == "busy" and event.trial is not None:
+                    busy[event.slot] = event.trial
         return busy
 
     def finish(self) -> None:
@@ -99,9 +99,8 @@ class Driver:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output.append(line)
-            with contextlib.suppress(ValueError, SyntaxError):
-                if line.startswith("{'kind'"):
-                    self.shown.append((time.monotonic(), ast.literal_eval(line)))
+            if line.startswith("shown "):
+                self.shown.append((time.monotonic(), pickle.loads(bytes.fromhex(line.split()[1]))))
 
 
 def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
@@ -126,16 +125,16 @@ def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
     other = cluster.addresses[cluster.other]
     started = time.monotonic()
 
-    def is_slot(state: str, name: str = "") -> Callable[[dict[str, Any]], bool]:
-        return lambda event: event["kind"] == "slot" and event["state"] == state and name in event["slot"]
+    def is_slot(state: str, name: str = "") -> Callable[[Shown], bool]:
+        return lambda event: isinstance(event, SlotShown) and event.state == state and name in event.slot
 
     is_up = is_slot("idle", other)
 
-    def in_work(event: dict[str, Any]) -> bool:
-        return event["kind"] == "epoch" and event["trial"] in driver.on(other).values()
+    def in_work(event: Shown) -> bool:
+        return isinstance(event, EpochShown) and event.trial in driver.on(other).values()
 
-    def says(*words: str) -> Callable[[dict[str, Any]], bool]:
-        return lambda event: event["kind"] == "note" and all(word in event["text"] for word in words)
+    def says(*words: str) -> Callable[[Shown], bool]:
+        return lambda event: isinstance(event, NoteShown) and all(word in event.text for word in words)
 
     try:
         driver.until(is_up, "slots on both nodes")
@@ -145,7 +144,9 @@ def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
         os.kill(_worker(tmp_path / "epochs.log", cluster.pids(cluster.other)), signal.SIGKILL)
         down = driver.until(is_slot("restarting"), "the death of a worker", after=died)
         slot = next(
-            event["slot"] for at, event in driver.shown if at == down and is_slot("restarting")(event)
+            event.slot
+            for at, event in driver.shown
+            if at == down and isinstance(event, SlotShown) and event.state == "restarting"
         )
         restarted = driver.until(is_slot("idle", slot), "its slot again", after=down) - died
         driver.until(in_work, "a trial in work there", after=died + restarted)
@@ -157,10 +158,8 @@ def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
         elsewhere = {
             trial: driver.until(
                 lambda event, trial=trial: (
-                    (is_slot("busy")(event) and event.get("trial") == trial and other not in event["slot"])
-                    or (
-                        event["kind"] == "trial" and event["number"] == trial and event["state"] == "complete"
-                    )
+                    (isinstance(event, SlotShown) and event.trial == trial and other not in event.slot)
+                    or (isinstance(event, TrialShown) and event.number == trial and event.state == "complete")
                 ),
                 f"trial {trial} on the other node, unless it was complete when its own was killed",
                 after=killed,
@@ -199,7 +198,7 @@ def test_slots_follow_nodes_that_are_killed_come_back_and_are_taken_away(
         f"all in all {time.monotonic() - started:.0f} s"
     )
     turns = Counter(
-        event["trial"] for _, event in driver.shown if event.get("state") == "busy" and "trial" in event
+        event.trial for _, event in driver.shown if isinstance(event, SlotShown) and event.trial is not None
     )
     _nothing_was_lost_or_done_twice(storage, tmp_path / "epochs.log", turns)
 

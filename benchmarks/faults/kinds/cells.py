@@ -8,6 +8,7 @@ from pathlib import Path
 from scene import Scene
 
 from kinds.base import Place, Row, fault, row
+from orchestrator.work.shown import TrialShown
 
 TIMEOUT_S = 5.0
 MARGIN = 4 * 2**30
@@ -45,7 +46,7 @@ def killed_for_memory(place: Place) -> Row:
 
 def cell_row(scene: Scene, name: str) -> Row:
     """One batch of one trial is hit; the others of the study go on."""
-    scene.when(lambda: scene.arm(name), kind="trial", number=0, state="complete")
+    scene.when(lambda: scene.arm(name), TrialShown, number=0, state="complete")
     outcome = scene.run()
     at, keys = scene.hit(name)
     failures = [f for f in scene.ledger.failures(keys).values() if f["failed_at"]]

@@ -7,6 +7,7 @@ import time
 from scene import kill
 
 from kinds.base import RESUMES, Place, Row, fault, row, runs_missing, second_trial_in_work, start_driver
+from orchestrator.work.shown import EpochShown
 
 SHIFT_S = 7200
 
@@ -30,7 +31,7 @@ def _contender(place: Place, name: str, shift: int) -> Row:
         second = start_driver(scene, SHIFT_CLOCK_S=str(shift), OTHER_HOST="1")
         said.extend([second.communicate(timeout=170)[0], second.returncode])
 
-    scene.when(act, kind="epoch", trial=1, epoch=1)
+    scene.when(act, EpochShown, trial=1, epoch=1)
     outcome = scene.run()
     scene.say(str(said[0]))
     return row(

@@ -13,6 +13,7 @@ from scene import kill, processes_called
 from kinds.base import HERE, RESUMES, Place, Row, fault, last_trained, row, start_driver
 from orchestrator.driver import Outcome
 from orchestrator.work.failures import death_in_words
+from orchestrator.work.shown import EpochShown
 
 
 @fault("Train worker SIGKILL")
@@ -24,7 +25,7 @@ def train_worker(place: Place) -> Row:
         scene.strike()
         kill(*victim)
 
-    scene.when(act, kind="epoch", trial=1, epoch=2)
+    scene.when(act, EpochShown, trial=1, epoch=2)
     outcome = scene.run()
     keys = {line.key for line in scene.lines() if line.pid in victim and line.at < scene.struck}
     unfinished = keys - {line.key for line in scene.lines() if line.pid in victim and line.what == "finished"}
@@ -44,7 +45,7 @@ def tune_actor(place: Place) -> Row:
         scene.wait(lambda: set(processes_called(b"ray::ThinTrial", place.control)) - set(before))
         found.append(round(time.time() - scene.struck, 1))
 
-    scene.when(act, kind="epoch", trial=1, epoch=2)
+    scene.when(act, EpochShown, trial=1, epoch=2)
     outcome = scene.run()
     again = scene.next_epoch(scene.struck)
     detected = f"the trial's actor was replaced after {found[0]} s; its work had gone on"
@@ -61,7 +62,7 @@ def pool_actor(place: Place) -> Row:
         scene.strike()
         kill(*pids)
 
-    scene.when(act, kind="epoch", trial=1, epoch=2)
+    scene.when(act, EpochShown, trial=1, epoch=2)
     failed = scene.run()
     ended = round(time.time() - scene.struck, 1)
     assert failed.state == "failed", failed
@@ -105,7 +106,7 @@ def second_driver(place: Place) -> Row:
         second = start_driver(scene)
         said.extend([second.communicate(timeout=170)[0], second.returncode])
 
-    scene.when(act, kind="epoch", trial=1, epoch=1)
+    scene.when(act, EpochShown, trial=1, epoch=1)
     outcome = scene.run()
     lines = [line.replace(str(scene.folder), "…") for line in said[0].splitlines() if line.strip()]
     assert said[1] == 2, said

@@ -13,6 +13,7 @@ from kinds.base import Place, Row, fault, row
 from mmap_model.errors import InputError
 from orchestrator.driver import Outcome
 from orchestrator.ledger.documents import decode_state
+from orchestrator.work.shown import EpochShown, TrialShown
 
 
 @fault("a truncated cell record", group="stores")
@@ -27,7 +28,7 @@ def truncated_record(place: Place) -> Row:
         scene.strike()
         truncate(victim[0])
 
-    scene.when(act, kind="trial", number=0, state="complete")
+    scene.when(act, TrialShown, number=0, state="complete")
     scene.run()
     scene.mend()
     outcome = scene.run()
@@ -58,7 +59,7 @@ def truncated_checkpoint(place: Place) -> Row:
         kill(victim[0].pid)
         truncate(latest)
 
-    scene.when(act, kind="epoch", trial=1, epoch=3)
+    scene.when(act, EpochShown, trial=1, epoch=3)
     outcome = scene.run()
     again = scene.next_epoch(scene.struck, lambda line: line.key == victim[0].key)
     aside = [path.name for path in (scene.folder / "runs" / "quarantine").iterdir()]

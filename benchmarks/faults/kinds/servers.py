@@ -15,6 +15,7 @@ from mlflow_server import Server
 from scene import Scene
 
 from kinds.base import NOT_RECEIVED, Place, Row, fault, row, runs_missing
+from orchestrator.work.shown import EpochShown
 
 REFUSING_S = 20.0
 HANGING_S = 120.0
@@ -126,7 +127,7 @@ def _kept(place: Place, name: str, strike: Callable[[Scene, Server], None]) -> R
         scene.mend()
 
     try:
-        scene.when(act, kind="epoch", trial=1, epoch=2)
+        scene.when(act, EpochShown, trial=1, epoch=2)
         outcome = scene.run()
         missing = runs_missing(scene)
         if missing:  # what the same command makes of it
@@ -164,7 +165,7 @@ def _refusing(place: Place, name: str, mode: int | str, seconds: float) -> Row:
         scene.mend()
 
     try:
-        scene.when(act, kind="epoch", trial=0, epoch=2)
+        scene.when(act, EpochShown, trial=0, epoch=2)
         outcome = scene.run()
         missing = runs_missing(scene)
         if missing:  # what the next run of the same command makes of it

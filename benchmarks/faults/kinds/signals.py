@@ -11,6 +11,7 @@ from collections.abc import Callable
 from scene import Scene, processes_called
 
 from kinds.base import RESUMES, Place, Row, fault, last_trained, row, second_trial_in_work, start_driver
+from orchestrator.work.shown import EpochShown
 
 STOPPED_S = float(os.environ.get("STOPPED_S", "45"))
 
@@ -43,7 +44,7 @@ def _stopped(scene: Scene, victims: Callable[[], list[int]]) -> Row:
             os.kill(pid, signal.SIGCONT)
         scene.mend()
 
-    scene.when(act, kind="epoch", trial=1, epoch=2)
+    scene.when(act, EpochShown, trial=1, epoch=2)
     outcome = scene.run()
     again = scene.next_epoch(scene.mended)
     return row(

@@ -11,6 +11,7 @@ from pathlib import Path
 from scene import Scene
 
 from kinds.base import OUTAGE_S, Place, Row, fault, row, runs_missing
+from orchestrator.work.shown import EpochShown
 
 MOUNT_BYTES = 8 * 2**20
 
@@ -64,7 +65,7 @@ def storage_row(scene: Scene, act: Callable[[], None]) -> Row:
     mount("-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "tmpfs", str(runs))
     try:
         mount("--make-private", str(runs))
-        scene.when(act, kind="epoch", trial=1, epoch=2)
+        scene.when(act, EpochShown, trial=1, epoch=2)
         outcome = scene.run()
         waits = scene.told("waiting")
         detected = waits[0]["text"].replace(str(scene.folder), "…") if waits else "not at all"
@@ -129,7 +130,7 @@ def storage_deleted(place: Place) -> Row:
         scene.strike()
         shutil.rmtree(scene.folder / "runs")
 
-    scene.when(act, kind="epoch", trial=1, epoch=2)
+    scene.when(act, EpochShown, trial=1, epoch=2)
     first = scene.run()
     detected = f"the study ended: {first.error}" if first.state == "failed" else f"not: {first.state}"
     scene.mend()

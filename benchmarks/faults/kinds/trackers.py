@@ -11,6 +11,7 @@ from mlflow_server import Server
 from scene import Scene
 
 from kinds.base import OUTAGE_S, Place, Row, fault, row, runs_missing
+from orchestrator.work.shown import EpochShown
 
 LOCKED_S = 30.0
 """Longer than the 20 s for which MLflow's sqlite waits for a lock."""
@@ -63,7 +64,7 @@ def tracking_row(scene: Scene, strike: Callable[[], None], seconds: float, mend:
         scene.wait(lambda: scene.tracker.flush(0.1))
         found["after"] = round(time.time() - scene.mended, 1)
 
-    scene.when(act, kind="epoch", trial=0, epoch=2)
+    scene.when(act, EpochShown, trial=0, epoch=2)
     outcome = scene.run()
     lost = runs_missing(scene)
     detected = f"{found['error'] or 'the call waits'}; {found['trained']} epochs of cells trained meanwhile"

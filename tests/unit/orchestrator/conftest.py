@@ -20,7 +20,8 @@ from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.item import WorkItem
+from orchestrator.work.shown import Progress
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 PAIRINGS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -269,9 +270,7 @@ def _affinity(split: str, seed: str) -> Affinity:
 def surroundings(tmp_path: Path) -> Callable[..., Surroundings]:
     """Of a session of a plan and its store, without MLflow; ``progress`` takes what a user is shown."""
 
-    def surround(
-        plan: StudyPlan, store: StudyStore, progress: Callable[[Event], None] = lambda event: None
-    ) -> Surroundings:
+    def surround(plan: StudyPlan, store: StudyStore, progress: Progress = lambda event: None) -> Surroundings:
         return Surroundings(
             plan=plan,
             store=store,
@@ -312,7 +311,7 @@ class Remembering:
 def idle_session(surroundings: Callable[..., Surroundings]) -> Callable[..., Session]:
     """A session of the study ``unit`` that has nothing to do, with a pool that does nothing."""
 
-    def make(plan: StudyPlan, progress: Callable[[Event], None]) -> Session:
+    def make(plan: StudyPlan, progress: Progress) -> Session:
         store = StudyStore(plan.study.storage, "unit")
         store.save_study(plan.study.to_plain())
         session = Session(surroundings(plan, store, progress), lambda session: Idle())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from orchestrator.driver import Outcome
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.lease import LeaseError
 from orchestrator.study import StudyPlan
+from orchestrator.work.shown import PhaseShown, Progress
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def driven(monkeypatch: pytest.MonkeyPatch) -> list[StudyPlan]:
     """Plans that reached the driver, which records two complete trials of each."""
     plans: list[StudyPlan] = []
 
-    def run(plan: StudyPlan, progress: Callable[[Any], None], **_: Any) -> Outcome:
+    def run(plan: StudyPlan, progress: Progress, **_: Any) -> Outcome:
         plans.append(plan)
         store = StudyStore(plan.study.storage, plan.study.name)
         store.save_study(plan.study.to_plain())
-        progress({"kind": "phase", "name": "search"})
+        progress(PhaseShown(name="search"))
         for number, (params, point) in enumerate(plan.space.points()):
             record = TrialRecord(number=number, params=params, point=point.to_dict())
             record.state, record.value = "complete", 0.1 * (number + 1)

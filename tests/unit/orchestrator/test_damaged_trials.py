@@ -20,7 +20,8 @@ from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.item import WorkItem
+from orchestrator.work.shown import NoteShown, Shown
 
 COUNT = 4
 HURT = 2
@@ -66,7 +67,7 @@ def points(plan: StudyPlan) -> list[dict[str, Any]]:
 
 
 def make_trials(
-    plan: StudyPlan, store: StudyStore, queue: Queue, shown: list[Event] | None = None
+    plan: StudyPlan, store: StudyStore, queue: Queue, shown: list[Shown] | None = None
 ) -> tuple[Rows, Trials]:
     show = ([] if shown is None else shown).append
     rows = Rows(plan, queue, NoTracker(), show, Invocation(fence=1))
@@ -194,11 +195,11 @@ def test_its_driver_moves_it_aside_and_says_so(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study_agenda, "StudyAgenda", refuse)
-    shown: list[Event] = []
+    shown: list[Shown] = []
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, shown.append)
     assert found[0].again == {HURT}
-    assert any(words in event["text"] for event in shown if event["kind"] == "note")
+    assert any(words in event.text for event in shown if isinstance(event, NoteShown))
     store = StudyStore(plan.study.storage, "unit")
     assert len(store.storage.names("quarantine")) == 1
     trials = store.load_trials()

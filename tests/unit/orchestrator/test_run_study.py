@@ -20,6 +20,7 @@ from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.reference import reference_points
 from orchestrator.study import StudyPlan, load_plan
+from orchestrator.work.shown import NoteShown
 
 
 @pytest.fixture
@@ -234,10 +235,10 @@ def test_the_next_run_says_that_the_last_one_was_killed(plan: StudyPlan) -> None
     killed = Invocation(command="sweep")
     store.save_invocation(killed)
     told: list[str] = []
-    run_study(plan, lambda event: told.append(event.get("text", "")))
+    run_study(plan, lambda event: told.append(event.text if isinstance(event, NoteShown) else ""))
     assert [line for line in told if "was killed" in line and killed.started_at[:19] in line]
     told.clear()
-    run_study(plan, lambda event: told.append(event.get("text", "")))
+    run_study(plan, lambda event: told.append(event.text if isinstance(event, NoteShown) else ""))
     assert not [line for line in told if "was killed" in line]
 
 
@@ -247,5 +248,5 @@ def test_a_damaged_record_of_a_test_evaluation_is_named(plan: StudyPlan) -> None
     (name,) = store.storage.names(f"studies/{store.name}/looks")
     store.storage.write(f"studies/{store.name}/looks/{name}", b"torn")
     told: list[str] = []
-    run_study(plan, lambda event: told.append(event.get("text", "")))
+    run_study(plan, lambda event: told.append(event.text if isinstance(event, NoteShown) else ""))
     assert [line for line in told if line.startswith("Damaged record") and name in line], told

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,10 +19,11 @@ from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
 from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.shown import NoteShown, Shown, SlotShown
 
 
 @pytest.fixture
-def shown() -> list[dict[str, Any]]:
+def shown() -> list[Shown]:
     return []
 
 
@@ -32,7 +32,7 @@ def session(
     idle_session: Callable[..., Session],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    shown: list[dict[str, Any]],
+    shown: list[Shown],
 ) -> Session:
     """With nothing to do; its slots are where a test says."""
     found = idle_session(load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"]), shown.append)
@@ -47,12 +47,12 @@ def session(
 
 
 def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
-    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = {"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "CUDA error: ECC"}
     session.take([stopped])
     session.take([{**stopped, "error": "SlotStopped: told again by the run"}])
-    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    notes = [event.text for event in shown if isinstance(event, NoteShown)]
     assert notes == ["Slot gpu-3:0 is quarantined, it takes no more work: CUDA error: ECC"]
     assert session._reason_to_stop() is None, "the other slot goes on"
     assert execute(["status", "unit", "--storage", str(tmp_path / "runs")]) == 0
@@ -62,7 +62,7 @@ def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
     assert "CUDA error: ECC" in str(session._reason_to_stop()), "no slot is left"
 
 
-def test_slots_that_end_with_the_pool_are_not_blamed(session: Session, shown: list[dict[str, Any]]) -> None:
+def test_slots_that_end_with_the_pool_are_not_blamed(session: Session, shown: list[Shown]) -> None:
     session._pool = SimpleNamespace(fault=RuntimeError("the actor died"))  # type: ignore[assignment]
     for slot in ("gpu-3:0", "gpu-3:1"):
         session.take([{"kind": "slot", "slot": slot, "state": "stopped", "error": "ControllerError"}])
@@ -85,18 +85,14 @@ def test_a_reader_that_cannot_go_on_ends_the_session(
     assert isinstance(session._reason_to_stop(), SessionFailed)
 
 
-def test_memory_that_does_not_suffice_is_a_note_with_its_fix(
-    session: Session, shown: list[dict[str, Any]]
-) -> None:
+def test_memory_that_does_not_suffice_is_a_note_with_its_fix(session: Session, shown: list[Shown]) -> None:
     report = {"kind": "slot", "slot": "gpu-3:0", "state": "measured", "peak": 15 * 2**30, "total": 24 * 2**30}
     session.take([report, report])
-    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    notes = [event.text for event in shown if isinstance(event, NoteShown)]
     assert len(notes) == 1 and notes[0].endswith("Fix: run again with slots.gpus=1")
 
 
-def test_a_slot_that_went_with_its_node_is_shown_no_longer(
-    session: Session, shown: list[dict[str, Any]]
-) -> None:
+def test_a_slot_that_went_with_its_node_is_shown_no_longer(session: Session, shown: list[Shown]) -> None:
     from orchestrator.terminal import SweepState
 
     session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
@@ -104,7 +100,12 @@ def test_a_slot_that_went_with_its_node_is_shown_no_longer(
     state = SweepState()
     for event in shown:
         state.apply(event)
-    assert shown[0]["state"] == "idle" and state.slots == {} and not session.crew.states.up
+    assert (
+        isinstance(shown[0], SlotShown)
+        and shown[0].state == "idle"
+        and state.slots == {}
+        and not session.crew.states.up
+    )
 
 
 def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave(session: Session) -> None:
@@ -152,7 +153,7 @@ def test_a_score_that_was_moved_aside_is_an_error_of_its_row_alone(session: Sess
     assert session._reason_to_stop() is None
 
 
-def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: list[dict[str, Any]]) -> None:
+def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: list[Shown]) -> None:
     class Failing:
         """A pool whose worker cannot score."""
 
@@ -166,9 +167,9 @@ def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: l
     session.serve(Failing())  # type: ignore[arg-type]
     session.score([(0, row), ("zero_shot", row)], "end")
     assert session.unscored == {"0": "prompts are damaged", "zero_shot": "prompts are damaged"}
-    assert "Test images of 0: prompts are damaged" in [event.get("text") for event in shown]
+    assert NoteShown(text="Test images of 0: prompts are damaged") in shown
 
 
-def test_what_a_worker_notes_reaches_the_user(session: Session, shown: list[dict[str, Any]]) -> None:
+def test_what_a_worker_notes_reaches_the_user(session: Session, shown: list[Shown]) -> None:
     session.take([{"kind": "note", "item_id": "confirm-0", "text": "trained again"}])
-    assert shown == [{"kind": "note", "text": "trained again"}]
+    assert shown == [NoteShown(text="trained again")]

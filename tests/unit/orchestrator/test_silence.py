@@ -17,17 +17,16 @@ from orchestrator.ledger import StudyStore
 from orchestrator.study import load_plan
 from orchestrator.terminal import SweepState
 from orchestrator.work.item import Event
+from orchestrator.work.shown import NoteShown, Shown
 
 
 @pytest.fixture
-def shown() -> list[dict[str, Any]]:
+def shown() -> list[Shown]:
     return []
 
 
 @pytest.fixture
-def session(
-    idle_session: Callable[..., Session], tmp_path: Path, shown: list[dict[str, Any]]
-) -> Iterable[Session]:
+def session(idle_session: Callable[..., Session], tmp_path: Path, shown: list[Shown]) -> Iterable[Session]:
     plan = load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"])
     lease = StudyStore(plan.study.storage, "unit").driver_lease()
     lease.take()
@@ -37,8 +36,8 @@ def session(
         lease.release()
 
 
-def notes(shown: list[dict[str, Any]]) -> list[str]:
-    return [event["text"] for event in shown if event["kind"] == "note"]
+def notes(shown: list[Shown]) -> list[str]:
+    return [event.text for event in shown if isinstance(event, NoteShown)]
 
 
 def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -47,7 +46,7 @@ def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is_back(
-    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = {"kind": "silence", "slot": "gpu-3:0", "patience": 60.0}
     session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
@@ -126,7 +125,7 @@ def test_a_pool_that_does_not_answer_at_all_ends_the_reading() -> None:
 
 
 def test_a_pool_that_does_not_answer_is_named_and_found_by_status(
-    session: Session, shown: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session.take([{"kind": "silence", "state": "silent", "seconds": 20.0, "patience": 60.0}])
     assert notes(shown)[0].startswith("The work queue has not answered for 20 s: ")

@@ -7,32 +7,34 @@ from rich.console import Console
 
 from orchestrator.terminal import LineDisplay, LiveDisplay, SweepState, open_display
 from orchestrator.terminal.live import view
+from orchestrator.work.shown import (
+    CellFailureShown,
+    EpochShown,
+    NoteShown,
+    PhaseShown,
+    Shown,
+    SlotShown,
+    SlotsShown,
+    SweepShown,
+    TrialShown,
+)
 
 VALUES = {"prompt_length": 4, "source_rows": 2, "source_cols": 32, "scale_init": None, "lr": 0.02345}
-EVENTS: list[dict[str, Any]] = [
-    {
-        "kind": "sweep",
-        "study": "demo",
-        "trials": 8,
-        "epochs": 5,
-        "cells_per_trial": 3,
-        "slots": 2,
-        "storage": "runs",
-    },
-    {"kind": "phase", "name": "search"},
-    {"kind": "trial", "number": 0, "state": "running", "values": VALUES},
-    {"kind": "trial", "number": 0, "state": "running", "values": VALUES, "parameters": 12_345},
-    {"kind": "slot", "slot": "0", "state": "busy", "trial": 0},
-    {"kind": "epoch", "trial": 0, "epoch": 5, "mean": 0.5},
-    {"kind": "trial", "number": 0, "state": "complete", "mean": 0.5},
-    {"kind": "trial", "number": 1, "state": "running", "values": {**VALUES, "prompt_length": 2}},
-    {"kind": "sweep", "slots": 2},
-    {"kind": "slot", "slot": "0", "state": "busy", "trial": 1},
-    {"kind": "slot", "slot": "1", "state": "restarting", "what": "its worker died"},
-    {"kind": "epoch", "trial": 1, "epoch": 3, "mean": 0.7},
-    {"kind": "cell", "trial": 1, "key": "abcdef0123456789", "state": "failed", "error": "loss is NaN"},
-    {"kind": "note", "text": "the tracking server does not answer"},
-    {"kind": "of a later version", "x": 1},
+EVENTS: list[Shown] = [
+    SweepShown(study="demo", trials=8, epochs=5, cells_per_trial=3, slots=2, storage="runs"),
+    PhaseShown(name="search"),
+    TrialShown(number=0, state="running", values=VALUES),
+    TrialShown(number=0, state="running", values=VALUES, parameters=12_345),
+    SlotShown(slot="0", state="busy", trial=0),
+    EpochShown(trial=0, epoch=5, mean=0.5),
+    TrialShown(number=0, state="complete", values=VALUES, parameters=12_345, mean=0.5),
+    TrialShown(number=1, state="running", values={**VALUES, "prompt_length": 2}),
+    SlotsShown(count=2),
+    SlotShown(slot="0", state="busy", trial=1),
+    SlotShown(slot="1", state="restarting", what="its worker died"),
+    EpochShown(trial=1, epoch=3, mean=0.7),
+    CellFailureShown(trial=1, key="abcdef0123456789", error="loss is NaN", failure="nan"),
+    NoteShown(text="the tracking server does not answer"),
 ]
 
 
@@ -72,15 +74,15 @@ def test_a_running_trial_is_not_the_best_however_well_it_does() -> None:
 def test_time_left_follows_the_pace_of_this_run() -> None:
     seconds = [0.0]
     state = SweepState(clock=lambda: seconds[0])
-    state.apply({"kind": "sweep", "study": "x", "trials": 6})
-    state.apply({"kind": "trial", "number": 0, "state": "complete"})  # of an earlier run
+    state.apply(SweepShown(study="x", trials=6))
+    state.apply(TrialShown(number=0, state="complete", values=VALUES))  # of an earlier run
     assert state.remaining is None
     for number in (1, 2):
-        state.apply({"kind": "trial", "number": number, "state": "running"})
-        state.apply({"kind": "slot", "slot": f"gpu-{number}:0", "state": "busy", "trial": number})
+        state.apply(TrialShown(number=number, state="running", values=VALUES))
+        state.apply(SlotShown(slot=f"gpu-{number}:0", state="busy", trial=number))
     seconds[0] = 20.0
     for number in (1, 2):
-        state.apply({"kind": "trial", "number": number, "state": "complete"})
+        state.apply(TrialShown(number=number, state="complete", values=VALUES))
     assert state.remaining == 30.0
 
 

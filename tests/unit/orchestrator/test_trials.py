@@ -18,7 +18,8 @@ from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.item import WorkItem
+from orchestrator.work.shown import NoteShown, Shown, TrialShown
 
 KEYS = ("k1", "k2", "k3")
 
@@ -50,7 +51,7 @@ class Harness:
         self.plan = plan
         self.store = StudyStore(plan.study.storage, plan.study.name)
         self.queue = Queue()
-        self.shown: list[Event] = []
+        self.shown: list[Shown] = []
         self.invocation = Invocation(fence=1)
         self.rows = Rows(plan, self.queue, NoTracker(), self.shown.append, self.invocation)
         self.trials = Trials(
@@ -186,7 +187,8 @@ def test_a_trial_stopped_by_the_scheduler_is_pruned_and_one_by_the_user_says_so(
     assert harness.queue.cancelled == ["trial-0", "trial-1"]
     assert harness.record(0).attributes["stopped_by"] == "scheduler"
     assert harness.record(1).attributes["stopped_by"] == "user"
-    assert harness.shown[-1]["state"] == "cancelled"
+    last = harness.shown[-1]
+    assert isinstance(last, TrialShown) and last.state == "cancelled"
 
 
 def test_failed_trials_keep_their_error_and_run_again_only_if_wanted(start: Any) -> None:
@@ -285,7 +287,7 @@ def test_when_a_budget_is_spent_no_trial_starts_and_those_in_work_finish(start: 
     harness.trials.launch()
     spent.append("search.hours = 2")
     assert harness.trials.exhausted and harness.trials.launch() is None
-    notes = [event["text"] for event in harness.shown if event["kind"] == "note"]
+    notes = [event.text for event in harness.shown if isinstance(event, NoteShown)]
     assert notes == ["The budget is spent (search.hours = 2): no new trial starts, 2 in work will finish."]
     harness.complete(0)
     assert harness.record(0).state == "complete" and not harness.queue.cancelled

@@ -25,6 +25,7 @@ from orchestrator.driver.compare import run_comparison
 from orchestrator.ledger import Ledger, StudyDamaged, StudyStore, TrialRecord
 from orchestrator.ledger.documents import decode, encode
 from orchestrator.study import StudyPlan, load_plan
+from orchestrator.work.shown import NoteShown, Shown
 
 STUDY = """
 name: unit
@@ -276,10 +277,10 @@ def test_a_torn_study_record_lets_no_other_settings_or_data_in(begun: Place) -> 
     record.write_text("torn")
     with pytest.raises(InputError, match=r"recipe\.epochs"):
         run_study(load_plan(str(begun.file), ["recipe.epochs=3"]))
-    shown: list[dict[str, Any]] = []
+    shown: list[Shown] = []
     with pytest.raises(Asked):
         run_study(begun.plan, shown.append)
-    notes = [event["text"] for event in shown if event["kind"] == "note"]
+    notes = [event.text for event in shown if isinstance(event, NoteShown)]
     assert any("study.json" in note and "study.copy.json beside it takes its place" in note for note in notes)
     record.write_text("torn")
     shrink_images(begun)
