@@ -21,7 +21,7 @@ class Recipe:
         epochs: passes over the largest task (>= 1). The schedule's length; never truncated.
         batch_size: images per task and step (>= 1).
         lr: peak learning rate (> 0).
-        schedule: ``cosine`` (to zero over all epochs, stepped per epoch) or ``constant``.
+        schedule: ``cosine`` (over all epochs, stepped per epoch; see ``training.schedule``) or ``constant``.
         warmup_epochs: epochs at ``warmup_lr`` before the schedule (>= 0, < epochs).
         warmup_lr: learning rate of those epochs.
         momentum, weight_decay: of SGD, on all trained tensors.

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import runpy
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ environment.prepare()
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
+    from orchestrator.study import StudyPlan
 
 UNEQUAL_CLASSES = (
     ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
@@ -37,6 +39,24 @@ def first_records(tmp_path: Path) -> Path:
     with tarfile.open(Path(__file__).parent / "records" / "c52b462.tar.gz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture
+def earlier_plan(first_records: Path) -> Callable[[str], StudyPlan]:
+    """The plan of a study among the first records, on the images that it was about, by its name."""
+
+    def plan(name: str) -> StudyPlan:
+        from orchestrator.study import load_plan
+
+        made = first_records / "made"
+        script = runpy.run_path(str(Path(__file__).parent / "records" / "images.py"))
+        script["make_images"](made / "images")
+        script["make_lists"](made / "lists")
+        lists = [f"dataset.lists={made / 'lists'}"] if name == "fixed" else []
+        overrides = [f"dataset.root={made / 'images'}", f"storage={first_records / 'runs'}", *lists]
+        return load_plan(str(first_records / f"{name}.yaml"), overrides)
+
+    return plan
 
 
 @pytest.fixture(scope="session")

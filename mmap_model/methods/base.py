@@ -47,7 +47,8 @@ class Method(ABC):
     Attributes:
         name: the registered name; a method of one's own has one too, different from all registered ones.
         version: of a method of one's own: raised by hand whenever training would give other numbers, as it
-            stands in the keys of cells with the name. Registered ones have ``RECIPE_VERSION``.
+            stands in the keys of cells with the name. Registered ones have none: what changes
+            their numbers is a ``Revision``.
         Settings: frozen, keyword-only dataclass of the method's own hyper-parameters.
         grouped: needs a partition of the tasks.
         fuses: replicates may be trained as one batch (the backbone stays frozen).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import StudyError, StudyPlan, load_plan
 from orchestrator.work.item import Control, Event
+
+Earlier = Callable[[str], StudyPlan]
 
 
 def test_keys_of_earlier_cells_change_only_by_a_revision_with_a_reason(first_records: Path) -> None:
@@ -51,22 +53,11 @@ def test_trials_of_earlier_studies_are_read(first_records: Path) -> None:
     }
 
 
-def plan_of(name: str, first_records: Path) -> StudyPlan:
-    """The plan of an earlier study, on the images that it was about."""
-    made = first_records / "made"
-    script = runpy.run_path(str(Path(__file__).parents[2] / "records" / "images.py"))
-    script["make_images"](made / "images")
-    script["make_lists"](made / "lists")
-    lists = [f"dataset.lists={made / 'lists'}"] if name == "fixed" else []
-    overrides = [f"dataset.root={made / 'images'}", f"storage={first_records / 'runs'}", *lists]
-    return load_plan(str(first_records / f"{name}.yaml"), overrides)
-
-
 @pytest.mark.parametrize("name", ["fixed", "paper"])
 def test_an_earlier_study_whose_draws_stay_asks_for_the_cells_that_it_has(
-    name: str, first_records: Path
+    name: str, first_records: Path, earlier_plan: Earlier
 ) -> None:
-    plan = plan_of(name, first_records)
+    plan = earlier_plan(name)
     store, ledger = StudyStore(first_records / "runs", name), Ledger(first_records / "runs")
     check_draws(store, plan.study, plan.dataset)
     keys = [key for trial in store.load_trials() if trial.state == "complete" for key in trial.keys]
@@ -77,8 +68,10 @@ def test_an_earlier_study_whose_draws_stay_asks_for_the_cells_that_it_has(
         assert (again.dataset, again.key) == (cell.dataset, key)
 
 
-def test_an_earlier_study_whose_draws_change_is_refused_with_the_reason(first_records: Path) -> None:
-    plan = plan_of("drawn", first_records)
+def test_an_earlier_study_whose_draws_change_is_refused_with_the_reason(
+    first_records: Path, earlier_plan: Earlier
+) -> None:
+    plan = earlier_plan("drawn")
     store, ledger = StudyStore(first_records / "runs", "drawn"), Ledger(first_records / "runs")
     with pytest.raises(StudyError, match="now a class has one test block for all seeds and splits"):
         check_draws(store, plan.study, plan.dataset)
@@ -104,8 +97,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_agenda, "CompareAgenda", refuse)
 
 
-def test_an_earlier_study_is_continued_where_nothing_changed(first_records: Path, asked: None) -> None:
-    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+def test_an_earlier_study_is_continued_where_nothing_changed(
+    first_records: Path, earlier_plan: Earlier, asked: None
+) -> None:
+    plan, store = earlier_plan("fixed"), StudyStore(first_records / "runs", "fixed")
     known = [trial.keys for trial in store.load_trials()]
     with pytest.raises(Asked) as caught:
         run_study(plan)
@@ -117,8 +112,10 @@ def test_an_earlier_study_is_continued_where_nothing_changed(first_records: Path
     assert [trial.keys for trial in StudyStore(first_records / "runs", "fixed").load_trials()] == known
 
 
-def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(first_records: Path) -> None:
-    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(
+    first_records: Path, earlier_plan: Earlier
+) -> None:
+    plan, store = earlier_plan("fixed"), StudyStore(first_records / "runs", "fixed")
     trial = store.load_trials()[2]
     assert trial.state == "running", "its driver was killed"
     item = plan.work_item(Point.from_dict(trial.point), item_id="trial-2", trial=2)
@@ -131,8 +128,10 @@ def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(first_re
     assert events[-1]["state"] == "complete"
 
 
-def test_cells_of_an_earlier_study_are_scored_on_test_images(first_records: Path) -> None:
-    plan, store = plan_of("fixed", first_records), StudyStore(first_records / "runs", "fixed")
+def test_cells_of_an_earlier_study_are_scored_on_test_images(
+    first_records: Path, earlier_plan: Earlier
+) -> None:
+    plan, store = earlier_plan("fixed"), StudyStore(first_records / "runs", "fixed")
     trial = store.load_trials()[0]
     item = plan.work_item(
         Point.from_dict(trial.point), item_id="confirm-0", purpose="confirm", cells=tuple(trial.keys)
@@ -143,12 +142,16 @@ def test_cells_of_an_earlier_study_are_scored_on_test_images(first_records: Path
     assert set(Ledger(first_records / "runs").tests(trial.keys)) == set(trial.keys)
 
 
-def test_a_finished_earlier_study_asks_for_nothing(first_records: Path, asked: None) -> None:
-    assert run_study(plan_of("paper", first_records)) == Outcome()
+def test_a_finished_earlier_study_asks_for_nothing(
+    first_records: Path, earlier_plan: Earlier, asked: None
+) -> None:
+    assert run_study(earlier_plan("paper")) == Outcome()
 
 
-def test_an_earlier_study_is_not_continued_on_other_images(first_records: Path, asked: None) -> None:
-    plan_of("fixed", first_records)
+def test_an_earlier_study_is_not_continued_on_other_images(
+    first_records: Path, earlier_plan: Earlier, asked: None
+) -> None:
+    earlier_plan("fixed")
     (first_records / "made" / "images" / "ink" / "bell" / "00.bmp").write_bytes(b"other")
     plan = load_plan(
         str(first_records / "fixed.yaml"),
@@ -164,9 +167,9 @@ def test_an_earlier_study_is_not_continued_on_other_images(first_records: Path, 
 
 
 def test_trials_of_an_earlier_study_are_not_ranked_with_new_ones_whose_draws_differ(
-    first_records: Path, asked: None
+    first_records: Path, earlier_plan: Earlier, asked: None
 ) -> None:
-    plan = plan_of("drawn", first_records)
+    plan = earlier_plan("drawn")
     more = dataclasses.replace(plan, trials=3)
     with pytest.raises(StudyError, match="one test block for all seeds and splits") as raised:
         run_study(more)
@@ -174,9 +177,9 @@ def test_trials_of_an_earlier_study_are_not_ranked_with_new_ones_whose_draws_dif
 
 
 def test_an_earlier_cell_whose_draws_differ_is_not_trained_again_to_compare(
-    first_records: Path, capsys: pytest.CaptureFixture[str]
+    first_records: Path, earlier_plan: Earlier, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = plan_of("drawn", first_records)
+    plan = earlier_plan("drawn")
     key = StudyStore(first_records / "runs", "drawn").load_trials()[0].keys[0]
     overrides = [f"dataset.root={plan.study.dataset.root}", f"storage={first_records / 'runs'}"]
     assert execute(["run", str(first_records / "drawn.yaml"), *overrides, "--cell", key]) == 2
@@ -186,9 +189,9 @@ def test_an_earlier_cell_whose_draws_differ_is_not_trained_again_to_compare(
 
 
 def test_columns_of_an_earlier_comparison_are_not_tabled_with_new_ones_whose_draws_differ(
-    first_records: Path, asked: None
+    first_records: Path, earlier_plan: Earlier, asked: None
 ) -> None:
-    plan_of("drawn", first_records)
+    earlier_plan("drawn")
     overrides = [f"dataset.root={first_records / 'made' / 'images'}", f"storage={first_records / 'runs'}"]
     plan = plan_comparison(str(first_records / "compare.yaml"), overrides, methods=["coop_mt", "vpt_mt"])
     with pytest.raises(StudyError, match="column coop_mt at 2-shot of study 'compare-columns'") as raised:
