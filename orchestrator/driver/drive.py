@@ -186,6 +186,7 @@ def _work(
 ) -> Outcome:
     from orchestrator.driver.session import Session, SessionFailed, Stopped
     from orchestrator.driver.surroundings import Surroundings
+    from orchestrator.slots.cluster import RayNotUp
 
     state = local_state(store.storage, store.name)
     state.mkdir(parents=True, exist_ok=True)
@@ -219,6 +220,9 @@ def _work(
         outcome = Outcome(state="interrupted", exit_code=interrupt.exit_code)
     except SessionFailed as failure:
         outcome = Outcome(state="failed", error=str(failure), fix=failure.fix)
+    except RayNotUp as failure:
+        fix = "run the same command again when this machine has processor time to spare"
+        outcome = Outcome(state="failed", error=str(failure), fix=fix)
     finally:
         gate.set()
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,10 @@ OBJECT_STORE = 256 * 2**20
 logger = logging.getLogger(__name__)
 
 
+class RayNotUp(Exception):
+    """A local Ray did not come up in the time that Ray gives it, several times in a row."""
+
+
 def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = None) -> bool:
     """Start or join a Ray, quietly.
 
@@ -33,6 +37,9 @@ def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = Non
 
     Returns:
         True if this call started it, so that the caller shuts it down; False if Ray was up in this process.
+
+    Raises:
+        RayNotUp: a local Ray did not come up in ``ATTEMPTS`` attempts.
     """
     import ray
 
@@ -59,8 +66,10 @@ def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = Non
             return True
         except Exception as error:
             # Ray gives its processes fixed seconds to come up, which a busy machine may not have.
-            if attempt == ATTEMPTS or "timed out during startup" not in str(error):
+            if "timed out during startup" not in str(error):
                 raise
+            if attempt == ATTEMPTS:
+                raise RayNotUp(f"Ray did not come up in {ATTEMPTS} attempts: {error}") from error
             logger.warning("Ray did not come up in time, starting it again")
             ray.shutdown()
     raise AssertionError("the last attempt returns or raises")

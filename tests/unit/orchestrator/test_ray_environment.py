@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.driver import Options, run_study, session
 from orchestrator.slots import environment
 from orchestrator.study import load_plan
 
@@ -59,6 +60,31 @@ def test_an_address_that_names_no_cluster_means_a_ray_of_ones_own(
     start_ray(slots=1, cpus=1.0, gpus=0.0)
     assert [options.get("address") for options in started] == ["local"]
     assert load_plan("demo", [f"storage={tmp_path}"]).slots is not None
+
+
+def test_a_machine_too_busy_for_ray_ends_the_study_with_a_reason_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import ray
+
+    from orchestrator.slots.cluster import ATTEMPTS, RayNotUp, start_ray
+
+    begun: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        begun.append(options)
+        raise Exception("The current node timed out during startup. The GCS has become overloaded.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(session, "_import_train", lambda: None)
+    with pytest.raises(RayNotUp, match="did not come up in 3 attempts"):
+        start_ray(slots=1, cpus=1.0, gpus=0.0)
+    assert len(begun) == ATTEMPTS
+    plan = load_plan("demo", [f"storage={tmp_path}", "name=unit", "search.trials=1"])
+    outcome = run_study(plan, options=Options(tracked=False))
+    assert outcome.state == "failed" and "Ray did not come up" in (outcome.error or "")
+    assert "run the same command again" in outcome.fix
 
 
 def test_what_makes_a_local_ray_listen_on_loopback_exists_in_the_installed_version() -> None:
