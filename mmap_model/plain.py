@@ -8,6 +8,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from mmap_model.errors import ConfigurationError, nearest
@@ -97,7 +98,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(o for o in options if o is not type(None)), value, where)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_plain(hint, value, where)  # type: ignore[arg-type]
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise ConfigurationError(
                 f"expected a mapping, got {value!r}", where=where, fix="write key: value pairs"

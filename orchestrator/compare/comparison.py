@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmap_model.configuration import Partition
+from mmap_model.plain import from_plain
 
 Recipe = Literal["shared", "tuned"]
 """``shared``: one learning rate for all columns, as in the paper. ``tuned``: the best on validation."""
@@ -193,43 +194,4 @@ class Comparison:
     @classmethod
     def from_json(cls, text: str) -> Comparison:
         """What `to_json` wrote."""
-        data = json.loads(text)
-        return cls(
-            **{
-                **data,
-                "columns": tuple(
-                    Column(**{**c, "partition": _partition(c["partition"])}) for c in data["columns"]
-                ),
-                "entries": tuple(_entry(e) for e in data["entries"]),
-                "affinities": tuple(_affinity(a) for a in data["affinities"]),
-                "label_budget": {k: (v[0], v[1]) for k, v in data["label_budget"].items()},
-                **{n: tuple(data[n]) for n in ("seeds", "splits", "tasks", "rates", "looks", "commands")},
-            }
-        )
-
-
-def _entry(data: dict[str, Any]) -> Entry:
-    partitions = {seed: _known(partition) for seed, partition in data["partitions"].items()}
-    trials = tuple(RateTrial(**trial) for trial in data["trials"])
-    derived = tuple(data["derived_from"])
-    return Entry(**{**data, "partitions": partitions, "trials": trials, "derived_from": derived})
-
-
-def _affinity(data: dict[str, Any]) -> Affinity:
-    return Affinity(
-        **{
-            **data,
-            "similarity": tuple(tuple(row) for row in data["similarity"]),
-            "partition": _known(data["partition"]),
-            "second": _partition(data["second"]),
-            "notes": tuple(data["notes"]),
-        }
-    )
-
-
-def _known(groups: Any) -> Partition:
-    return tuple(tuple(group) for group in groups)
-
-
-def _partition(groups: Any) -> Partition | None:
-    return None if groups is None else _known(groups)
+        return from_plain(cls, json.loads(text), "comparison.json")

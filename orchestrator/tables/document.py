@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -85,6 +86,13 @@ def tables_of(section: Section) -> Iterable[Table]:
 def spans(sentence: Sentence) -> tuple[Span, ...]:
     """The pieces of a sentence."""
     return (sentence,) if isinstance(sentence, str) else sentence
+
+
+def marked(text: str) -> Sentence:
+    """A sentence of one's own with ``*terms*`` and `` `code` `` in it; never with what others named."""
+    parts = re.split(r"(\*[^*]+\*|`[^`]+`)", text)
+    kinds = {"*": Emphasis, "`": Code}
+    return tuple(kinds[part[0]](part[1:-1]) if part[0] in kinds else part for part in parts if part)
 
 
 def plain(sentence: Sentence) -> str:

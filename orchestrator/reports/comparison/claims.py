@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.compare.comparison import Column, Comparison, Recipe
+from orchestrator.compare.comparison import Comparison, Recipe
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
 from orchestrator.reports.comparison.roles import BEST_FIRST
 from orchestrator.reports.comparison.sides import (
+    BEST_SINGLE_TASK_PROMPT,
+    GRADIENT,
+    OTHER_PARTITIONS,
     Pick,
     Side,
     ablation_side,
-    best_single_task_prompt,
     column_side,
-    gradient_side,
-    other_partitions,
     table_side,
 )
 from orchestrator.statistics.significance import selected_difference
@@ -26,6 +26,7 @@ from orchestrator.tables.words import enumeration, partition
 
 Verdict = Literal["holds", "reversed", "undecided", "no data"]
 
+GROUPING = "Grouping by gradients helps"
 MARGIN = 0.01
 """How far below full fine-tuning still counts as on par (one point of accuracy)."""
 
@@ -76,12 +77,19 @@ class Claim:
 @dataclass(frozen=True)
 class _Statement:
     topic: str
-    text: str
     better: Pick
     worse: Pick
+    text: str = "{better} beats {worse}"
     threshold: float = 0.0
-    paper: tuple[tuple[str, str], tuple[str, str]] | None = None
     note: str = ""
+
+    @property
+    def paper(self) -> dict[tuple[str, str], float]:
+        """The paper's difference where it prints both sides."""
+        if self.better.paper is None or self.worse.paper is None:
+            return {}
+        better, worse = printed_averages(*self.better.paper), printed_averages(*self.worse.paper)
+        return {where: better[where] - worse[where] for where in better if where in worse}
 
 
 def claims(comparison: Comparison) -> list[Claim]:
@@ -101,82 +109,46 @@ def claims(comparison: Comparison) -> list[Claim]:
 
 
 def _statements(comparison: Comparison) -> list[_Statement]:
-    mmap = table_side("mmap", "multi")
-    published = ("mmap", "multi")
+    mmap, one_group = table_side("mmap"), ablation_side(grouping="single", paper="one_group")
+    mlp, joint = ablation_side(method="mlp"), ablation_side(method="joint")
     both = "Multi-task training beats single-task training"
-    found = [
-        _Statement(
-            both,
-            "{better} beats {worse}",
-            table_side(method, "multi"),
-            table_side(method, "single"),
-            paper=((method, "multi"), (method, "single")),
-        )
-        for method in ("coop", "vpt", "maple", "full_ft")
-    ]
-    found.append(_Statement(both, "MmAP beats the best single-task prompt", mmap, best_single_task_prompt))
-    found += [
-        _Statement(
-            "MmAP beats the other parameter-efficient multi-task methods",
-            "{better} beats {worse}",
-            mmap,
-            table_side(method, "multi"),
-            paper=(published, (method, "multi")),
-        )
-        for method in ("maple", "coop", "vpt", "clip_adapter", "bitfit")
-    ]
-    found.append(
-        _Statement(
-            "MmAP is on par with multi-task full fine-tuning",
-            "{better} is within one point of {worse}",
-            mmap,
-            table_side("full_ft", "multi"),
-            threshold=-MARGIN,
-            paper=(published, ("full_ft", "multi")),
-        )
-    )
-    grouped = "Grouping by gradients helps"
-    gradient = ("gradient_grouping", "multi")
-    found += [
-        _Statement(
-            grouped,
-            "gradient grouping beats the mean of the other partitions of its sizes",
-            gradient_side,
-            other_partitions,
-            paper=(gradient, ("random_grouping", "multi")),
-        ),
-        _Statement(
-            grouped,
-            "gradient grouping beats all tasks in one group",
-            gradient_side,
-            ablation_side(grouping="single"),
-            paper=(gradient, ("one_group", "multi")),
-        ),
-    ]
-    for modules in ("task", "group"):
-        words = {"task": "task-specific prompts alone", "group": "group-shared prompts alone"}[modules]
-        for column in _only(comparison, modules):
-            found.append(
-                _Statement(
-                    "Group-shared and task-specific prompts together beat either alone",
-                    f"both beat {words}, {_tokens(column)} tokens a tower",
-                    gradient_side,
-                    column_side(column),
-                    paper=(gradient, (f"{modules}_only", "multi")),
-                )
-            )
+    efficient = "MmAP beats the other parameter-efficient multi-task methods"
+    on_par = "MmAP is on par with multi-task full fine-tuning"
+    together = "Group-shared and task-specific prompts together beat either alone"
     generator = "MmAP beats other ways to make both prompts"
-    found += [
-        _Statement(generator, "MmAP beats prompts made by an MLP", mmap, ablation_side(method="mlp")),
-        _Statement(generator, "MmAP beats joint prompts", mmap, ablation_side(method="joint")),
-        _Statement(
-            generator,
-            "prompts made by an MLP beat joint prompts",
-            ablation_side(method="mlp"),
-            ablation_side(method="joint"),
+    others = "gradient grouping beats the mean of the other partitions of its sizes"
+    margin = "{better} is within one point of {worse}"
+    return [
+        *(
+            _Statement(both, table_side(method), table_side(method, "single"))
+            for method in ("coop", "vpt", "maple", "full_ft")
         ),
+        _Statement(both, mmap, BEST_SINGLE_TASK_PROMPT, "MmAP beats the best single-task prompt"),
+        *(
+            _Statement(efficient, mmap, table_side(method))
+            for method in ("maple", "coop", "vpt", "clip_adapter", "bitfit")
+        ),
+        _Statement(on_par, mmap, table_side("full_ft"), margin, threshold=-MARGIN),
+        _Statement(GROUPING, GRADIENT, OTHER_PARTITIONS, others),
+        _Statement(GROUPING, GRADIENT, one_group, "gradient grouping beats all tasks in one group"),
+        *(
+            _Statement(together, GRADIENT, column_side(column, f"{modules}_only"), f"both beat {words}")
+            for column, modules, words in _alone(comparison)
+        ),
+        _Statement(generator, mmap, mlp, "MmAP beats prompts made by an MLP"),
+        _Statement(generator, mmap, joint, "MmAP beats joint prompts"),
+        _Statement(generator, mlp, joint, "prompts made by an MLP beat joint prompts"),
     ]
-    return found
+
+
+def _alone(comparison: Comparison) -> Iterator[tuple[Column, str, str]]:
+    """Columns of MmAP with one kind of prompts: which, and in words."""
+    for modules, words in (("task", "task-specific"), ("group", "group-shared")):
+        for column in comparison.columns:
+            settings = column.settings
+            if (column.section, column.method, settings.get("modules")) == ("ablation", "mmap", modules):
+                tokens = settings.get("prompt_length", "?")
+                yield column, modules, f"{words} prompts alone, {tokens} tokens a tower"
 
 
 def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
@@ -188,15 +160,9 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
     for column in (comparison.column(name) for name in found.names):
         alike = [choice.seed for choice in found.choices if choice.partition == column.partition]
         if len(alike) < len(found.choices):
-            statements.append(
-                _Statement(
-                    "Grouping by gradients helps",
-                    f"gradient grouping beats {partition(column.partition, comparison.tasks)}",
-                    gradient_side,
-                    column_side(column),
-                    note=f"which is what the gradients chose for seed {enumeration(alike)}" if alike else "",
-                )
-            )
+            text = f"gradient grouping beats {partition(column.partition, comparison.tasks)}"
+            note = f"which is what the gradients chose for seed {enumeration(alike)}" if alike else ""
+            statements.append(_Statement(GROUPING, GRADIENT, column_side(column), text, note=note))
     return statements
 
 
@@ -204,8 +170,8 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
     tried = []
     recipe: Recipe | None = None
     for candidate in BEST_FIRST:
-        better = statement.better(comparison, split, candidate)
-        worse = statement.worse(comparison, split, candidate)
+        better = statement.better.find(comparison, split, candidate)
+        worse = statement.worse.find(comparison, split, candidate)
         if better is None or worse is None:
             return None
         tried.append((better, worse))
@@ -237,7 +203,7 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
         worse=worse,
         difference=difference,
         threshold=statement.threshold,
-        paper=_paper_difference(statement),
+        paper=statement.paper,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -247,22 +213,3 @@ def _difference(better: Side, worse: Side) -> Summary | None:
     if len(worse.among) > 1:
         return selected_difference(better.seeds, worse.seeds, worse.among)
     return paired_difference(better.seeds, worse.seeds)
-
-
-def _paper_difference(statement: _Statement) -> dict[tuple[str, str], float]:
-    if statement.paper is None:
-        return {}
-    better, worse = (printed_averages(*side) for side in statement.paper)
-    return {where: better[where] - worse[where] for where in better if where in worse}
-
-
-def _only(comparison: Comparison, modules: str) -> list[Column]:
-    return [
-        c
-        for c in comparison.columns
-        if c.section == "ablation" and c.method == "mmap" and c.settings.get("modules") == modules
-    ]
-
-
-def _tokens(column: Column) -> int | str:
-    return column.settings.get("prompt_length", "?")  # type: ignore[no-any-return]

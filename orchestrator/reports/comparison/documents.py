@@ -10,31 +10,24 @@ from orchestrator.reports.comparison import evidence, notes, records, verdicts
 from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.methods import methods
 from orchestrator.statistics.summary import CONFIDENCE
-from orchestrator.tables import Bullets, Code, Emphasis, Figure, Link, Paragraph, Quote, Section, Table, words
-from orchestrator.tables.document import Block, Sentence
+from orchestrator.tables import Bullets, Code, Figure, Link, Paragraph, Quote, Section, Table, words
+from orchestrator.tables.document import Block, Sentence, marked
 from orchestrator.tables.format import Layout
 
 INTRODUCTION = (
     "Each line is the difference in test accuracy, in points, between two methods: the 95 % t-interval "
-    "of the paired difference of their averages over tasks, the unit being the seed. A claim ",
-    Emphasis("holds"),
-    " if the interval lies above zero, is ",
-    Emphasis("reversed"),
-    " if it lies below, and ",
-    Emphasis("undecided"),
-    " if it crosses. On par with full fine-tuning is tested against a margin of one point: it holds if the "
-    "interval lies above −1. Undecided does not mean equal: with three seeds only large, steady differences "
-    "can be decided. The claims were fixed before anything was measured, so each is a comparison of two "
-    "named methods and needs no correction for selection; nor are the intervals corrected for their number: "
-    "of ",
+    "of the paired difference of their averages over tasks, the unit being the seed. A claim *holds* if "
+    "the interval lies above zero, is *reversed* if it lies below, and *undecided* if it crosses. On par "
+    "with full fine-tuning is tested against a margin of one point: it holds if the interval lies above −1. "
+    "Undecided does not mean equal: with three seeds only large, steady differences can be decided. The "
+    "claims were fixed before anything was measured, so each is a comparison of two named methods and needs "
+    "no correction for selection; nor are the intervals corrected for their number: of {number} true zeros "
+    "about {expected} would seem decided."
 )
 SOURCES = (
     "Differences come from tuned results, where each method has the rate that validation chose for it; "
-    "lines that had to use the shared rate say so. ",
-    Emphasis("Rates"),
-    " are those of the two sides, ↓ ↑ at an end of the range tried. ",
-    Emphasis("In the paper"),
-    " is the range of its own differences on its two benchmarks.",
+    "lines that had to use the shared rate say so. *Rates* are those of the two sides, ↓ ↑ at an end of the "
+    "range tried. *In the paper* is the range of its own differences on its two benchmarks."
 )
 END = "Marks and columns"
 
@@ -136,8 +129,8 @@ def _claims(contents: Contents) -> Section:
         else " and are tested on the same images: "
     )
     blocks += [
-        Paragraph((*INTRODUCTION, f"{len(found)} true zeros about {expected} would seem decided.")),
-        Paragraph(SOURCES),
+        Paragraph(marked(INTRODUCTION.format(number=len(found), expected=expected))),
+        Paragraph(marked(SOURCES)),
         Paragraph(
             f"Seeds draw training and validation images from one finite pool{tested}intervals over seeds "
             "cover other draws from that pool and other initialisations, not other images."
@@ -157,7 +150,7 @@ def _claims(contents: Contents) -> Section:
 
 def _caution(comparison: Comparison) -> Iterable[Block]:
     if comparison.dataset == "symbols":
-        yield Quote((Code("symbols"), notes.SYMBOLS))
+        yield Quote(marked(notes.SYMBOLS))
 
 
 def _legend(tables: Iterable[Table]) -> tuple[str, ...]:

@@ -11,10 +11,9 @@ from orchestrator.statistics.significance import COCHRAN_LEVEL
 from orchestrator.tables import words
 
 SYMBOLS = (
-    " is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
+    "`symbols` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
     "them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
 )
-"""Said of the benchmark `symbols`."""
 
 LEGEND = {
     "spread": "± of Average: standard deviation of the seeds' averages over tasks; the paper prints the mean "

@@ -39,39 +39,42 @@ class Side:
     among: tuple[Mapping[str, float], ...] = ()
 
 
-Pick = Callable[[Comparison, str, Recipe], Side | None]
-"""Finds a side; None if the comparison has no such column."""
+@dataclass(frozen=True)
+class Pick:
+    """How a side is found.
+
+    Attributes:
+        find: the side at a split under a recipe; None if the comparison has no such column.
+        paper: method and regime under which the paper prints it, if it does.
+    """
+
+    find: Callable[[Comparison, str, Recipe], Side | None]
+    paper: tuple[str, str] | None = None
 
 
-def table_side(method: str, regime: str) -> Pick:
+def table_side(method: str, regime: str = "multi") -> Pick:
     """A column of Tables 1 and 2."""
-
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-        column = find(comparison, method, regime)
-        return None if column is None else _side(comparison, column, split, recipe)
-
-    return pick
+    return _pick(lambda comparison: find(comparison, method, regime), method, regime)
 
 
-def ablation_side(*, method: str = "mmap", grouping: str | None = None) -> Pick:
-    """A row of the ablations."""
-
-    def pick(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-        column = find_ablation(comparison, method=method, grouping=grouping)
-        return None if column is None else _side(comparison, column, split, recipe)
-
-    return pick
+def ablation_side(*, method: str = "mmap", grouping: str | None = None, paper: str | None = None) -> Pick:
+    """A row of the ablations, and what the paper's is called."""
+    return _pick(lambda comparison: find_ablation(comparison, method=method, grouping=grouping), paper)
 
 
-def gradient_side(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
-    """MmAP with groups from gradients."""
-    column = gradient_grouped(comparison)
-    return None if column is None else _side(comparison, column, split, recipe)
+def column_side(column: Column, paper: str | None = None) -> Pick:
+    """A column that is known to be there, and what the paper's is called."""
+    return _pick(lambda _: column, paper)
 
 
-def column_side(column: Column) -> Pick:
-    """A column that is known to be there."""
-    return lambda comparison, split, recipe: _side(comparison, column, split, recipe)
+def _pick(
+    column: Callable[[Comparison], Column | None], paper: str | None = None, regime: str = "multi"
+) -> Pick:
+    def side(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+        found = column(comparison)
+        return None if found is None else _side(comparison, found, split, recipe)
+
+    return Pick(side, None if paper is None else (paper, regime))
 
 
 def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Side:
@@ -91,7 +94,7 @@ def _untried(label: str, entry: Entry) -> str:
     return f"{known} of the {tried} rates of {label} have a result" if known < tried else ""
 
 
-def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
     """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
     columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
     if not columns:
@@ -120,7 +123,7 @@ def best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) 
     )
 
 
-def other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+def _other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
     """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
     found = pairings(comparison, split, recipe)
     others = {} if found is None else found.others()
@@ -133,3 +136,10 @@ def other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side
         )
     column = find_ablation(comparison, grouping="random")
     return None if column is None else _side(comparison, column, split, recipe)
+
+
+GRADIENT = _pick(gradient_grouped, "gradient_grouping")
+"""MmAP with groups from gradients."""
+
+BEST_SINGLE_TASK_PROMPT = Pick(_best_single_task_prompt)
+OTHER_PARTITIONS = Pick(_other_partitions, ("random_grouping", "multi"))
