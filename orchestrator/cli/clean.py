@@ -38,6 +38,7 @@ def clean(
     from orchestrator.cleaning import remove, survey
     from orchestrator.cli.console import DONE, INTERRUPTED, err, out, print_json
     from orchestrator.ledger import open_storage
+    from orchestrator.tables.words import size
 
     def tell(text: str) -> None:
         err().print(text, markup=False)
@@ -65,7 +66,7 @@ def clean(
     if as_json:
         print_json({"removed": [asdict(item) for item in gone]})
     else:
-        console.print(f"Removed {len(gone)} items, {_size(sum(item.size for item in gone))}")
+        console.print(f"Removed {len(gone)} items, {size(sum(item.size for item in gone))}")
     return DONE
 
 
@@ -98,13 +99,14 @@ def _show(found: Survey, chosen: list[Item], place: str) -> None:
     from orchestrator.cleaning import CATEGORIES
     from orchestrator.cli.console import show
     from orchestrator.tables import Paragraph, Table
+    from orchestrator.tables.words import size
 
     stays = []
     for study in found.studies:
         driven = ", somebody drives it" if study.driven else ""
         text = f"{study.trials} trials, {study.cells} cells{driven}"
-        stays.append((f"study {study.name}", text, _size(study.size)))
-    stays += [(KEPT[kind], str(count), _size(size)) for kind, (count, size) in found.kept.items()]
+        stays.append((f"study {study.name}", text, size(study.size)))
+    stays += [(KEPT[kind], str(count), size(total)) for kind, (count, total) in found.kept.items()]
     show(Table.facts(*stays, about=f"In {place}") if stays else Paragraph(f"In {place}: no records"))
     for path in found.unreadable:
         show(
@@ -117,8 +119,8 @@ def _show(found: Survey, chosen: list[Item], place: str) -> None:
     for category, meaning in CATEGORIES.items():
         some = [item for item in chosen if item.category == category]
         if some:
-            goes.append((category, f"{len(some)} {meaning}", _size(sum(item.size for item in some))))
-            goes += [("", f"  {item.path}: {item.reason}", _size(item.size)) for item in some[:SHOWN]]
+            goes.append((category, f"{len(some)} {meaning}", size(sum(item.size for item in some))))
+            goes += [("", f"  {item.path}: {item.reason}", size(item.size)) for item in some[:SHOWN]]
         if len(some) > SHOWN:
             goes.append(("", f"  and {len(some) - SHOWN} more (--json lists all)", ""))
     show(Table.facts(*goes, about="May go:") if goes else Paragraph("Nothing there that may go"))
@@ -145,11 +147,3 @@ def _plain(found: Survey, chosen: list[Item]) -> dict[str, Any]:
         "unreadable": found.unreadable,
         "may_go": [asdict(item) for item in chosen],
     }
-
-
-def _size(size: int) -> str:
-    """``3.4 MiB``."""
-    if size < 1024:
-        return f"{size} B"
-    power = min(3, (size.bit_length() - 1) // 10)
-    return f"{size / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.compare.comparison import Comparison, Recipe
+from orchestrator.compare.comparison import Column, Comparison, Recipe
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
 from orchestrator.reports.comparison.roles import BEST_FIRST

@@ -56,7 +56,7 @@ def methods(table: MethodTable, layout: Layout) -> Table:
             title=notes.title(table),
             about=notes.budget(table),
             notes=notes.remarks(table),
-            legend=notes.legend([table]),
+            legend=notes.legend(table),
         )
     suffix = " learning" if layout == "paper" else ""
     groups = {regime: name and name + suffix for regime, name in REGIMES.items()}
@@ -72,7 +72,7 @@ def methods(table: MethodTable, layout: Layout) -> Table:
             for block in range(3)
         ),
         notes=tuple(notes.remarks(table)),
-        legend=tuple(notes.legend([table], SHOWN) if layout == "paper" else notes.legend([table])),
+        legend=tuple(notes.legend(table, SHOWN) if layout == "paper" else notes.legend(table)),
         narrow=True,
         name=f"{table.comparison.dataset}-{table.split}-{table.recipe}",
     )

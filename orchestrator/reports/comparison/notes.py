@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from orchestrator.reports.comparison.method_table import MethodTable
+from orchestrator.reports.comparison.method_table import MethodResult, MethodTable
 from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.significance import COCHRAN_LEVEL
 from orchestrator.tables import words
@@ -63,26 +63,27 @@ def remarks(table: MethodTable) -> list[str]:
     return [*_cautions(table), *_spread(table), *_missing(table)]
 
 
-def legend(tables: Iterable[MethodTable], topics: Iterable[str] = tuple(LEGEND)) -> list[str]:
-    """The meaning of the marks and rows that occur in some of the tables; ``topics`` restricts them."""
-    occurring = {topic for table in tables for topic in _topics(table)}
-    return [LEGEND[topic] for topic in topics if topic in occurring]
+def legend(table: MethodTable, topics: Iterable[str] = tuple(LEGEND)) -> list[str]:
+    """The meaning of the marks and rows that occur in a table; ``topics`` restricts them."""
+    return [LEGEND[topic] for topic in topics if any(map(OCCURS[topic], table.methods))]
 
 
-def _topics(table: MethodTable) -> Iterator[str]:
-    methods = table.methods
-    occurs = {
-        "spread": any(m.average and m.average.std is not None for m in methods),
-        "tied": any(m.mark == "≈" for m in methods),
-        "left out": any(m.mark == "?" for m in methods),
-        "edge": any(m.entry and m.entry.edge for m in methods),
-        "device": any(m.device_seconds for m in methods),
-        "own": any(m.over_own_single is not None for m in methods),
-        "full": any(m.over_full_single is not None for m in methods),
-        "worst": any(m.worst is not None for m in methods),
-        "pool": any(m.average and m.average.std is not None for m in methods),
-    }
-    yield from (topic for topic, found in occurs.items() if found)
+def _has_spread(method: MethodResult) -> bool:
+    return method.average is not None and method.average.std is not None
+
+
+OCCURS: dict[str, Callable[[MethodResult], object]] = {
+    "spread": _has_spread,
+    "tied": lambda m: m.mark == "≈",
+    "left out": lambda m: m.mark == "?",
+    "edge": lambda m: m.entry and m.entry.edge,
+    "device": lambda m: m.device_seconds,
+    "own": lambda m: m.over_own_single is not None,
+    "full": lambda m: m.over_full_single is not None,
+    "worst": lambda m: m.worst is not None,
+    "pool": _has_spread,
+}
+"""Whether a method has what a topic of the legend explains."""
 
 
 def _cautions(table: MethodTable) -> Iterator[str]:

@@ -7,7 +7,9 @@ import functools
 import re
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
+from mmap_model.plain import from_plain
 from orchestrator.compare.comparison import Column, Comparison
 from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
 from orchestrator.statistics.summary import Summary
@@ -21,6 +23,7 @@ SPLITS = {
 """The paper's name of a split; it calls 10 % of Office-Home "6-shot per class", and so on."""
 
 TASKS = {"realworld": "real"}
+NUMBERS = ("mean", "std", "corrected_mean", "corrected_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,25 +80,13 @@ def printed_results() -> tuple[Printed, ...]:
     """All accuracies and parameter counts of Tables 1 to 3 (package data ``paper_results.csv``)."""
     text = (resources.files(__package__) / "paper_results.csv").read_text(encoding="utf-8")
 
-    def number(value: str) -> float | None:
-        return float(value) if value else None
+    rows = csv.DictReader(text.splitlines())
+    return tuple(from_plain(Printed, _converted(row), "paper_results.csv") for row in rows)
 
-    return tuple(
-        Printed(
-            table=int(row["table"]),
-            dataset=row["dataset"],
-            split=row["split"],
-            method=row["method"],
-            regime=row["regime"] or None,
-            task=row["task"],
-            mean=float(row["mean"]),
-            std=number(row["std"]),
-            corrected_mean=number(row["corrected_mean"]),
-            corrected_std=number(row["corrected_std"]),
-            note=row["note"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+
+def _converted(row: dict[str, str]) -> dict[str, Any]:
+    numbers = {name: float(row[name]) if row[name] else None for name in NUMBERS}
+    return {**row, **numbers, "table": int(row["table"]), "regime": row["regime"] or None}
 
 
 def paper_split(dataset: str, split: str) -> str | None:
