@@ -7,6 +7,7 @@ Each command is a module that imports what it needs when it runs: help and param
 
 from __future__ import annotations
 
+import importlib
 import select
 import sys
 import warnings
@@ -19,26 +20,6 @@ from typer._click.exceptions import ClickException, UsageError
 
 from cluster.sealing import open_sealed
 from mmap_model.errors import BackboneWarning, InputError
-from orchestrator.cli import (
-    cancel,
-    clean,
-    cluster,
-    compare,
-    confirm,
-    data,
-    jobs,
-    params,
-    plan,
-    profile,
-    results,
-    run,
-    schema,
-    status,
-    submit,
-    sweep,
-    track,
-    ui,
-)
 from orchestrator.cli.console import (
     DONE,
     FAILED,
@@ -49,6 +30,12 @@ from orchestrator.cli.console import (
 )
 from orchestrator.redaction import redact, redact_logging
 
+COMMANDS = (
+    "plan profile params sweep compare run status results confirm cancel data track ui "
+    "submit jobs cluster clean schema"
+)
+"""Modules with commands, in the order of ``--help``."""
+
 app = typer.Typer(
     name="orchestrator",
     help="Search, train and rank multi-modal alignment prompts for CLIP on several related tasks.",
@@ -58,27 +45,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (
-    plan,
-    profile,
-    params,
-    sweep,
-    compare,
-    run,
-    status,
-    results,
-    confirm,
-    cancel,
-    data,
-    track,
-    ui,
-    submit,
-    jobs,
-    cluster,
-    clean,
-    schema,
-):
-    module.add_to(app)
+for command in COMMANDS.split():
+    importlib.import_module(f"orchestrator.cli.{command}").add_to(app)
 
 
 def main() -> None:

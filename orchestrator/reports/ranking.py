@@ -57,7 +57,6 @@ def report(
         return Section("", (ranking(results, limit=whole),))
     facts = [
         *_gains(results),
-        *_pool(results),
         *_states(results),
         *_time(results),
         *_budgets(results),
@@ -104,7 +103,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
         lines,
         _baselines(results),
         look=lambda line: "strong" if line is first else None,
-        title=_name(results),
+        title=results["study"],
         about=f"accuracy in %{seeds}; {order}",
     )
 
@@ -125,7 +124,7 @@ def _legend(results: Results, limit: int) -> list[str]:
     lines = _significance(results)
     if len(trials) > limit:
         lines.append(
-            f"{len(trials) - limit} more complete trials: orchestrator results {_name(results)} --json"
+            f"{len(trials) - limit} more complete trials: orchestrator results {results['study']} --json"
         )
     if not trials:
         lines.append("No trial is complete yet.")
@@ -178,24 +177,20 @@ def _comparison(results: Results) -> Line:
 
 
 def _gains(results: Results) -> Iterable[Fact]:
-    """What rank 1 gains over the reference rows on the test images, with the paired interval."""
-    for name, gain in sorted((results.get("test_gains") or {}).items()):
-        if gain.get("low") is not None:
-            yield (
-                "Gain",
-                f"{100 * gain['mean']:+.1f} points on test over {REFERENCES.get(name, name)}, paired 95 % "
-                f"interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})",
-            )
-
-
-def _pool(results: Results) -> Iterable[Fact]:
-    """What an interval over seeds does not cover, where one is shown."""
-    if any(gain.get("low") is not None for gain in (results.get("test_gains") or {}).values()):
+    """What rank 1 gains over the reference rows on the test images, and what its intervals do not cover."""
+    gains = {n: gain for n, gain in (results.get("test_gains") or {}).items() if gain.get("low") is not None}
+    for name, gain in sorted(gains.items()):
+        yield (
+            "Gain",
+            f"{100 * gain['mean']:+.1f} points on test over {REFERENCES.get(name, name)}, paired 95 % "
+            f"interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} (n = {gain['n']})",
+        )
+    if gains:
         yield "Seeds", "draw from one finite pool of images: intervals over them do not cover other images"
 
 
 def _states(results: Results) -> Iterable[Fact]:
-    trials, cells = results.get("trials", []), results.get("cells", {})
+    trials, cells = results["trials"], results["cells"]
     if not trials:
         return
     states = Counter(t.get("state") for t in trials)
@@ -203,10 +198,10 @@ def _states(results: Results) -> Iterable[Fact]:
         "Trials",
         ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s]),
     )
-    numbers = [f"{_count(cells.get('finished'))} finished", f"{_count(cells.get('failed'))} failed"]
-    if cells.get("trained_now") is not None:
-        numbers.append(f"{_count(cells['trained_now'])} trained in this run")
-    yield "Cells", ", ".join(numbers)
+    yield (
+        "Cells",
+        f"{cells['finished']} finished, {cells['failed']} failed, {cells['trained_now']} trained in this run",
+    )
     for trial in trials:
         if trial.get("state") == "failed":
             reason = str(trial.get("error") or "see its cells").splitlines()[0]
@@ -230,8 +225,7 @@ def _budgets(results: Results) -> Iterable[Fact]:
 
 def _baselines(results: Results) -> Iterable[Line]:
     for row in results.get("baselines", []):
-        name = str(row.get("name", row.get("kind", "baseline")))
-        yield {**row, "label": BASELINES.get(name, name.replace("_", " "))}
+        yield {**row, "label": BASELINES.get(row["name"], row["name"].replace("_", " "))}
 
 
 def _varied(configurations: Iterable[Line]) -> list[str]:
@@ -252,12 +246,3 @@ def _parameters(line: Line) -> Cell:
 def _seconds(line: Line) -> Content:
     seconds = line.get("device_seconds")
     return None if seconds is None else Cell(f"{seconds:,.0f} s".replace(",", NBSP), value=seconds)
-
-
-def _name(results: Results) -> str:
-    study = results.get("study", "")
-    return str(study.get("name", "")) if isinstance(study, Mapping) else str(study)
-
-
-def _count(value: Any) -> int:
-    return len(value) if isinstance(value, list | tuple | set) else int(value or 0)

@@ -28,9 +28,9 @@ class Emphasis:
 class Link:
     """To another document of the report by its name, or to a section of this one by its title."""
 
+    text: str
     document: str = ""
     section: str = ""
-    text: str = ""
 
 
 Span: TypeAlias = str | Code | Emphasis | Link
@@ -91,14 +91,10 @@ def spans(sentence: Sentence) -> tuple[Span, ...]:
 def marked(text: str) -> Sentence:
     """A sentence of one's own with ``*terms*`` and `` `code` `` in it; never with what others named."""
     parts = re.split(r"(\*[^*]+\*|`[^`]+`)", text)
-    kinds = {"*": Emphasis, "`": Code}
+    kinds: dict[str, type[Emphasis | Code]] = {"*": Emphasis, "`": Code}
     return tuple(kinds[part[0]](part[1:-1]) if part[0] in kinds else part for part in parts if part)
 
 
 def plain(sentence: Sentence) -> str:
     """A sentence without what sets its pieces off."""
-    return "".join(s if isinstance(s, str) else s.text or _target(s) for s in spans(sentence))
-
-
-def _target(span: Code | Emphasis | Link) -> str:
-    return span.document or span.section if isinstance(span, Link) else ""
+    return "".join(span if isinstance(span, str) else span.text for span in spans(sentence))

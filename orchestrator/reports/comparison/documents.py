@@ -87,8 +87,16 @@ def _report(contents: Contents, images: Sequence[str]) -> Section:
     blocks: list[Block] = [*_caution(comparison), Bullets(tuple(_facts(comparison)))]
     if contents.claims:
         counts = verdicts.counted(contents.claims)
-        blocks.append(Paragraph(("The paper's claims, one by one, are in ", Link("claims"), f": {counts}.")))
-    blocks.append(Paragraph(("Marks and columns are explained ", Link(section=END, text="at the end"), ".")))
+        blocks.append(
+            Paragraph(
+                (
+                    "The paper's claims, one by one, are in ",
+                    Link("claims.md", document="claims"),
+                    f": {counts}.",
+                )
+            )
+        )
+    blocks.append(Paragraph(("Marks and columns are explained ", Link("at the end", section=END), ".")))
     chapters = [
         (f"Methods at {split}", [methods(table, "page") for table in contents.tables if table.split == split])
         for split in comparison.splits

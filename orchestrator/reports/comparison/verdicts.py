@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison.claims import Claim, Verdict
@@ -13,6 +14,17 @@ from orchestrator.tables import Cell, Column, Table, label, number, words
 from orchestrator.tables.model import NONE, Content, Field, Look
 
 LOOKS: dict[Verdict, Look] = {"holds": "good", "reversed": "bad", "undecided": "open", "no data": "faint"}
+
+RECORDS = {
+    "topic": "topic",
+    "claim": "statement",
+    "split": "split",
+    "recipe": "recipe",
+    "verdict": "verdict",
+    "better": "better.label",
+    "worse": "worse.label",
+}
+"""Columns of the claims as records, and where a claim has them."""
 
 
 def counted(found: Sequence[Claim]) -> str:
@@ -76,21 +88,15 @@ def claim_records(found: Sequence[Claim]) -> Table:
     """The claims as numbers, differences as fractions."""
 
     def difference(name: str) -> Field[Claim]:
-        return label(name), lambda claim: getattr(claim.difference, name) if claim.difference else None
+        heading = "difference" if name == "mean" else name
+        return label(heading), lambda claim: getattr(claim.difference, name) if claim.difference else None
 
     return Table.of(
         [
-            (label("topic"), lambda claim: claim.topic),
-            (label("claim"), lambda claim: claim.statement),
-            (label("split"), lambda claim: claim.split),
-            (label("recipe"), lambda claim: claim.recipe),
-            (label("verdict"), lambda claim: claim.verdict),
-            (label("better"), lambda claim: claim.better.label),
-            (label("worse"), lambda claim: claim.worse.label),
+            *((label(name), attrgetter(path)) for name, path in RECORDS.items()),
             (label("lr_better"), lambda claim: claim.better.lr or None),
             (label("lr_worse"), lambda claim: claim.worse.lr or None),
-            (label("difference"), lambda claim: claim.difference.mean if claim.difference else None),
-            *map(difference, ("low", "high", "n")),
+            *map(difference, ("mean", "low", "high", "n")),
             (label("threshold"), lambda claim: claim.threshold),
             (label("notes"), lambda claim: "; ".join(claim.notes)),
         ],

@@ -93,9 +93,9 @@ def _span(span: Span) -> str:
             return f"`{text}`" if "`" not in text else f"`` {text} ``"
         case Emphasis(text):
             return f"*{escape(text)}*"
-        case Link(document, section, text):
+        case Link(text, document, section):
             target = f"{document}.md" if document else "#" + re.sub(r"[^\w]+", "-", section.lower())
-            return f"[{escape(text or target)}]({target})"
+            return f"[{escape(text)}]({target})"
     return escape(span)
 
 

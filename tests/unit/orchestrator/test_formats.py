@@ -50,10 +50,10 @@ DOCUMENT = Section(
     "Everything",
     (
         Quote((Code("symbols"), " is drawn.")),
-        Paragraph(("It ", Emphasis("holds"), ", see ", Link("claims"), ".")),
+        Paragraph(("It ", Emphasis("holds"), ", see ", Link("claims.md", document="claims"), ".")),
         Section("Tables", (TABLE,)),
         Section("Figures", (Figure("figures/a.png", "a figure"),)),
-        Bullets(("first", ("see ", Link(section="Tables", text="above")))),
+        Bullets(("first", ("see ", Link("above", section="Tables")))),
     ),
 )
 
