@@ -16,14 +16,14 @@ from torch import Tensor
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
-from mmap_model.data.transfer import to_device
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation, finite_logits
-from mmap_model.training.metrics import Predictions, broken_logits, mean_over_tasks, summarise
+from mmap_model.training.health import Health
+from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.probe import ProbeRecorder
@@ -111,15 +111,15 @@ class FusedRun:
         self._evaluation: Evaluation | None = None
         self._predictions: list[list[Predictions]] | None = None
         self._probe = ProbeRecorder(cells[0].snapshot_every or 1) if cells[0].kind == "probe" else None
-        self._first_bad_step = torch.full((len(cells),), -1, device=backbone.device)
-        self._mask: tuple[list[bool], Tensor] | None = None
+        names = [task.name for task in dataset.tasks]
+        self._health = Health(self._replicates, names, self._sgd, self._probe, backbone.device)
         self._watch = Stopwatch()
         self._between_epochs = True
 
     @property
     def active(self) -> tuple[str, ...]:
         """Keys of the cells that are neither failed nor cancelled."""
-        return tuple(r.key for r in self._replicates if r.active)
+        return self._health.active
 
     @property
     def failed(self) -> dict[str, str]:
@@ -149,7 +149,7 @@ class FusedRun:
                 losses = self._train(self._sgd, epoch, should_stop)
             if self.active:
                 self._predictions = self._evaluate(should_stop)
-                self._drop_broken(epoch)
+                self._health.drop_broken(epoch, self._predictions)
             if not self.active:
                 yield EpochReport(epoch, {})
                 return
@@ -167,7 +167,7 @@ class FusedRun:
         """
         assert self.epoch == 0, "training has begun"
         self._predictions = self._evaluate(lambda: False)
-        self._drop_broken(0)
+        self._health.drop_broken(0, self._predictions)
         return self._report(0, 0.0, None)
 
     def state(self) -> bytes:
@@ -195,7 +195,7 @@ class FusedRun:
         assert self._between_epochs or not self.active, "an interrupted epoch has no result"
         if self._predictions is None and self.active:
             self._predictions = self._evaluate(lambda: False)
-            self._drop_broken(self.epoch)
+            self._health.drop_broken(self.epoch, self._predictions)
         return {
             replicate.key: cell_result(
                 replicate,
@@ -224,15 +224,16 @@ class FusedRun:
                     raise Interrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
                 if self._backbone.device.type == "cpu":
                     # Elsewhere this look would make the host wait for the device in the middle of an epoch.
-                    self._drop_diverged(sgd, epoch)
+                    self._health.drop_diverged(epoch)
                 if not self.active:
                     break
             total = total + self._take(taker, pixels, labels, (epoch - 1) * batches.steps + step + 1)
             self._watch.lap("train")
-        self._drop_diverged(sgd, epoch)
+        self._health.drop_diverged(epoch)
         if self._cell.protocol == "paper" and self.active:
             # Without validation images nobody looks at the logits before the test images are scored.
-            self._drop_unsound(self._finite_on(pixels), epoch, "its logits on training images are not finite")
+            sound = self._finite_on(pixels)
+            self._health.drop_unsound(sound, epoch, "its logits on training images are not finite")
         self._watch.lap("train")
         return total / batches.steps
 
@@ -242,40 +243,9 @@ class FusedRun:
         warm_up = self._recipe.warmup_epochs * self._training_batches().steps
         if probe is not None and probe.due(number, warm=number > warm_up):
             snapshot = partial(probe.record, number)
-        active = self._active_mask() if len(self.active) < len(self._replicates) else None
-        losses = step.take(pixels, labels, active, snapshot)
-        bad = ~torch.isfinite(losses).all(1)
-        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
+        losses = step.take(pixels, labels, self._health.mask(), snapshot)
+        self._health.see(losses, number)
         return losses
-
-    def _drop_diverged(self, sgd: ReplicateSgd, epoch: int) -> None:
-        """Mark replicates whose losses or parameters are no longer finite; set all idle ones to zero."""
-        for replicate, step in zip(self._replicates, self._first_bad_step.tolist(), strict=True):
-            if replicate.active and step >= 0:
-                replicate.error = _diverged(epoch, f"its loss was not finite at step {step}")
-        self._drop_unsound(sgd.finite(), epoch, "its parameters overflowed")
-        if self._probe is not None and (recorded := self._probe.finite()) is not None:
-            self._drop_unsound(recorded, epoch, "products of its tasks' gradients are not finite")
-        self._silence_idle()
-
-    def _drop_broken(self, epoch: int) -> None:
-        """Mark replicates that give logits which are not finite: the best of them would pass for a guess."""
-        names = [task.name for task in self._dataset.tasks]
-        for replicate, predictions in zip(self._replicates, self._predictions or (), strict=False):
-            if replicate.active and (what := broken_logits(names, predictions)) is not None:
-                trained = self._sgd is not None and epoch > 0
-                replicate.error = _diverged(epoch, what) if trained else f"{what} before any training"
-        self._silence_idle()
-
-    def _drop_unsound(self, sound: Tensor, epoch: int, what: str) -> None:
-        for replicate, well in zip(self._replicates, sound.tolist(), strict=True):
-            if replicate.active and not well:
-                replicate.error = _diverged(epoch, what)
-        self._silence_idle()
-
-    def _silence_idle(self) -> None:
-        if self._sgd is not None and len(self.active) < len(self._replicates):
-            self._sgd.silence(~self._active_mask())
 
     @torch.no_grad()
     def _finite_on(self, pixels: Tensor) -> Tensor:
@@ -289,13 +259,6 @@ class FusedRun:
                 for part in pixels.split(self._step.images, 2)
             ]
         return torch.cat(found, 1).all(1)
-
-    def _active_mask(self) -> Tensor:
-        """The active replicates, bool [R]; it goes to the device when it changes, not with every step."""
-        active = [r.active for r in self._replicates]
-        if self._mask is None or self._mask[0] != active:
-            self._mask = active, to_device(torch.tensor(active), self._backbone.device)
-        return self._mask[1]
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""
@@ -359,7 +322,3 @@ class FusedRun:
         return torch.autocast(
             self._backbone.device.type, torch.bfloat16, enabled=self._cell.precision == "bf16"
         )
-
-
-def _diverged(epoch: int, what: str) -> str:
-    return f"training diverged in epoch {epoch}: {what}; lower recipe.lr or set clip_norm"
