@@ -80,8 +80,8 @@ def compare(
     Trains what is missing; the same command continues one that was stopped. Tables and figures are
     written as CSV, Markdown, LaTeX, PNG and PDF.
     """
-    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, out, print_json, show_error
-    from orchestrator.cli.sweep import command_line, show_unscored
+    from orchestrator.cli.console import DONE, FAILED, err, out, print_json
+    from orchestrator.cli.sweep import command_line, tell_end
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
     from orchestrator.driver.drive import Options
@@ -121,15 +121,8 @@ def compare(
         out().print(f"{len(written)} files: {folder}", markup=False)
     for line in (*store.damaged, *ledger.damaged):
         err().print(f"Damaged record: {line}", markup=False)
-    if outcome.note:
-        err().print(outcome.note, markup=False)
-    if outcome.state == "interrupted":
-        err().print("Stopped; everything finished is kept. The same command continues.")
-        return outcome.exit_code or INTERRUPTED
-    if outcome.state == "failed":
-        show_error(outcome.error or "the comparison could not go on", fix="the same command continues it")
-        return FAILED
-    show_unscored(outcome)
+    if (code := tell_end(outcome)) is not None:
+        return code
     failed = [entry for entry in found.entries if entry.error]
     for entry in failed:
         err().print(f"No result: {entry.column}, {entry.split}: {entry.error}", markup=False)

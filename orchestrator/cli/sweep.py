@@ -70,7 +70,7 @@ def drive(
         final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
             that could not be scored: another start may change that.
     """
-    from orchestrator.cli.console import DONE, FAILED, INTERRUPTED, err, print_json, show, show_error
+    from orchestrator.cli.console import DONE, FAILED, err, print_json, show
     from orchestrator.cli.results import document
     from orchestrator.cli.stored import find_stored
     from orchestrator.ledger import check_writable
@@ -89,32 +89,34 @@ def drive(
         print_json({**found, "tracking": outcome.told.to_dict()})
     else:
         show(document(found, stored, name))
-    if outcome.note:
-        err().print(outcome.note, markup=False)
-    if outcome.state == "interrupted":
-        err().print("Stopped; everything finished is kept. The same command continues.")
-        return outcome.exit_code or INTERRUPTED
-    if outcome.state == "failed":
-        show_error(outcome.error or "the study could not go on", fix=outcome.fix)
-        return FAILED
+    if (code := tell_end(outcome)) is not None:
+        return code
     failed = any(trial["state"] == "failed" for trial in found["trials"])
     again = bool(outcome.lost or outcome.unscored)
-    show_unscored(outcome)
     if final_is_ok and failed and not again:
         err().print(f"Exit code 0 instead of {FAILED} (--final-is-ok): another start would change nothing.")
         return DONE
     return FAILED if failed or again else DONE
 
 
-def show_unscored(outcome: Outcome) -> None:
-    """Say at the end, below the results, which rows lack their test score and why."""
-    from orchestrator.cli.console import err
+def tell_end(outcome: Outcome) -> int | None:
+    """Say below the results how a run ended and which rows lack a test score; a code if it was cut short."""
+    from orchestrator.cli.console import FAILED, INTERRUPTED, err, show_error
 
+    if outcome.note:
+        err().print(outcome.note, markup=False)
+    if outcome.state == "interrupted":
+        err().print("Stopped; everything finished is kept. The same command continues.")
+        return outcome.exit_code or INTERRUPTED
+    if outcome.state == "failed":
+        show_error(outcome.error or "it could not go on", fix=outcome.fix)
+        return FAILED
     for name, reason in outcome.unscored.items():
         row = f"trial {name}" if name.isdecimal() else name
         err().print(f"Not scored on the test images: {row}: {reason}", markup=False)
     if outcome.unscored:
         err().print("The same command tries again.")
+    return None
 
 
 def command_line() -> str:
