@@ -38,7 +38,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """The checked-out commit of this software, with ``+`` if tracked files were changed; None outside git."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
     try:
