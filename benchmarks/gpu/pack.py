@@ -30,7 +30,7 @@ LIMIT = 64 * 2**20
 """Bytes that may travel, tracked files included."""
 PRUNED = (
     *("ray/jars", "ray/rllib", "ray/cpp", "ray/llm", "ray/dashboard/client", "ray/_private/arrow_utils"),
-    *("mlflow/server/js", "bin", "databricks", "sqlalchemy/testing"),
+    *("mlflow/server/js", "bin", "sqlalchemy/testing"),
 )
 """Folders and files that no sweep needs; C++, Java and reinforcement learning among them."""
 DROPPED = (".pyi", ".pxd", ".pyx", ".c", ".h", ".cpp", ".pyc", ".whl")
