@@ -36,7 +36,7 @@ class JsonLines(Backend):
             raise TrackingError(f"cannot write to {folder}", where="tracking.uri", fix="give another folder")
 
     def open(self) -> str | None:
-        self._file.touch()
+        self._append([])
         marks = [line["mark"] for line in _lines(self._file) if "mark" in line]
         return marks[-1] if marks else None
 
@@ -49,6 +49,7 @@ class JsonLines(Backend):
         self._append([{"mark": mark}])
 
     def _append(self, lines: Sequence[Any]) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a") as stream:  # what a killed process left unfinished stays a line of its own
             stream.write("".join("\n" + json.dumps(line) for line in lines))
 

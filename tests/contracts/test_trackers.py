@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ class Subject:
         outboxes = self.folder / "outbox"
         return Tracker(self.to.uri, outboxes, connect=self.connect, narration=narration, fence=fence, **about)
 
+    def delete(self) -> None:
+        """As a user may, behind its back."""
+        if self.to.backend is not None:
+            shutil.rmtree(self.kind.place(self.to.uri) or "")
+            return
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.to.uri)
+        for experiment in client.search_experiments():
+            for run in client.search_runs([experiment.experiment_id]):
+                client.delete_run(run.info.run_id)
+
     def shown(self) -> Shown:
         return self._shown(self.to)
 
@@ -100,7 +113,7 @@ def test_a_trial_is_shown_with_its_cells_and_no_more_when_it_is_told_again(subje
     for fence in (1, 2):
         tracker = subject.tracker(fence)
         tell(tracker)
-        assert tracker.close(60).note is None
+        assert tracker.close(300).note is None
         shown = subject.shown()
         assert set(shown) == {"trial/0", "trial/0/cell/k"}
         trial, cell = shown["trial/0"], shown["trial/0/cell/k"]
@@ -112,12 +125,12 @@ def test_a_trial_is_shown_with_its_cells_and_no_more_when_it_is_told_again(subje
 def test_a_trial_that_is_taken_up_again_no_longer_shows_how_it_had_ended(subject: Subject) -> None:
     first = subject.tracker()
     tell(first, "failed")
-    assert first.close(60).note is None
+    assert first.close(300).note is None
     failed = subject.shown()["trial/0"]
     assert failed["status"] == "FAILED" and failed["tags"]["error"] == "it diverged"
     second = subject.tracker(2)
     second.trial_started(0, {"method": "mmap", "recipe": {"lr": 0.1}}, started_at=AT)
-    assert second.close(60).note is None
+    assert second.close(300).note is None
     again = subject.shown()["trial/0"]
     assert again["status"] == "RUNNING" and not {"state", "error"} & set(again["tags"])
 
@@ -134,9 +147,20 @@ def test_what_comes_late_says_nothing_of_a_run_s_status(subject: Subject) -> Non
 def test_it_remembers_up_to_where_it_was_told_and_is_told_the_rest(subject: Subject) -> None:
     first = subject.tracker()
     tell(first)
-    assert first.close(60).note is None and first.complete
+    assert first.close(300).note is None and first.complete
     assert subject.connect().open() == "1"
     told = []
     second = subject.tracker(2, told_up_to="1", story=lambda runs: iter(told.append(runs) or ()))  # type: ignore[func-returns-value]
-    assert second.close(60).note is None and not told, "nothing had been lost"
+    assert second.close(300).note is None and not told, "nothing had been lost"
     assert subject.connect().open() == "2"
+
+
+def test_what_somebody_deleted_is_whole_once_it_is_told_again(subject: Subject) -> None:
+    first = subject.tracker()
+    tell(first)
+    assert first.close(300).note is None
+    shown = subject.shown()
+    subject.delete()
+    second = subject.tracker(2, told_up_to="1")
+    tell(second)
+    assert second.close(300).note is None and subject.shown() == shown

@@ -131,6 +131,17 @@ def test_a_grid_is_gone_through_after_the_first_points() -> None:
     assert proposals.propose(3) is None
 
 
+class Looking:
+    """Draws points, and notes which earlier trials the sampler sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def __call__(self, trial: Any) -> Point:
+        self.seen = [earlier for earlier in trial.study.trials if earlier.number != trial.number]
+        return suggest(trial)
+
+
 @pytest.mark.parametrize(
     ("state", "epochs", "outcome"),
     [
@@ -142,31 +153,36 @@ def test_a_grid_is_gone_through_after_the_first_points() -> None:
     ],
 )
 def test_ends_are_told_to_optuna_as_what_they_are(state: str, epochs: dict[int, float], outcome: Any) -> None:
-    proposals = Proposals(suggest)
+    looking = Looking()
+    proposals = Proposals(looking)
     proposals.propose(0)
     proposals.tell(0, state, epochs)
-    (trial,) = proposals._trials()
+    proposals.propose(1)
+    (trial,) = looking.seen
     assert trial.state is outcome
     if outcome is optuna.trial.TrialState.COMPLETE:
         assert trial.value == 0.2 and trial.intermediate_values == epochs
 
 
 def test_the_sampler_sees_a_bounded_number_of_trials_and_keeps_the_best() -> None:
-    proposals = Proposals(suggest, sampler="random", best=5, latest=10)
+    looking = Looking()
+    proposals = Proposals(looking, sampler="random", best=5, latest=10)
     values = []
     for number in range(400):
         proposal = proposals.propose(number)
         assert proposal is not None
         tell(proposals, proposal)
         values.append(score(proposal))
-    kept = [t.value for t in proposals._trials()]
+    proposals.propose(400)
+    kept = [t.value for t in looking.seen]
     assert len(kept) <= 5 + 10 + 100
     assert set(sorted(values[:250])[-5:]) <= set(kept), "the best of the early ones are still there"
     assert values[-10:] == kept[-10:]
 
 
 def test_trials_that_run_while_old_ones_are_dropped_can_still_be_told() -> None:
-    proposals = Proposals(suggest, sampler="random", best=2, latest=3)
+    looking = Looking()
+    proposals = Proposals(looking, sampler="random", best=2, latest=3)
     running = [proposals.propose(number) for number in range(2)]
     for number in range(2, 200):
         proposal = proposals.propose(number)
@@ -175,4 +191,5 @@ def test_trials_that_run_while_old_ones_are_dropped_can_still_be_told() -> None:
     for proposal in running:
         assert proposal is not None
         tell(proposals, proposal)
-    assert [t.value for t in proposals._trials() if t.params == running[0].params] == [score(running[0])]
+    proposals.propose(200)
+    assert [t.value for t in looking.seen if t.params == running[0].params] == [score(running[0])]
