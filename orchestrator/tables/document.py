@@ -5,49 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from orchestrator.tables.model import Table
 
 
 @dataclass(frozen=True)
-class Code:
-    """What someone types, or a name as a program knows it."""
+class Span:
+    """A piece of a sentence that is set off.
+
+    Attributes:
+        text: what it says.
+        kind: what someone types; a word meant as a term; a link to another document of the report, or to a
+            section of this one.
+        target: name of the document or title of the section.
+    """
 
     text: str
+    kind: Literal["code", "term", "document", "section"]
+    target: str = ""
 
 
-@dataclass(frozen=True)
-class Emphasis:
-    """A word that is meant as a term."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """To another document of the report by its name, or to a section of this one by its title."""
-
-    text: str
-    document: str = ""
-    section: str = ""
-
-
-Span: TypeAlias = str | Code | Emphasis | Link
-Sentence: TypeAlias = str | tuple[Span, ...]
+Sentence: TypeAlias = str | tuple[str | Span, ...]
 """Plain text, or pieces of it; writers escape."""
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    text: Sentence
-
-
-@dataclass(frozen=True)
-class Quote:
-    """What must be read first."""
+    """A sentence or more; a caution must be read before all else."""
 
     text: Sentence
+    caution: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,7 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-Block: TypeAlias = Paragraph | Quote | Bullets | Figure | Table | Section
+Block: TypeAlias = Paragraph | Bullets | Figure | Table | Section
 
 
 def tables_of(section: Section) -> Iterable[Table]:
@@ -83,7 +71,7 @@ def tables_of(section: Section) -> Iterable[Table]:
             yield from tables_of(block)
 
 
-def spans(sentence: Sentence) -> tuple[Span, ...]:
+def spans(sentence: Sentence) -> tuple[str | Span, ...]:
     """The pieces of a sentence."""
     return (sentence,) if isinstance(sentence, str) else sentence
 
@@ -91,8 +79,11 @@ def spans(sentence: Sentence) -> tuple[Span, ...]:
 def marked(text: str) -> Sentence:
     """A sentence of one's own with ``*terms*`` and `` `code` `` in it; never with what others named."""
     parts = re.split(r"(\*[^*]+\*|`[^`]+`)", text)
-    kinds: dict[str, type[Emphasis | Code]] = {"*": Emphasis, "`": Code}
-    return tuple(kinds[part[0]](part[1:-1]) if part[0] in kinds else part for part in parts if part)
+    return tuple(
+        Span(part[1:-1], "code" if part[0] == "`" else "term") if part[0] in "`*" else part
+        for part in parts
+        if part
+    )
 
 
 def plain(sentence: Sentence) -> str:

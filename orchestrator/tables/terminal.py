@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from orchestrator.tables.document import Block, Bullets, Figure, Paragraph, Quote, Section, plain
+from orchestrator.tables.document import Block, Bullets, Figure, Paragraph, Section, plain
 from orchestrator.tables.model import Cell, Table
 from orchestrator.tables.side_by_side import MARKS, side_by_side
 from orchestrator.tables.words import printable
@@ -57,10 +57,8 @@ def _block(block: Block, width: int) -> Iterable[RenderableType]:
             yield from _heading(block, width)
             yield from side_by_side(block, width) if block.narrow else [_grid(block, width)]
             yield from (Text(printable(note), "dim") for note in block.notes)
-        case Paragraph(text):
-            yield Text(printable(plain(text)))
-        case Quote(text):
-            yield Text(printable(plain(text)), "italic")
+        case Paragraph(text, caution):
+            yield Text(printable(plain(text)), "italic" if caution else "")
         case Bullets(items):
             yield from (Text(printable(plain(item)), "dim") for item in items)
         case Figure():

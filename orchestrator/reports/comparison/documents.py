@@ -10,7 +10,7 @@ from orchestrator.reports.comparison import evidence, notes, records, verdicts
 from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.methods import methods
 from orchestrator.statistics.summary import CONFIDENCE
-from orchestrator.tables import Bullets, Code, Figure, Link, Paragraph, Quote, Section, Table, words
+from orchestrator.tables import Bullets, Figure, Paragraph, Section, Span, Table, words
 from orchestrator.tables.document import Block, Sentence, marked
 from orchestrator.tables.format import Layout
 
@@ -91,12 +91,12 @@ def _report(contents: Contents, images: Sequence[str]) -> Section:
             Paragraph(
                 (
                     "The paper's claims, one by one, are in ",
-                    Link("claims.md", document="claims"),
+                    Span("claims.md", "document", "claims"),
                     f": {counts}.",
                 )
             )
         )
-    blocks.append(Paragraph(("Marks and columns are explained ", Link("at the end", section=END), ".")))
+    blocks.append(Paragraph(("Marks and columns are explained ", Span("at the end", "section", END), ".")))
     chapters = [
         (f"Methods at {split}", [methods(table, "page") for table in contents.tables if table.split == split])
         for split in comparison.splits
@@ -158,7 +158,7 @@ def _claims(contents: Contents) -> Section:
 
 def _caution(comparison: Comparison) -> Iterable[Block]:
     if comparison.dataset == "symbols":
-        yield Quote(marked(notes.SYMBOLS))
+        yield Paragraph(marked(notes.SYMBOLS), caution=True)
 
 
 def _legend(tables: Iterable[Table]) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def _facts(comparison: Comparison) -> Iterable[Sentence]:
     if comparison.provenance:
         yield f"Made with: {_settings(comparison.provenance)}"
     for command in comparison.commands:
-        yield ("Command: ", Code(command))
+        yield ("Command: ", Span(command, "code"))
 
 
 def _settings(values: Mapping[str, Any]) -> str:

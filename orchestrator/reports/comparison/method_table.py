@@ -82,12 +82,6 @@ class MethodTable:
         return {name: values.index(mean) + 1 for name, mean in means.items() if mean in values}
 
     @property
-    def best(self) -> MethodResult | None:
-        """The method of the highest average."""
-        ranked = [m for m in self.methods if m.average is not None]
-        return max(ranked, key=lambda m: m.average.mean if m.average else 0.0, default=None)
-
-    @property
     def label_budget(self) -> tuple[int, int] | None:
         """Labelled images per class and task: training, validation."""
         return self.comparison.label_budget.get(self.split)

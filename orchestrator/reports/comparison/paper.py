@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from mmap_model.plain import from_plain
-from orchestrator.compare.comparison import Column, Comparison
+from orchestrator.compare.comparison import Column
 from orchestrator.reports.comparison.method_table import AVERAGE, MethodTable
 from orchestrator.statistics.summary import Summary
 
@@ -54,10 +54,6 @@ class Printed:
     def value(self) -> float:
         """The number to compare with: corrected where that is known."""
         return self.mean if self.corrected_mean is None else self.corrected_mean
-
-    @property
-    def spread(self) -> float | None:
-        return self.std if self.corrected_mean is None else self.corrected_std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +120,6 @@ def printed_averages(method: str, regime: str | None) -> dict[tuple[str, str], f
         for p in printed_results()
         if (p.method, p.regime, p.task) == (method, regime, AVERAGE)
     }
-
-
-def is_paper_dataset(comparison: Comparison) -> bool:
-    """Whether the paper reports on this dataset, by its name."""
-    return _plain(comparison.dataset) in {name for name, _ in SPLITS}
 
 
 def _task(name: str) -> str:

@@ -5,20 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from orchestrator.tables.document import (
-    Block,
-    Bullets,
-    Code,
-    Emphasis,
-    Figure,
-    Link,
-    Paragraph,
-    Quote,
-    Section,
-    Sentence,
-    Span,
-    spans,
-)
+from orchestrator.tables.document import Block, Bullets, Figure, Paragraph, Section, Sentence, Span, spans
 from orchestrator.tables.format import Format
 from orchestrator.tables.model import Cell, Table
 
@@ -69,10 +56,8 @@ def _block(block: Block, level: int) -> Iterable[str]:
             yield table(block)
             if notes := [*([f"{block.about}."] if block.about else []), *block.notes]:
                 yield _bullets(notes)
-        case Paragraph(text):
-            yield _text(text)
-        case Quote(text):
-            yield f"> {_text(text)}"
+        case Paragraph(text, caution):
+            yield f"{'> ' * caution}{_text(text)}"
         case Bullets(items):
             yield _bullets(items)
         case Figure(path, text):
@@ -87,16 +72,15 @@ def _text(sentence: Sentence) -> str:
     return "".join(map(_span, spans(sentence)))
 
 
-def _span(span: Span) -> str:
-    match span:
-        case Code(text):
-            return f"`{text}`" if "`" not in text else f"`` {text} ``"
-        case Emphasis(text):
-            return f"*{escape(text)}*"
-        case Link(text, document, section):
-            target = f"{document}.md" if document else "#" + re.sub(r"[^\w]+", "-", section.lower())
-            return f"[{escape(text)}]({target})"
-    return escape(span)
+def _span(span: str | Span) -> str:
+    if isinstance(span, str):
+        return escape(span)
+    if span.kind == "code":
+        return f"`{span.text}`" if "`" not in span.text else f"`` {span.text} ``"
+    if span.kind == "term":
+        return f"*{escape(span.text)}*"
+    anchor = "#" + re.sub(r"[^\w]+", "-", span.target.lower())
+    return f"[{escape(span.text)}]({anchor if span.kind == 'section' else f'{span.target}.md'})"
 
 
 def _cell(cell: Cell) -> str:

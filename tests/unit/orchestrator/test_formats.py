@@ -17,20 +17,18 @@ from mmap_model.errors import ConfigurationError
 from orchestrator.tables import (
     Bullets,
     Cell,
-    Code,
     Column,
-    Emphasis,
     Figure,
-    Link,
     Paragraph,
-    Quote,
     Section,
+    Span,
     Table,
     label,
     number,
     row,
 )
 from orchestrator.tables import formats as package
+from orchestrator.tables.document import marked
 from orchestrator.tables.formats import latex
 from orchestrator.tables.registry import formats, get_format
 
@@ -49,11 +47,11 @@ TABLE = Table(
 DOCUMENT = Section(
     "Everything",
     (
-        Quote((Code("symbols"), " is drawn.")),
-        Paragraph(("It ", Emphasis("holds"), ", see ", Link("claims.md", document="claims"), ".")),
+        Paragraph(marked("`symbols` is drawn."), caution=True),
+        Paragraph((*marked("It *holds*, see "), Span("claims.md", "document", "claims"), ".")),
         Section("Tables", (TABLE,)),
         Section("Figures", (Figure("figures/a.png", "a figure"),)),
-        Bullets(("first", ("see ", Link("above", section="Tables")))),
+        Bullets(("first", ("see ", Span("above", "section", "Tables")))),
     ),
 )
 
