@@ -77,12 +77,6 @@ def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[Fact]:
     ]
     if found["winner"] is not None:
         lines.append(("Confirm", f"orchestrator confirm {study} --seeds 4,5,6"))
-    return [*lines, *_damage(found)]
-
-
-def _damage(found: dict[str, Any]) -> list[Fact]:
-    """What becomes of trials whose records are damaged, and records that do not count, one line each."""
-    lines = []
     if found["damaged_trials"]:
         numbers = ", ".join(map(str, found["damaged_trials"]))
         lines.append(("Repairs", f"the next sweep runs trials again whose records are damaged: {numbers}"))

@@ -9,7 +9,6 @@ from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison.ablation import Ablation, ablation
 from orchestrator.reports.comparison.claims import Claim, claims
 from orchestrator.reports.comparison.method_table import MethodTable, method_table
-from orchestrator.reports.comparison.pairings import Pairings
 from orchestrator.reports.comparison.paper import Beside, beside_paper
 from orchestrator.reports.comparison.roles import RECIPES, recipes_of
 
@@ -38,10 +37,6 @@ class Contents:
             for recipe in reversed(RECIPES)
         )
         return [a for a in found if a is not None]
-
-    @cached_property
-    def pairings(self) -> list[Pairings]:
-        return [a.pairings for a in self.ablations if a.pairings is not None]
 
     @cached_property
     def claims(self) -> list[Claim]:

@@ -150,7 +150,7 @@ def _claims(contents: Contents) -> Section:
         some = [claim for claim in found if claim.topic == topic]
         counts = Paragraph(f"{verdicts.counted(some)}.")
         blocks.append(Section(topic, (counts, verdicts.claim_table(some))))
-    for pairings in contents.pairings:
+    for pairings in filter(None, (item.pairings for item in contents.ablations)):
         table = evidence.partitions(pairings, comparison)
         blocks += [table, Bullets(table.legend)]
     return Section(title, tuple(blocks))

@@ -45,11 +45,10 @@ def methods(table: MethodTable, layout: Layout) -> Table:
     """All that is known of the methods, for pages and screens, or what the paper prints of them."""
     quantities = [quantity for quantity in _quantities(table) if layout in quantity.layouts]
     if layout == "page":
-        training: Callable[[MethodResult], Content] = lambda m: REGIMES[m.column.regime].lower() or NONE  # noqa: E731
         return Table.of(
             [
                 (label("Method"), lambda m: m.column.label),
-                (label("Training"), training),
+                (label("Training"), lambda m: REGIMES[m.column.regime].lower() or None),
                 *((number(quantity.name), quantity.said) for quantity in quantities),
             ],
             table.methods,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
@@ -99,8 +99,7 @@ def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe)
     columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
     if not columns:
         return None
-    measurements = [(column, measured(comparison, column, split, recipe)) for column in columns]
-    entries = [(column, entry) for column, entry in measurements if entry is not None]
+    entries = [(c, entry) for c in columns if (entry := measured(comparison, c, split, recipe)) is not None]
     if not entries:
         return Side(label="the best single-task prompt", seeds={}, why="no single-task prompt has numbers")
     validated = all(entry.validation for _, entry in entries)
@@ -109,18 +108,12 @@ def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe)
         values = entry.validation if validated else entry.seed_means()
         return sum(values.values()) / len(values)
 
-    column, entry = max(entries, key=lambda pair: score(pair[1]))
+    column, _ = max(entries, key=lambda pair: score(pair[1]))
     by = "by validation" if validated else "by test, having no validation; the interval accounts for that"
-    labels = enumeration([full_label(c) for c, _ in entries])
-    label = full_label(column)
-    return Side(
-        label=label,
-        seeds=entry.seed_means(),
-        lr=entry.lr,
-        edge=entry.edge,
-        why="; ".join(filter(None, (f"{label} is the best of {labels} {by}", _untried(label, entry)))),
-        among=() if validated else tuple(entry.seed_means() for _, entry in entries),
-    )
+    best = f"{full_label(column)} is the best of {enumeration([full_label(c) for c, _ in entries])} {by}"
+    side = _side(comparison, column, split, recipe)
+    among = () if validated else tuple(entry.seed_means() for _, entry in entries)
+    return replace(side, why="; ".join(filter(None, (best, side.why))), among=among)
 
 
 def _other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
