@@ -29,15 +29,11 @@ def get_format(name: str, where: str = "--format") -> Format:
     Raises:
         ConfigurationError: there is none.
     """
-    if name in formats():
-        return formats()[name]
-    if (reference := parse(name)) is not None:
-        own = resolve(reference, where=where, example="file.py:FORMAT")
-        if isinstance(own, Format):
-            return own
-        raise ConfigurationError(
-            f"{name}: it is no format", where=where, fix="write FORMAT = Format(…) there"
-        )
-    raise ConfigurationError(
-        f"unknown format {name!r}", where=where, fix=f"{nearest(name, formats())}; your own is file.py:FORMAT"
-    )
+    if (known := formats().get(name)) is not None:
+        return known
+    reference = parse(name)
+    own = None if reference is None else resolve(reference, where=where, example="file.py:FORMAT")
+    if isinstance(own, Format):
+        return own
+    fix = f"{nearest(name, formats())}; your own is file.py:FORMAT, made by FORMAT = Format(…)"
+    raise ConfigurationError(f"unknown format {name!r}", where=where, fix=fix)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 from orchestrator.tables.document import Section, tables_of
 from orchestrator.tables.format import Format
-from orchestrator.tables.model import NONE, Cell, Column, Table
+from orchestrator.tables.model import NONE, Cell, Table
 
 
 def table(found: Table) -> str:
     """A header and the rows; a column with spreads is followed by one for them, in the same unit."""
-    spread = [any(row[i].spread is not None for row in found.rows) for i in range(len(found.columns))]
+    spreads = [any(row[i].spread is not None for row in found.rows) for i in range(len(found.columns))]
 
-    def head(column: Column, both: bool) -> list[str]:
-        return [column.heading, f"{column.heading} std"] if both else [column.heading]
-
-    def cells(cell: Cell, both: bool) -> list[object]:
-        return [_value(cell), "" if cell.spread is None else cell.spread] if both else [_value(cell)]
+    def line(*values: Sequence[object]) -> list[object]:
+        """Each value, and its spread where the column has spreads."""
+        return [v for pair, both in zip(values, spreads, strict=True) for v in pair[: 1 + both]]
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([t for c, both in zip(found.columns, spread, strict=True) for t in head(c, both)])
-    for row in found.rows:
-        writer.writerow([v for c, both in zip(row, spread, strict=True) for v in cells(c, both)])
+    writer.writerow(line(*((c.heading, f"{c.heading} std") for c in found.columns)))
+    writer.writerows(line(*((_value(cell), cell.spread) for cell in row)) for row in found.rows)
     return text.getvalue()
 
 
