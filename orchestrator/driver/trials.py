@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from mmap_model.cells import Point
 from orchestrator.driver import spreading
+from orchestrator.driver.forgetting import Forgetting
 from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import Row, epochs_of
 from orchestrator.rows.rows import Rows
-from orchestrator.work.shown import NoteShown
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposal, Proposals
@@ -80,7 +80,7 @@ class Trials:
         self._next = 0
         self._launched: deque[dict[str, Any]] = deque()
         self._live: dict[str, Row] = {}
-        self._half_over: set[str] = set()
+        self._forgetting = Forgetting(rows.queue)
         self._exhausted = False
         self._stopping = False
 
@@ -98,7 +98,10 @@ class Trials:
         for number, record in sorted(known.items()):
             self._next = max(self._next, number + 1)
             if record is None:
-                self._recall_lost(number)
+                if (proposal := self._proposals.propose(number)) is not None:
+                    self._again.append(_record_of(proposal))
+                else:
+                    self._rows.note(f"Trial {number} cannot be proposed again: the space holds no more.")
                 continue
             if number in again:
                 if record.state == "failed":
@@ -110,13 +113,6 @@ class Trials:
             self._proposals.replay(
                 number, record.state, record.params, record.distributions, record.point, epochs_of(record)
             )
-
-    def _recall_lost(self, number: int) -> None:
-        proposal = self._proposals.propose(number)
-        if proposal is None:
-            self._note(f"Trial {number} cannot be proposed again: the space holds no further configuration.")
-            return
-        self._again.append(_record_of(proposal))
 
     # What the searcher asks: orchestrator.search.tune_searcher.TrialSource
 
@@ -133,7 +129,7 @@ class Trials:
         if not self._exhausted and self._next < self._plan.trials and (budget := self._budget_spent()):
             self._exhausted = True
             running = f", {len(self._live)} in work will finish" if self._live else ""
-            self._note(f"The budget is spent ({budget}): no new trial starts{running}.")
+            self._rows.note(f"The budget is spent ({budget}): no new trial starts{running}.")
         return self._exhausted or self._next >= self._plan.trials
 
     def room(self, live: int) -> bool:
@@ -165,7 +161,7 @@ class Trials:
                 state, epochs = "complete", self._mended[number]
             if not self._stopping and state not in ("lost", "stopped"):
                 self._untold.append((number, state, epochs))
-            self._release(trial_item(number))
+            self._forgetting.half(trial_item(number))
 
     # Launching
 
@@ -267,7 +263,7 @@ class Trials:
         proposal = self._proposals.propose(self._next)
         if proposal is None:
             self._exhausted = True
-            self._note(f"The space holds no more than {self._next} different configurations.")
+            self._rows.note(f"The space holds no more than {self._next} different configurations.")
             return None
         self._next += 1
         return _record_of(proposal)
@@ -336,18 +332,7 @@ class Trials:
 
     def _work_over(self, row: Row) -> None:
         del self._live[row.item.item_id]
-        self._release(row.item.item_id)
-
-    def _release(self, item_id: str) -> None:
-        """Let the pool forget an item once both its work and its thin trial are over."""
-        if item_id in self._half_over:
-            self._half_over.remove(item_id)
-            self._rows.queue.forget(item_id)
-        else:
-            self._half_over.add(item_id)
-
-    def _note(self, text: str) -> None:
-        self._rows.progress(NoteShown(text=text))
+        self._forgetting.half(row.item.item_id)
 
 
 def _record_of(proposal: Proposal) -> TrialRecord:

@@ -12,7 +12,6 @@ from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import ZERO_SHOT, ZERO_STEP, finalists, tracked_as
 from orchestrator.study import StudyPlan
 from orchestrator.work.item import Event
-from orchestrator.work.shown import NoteShown
 
 
 class ReferenceEnds(Ends):
@@ -36,7 +35,7 @@ class ReferenceEnds(Ends):
             row.record.state = "failed"
             self._rows.unscored[name] = done["error"] or done["state"]
             text = f"Reference row {name}: {self._rows.unscored[name]}"
-            self._rows.progress(NoteShown(text=text))
+            self._rows.note(text)
 
 
 def reference_rows(rows: Rows, store: StudyStore, points: Mapping[str, Point]) -> Iterator[Row]:

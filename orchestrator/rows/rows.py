@@ -13,7 +13,7 @@ from orchestrator.rows.row import End, Row
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work.item import Event, WorkItem
-from orchestrator.work.shown import CellFailureShown, EpochShown, Progress, TrialShown, TrialStage
+from orchestrator.work.shown import CellFailureShown, EpochShown, NoteShown, Progress, TrialShown, TrialStage
 
 
 class Queue(Protocol):
@@ -126,6 +126,10 @@ class Rows:
                 error=record.error,
             )
         )
+
+    def note(self, text: str) -> None:
+        """Tell the user something."""
+        self.progress(NoteShown(text=text))
 
     def close(self) -> None:
         """Tell that what still runs was interrupted."""

@@ -13,7 +13,6 @@ from orchestrator.study import StudyPlan
 from orchestrator.tracking.row import ZERO_STEP as ZERO_STEP
 from orchestrator.tracking.row import row_name
 from orchestrator.work.item import Event
-from orchestrator.work.shown import NoteShown
 
 ZERO_SHOT = "zero_shot"
 
@@ -38,7 +37,7 @@ class ScoreEnds(Ends):
         error = self._tell() if end == "complete" else done["error"] or done["state"]
         if error:
             self._rows.unscored[str(self._name)] = error
-            self._rows.progress(NoteShown(text=f"Test images of {self._name}: {error}"))
+            self._rows.note(f"Test images of {self._name}: {error}")
 
     def _tell(self) -> str | None:
         keys = self._scored.keys
