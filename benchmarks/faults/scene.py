@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -25,8 +25,10 @@ from orchestrator.study import load_plan
 from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.live import PHASES
 from orchestrator.tracking import Tracker
-from orchestrator.work.item import Event
+from orchestrator.work.events import Event
 from orchestrator.work.shown import Shown
+
+T = TypeVar("T")
 
 PATIENCE_S = 600.0
 """Seconds to wait for something that must happen, on a busy machine."""
@@ -205,15 +207,9 @@ class Scene:
         ]
         return round(min(times) - after, 1) if times else None
 
-    def told(self, kind: str, **values: Any) -> list[Event]:
-        """Events of the pool since the fault, oldest first."""
-        return [
-            event
-            for at, event in self.events
-            if at >= self.struck
-            and event["kind"] == kind
-            and all(event.get(name) == value for name, value in values.items())
-        ]
+    def told(self, kind: type[T]) -> list[T]:
+        """Events of the pool of a type since the fault, oldest first."""
+        return [event for at, event in self.events if at >= self.struck and isinstance(event, kind)]
 
     def wait(self, condition: Callable[[], Any], *errors: type[Exception]) -> Any:
         """What ``condition`` returns once it is true; ``errors`` count as not yet."""

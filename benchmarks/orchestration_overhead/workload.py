@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.events import CellsKnown, CellState, Done, Emit, EpochReached
+from orchestrator.work.item import Control, WorkItem
 
 EPOCHS = 8
 EPOCH_S = 0.2
@@ -31,14 +32,11 @@ class Bench:
 
     def load(self) -> None: ...
 
-    def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
-        cell = {"key": item.item_id, "split": "1-shot", "seed": "1", "partition": None, "parameters": 1}
-
-        def tell(kind: str, **fields: Any) -> None:
-            emit({"item_id": item.item_id, "kind": kind, **fields})
-
-        tell("cells", cells=[{**cell, "status": "new", "epoch": 0}])
+    def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
+        name = item.item_id
+        emit(CellsKnown(item_id=name, cells=[CellState(key=name, split="1-shot", seed="1", parameters=1)]))
         if item.purpose == "search":
             for epoch in epochs():
-                tell("epoch", epoch=epoch, mean=epoch / EPOCHS, values=[epoch / EPOCHS], cells={})
-        tell("done", state="complete", error=None, seconds={"total": EPOCHS * EPOCH_S})
+                mean = epoch / EPOCHS
+                emit(EpochReached(item_id=name, epoch=epoch, mean=mean, values=[mean], reports={}))
+        emit(Done(item_id=name, state="complete", seconds={"total": EPOCHS * EPOCH_S}))

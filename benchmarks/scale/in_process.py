@@ -32,7 +32,8 @@ from orchestrator.study import load_plan
 from orchestrator.terminal.state import SweepState
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import Event
+from orchestrator.work.item import WorkItem
 
 
 class Queue:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 import meters  # noqa: E402
 
 from orchestrator.slots import environment  # noqa: E402
-from orchestrator.work.item import Event  # noqa: E402
+from orchestrator.work.events import Done, Event, Leased, PartDone  # noqa: E402
 from orchestrator.work.shown import Shown, TrialShown  # noqa: E402
 
 SLOTS_PER_ACTOR = 32
@@ -147,16 +147,17 @@ class Watch:
 
     def take(self, event: Event) -> None:
         """Takes the pool's events, with the times at which the pool gave and took back."""
-        now, work = time.monotonic(), event.get("part") or event.get("item_id")
-        if event["kind"] == "leased":
-            self._slots[work] = event["slot"], now
-            freed = self._free.pop(event["slot"], None)
-            if freed is not None:
-                self.gaps.append((freed, now - freed))
-        elif event["kind"] in ("done", "part_done") and work in self._slots:
-            slot, since = self._slots.pop(work)
-            self._free[slot] = now
-            self.work.append((since, now - since))
+        now = time.monotonic()
+        match event:
+            case Leased():
+                self._slots[event.held] = event.slot, now
+                freed = self._free.pop(event.slot, None)
+                if freed is not None:
+                    self.gaps.append((freed, now - freed))
+            case Done() | PartDone() if event.held in self._slots:
+                slot, since = self._slots.pop(event.held)
+                self._free[slot] = now
+                self.work.append((since, now - since))
 
 
 def processes() -> dict[str, dict[str, float]]:

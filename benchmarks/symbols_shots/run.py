@@ -20,6 +20,7 @@ from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger
 from orchestrator.statistics.summary import paired_difference, summarize
 from orchestrator.study import load_plan
+from orchestrator.work.events import CellsKnown, CellState, EpochReached, WorkEvent
 from orchestrator.work.provenance import provenance
 
 SHOTS = (1, 3, 6, 12)
@@ -65,16 +66,17 @@ def main() -> None:
 
 def scores(plan: Any, bench: Workbench, point: Point) -> dict[str, dict[Any, float]]:
     """Test accuracy by split and seed; cells that are not in the ledger are trained."""
-    cells: list[dict[str, Any]] = []
+    cells: list[CellState] = []
 
-    def follow(event: dict[str, Any]) -> None:
-        if event["kind"] == "cells":
-            cells.extend(event["cells"])
-        elif event["kind"] == "epoch":
-            print(f"{point.method} epoch {event['epoch']}: {event['mean']:.3f}", flush=True)
+    def follow(event: WorkEvent) -> None:
+        match event:
+            case CellsKnown():
+                cells.extend(event.cells)
+            case EpochReached():
+                print(f"{point.method} epoch {event.epoch}: {event.mean:.3f}", flush=True)
 
     bench.run(plan.work_item(point, item_id="train"), follow)
-    keys = tuple(cell["key"] for cell in cells)
+    keys = tuple(cell.key for cell in cells)
     confirm = plan.work_item(
         point, item_id="test", purpose="confirm", cells=keys, reason="accuracy by number of shots"
     )

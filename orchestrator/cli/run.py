@@ -11,6 +11,7 @@ from orchestrator.cli.options import AsJson, Overrides, StudyName
 
 if TYPE_CHECKING:
     from orchestrator.study import StudyPlan
+    from orchestrator.work.events import Done
     from orchestrator.work.item import WorkItem
 
 
@@ -49,8 +50,8 @@ def run(
         plan.space.params(_parse(values or []), "--set") if values else (*plan.first, plan.space.preset())[0]
     )
     item = plan.work_item(plan.space.replay(params), item_id="run")
-    finished, state = _work(plan, item, device, quiet=as_json, shown=plan.space.values(params))
-    return _report(finished, state, as_json)
+    finished, end = _work(plan, item, device, quiet=as_json, shown=plan.space.values(params))
+    return _report(finished, end, as_json)
 
 
 def _again(plan: StudyPlan, prefix: str, device: str, as_json: bool) -> int:
@@ -75,53 +76,62 @@ def _again(plan: StudyPlan, prefix: str, device: str, as_json: bool) -> int:
             storage=scratch,
             fuse="off",
         )
-        finished, state = _work(plan, item, device, quiet=as_json, shown={"cell": found.key[:12]})
+        finished, end = _work(plan, item, device, quiet=as_json, shown={"cell": found.key[:12]})
     if found.record is not None and found.key in finished:
         before = found.record["metrics"].get("accuracy")
         finished[found.key]["recorded_accuracy"] = before
         finished[found.key]["same_as_recorded"] = before == finished[found.key]["metrics"].get("accuracy")
-    return _report(finished, state, as_json)
+    return _report(finished, end, as_json)
 
 
 def _work(
     plan: StudyPlan, item: WorkItem, device: str, *, quiet: bool, shown: dict[str, Any]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], Done]:
     """Do the item; finished cells by key, and the last event."""
     from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
     from orchestrator.execution.workbench import Workbench
     from orchestrator.tables.words import accuracy, configuration, integer
-    from orchestrator.work.item import Event
+    from orchestrator.work.events import (
+        CellFailure,
+        CellFinished,
+        CellsKnown,
+        Done,
+        EpochReached,
+        Note,
+        Waiting,
+        WorkEvent,
+    )
 
     console = err()
     finished: dict[str, dict[str, Any]] = {}
-    last: dict[str, Any] = {}
+    ends: list[Done] = []
 
     def say(text: str) -> None:
         if not quiet:
             console.print(text, markup=False, soft_wrap=True)
 
-    def emit(event: Event) -> None:
-        match event["kind"]:
-            case "cells":
-                for cell in event["cells"]:
-                    size = integer(cell["parameters"])
-                    where = f"{cell['split']}, seed {cell['seed']}"
-                    say(f"cell {cell['key'][:12]}  {where}, {size} parameters: {cell['status']}")
-                    if cell["status"] == "finished":
-                        finished[cell["key"]] = {"metrics": _recorded(item, cell["key"])}
-            case "epoch":
-                values = ", ".join(accuracy(v) for v in event["values"])
-                say(f"epoch {event['epoch']}: {accuracy(event['mean'])} % (cells: {values})")
-            case "cell_finished":
+    def emit(event: WorkEvent) -> None:
+        match event:
+            case CellsKnown():
+                for cell in event.cells:
+                    size = integer(cell.parameters)
+                    where = f"{cell.split}, seed {cell.seed}"
+                    say(f"cell {cell.key[:12]}  {where}, {size} parameters: {cell.status}")
+                    if cell.status == "finished":
+                        finished[cell.key] = {"metrics": _recorded(item, cell.key)}
+            case EpochReached():
+                values = ", ".join(accuracy(v) for v in event.values)
+                say(f"epoch {event.epoch}: {accuracy(event.mean)} % (cells: {values})")
+            case CellFinished():
                 kept = ("metrics", "parameters", "seconds")
-                finished[event["key"]] = {name: event[name] for name in kept}
-            case "cell_failed":
-                say(f"cell {event['key'][:12]} failed: {event['error']}")
-            case "note" | "waiting":
-                console.print(event["text"], markup=False, soft_wrap=True)
-            case "done":
-                last.update(event)
+                finished[event.key] = {name: getattr(event, name) for name in kept}
+            case CellFailure():
+                say(f"cell {event.key[:12]} failed: {event.error}")
+            case Note() | Waiting():
+                console.print(event.text, markup=False, soft_wrap=True)
+            case Done():
+                ends.append(event)
 
     say(configuration(shown) if "cell" not in shown else f"training cell {shown['cell']} again")
     threads = plan.slots.threads * plan.slots.count if plan.slots is not None else None
@@ -135,7 +145,7 @@ def _work(
         compute=to_plain(plan.study.compute),
     )
     bench.run(item, emit)
-    return finished, last
+    return finished, ends[-1]
 
 
 def _recorded(item: WorkItem, key: str) -> dict[str, Any]:
@@ -145,12 +155,12 @@ def _recorded(item: WorkItem, key: str) -> dict[str, Any]:
     return {} if record is None else dict(record["metrics"])
 
 
-def _report(finished: dict[str, dict[str, Any]], last: dict[str, Any], as_json: bool) -> int:
+def _report(finished: dict[str, dict[str, Any]], last: Done, as_json: bool) -> int:
     from orchestrator.cli.console import DONE, FAILED, out, print_json
     from orchestrator.tables.words import accuracy
 
     if as_json:
-        print_json({"state": last.get("state"), "error": last.get("error"), "cells": finished})
+        print_json({"state": last.state, "error": last.error, "cells": finished})
     else:
         for key, cell in finished.items():
             line = f"{key[:12]}  validation {accuracy(cell['metrics'].get('accuracy'))} %"
@@ -160,7 +170,7 @@ def _report(finished: dict[str, dict[str, Any]], last: dict[str, Any], as_json: 
                     "" if cell["same_as_recorded"] else accuracy(cell["recorded_accuracy"])
                 )
             out().print(line, markup=False)
-    return DONE if last.get("state") == "complete" else FAILED
+    return DONE if last.state == "complete" else FAILED
 
 
 def _parse(values: list[str]) -> dict[str, Any]:

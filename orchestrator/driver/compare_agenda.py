@@ -13,7 +13,7 @@ from orchestrator.driver.weights import drop_weights, keeps_weights
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
-from orchestrator.work.item import Event
+from orchestrator.work.events import Done
 
 REASON = "compare: every column's cells, once trained"
 
@@ -33,7 +33,7 @@ class ColumnEnds(Ends):
     ) -> None:
         self._planned, self._store, self._rows, self._on_end = planned, store, rows, on_end
 
-    def ended(self, row: Row, end: End, done: Event) -> None:
+    def ended(self, row: Row, end: End, done: Done) -> None:
         planned, record = self._planned, row.record
         if end == "interrupted":
             return

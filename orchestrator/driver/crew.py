@@ -17,7 +17,7 @@ from orchestrator.slots.membership import Membership
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
-from orchestrator.work.item import Event
+from orchestrator.work.events import SlotMeasured, SlotNews, SlotStopped
 from orchestrator.work.shown import NoteShown, SlotsShown
 
 LEAVE_S = 7.0
@@ -137,16 +137,16 @@ class Crew:
         """Why no slot is left; None while there is one, or one may come up."""
         return self._slots.error if self._slots is not None and self._slots.all_stopped else None
 
-    def take(self, event: Event) -> None:
+    def take(self, event: SlotNews) -> None:
         """Take news of a slot in, from the pool or from the slot's run; both tell of one that stopped."""
-        known = event["slot"] in self.states.stopped
+        known = event.slot in self.states.stopped
         self.states.take(event)
-        if event["state"] == "stopped" and (known or self._pool_is_gone()):
+        if isinstance(event, SlotStopped) and (known or self._pool_is_gone()):
             return
         self.display.take(event)
-        if event["state"] == "stopped":
-            self._quarantine(event["slot"])
-        elif event["state"] == "measured" and (warning := self._memory.take(event)):
+        if isinstance(event, SlotStopped):
+            self._quarantine(event.slot)
+        elif isinstance(event, SlotMeasured) and (warning := self._memory.take(event)):
             self._note(warning)
         self._news()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.slots.silence import Silences
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import Event
+from orchestrator.work.item import WorkItem
 
 POLL_S = 1.0
 """Seconds that the reader waits for events."""
@@ -35,7 +36,7 @@ class PoolClient:
     Args:
         actor: the pool actor.
         take: called with the events of a batch, on the reader's thread. Also called with none, about once a
-            second, while nothing happens, and with one of kind ``silence`` when the pool does not answer
+            second, while nothing happens, and with a ``Silence`` when the pool does not answer
             and when it does again. What it raises ends the reading.
         wait: the answer behind a reference, within so many seconds; TimeoutError if it is not there by then.
 
@@ -52,7 +53,7 @@ class PoolClient:
         self.actor = actor
         self.fault: BaseException | None = None
         self._take, self._wait = take, wait or _wait
-        self._silences = Silences(SILENCE_S)
+        self._silences = Silences(ANSWER_S, SILENCE_S)
         self._cursor = 0
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, name="pool-events", daemon=True)
@@ -63,7 +64,7 @@ class PoolClient:
         self._ask("submit", item.to_dict(), list(needs), False, [part.to_dict() for part in parts])
 
     def cancel(self, item_id: str) -> None:
-        """Stop an item; its ``done`` follows as an event."""
+        """Stop an item; its ``Done`` follows as an event."""
         self._ask("cancel", item_id)
 
     def forget(self, item_id: str) -> None:
@@ -111,9 +112,9 @@ class PoolClient:
         return batch
 
     def _tell_silence(self, heard: float, now: float) -> None:
-        news = self._silences.look("pool", heard, now)
+        news = self._silences.look(None, heard, now)
         if news is not None:
-            self._take([{**news, "patience": ANSWER_S}])
+            self._take([news])
 
     def _ask(
         self,

@@ -7,13 +7,10 @@ from collections.abc import Callable
 
 from orchestrator.ledger import StudyStore
 from orchestrator.statistics.spending import Limits, Spent, spent_before
-from orchestrator.work.item import Event
+from orchestrator.work.events import RELEASES, Event, Leased
 
 RECORD_S = 15.0
 """Seconds between two records: a driver that is killed has spent at most this much more than is known."""
-
-RELEASES = ("done", "part_done", "stopped", "requeued")
-"""Events by which a slot is free of an item again."""
 
 
 class Purse:
@@ -45,11 +42,10 @@ class Purse:
 
     def take(self, event: Event) -> None:
         """Take any event of the pool."""
-        kind, held = event["kind"], event.get("part") or event.get("item_id", "")
-        if kind == "leased":
-            self._busy_since[held] = self._clock()
-        elif kind in RELEASES and held in self._busy_since:
-            self._device_seconds += self._clock() - self._busy_since.pop(held)
+        if isinstance(event, Leased):
+            self._busy_since[event.held] = self._clock()
+        elif isinstance(event, RELEASES) and event.held in self._busy_since:
+            self._device_seconds += self._clock() - self._busy_since.pop(event.held)
 
     @property
     def spent(self) -> Spent:

@@ -21,8 +21,18 @@ from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import Named, scoring_rows
 from orchestrator.statistics.spending import Limits
 from orchestrator.study.machine import this_machine
+from orchestrator.work.events import (
+    CellsKnown,
+    Done,
+    Event,
+    Note,
+    ProbesKnown,
+    Silence,
+    SlotEvent,
+    Waiting,
+    with_error,
+)
 from orchestrator.work.failures import death_in_words
-from orchestrator.work.item import Event
 from orchestrator.work.shown import NoteShown, Phase, PhaseShown
 
 NOTHING_LOST = "Nothing recorded is lost: run the same command again"
@@ -291,24 +301,24 @@ class Session:
         self._notify()
 
     def _take_one(self, event: Event) -> None:
-        if event.get("error"):
-            event = {**event, "error": redact(event["error"])}
+        event = with_error(event, redact)
         self._timing.take(event)
         self.purse.take(event)
         self._silence.take(event)
-        if event["kind"] == "silence":
-            self.crew.display.take(event)
-            return
-        if event["kind"] == "slot":
-            self.crew.take(event)
-            return
-        if event["kind"] in ("waiting", "note"):
-            self.say(event["text"])
-            return
-        if event.get("failure") == "storage":
-            self._storage_fault = event["error"]
-        if event["kind"] in ("cells", "probe"):
-            self.around.started.set()
+        match event:
+            case Silence():
+                self.crew.display.take(event)
+                return
+            case SlotEvent():
+                self.crew.take(event)
+                return
+            case Waiting() | Note():
+                self.say(event.text)
+                return
+            case Done(failure="storage"):
+                self._storage_fault = event.error
+            case CellsKnown() | ProbesKnown():
+                self.around.started.set()
         self.crew.display.take(event)
         self.rows.take(event)
 

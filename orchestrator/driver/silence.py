@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.ledger import Invocation, StudyStore
 from orchestrator.ledger.invocation import QUEUE
-from orchestrator.work.item import Event
+from orchestrator.work.events import Event, Silence, SlotGone, SlotStopped
 from orchestrator.work.shown import NoteShown, Progress
 
 
 class SilenceNotes:
-    """What a driver makes of events of kind ``silence``.
+    """What a driver makes of a silence.
 
     Args:
         progress: shown to the user.
@@ -23,12 +23,13 @@ class SilenceNotes:
         self._progress, self._store, self._invocation = progress, store, invocation
 
     def take(self, event: Event) -> None:
-        """Take any event. One of kind ``silence`` without a ``slot`` is of the pool itself."""
-        if event["kind"] == "silence":
-            self._progress(NoteShown(text=_text(event)))
-            self._keep(event.get("slot", QUEUE), event["seconds"] if event["state"] == "silent" else None)
-        elif event["kind"] == "slot" and event["state"] in ("gone", "stopped"):
-            self._keep(event["slot"], None)  # nobody waits for it any more
+        """Take any event."""
+        match event:
+            case Silence():
+                self._progress(NoteShown(text=_text(event)))
+                self._keep(event.slot or QUEUE, None if event.over else event.seconds)
+            case SlotGone() | SlotStopped():
+                self._keep(event.slot, None)  # nobody waits for it any more
 
     def _keep(self, name: str, seconds: float | None) -> None:
         others = [entry for entry in self._invocation.silent if entry["name"] != name]
@@ -40,9 +41,9 @@ class SilenceNotes:
             self._store.save_invocation(self._invocation)
 
 
-def _text(event: Event) -> str:
-    slot, seconds, limit = event.get("slot"), f"{event['seconds']:.0f} s", f"{event.get('patience', 0):.0f} s"
-    if event["state"] == "heard":
+def _text(event: Silence) -> str:
+    slot, seconds, limit = event.slot, f"{event.seconds:.0f} s", f"{event.patience:.0f} s"
+    if event.over:
         who = "The work queue answers" if slot is None else f"Slot {slot} is heard of"
         return f"{who} again, after {seconds}"
     if slot is None:

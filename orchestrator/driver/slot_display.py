@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from orchestrator.work.events import (
+    Done,
+    Event,
+    Interrupted,
+    Leased,
+    PartDone,
+    Requeued,
+    Silence,
+    SlotDown,
+    SlotGone,
+    SlotStopped,
+    SlotUp,
+)
 from orchestrator.work.failures import death_in_words
-from orchestrator.work.item import Event
-from orchestrator.work.shown import NoteShown, Progress, SlotShown, SlotStage
-
-SHOWN: dict[str, SlotStage] = {"up": "idle", "down": "restarting", "stopped": "stopped", "gone": "gone"}
-"""The states of a slot in the pool's words and in those of ``orchestrator.work.shown``."""
+from orchestrator.work.shown import NoteShown, Progress, SlotShown
 
 
 class SlotDisplay:
@@ -30,40 +39,38 @@ class SlotDisplay:
 
     def take(self, event: Event) -> None:
         """Take any event of the pool."""
-        kind, item_id = event["kind"], event.get("item_id", "")
-        held = str(event.get("part") or item_id)
-        if kind == "slot":
-            self._on_slot(event)
-        elif kind == "leased":
-            self._slot_of[held] = event["slot"]
-            self._work[event["slot"]] = _busy(event["slot"], item_id)
-            self._progress(self._work[event["slot"]])
-        elif kind in ("done", "part_done", "stopped", "requeued"):
-            slot = self._slot_of.pop(held, None)
-            self._work.pop(slot or "", None)
-            if slot in self._up and not self._closed:
-                self._progress(SlotShown(slot=slot, state="idle"))
-        elif kind == "silence" and event.get("slot") in self._up:
-            self._on_silence(event)
+        match event:
+            case SlotUp() | SlotDown() | SlotStopped() | SlotGone():
+                self._on_slot(event)
+            case Leased(slot=slot):
+                self._slot_of[event.held] = slot
+                self._work[slot] = _busy(slot, event.item_id)
+                self._progress(self._work[slot])
+            case Done() | PartDone() | Interrupted() | Requeued():
+                free = self._slot_of.pop(event.held, None)
+                self._work.pop(free or "", None)
+                if free in self._up and not self._closed:
+                    self._progress(SlotShown(slot=free, state="idle"))
+            case Silence(slot=str(slot)) if slot in self._work and slot in self._up and not self._closed:
+                unheard = SlotShown(slot=slot, state="silent", what="not heard of")
+                self._progress(self._work[slot] if event.over else unheard)
 
-    def _on_silence(self, event: Event) -> None:
-        slot, silent = event["slot"], event["state"] == "silent"
-        if slot in self._work and not self._closed:
-            unheard = SlotShown(slot=slot, state="silent", what="not heard of")
-            self._progress(unheard if silent else self._work[slot])
-
-    def _on_slot(self, event: Event) -> None:
-        slot, state = event["slot"], event["state"]
-        if state not in SHOWN:
-            return
-        (self._up.add if state == "up" else self._up.discard)(slot)
+    def _on_slot(self, event: SlotUp | SlotDown | SlotStopped | SlotGone) -> None:
+        slot = event.slot
+        (self._up.add if isinstance(event, SlotUp) else self._up.discard)(slot)
         if self._closed:
             return
-        what = death_in_words(event.get("error") or "") if state == "down" else ""
-        self._progress(SlotShown(slot=slot, state=SHOWN[state], what=what))
-        if state == "stopped":
-            text = f"Slot {slot} is quarantined, it takes no more work: {event.get('error')}"
-            self._progress(NoteShown(text=text))
+        match event:
+            case SlotUp():
+                self._progress(SlotShown(slot=slot, state="idle"))
+            case SlotDown():
+                self._progress(SlotShown(slot=slot, state="restarting", what=death_in_words(event.error)))
+            case SlotGone():
+                self._progress(SlotShown(slot=slot, state="gone"))
+            case SlotStopped():
+                self._progress(SlotShown(slot=slot, state="stopped"))
+                text = f"Slot {slot} is quarantined, it takes no more work: {event.error}"
+                self._progress(NoteShown(text=text))
 
 
 def _busy(slot: str, item_id: str) -> SlotShown:

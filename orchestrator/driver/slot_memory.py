@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.work.item import Event
+from orchestrator.work.events import SlotMeasured
 
 GIB = 2**30
 
@@ -21,9 +21,9 @@ class SlotMemory:
         self._gpus = gpus
         self._warned = False
 
-    def take(self, event: Event) -> str | None:
-        """What the user should know after a report of ``peak`` and ``total`` bytes; None if all is well."""
-        peak, total = event["peak"], event["total"]
+    def take(self, event: SlotMeasured) -> str | None:
+        """What the user should know after a report; None if all is well."""
+        peak, total = event.peak, event.total
         if self._warned or self._sharing * peak <= total:
             return None
         self._warned = True
@@ -31,6 +31,6 @@ class SlotMemory:
         share = math.floor(1000 / fitting) / 1000 if fitting > 1 else 1
         return (
             f"{self._sharing} slots share a GPU of {total / GIB:.1f} GiB (slots.gpus={self._gpus:g}), and "
-            f"slot {event['slot']} alone had {peak / GIB:.1f} GiB of it: together they do not fit. "
+            f"slot {event.slot} alone had {peak / GIB:.1f} GiB of it: together they do not fit. "
             f"Fix: run again with slots.gpus={share:g}"
         )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import time
 
-from orchestrator.work.item import Event
+from orchestrator.work.events import (
+    CellsKnown,
+    Done,
+    EpochReached,
+    Event,
+    Leased,
+    PartDone,
+    ProbesKnown,
+    SlotUp,
+)
 
 
 class Timing:
@@ -21,27 +30,26 @@ class Timing:
         self.confirm = 0.0
 
     def take(self, event: Event) -> None:
+        """Take any event of the pool."""
         now = time.monotonic()
-        kind, item_id = event["kind"], event.get("item_id", "")
-        held = str(event.get("part") or item_id)
-        if kind == "slot":
-            if event["state"] == "up":
+        match event:
+            case SlotUp():
                 self.first_up = self.first_up or now
-        elif kind == "leased":
-            self._slots[held] = event["slot"]
-            freed = self._free_since.pop(event["slot"], None)
-            if freed is not None and item_id.startswith("trial-"):
-                self._gaps[0] += now - freed
-                self._gaps[1] += 1
-        elif kind in ("cells", "probe"):
-            self._first_work = self._first_work or now
-        elif kind == "epoch":
-            for report in event.get("cells", {}).values():
-                seconds = report.get("seconds") or {}
-                self._seconds["training"] += seconds.get("train", 0.0)
-                self._seconds["evaluation"] += seconds.get("evaluate", 0.0)
-        elif kind in ("done", "part_done") and held in self._slots:
-            self._free_since[self._slots.pop(held)] = now
+            case Leased():
+                self._slots[event.held] = event.slot
+                freed = self._free_since.pop(event.slot, None)
+                if freed is not None and event.item_id.startswith("trial-"):
+                    self._gaps[0] += now - freed
+                    self._gaps[1] += 1
+            case CellsKnown() | ProbesKnown():
+                self._first_work = self._first_work or now
+            case EpochReached():
+                for report in event.reports.values():
+                    seconds = report.get("seconds") or {}
+                    self._seconds["training"] += seconds.get("train", 0.0)
+                    self._seconds["evaluation"] += seconds.get("evaluate", 0.0)
+            case Done() | PartDone() if event.held in self._slots:
+                self._free_since[self._slots.pop(event.held)] = now
 
     def report(self) -> dict[str, float]:
         """Seconds: ``total``; ``start_up`` to the first cell; ``per_trial_overhead`` between two trials of a

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
-from orchestrator.work.item import Event
+from orchestrator.work.events import Done
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,9 @@ class TrialRecords(Ends):
     def changed(self, row: Row) -> None:
         self._unsaved[row.record.number] = row.record
 
-    def settle(self, row: Row, done: Event) -> End:
+    def settle(self, row: Row, done: Done) -> End:
         record, stopped_by = row.record, self._stopped_by.pop(row.item.item_id, None)
-        if done["state"] == "cancelled" and stopped_by is not None:
+        if done.state == "cancelled" and stopped_by is not None:
             record.state = "pruned"
             record.attributes["stopped_by"] = STOPPED_BY[stopped_by]
             return stopped_by
@@ -93,12 +93,12 @@ class TrialRecords(Ends):
             record.attributes["failure"] = "nan"
             return "failed"
         if end == "failed":
-            record.attributes["failure"] = done.get("failure") or "raised"
-            if done.get("killed"):
-                self._killed[record.number] = record, done["failure"], done["error"]
+            failure = record.attributes["failure"] = done.failure or "raised"
+            if done.killed:
+                self._killed[record.number] = record, failure, done.error or ""
         return end
 
-    def ended(self, row: Row, end: End, done: Event) -> None:
+    def ended(self, row: Row, end: End, done: Done) -> None:
         self._unsaved[row.record.number] = row.record
         self.flush()
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Seeds, Split
@@ -20,9 +20,24 @@ from orchestrator.execution.resuming import companions, halves, starts_of
 from orchestrator.execution.scoring import Scoring
 from orchestrator.ledger import InFlight, Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
+from orchestrator.work.events import (
+    CellFailure,
+    CellFinished,
+    CellsKnown,
+    CellState,
+    CellStatus,
+    Done,
+    Emit,
+    EndState,
+    Note,
+    ProbeFinished,
+    ProbesKnown,
+    Waiting,
+    WorkEvent,
+)
 from orchestrator.work.failures import CellFailed, Failure, failure_of, is_device_failure
 from orchestrator.work.inputs import pixels_apart, pixels_of
-from orchestrator.work.item import Control, Emit, WorkItem
+from orchestrator.work.item import Control, WorkItem
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +59,7 @@ class Job:
         self, engine: Engine, ledger: Ledger, item: WorkItem, emit: Emit, control: Callable[[], Control]
     ) -> None:
         self._engine, self._ledger, self._item = engine, ledger, item
-        self._send, self._control = emit, control
+        self._id, self._emit, self._control = item.item_id, emit, control
         self._store = StudyStore(ledger.storage, item.study)
         self._about = {name: getattr(item, name) for name in ORIGIN}
         self._pixels = pixels_of(item.inputs)
@@ -61,9 +76,9 @@ class Job:
         self._waited = -WAIT_NEWS_S
 
     def run(self) -> None:
-        state: str = "complete"
+        state: EndState = "complete"
         error: str | None = None
-        failure: str | None = None
+        failure: Failure | Literal["storage"] | None = None
         known = len(self._ledger.damaged)
         try:
             self._work()
@@ -83,10 +98,10 @@ class Job:
             logger.exception("Work item %s failed outside of its cells", self._item.item_id)
             state, error, failure = "failed", f"{type(raised).__name__}: {raised}", failure_of(raised)
         for line in self._ledger.damaged[known:]:
-            self._emit("note", text=f"Damaged record: {line}")
+            self._emit(Note(item_id=self._id, text=f"Damaged record: {line}"))
         self._seconds["total"] = time.perf_counter() - self._began
         seconds = {name: round(value, 4) for name, value in self._seconds.items()}
-        self._emit("done", state=state, error=error, failure=failure, seconds=seconds)
+        self._emit(Done(item_id=self._id, state=state, error=error, failure=failure, seconds=seconds))
 
     def _work(self) -> None:
         if self._item.purpose == "confirm":
@@ -214,7 +229,7 @@ class Job:
     def _train(
         self,
         families: Sequence[Sequence[Cell]],
-        emit: Callable[..., None],
+        emit: Emit,
         grouping: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         """Train what is unfinished, all splits in step, and commit it."""
@@ -239,11 +254,12 @@ class Job:
             for batch in self._batches(todo, family, finished, failures, grouping or {})
         ]
         epochs = {key: batch.epoch for batch in batches for key in batch.keys}
-        emit("cells", cells=[self._describe(c, finished, epochs, grouping or {}) for c in cells])
+        described = [self._describe(c, finished, epochs, grouping or {}) for c in cells]
+        emit(CellsKnown(item_id=self._id, cells=described))
         for key in history:
             if key in self._failures:
                 self._tell_failure(key, emit)
-        progress = Progress(cells, history, emit)
+        progress = Progress(self._id, cells, history, emit)
         for batch in batches:
             progress.update(batch)
         progress.report()
@@ -265,9 +281,7 @@ class Job:
             return failure
         return failure if failure.get("fence") == self._item.fence else None
 
-    def _advance(
-        self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress
-    ) -> Iterable[Batch]:
+    def _advance(self, batch: Batch, epoch: int, emit: Emit, progress: Progress) -> Iterable[Batch]:
         """Bring one batch to ``epoch`` and commit it if that was its last; what remains to be trained."""
         if not batch.done and batch.epoch < epoch:
             started = time.perf_counter()
@@ -300,7 +314,7 @@ class Job:
             for key, record in records.items():
                 self._committed.add(key)
                 told = {n: record[n] for n in ("metrics", "parameters", "seconds")}
-                emit("cell_finished", key=key, at=batch.history[key][-1]["at"], **told)
+                emit(CellFinished(item_id=self._id, key=key, at=batch.history[key][-1]["at"], **told))
             self._seconds["commit"] += time.perf_counter() - started
             self._seconds["save"] += batch.save_seconds
         for key, failure in batch.failed.items():
@@ -309,37 +323,37 @@ class Job:
                 self._tell_failure(key, emit)
         return [] if batch.done else [batch]
 
-    def give_up(self, error: str, traceback: str) -> list[dict[str, Any]]:
+    def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """The thread that runs this job hangs. Record the cells it is at as failed; the events to tell.
 
         Called from another thread; the process ends afterwards.
         """
-        told: list[dict[str, Any]] = []
+        told: list[WorkEvent] = []
         if self._training is not None:
             for key in self._training.active:
                 beside = {"epoch": self._training.epoch, "fused_with": self._training.others(key)}
                 about = {**beside, **self._about}
                 self._ledger.record_failure(key, error, kind="timeout", traceback=traceback, **about)
-                told.append({"kind": "cell_failed", "key": key, "error": error, "failure": "timeout"})
+                told.append(CellFailure(item_id=self._id, key=key, error=error, failure="timeout"))
         seconds = {"total": round(time.perf_counter() - self._began, 4)}
-        end = {"kind": "done", "state": "failed", "error": error, "failure": "timeout", "seconds": seconds}
-        return [{"item_id": self._item.item_id, **event} for event in [*told, end]]
+        end = Done(item_id=self._id, state="failed", error=error, failure="timeout", seconds=seconds)
+        return [*told, end]
 
     def waits(self, reason: str) -> None:
         """Tell that the storage does not answer. Once a minute is enough."""
         now = time.perf_counter()
         if now - self._waited > WAIT_NEWS_S:
             self._waited = now
-            self._emit("waiting", text=reason)
+            self._emit(Waiting(item_id=self._id, text=reason))
 
-    def _tell_failure(self, key: str, emit: Callable[..., None]) -> None:
+    def _tell_failure(self, key: str, emit: Emit) -> None:
         kind, error = self._failures[key]
-        emit("cell_failed", key=key, error=error, failure=kind)
+        emit(CellFailure(item_id=self._id, key=key, error=error, failure=kind))
 
     def _may_halve(self, batch: Batch) -> bool:
         return self._item.fuse == "auto" and batch.width > 1
 
-    def _halve(self, batch: Batch, epoch: int, emit: Callable[..., None], progress: Progress) -> list[Batch]:
+    def _halve(self, batch: Batch, epoch: int, emit: Emit, progress: Progress) -> list[Batch]:
         """Start a batch that could not be trained as one again, as two, and bring them to ``epoch``."""
         parts = [part for half in halves(batch.cells) for part in self._started(half, [], batch.grouping)]
         for earlier in range(1, epoch + 1):
@@ -443,9 +457,9 @@ class Job:
         finished: dict[str, dict[str, Any]],
         epochs: dict[str, int],
         grouping: dict[str, dict[str, Any]],
-    ) -> dict[str, Any]:
+    ) -> CellState:
         epoch = epochs.get(cell.key, 0)
-        status = "resumed" if epoch else "new"
+        status: CellStatus = "resumed" if epoch else "new"
         if cell.key in finished:
             status, epoch = "finished", finished[cell.key]["epochs"]
         elif cell.key in self._failures:
@@ -453,25 +467,24 @@ class Job:
         record = finished.get(cell.key)
         origin = None if record is None else {name: record[name] for name in ORIGIN}
         partition = cell.configuration.partition
-        return {
-            "key": cell.key,
-            "split": cell.split.label,
-            "seed": cell.seeds.label,
-            "partition": None if partition is None else [list(group) for group in partition],
-            "parameters": self._engine.count(cell.configuration),
-            "grouping": grouping.get(cell.key),
-            "status": status,
-            "epoch": epoch,
-            "origin": origin,
-            "dataset": cell.dataset,
-            "backbone": cell.backbone,
-        }
+        return CellState(
+            key=cell.key,
+            split=cell.split.label,
+            seed=cell.seeds.label,
+            partition=None if partition is None else [list(group) for group in partition],
+            parameters=self._engine.count(cell.configuration),
+            grouping=grouping.get(cell.key),
+            status=status,
+            epoch=epoch,
+            origin=origin,
+            dataset=cell.dataset,
+            backbone=cell.backbone,
+        )
 
-    def _emit(self, kind: str, **fields: Any) -> None:
-        self._send({"item_id": self._item.item_id, "kind": kind, **fields})
-
-    def _emit_probe(self, kind: str, **fields: Any) -> None:
-        """Events of probe cells, under names that cannot be taken for the item's own cells."""
-        renamed = {"cells": "probe", "cell_finished": "probe_finished"}
-        if kind in renamed:
-            self._emit(renamed[kind], **fields)
+    def _emit_probe(self, event: WorkEvent) -> None:
+        """Tell of probe cells what cannot be taken for the item's own cells."""
+        match event:
+            case CellsKnown(cells=cells):
+                self._emit(ProbesKnown(item_id=self._id, cells=cells))
+            case CellFinished(key=key):
+                self._emit(ProbeFinished(item_id=self._id, key=key))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmap_model.cells import Cell
 from orchestrator.execution.batch import Batch, History
 from orchestrator.statistics.summary import objective
+from orchestrator.work.events import Emit, EpochReached
 
 
 class Progress:
-    """Tells each epoch once, when all cells have reached it."""
+    """Tells each epoch once, when all cells have reached it.
 
-    def __init__(self, cells: Sequence[Cell], history: History, emit: Callable[..., None]) -> None:
-        self._cells, self._emit = cells, emit
+    Args:
+        item_id: of the item.
+        cells: of the item, in order.
+        history: epochs behind each of them, by key.
+        emit: takes the events.
+    """
+
+    def __init__(self, item_id: str, cells: Sequence[Cell], history: History, emit: Emit) -> None:
+        self._item_id, self._cells, self._emit = item_id, cells, emit
         self._reports: dict[str, dict[int, dict[str, Any]]] = {}
         self._told = -1
         for key, reports in history.items():
@@ -33,7 +41,13 @@ class Progress:
                 (cell.split.label, cell.seeds.label): reports[cell.key]["accuracy"] for cell in self._cells
             }
             self._emit(
-                "epoch", epoch=epoch, values=list(values.values()), mean=objective(values), cells=reports
+                EpochReached(
+                    item_id=self._item_id,
+                    epoch=epoch,
+                    mean=objective(values),
+                    values=list(values.values()),
+                    reports=reports,
+                )
             )
 
     def _add(self, key: str, reports: Sequence[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from orchestrator.execution.batch import Superseded
 from orchestrator.execution.engine import Engine
 from orchestrator.ledger import CorruptError, DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.work.events import CellFailure, CellScored, Emit, Note
 from orchestrator.work.failures import CellFailed, Failure
 from orchestrator.work.item import WorkItem
 
@@ -47,7 +48,7 @@ class Scoring:
         train: Callable[[Sequence[Cell], Grouping], None],
         resolve: Callable[[], tuple[list[list[Cell]], Grouping]],
         check: Callable[[], None],
-        emit: Callable[..., None],
+        emit: Emit,
     ) -> None:
         self._item, self._engine, self._ledger, self._store = item, engine, ledger, store
         self._about, self._train, self._resolve = about, train, resolve
@@ -64,7 +65,7 @@ class Scoring:
         whole = self._ready(keys, self._ledger.tests(keys))
         scored = self._ledger.tests(keys)  # without those that came back with other weights
         for key, test in scored.items():
-            self._emit("test", key=key, metrics=test["metrics"])
+            self._tell_score(key, test["metrics"])
         todo = [key for key in keys if key not in scored]
         records = {key: whole[key] for key in todo}
         failed: dict[str, str] = {}
@@ -77,12 +78,12 @@ class Scoring:
             for key, score in scores.items():
                 if error := score.get("error"):
                     failed[key], kind = error, "nan"
-                    self._emit("cell_failed", key=key, error=error, failure="nan")
+                    self._emit(CellFailure(item_id=self._item.item_id, key=key, error=error, failure="nan"))
                     continue
                 weights = records[key]["files"].get(WEIGHTS, {}).get("sha256")
                 document = {"metrics": score["metrics"], "weights": weights, **self._about}
                 if self._ledger.commit_test(key, document, score["files"]):
-                    self._emit("test", key=key, metrics=score["metrics"])
+                    self._tell_score(key, score["metrics"])
                 else:
                     failed[key] = f"cell {key[:12]} was trained again while it was scored"
         if failed:
@@ -118,7 +119,7 @@ class Scoring:
         if broken:
             self._check_dropped(broken, before)
             named = ", ".join(key[:12] for key in broken)
-            self._emit("note", text=f"Files are damaged or gone, so the cells are trained again: {named}")
+            self._note(f"Files are damaged or gone, so the cells are trained again: {named}")
             self._train_again(broken, before)
             records |= self._whole(broken, ())
             if lost := [key for key in broken if key not in records]:
@@ -181,12 +182,17 @@ class Scoring:
         if old != new:
             devices = [record.get("provenance", {}).get("device") for record in (before, now)]
             where = "" if devices[0] == devices[1] else f" ({devices[0]} then, {devices[1]} now)"
-            self._emit(
-                "note",
-                text=f"Cell {key[:12]} was trained again and reaches {_percent(new)} on validation images, "
+            self._note(
+                f"Cell {key[:12]} was trained again and reaches {_percent(new)} on validation images, "
                 f"where {_percent(old)} was recorded{where}. The new numbers count: its test score is of the "
-                "new weights",
+                "new weights"
             )
+
+    def _note(self, text: str) -> None:
+        self._emit(Note(item_id=self._item.item_id, text=text))
+
+    def _tell_score(self, key: str, metrics: Mapping[str, Any]) -> None:
+        self._emit(CellScored(item_id=self._item.item_id, key=key, metrics=metrics))
 
 
 def _families(records: Mapping[str, Record]) -> list[list[str]]:

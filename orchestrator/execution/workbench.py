@@ -13,8 +13,9 @@ from orchestrator.execution.job import Job
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.patient import PatientStorage
 from orchestrator.ledger.storage import open_storage
+from orchestrator.work.events import Emit, WorkEvent
 from orchestrator.work.inputs import Inputs, require_same
-from orchestrator.work.item import Control, Emit, Event, WorkItem
+from orchestrator.work.item import Control, WorkItem
 
 
 class Workbench:
@@ -82,29 +83,11 @@ class Workbench:
         return {"peak": peak, "total": torch.cuda.mem_get_info(self.engine.device)[1]}
 
     def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control] = Control) -> None:
-        """Do one item. Everything that happens is told through ``emit``; the last event is ``done``.
+        """Do one item. Everything that happens is told through ``emit``; the last event is ``Done``.
 
         Args:
             item: what to do.
-            emit: takes events, plain dictionaries with ``item_id`` and ``kind``:
-
-                ``cells``: ``cells``, one per cell, splits first: ``{key, split, seed, partition, parameters,
-                grouping, status, epoch, origin, dataset, backbone}``; ``status`` is ``new``, ``resumed``,
-                ``finished`` or ``failed``, ``origin`` the ``{study, trial, invocation}`` that finished it,
-                ``dataset`` the manifest and ``backbone`` the fingerprint.
-                ``probe``, ``probe_finished``: as ``cells`` and ``cell_finished``, of the cells that measure
-                the grouping.
-                ``epoch``: ``epoch``, ``values`` (accuracy per cell), ``mean`` (the objective), ``cells`` (the
-                full reports by key), once all cells have reached it. Epochs of finished and resumed cells are
-                told again.
-                ``cell_finished``: ``key, metrics, parameters, seconds``, ``at`` (time of its last epoch), of
-                cells finished by this item.
-                ``cell_failed``: ``key``, ``error``, ``failure`` (its kind: `orchestrator.work.failures`).
-                ``waiting``: ``text``, while the storage does not answer.
-                ``note``: ``text``, for the user.
-                ``test``: ``key, metrics``, of cells scored on the test images.
-                ``done``: ``state`` (``complete``, ``cancelled``, ``failed``; ``lost``: the storage is away),
-                ``error``, ``failure`` (of the first cell that failed, or ``storage``), ``seconds``.
+            emit: takes them: ``orchestrator.work.events.WorkEvent``.
             control: asked every few steps whether to go on; must answer at once.
 
         Raises:
@@ -130,7 +113,7 @@ class Workbench:
         if self._job is not None:
             self._job.waits(reason)
 
-    def give_up(self, error: str, traceback: str) -> list[Event]:
+    def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """Record the cells in training as failed because they hang; the events that say so.
 
         Called from another thread while ``run`` makes no progress; the process must end afterwards.

@@ -11,7 +11,7 @@ from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import ZERO_SHOT, ZERO_STEP, finalists, tracked_as
 from orchestrator.study import StudyPlan
-from orchestrator.work.item import Event
+from orchestrator.work.events import Done
 
 
 class ReferenceEnds(Ends):
@@ -25,7 +25,7 @@ class ReferenceEnds(Ends):
     def __init__(self, store: StudyStore, rows: Rows) -> None:
         self._store, self._rows = store, rows
 
-    def ended(self, row: Row, end: End, done: Event) -> None:
+    def ended(self, row: Row, end: End, done: Done) -> None:
         name = row.item.item_id.removeprefix("baseline-")
         if end == "complete":
             row.record.epochs = row.record.epochs[-1:]
@@ -33,7 +33,7 @@ class ReferenceEnds(Ends):
             self._store.save_baseline(name, kept)
         else:
             row.record.state = "failed"
-            self._rows.unscored[name] = done["error"] or done["state"]
+            self._rows.unscored[name] = done.error or done.state
             text = f"Reference row {name}: {self._rows.unscored[name]}"
             self._rows.note(text)
 

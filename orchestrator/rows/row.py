@@ -10,7 +10,8 @@ from typing import Any, Literal
 from mmap_model.cells import Point
 from mmap_model.plain import content_key, to_plain
 from orchestrator.ledger import TrialRecord
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import CellsKnown, Done, EpochReached, Event, Interrupted, Requeued
+from orchestrator.work.item import WorkItem
 
 End = Literal["complete", "pruned", "cancelled", "failed", "interrupted"]
 """What a row came to, as it is told. The record of an interrupted one stays ``running``: it goes on later."""
@@ -76,18 +77,18 @@ class Row:
             backbone_parameters: those that ``share`` is of.
         """
         record = self.record
-        match event["kind"]:
-            case "cells":
-                record.cells = [{name: cell[name] for name in CELL} for cell in event["cells"]]
-                record.parameters = max((cell["parameters"] for cell in record.cells), default=None)
+        match event:
+            case CellsKnown():
+                record.cells = [{name: getattr(cell, name) for name in CELL} for cell in event.cells]
+                record.parameters = max((cell.parameters for cell in event.cells), default=None)
                 if record.parameters is not None:
                     record.share = record.parameters / backbone_parameters
-            case "epoch":
-                if record.epochs and event["epoch"] <= record.epochs[-1]["epoch"]:
+            case EpochReached():
+                if record.epochs and event.epoch <= record.epochs[-1]["epoch"]:
                     return False  # told again after a resume
-                record.epochs.append({name: event[name] for name in ("epoch", "mean", "values")})
-            case "stopped" | "requeued":  # work that was interrupted has taken time too
-                record.device_seconds += event["seconds"].get("total", 0.0)
+                record.epochs.append({name: getattr(event, name) for name in ("epoch", "mean", "values")})
+            case Interrupted() | Requeued():  # work that was interrupted has taken time too
+                record.device_seconds += event.seconds.get("total", 0.0)
             case _:
                 return False
         return True
@@ -99,18 +100,18 @@ class Ends:
     def changed(self, row: Row) -> None:
         """The record of a row in work has changed."""
 
-    def settle(self, row: Row, done: Event) -> End:
+    def settle(self, row: Row, done: Done) -> End:
         """Enter into the record what the row came to, from the last event of its work."""
         record = row.record
-        if done["state"] == "complete":
+        if done.state == "complete":
             record.state, record.value = "complete", last_mean(record)
             return "complete"
-        if done["state"] == "failed":
+        if done.state == "failed":
             record.state = "failed"
             return "failed"
         return "interrupted"  # lost, or taken from us: it stays to be taken up again
 
-    def ended(self, row: Row, end: End, done: Event) -> None:
+    def ended(self, row: Row, end: End, done: Done) -> None:
         """Keep the record, which is final now."""
 
     def over(self, row: Row) -> None:

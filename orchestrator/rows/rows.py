@@ -12,7 +12,17 @@ from orchestrator.ledger.documents import now
 from orchestrator.rows.row import End, Row
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import (
+    CellFailure,
+    CellFinished,
+    CellsKnown,
+    Done,
+    EpochReached,
+    Event,
+    ItemEvent,
+    Leased,
+)
+from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import CellFailureShown, EpochShown, NoteShown, Progress, TrialShown, TrialStage
 
 
@@ -96,10 +106,10 @@ class Rows:
     def take(self, event: Event) -> None:
         """Take one event of the pool in; those of items that are no rows are ignored."""
         with self.lock:
-            row = self._live.get(event.get("item_id", ""))
-            if row is None or event["kind"] == "leased":
+            row = self._live.get(event.item_id) if isinstance(event, ItemEvent) else None
+            if row is None or isinstance(event, Leased):
                 return
-            if event["kind"] == "done":
+            if isinstance(event, Done):
                 del self._live[row.item.item_id]
                 self._end(row, event)
                 return
@@ -145,10 +155,10 @@ class Rows:
                     )
             self._live.clear()
 
-    def _end(self, row: Row, done: Event) -> None:
+    def _end(self, row: Row, done: Done) -> None:
         record = row.record
-        record.device_seconds += done["seconds"].get("total", 0.0)
-        record.ended_at, record.error = now(), done["error"]
+        record.device_seconds += done.seconds.get("total", 0.0)
+        record.ended_at, record.error = now(), done.error
         end = row.ends.settle(row, done)
         if record.number >= 0 and end in ("failed", "interrupted"):
             (self.failed if end == "failed" else self.lost).append(record.number)
@@ -170,11 +180,11 @@ class Rows:
 
     def _count(self, event: Event) -> None:
         """Keep which cells were trained, and which were found finished."""
-        if event["kind"] == "cell_finished":
-            self.invocation.trained.append(event["key"])
-            self._counted.add(event["key"])
-        elif event["kind"] == "cells":
-            found = [cell["key"] for cell in event["cells"] if cell["status"] == "finished"]
+        if isinstance(event, CellFinished):
+            self.invocation.trained.append(event.key)
+            self._counted.add(event.key)
+        elif isinstance(event, CellsKnown):
+            found = [cell.key for cell in event.cells if cell.status == "finished"]
             self.invocation.reused += [key for key in found if key not in self._counted]
             self._counted.update(found)
 
@@ -183,11 +193,10 @@ class Rows:
         if row.values is None:
             return
         trial = row.record.number
-        match event["kind"]:
-            case "cells":
+        match event:
+            case CellsKnown():
                 self.show(row)
-            case "epoch":
-                self.progress(EpochShown(trial=trial, epoch=event["epoch"], mean=event["mean"]))
-            case "cell_failed":
-                why = {"error": event["error"], "failure": event["failure"]}
-                self.progress(CellFailureShown(trial=trial, key=event["key"], **why))
+            case EpochReached():
+                self.progress(EpochShown(trial=trial, epoch=event.epoch, mean=event.mean))
+            case CellFailure(key=key, error=error, failure=failure):
+                self.progress(CellFailureShown(trial=trial, key=key, error=error, failure=failure))

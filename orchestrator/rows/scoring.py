@@ -12,7 +12,7 @@ from orchestrator.rows.rows import Rows
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.row import ZERO_STEP as ZERO_STEP
 from orchestrator.tracking.row import row_name
-from orchestrator.work.item import Event
+from orchestrator.work.events import Done
 
 ZERO_SHOT = "zero_shot"
 
@@ -33,8 +33,8 @@ class ScoreEnds(Ends):
     def __init__(self, rows: Rows, ledger: Ledger, name: int | str, scored: TrialRecord) -> None:
         self._rows, self._ledger, self._name, self._scored = rows, ledger, name, scored
 
-    def ended(self, row: Row, end: End, done: Event) -> None:
-        error = self._tell() if end == "complete" else done["error"] or done["state"]
+    def ended(self, row: Row, end: End, done: Done) -> None:
+        error = self._tell() if end == "complete" else done.error or done.state
         if error:
             self._rows.unscored[str(self._name)] = error
             self._rows.note(f"Test images of {self._name}: {error}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.slots.pool import PATIENCE, Pool
-from orchestrator.work.item import Event
+from orchestrator.work.events import Event, WorkEvent
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class PoolActor:
     async def hello(self, slot: str, worker: str) -> bool:
         return self._pool.hello(slot, worker)
 
-    async def report(self, slot: str, worker: str, lease: int, events: Sequence[Event]) -> bool:
+    async def report(self, slot: str, worker: str, lease: int, events: Sequence[WorkEvent]) -> bool:
         return self._pool.report(slot, worker, lease, events)
 
     async def bye(self, slot: str, worker: str, error: str | None = None, final: bool = False) -> None:

@@ -15,7 +15,7 @@ from orchestrator.redaction import redact
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.pool import DEATHS, GRACE
 from orchestrator.slots.worker import SlotSettings
-from orchestrator.work.item import Event
+from orchestrator.work.events import SlotDown, SlotGone, SlotNews, SlotPlaced, SlotStopped, SlotUp
 
 if TYPE_CHECKING:
     from orchestrator.slots.resident_run import ResidentTrainer
@@ -39,20 +39,23 @@ class SlotStates:
     placement_groups: dict[str, str] = field(default_factory=dict)
     ever_up: bool = False
 
-    def take(self, event: Event) -> None:
-        """Take an event of kind ``slot``."""
-        slot, state = event["slot"], event["state"]
-        if state == "placed":
-            self.placement_groups[slot] = event["placement_group"]
-        elif state == "up":
-            self.up.add(slot)
-            self.ever_up = True
-        elif state in ("down", "stopped", "gone"):
-            self.up.discard(slot)
-            if state == "stopped":
+    def take(self, event: SlotNews) -> None:
+        """Take news of a slot."""
+        slot = event.slot
+        match event:
+            case SlotPlaced():
+                self.placement_groups[slot] = event.placement_group
+            case SlotUp():
+                self.up.add(slot)
+                self.ever_up = True
+            case SlotDown():
+                self.up.discard(slot)
+            case SlotStopped():
+                self.up.discard(slot)
                 # The pool tells first, and why; the end of the run follows from that.
-                self.stopped.setdefault(slot, event.get("error") or "its worker failed")
-            elif state == "gone":
+                self.stopped.setdefault(slot, event.error or "its worker failed")
+            case SlotGone():
+                self.up.discard(slot)
                 self.stopped.pop(slot, None)
 
 
@@ -107,7 +110,7 @@ class Slots:
         storage: Path,
         states: SlotStates,
         pool: Any,
-        tell: Callable[[Event], None],
+        tell: Callable[[SlotStopped], None],
         here: str = "",
     ) -> None:
         self._settings, self._size, self._storage = settings, size, storage
@@ -230,7 +233,7 @@ class Slots:
                 error = redact(f"{type(failure).__name__}: {failure}")
                 break
         if not self._stopping.is_set() and not run.leaving:
-            self._tell({"kind": "slot", "slot": slot, "state": "stopped", "error": error})
+            self._tell(SlotStopped(slot=slot, error=error))
 
     def _free(self, slot: str) -> None:
         """Give back what a dead controller had reserved: Ray keeps it until the whole job ends."""

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from mmap_model.errors import InputError
 from orchestrator.redaction import redact
 from orchestrator.slots.watch import Watch
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.events import Emit, WorkEvent, with_error
+from orchestrator.work.item import Control, WorkItem
 
 ACQUIRE_S = 10.0
 """Seconds that a worker without work waits for an answer before it asks again: its sign of life."""
@@ -49,8 +50,8 @@ class Bench(Protocol):
         """Bytes of its GPU that this process had at most (``peak``) and that there are (``total``)."""
         ...
 
-    def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None: ...
-    def give_up(self, error: str, traceback: str) -> list[Event]:
+    def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None: ...
+    def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """Called from another thread: the cells in training hang. Record it; the events that say so."""
         ...
 
@@ -137,7 +138,7 @@ class Lease:
 
     def __init__(self, pool: Connection, slot: str, worker: str, number: int) -> None:
         self._pool, self._slot, self._worker, self._number = pool, slot, worker, number
-        self._outgoing: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[WorkEvent | None] = queue.SimpleQueue()
         self._control = Control()
         self._over = threading.Event()
         self.watch: Watch | None = None
@@ -154,16 +155,15 @@ class Lease:
         self._outgoing.put(None)
         self._sender.join()
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: WorkEvent) -> None:
         self._beat()
-        error = event.get("error")
-        self._outgoing.put({**event, "error": redact(error)} if error else event)
+        self._outgoing.put(with_error(event, redact))
 
     def control(self) -> Control:
         self._beat()
         return self._control
 
-    def leave(self, events: Sequence[Event]) -> None:
+    def leave(self, events: Sequence[WorkEvent]) -> None:
         """Tell the last events of the item, and that the worker ends itself."""
         for event in events:
             self.emit(event)
@@ -238,7 +238,7 @@ def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[in
 
     def hung(silence: float) -> None:
         error = f"no progress for {silence:.0f} s, more than slots.cell_timeout_s allows"
-        recorded: list[list[Event]] = []
+        recorded: list[list[WorkEvent]] = []
         record = threading.Thread(
             target=lambda: recorded.append(bench.give_up(error, watch.stack())), daemon=True
         )

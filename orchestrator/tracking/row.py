@@ -50,7 +50,7 @@ class Row:
         point: ``Point.to_dict()``.
         started_at: UTC ISO time.
         tags: of its run, beside those that all have.
-        cells: as in the workbench's event ``cells``.
+        cells: ``CellState`` of each as a dictionary.
         epochs: number of each epoch that all cells have reached, and its reports, packed.
         finished: per key of a cell that this row trained ``{seconds, at}``.
         failed: per key ``{error, at}``.

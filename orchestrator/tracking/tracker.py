@@ -19,6 +19,7 @@ from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Operation, Trial
 from orchestrator.tracking.outbox import open_outbox
 from orchestrator.tracking.row import End, Row
+from orchestrator.work.events import Event
 
 RECENT = 256
 """Rows that ended and are still remembered: their records may be on their way."""
@@ -121,8 +122,8 @@ class Tracker:
             self._recent.pop(trial, None)
         self._append(self._narration.started(row))
 
-    def event(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        """Pass on any event of the workbench; those of no interest are ignored."""
+    def event(self, trial: Trial, event: Event) -> None:
+        """Pass on any event of a row's work; those of no interest are ignored."""
         row = self._rows.get(trial)
         if row is not None:
             self._append(take(event, row, self._narration))
@@ -237,7 +238,7 @@ class NoTracker:
     complete = False
 
     def trial_started(self, trial: Trial, point: dict[str, Any], **about: Any) -> None: ...
-    def event(self, trial: Trial, event: Mapping[str, Any]) -> None: ...
+    def event(self, trial: Trial, event: Event) -> None: ...
     def trial_ended(self, trial: Trial, state: str, **about: Any) -> None: ...
     def trial_tested(
         self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]

@@ -1,10 +1,9 @@
-"""What a driver hands to a worker, and what the worker asks while it works. Light to import."""
+"""What a driver hands to a worker, and what the worker asks while it works; it answers with ``events``."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -12,9 +11,6 @@ from mmap_model import references
 from mmap_model.cells import Point
 from mmap_model.configuration import Seeds, Split
 from mmap_model.plain import to_plain
-
-Event = dict[str, Any]
-Emit = Callable[[Event], None]
 
 T = TypeVar("T")
 

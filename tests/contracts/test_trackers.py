@@ -13,6 +13,7 @@ from mmap_model import references
 from orchestrator.tracking import Backend, Connection, Tracker, check_tracking, find_backend
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.narration import Narration
+from orchestrator.work.events import CellsKnown, CellState, EpochReached
 
 JSON_LINES = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'json_lines.py'}:JsonLines"
 AT = "2026-11-21T12:00:00.000000+00:00"
@@ -99,12 +100,13 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
 
 def tell(tracker: Tracker, state: str = "complete") -> None:
     """A trial of one cell and two epochs."""
-    cell = {"key": "k", "split": "3-shot", "seed": "1", "parameters": 9, "status": "new", "origin": None}
+    cell = CellState(key="k", split="3-shot", seed="1", parameters=9)
     tracker.trial_started(0, {"method": "mmap", "recipe": {"lr": 0.1}}, started_at=AT)
-    tracker.event(0, {"kind": "cells", "cells": [cell]})
+    tracker.event(0, CellsKnown(item_id="", cells=[cell]))
     for epoch in (1, 2):
-        report = {"epoch": epoch, "at": AT, "accuracy": epoch / 10}
-        tracker.event(0, {"kind": "epoch", "epoch": epoch, "cells": {"k": report}})
+        mean = epoch / 10
+        reports = {"k": {"epoch": epoch, "at": AT, "accuracy": mean}}
+        tracker.event(0, EpochReached(item_id="", epoch=epoch, mean=mean, values=[mean], reports=reports))
     error = "it diverged" if state == "failed" else None
     tracker.trial_ended(0, state, ended_at=AT, error=error)
 

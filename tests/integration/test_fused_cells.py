@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -18,7 +18,11 @@ from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.training import FusedRun
 from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import InFlight, Ledger
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import CellFailure, CellsKnown, WorkEvent
+from orchestrator.work.item import WorkItem
+
+T = TypeVar("T")
+
 
 EPOCHS, TASKS, CLASSES = 4, ("clipart", "sketch"), ("anchor", "star")
 
@@ -74,15 +78,15 @@ def item_at(storage: Path, dataset: dict[str, Any], **fields: Any) -> WorkItem:
     return WorkItem.of(point, **(given | fields))
 
 
-def run(item: WorkItem) -> list[Event]:
-    events: list[Event] = []
+def run(item: WorkItem) -> list[WorkEvent]:
+    events: list[WorkEvent] = []
     bench = Workbench(item.dataset, item.backbone, item.storage, threads=1, precision=item.precision)
     bench.run(item, events.append)
     return events
 
 
-def told(events: list[Event], kind: str) -> list[Event]:
-    return [event for event in events if event["kind"] == kind]
+def told(events: list[WorkEvent], kind: type[T]) -> list[T]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def test_a_kill_after_a_seed_diverged_costs_at_most_one_epoch(
@@ -110,17 +114,17 @@ def test_a_kill_after_a_seed_diverged_costs_at_most_one_epoch(
         run(item)
     monkeypatch.setattr(Ledger, "save_inflight", save)
     events = run(item)
-    cells = told(events, "cells")[0]["cells"]
-    assert [(cell["status"], cell["epoch"]) for cell in cells] == [
+    cells = told(events, CellsKnown)[0].cells
+    assert [(cell.status, cell.epoch) for cell in cells] == [
         ("resumed", 3),
         ("failed", 0),
         ("resumed", 3),
     ]
     assert trained == [1, 2, 3, 4, 4]
-    assert [event["failure"] for event in told(events, "cell_failed")] == ["nan"]
+    assert [event.failure for event in told(events, CellFailure)] == ["nan"]
     ledger = Ledger(item.storage)
-    assert ledger.finished() == {cells[0]["key"], cells[2]["key"]}
-    assert ledger.failed() == {cells[1]["key"]} and ledger.inflight_batches() == []
+    assert ledger.finished() == {cells[0].key, cells[2].key}
+    assert ledger.failed() == {cells[1].key} and ledger.inflight_batches() == []
 
 
 @pytest.mark.parametrize("protocol", ["search", "paper"])
@@ -138,12 +142,12 @@ def test_divergence_that_only_logits_show_ends_its_seed_alone(
     monkeypatch.setattr(MmapModel, "compare", broken)
     item = item_at(tmp_path / "runs", {"root": images}, protocol=protocol)
     events = run(item)
-    keys = [cell["key"] for cell in told(events, "cells")[0]["cells"]]
-    assert [(e["key"], e["failure"]) for e in told(events, "cell_failed")] == [(keys[1], "nan")]
+    keys = [cell.key for cell in told(events, CellsKnown)[0].cells]
+    assert [(e.key, e.failure) for e in told(events, CellFailure)] == [(keys[1], "nan")]
     assert Ledger(item.storage).finished() == {keys[0], keys[2]}
     monkeypatch.setattr(FusedRun, "_train", None)
     again = run(item)
-    assert [c["status"] for c in told(again, "cells")[0]["cells"]] == ["finished", "failed", "finished"]
+    assert [c.status for c in told(again, CellsKnown)[0].cells] == ["finished", "failed", "finished"]
 
 
 def test_seeds_with_lists_of_other_lengths_get_what_they_get_alone(tmp_path: Path, images: str) -> None:
@@ -156,8 +160,8 @@ def test_seeds_with_lists_of_other_lengths_get_what_they_get_alone(tmp_path: Pat
         fields: dict[str, Any] = {"precision": "fp64", "test_images": "given", "fuse": fuse, "seeds": seeds}
         item = item_at(tmp_path / fuse, dataset, **fields)
         events = run(item)
-        keys = [cell["key"] for cell in told(events, "cells")[0]["cells"]]
-        assert [(e["key"], e["failure"]) for e in told(events, "cell_failed")] == [(keys[3], "data")]
+        keys = [cell.key for cell in told(events, CellsKnown)[0].cells]
+        assert [(e.key, e.failure) for e in told(events, CellFailure)] == [(keys[3], "data")]
         found[fuse] = Ledger(item.storage).get_many(keys)
         assert list(found[fuse]) == keys[:3]
     beside = [record["fused_with"] for record in found["auto"].values()]

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.tracking import Connection, Tracker, check_tracking
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.process import BackendProcess
+from orchestrator.work.events import CellFinished, CellsKnown, CellState, EpochReached
 
 TASKS = ("clipart", "sketch")
 AT = "2026-11-21T12:10:00.000000+00:00"
@@ -29,20 +30,19 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
     """A whole trial of two seeds, as a driver tells it."""
     keys = [f"{trial:02d}{seed}" for seed in (1, 2)]
     cells = [
-        {
-            "key": key,
-            "split": "3-shot",
-            "seed": key[-1],
-            "partition": [[0], [1]],
-            "parameters": 1104,
-            "status": status,
-            "epoch": 0,
-            "origin": {"study": "first", "trial": trial, "invocation": "i"} if status == "finished" else None,
-        }
+        CellState(
+            key=key,
+            split="3-shot",
+            seed=key[-1],
+            partition=[[0], [1]],
+            parameters=1104,
+            status=status,
+            origin={"study": "first", "trial": trial, "invocation": "i"} if status == "finished" else None,
+        )
         for key in keys
     ]
     tracker.trial_started(trial, point(trial), started_at=AT)
-    tracker.event(trial, {"kind": "cells", "cells": cells})
+    tracker.event(trial, CellsKnown(item_id="", cells=cells))
     for epoch in range(1, epochs + 1):
         reports = {
             key: {
@@ -57,13 +57,12 @@ def tell(tracker: Tracker, trial: int, *, status: str = "new", epochs: int = 2) 
             for key in keys
         }
         values = [report["accuracy"] for report in reports.values()]
-        tracker.event(trial, {"kind": "epoch", "epoch": epoch, "values": values, "cells": reports})
+        told = EpochReached(item_id="", epoch=epoch, mean=None, values=values, reports=reports)
+        tracker.event(trial, told)
     if status == "new":
         for key in keys:
-            tracker.event(
-                trial,
-                {"kind": "cell_finished", "key": key, "at": AT, "metrics": {}, "seconds": {"train": 2.0}},
-            )
+            about: dict[str, Any] = {"metrics": {}, "parameters": 1104, "seconds": {"train": 2.0}}
+            tracker.event(trial, CellFinished(item_id="", key=key, at=AT, **about))
     about = {"device_seconds": 4.0, "parameters": 1104, "share": 0.001}
     tracker.trial_ended(trial, "complete", ended_at=AT, **about)
 

@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.tracking import Connection, Tracker, courier
 from orchestrator.tracking.narration import Narration
+from orchestrator.work.events import CellFailure, CellFinished, CellsKnown, CellState, EpochReached
 
 AT = "2026-11-21T12:00:00.000000+00:00"
 
@@ -45,17 +46,20 @@ def tracker(mlflow: Any, tmp_path: Path) -> Tracker:
 def tell(tracker: Tracker, trial: int, error: str | None = None) -> None:
     """A trial of one cell, from its beginning to its end."""
     key = f"k{trial}"
-    cell = {"key": key, "split": "3-shot", "seed": "1", "parameters": 9, "status": "new", "origin": None}
+    cell = CellState(key=key, split="3-shot", seed="1", parameters=9)
     tracker.trial_started(trial, {"method": "mmap"}, started_at=AT)
-    tracker.event(trial, {"kind": "cells", "cells": [cell]})
+    tracker.event(trial, CellsKnown(item_id="", cells=[cell]))
     for epoch in (1, 2):
-        report = {"epoch": epoch, "at": AT, "accuracy": epoch / 10}
-        tracker.event(trial, {"kind": "epoch", "epoch": epoch, "cells": {key: report}})
+        mean = epoch / 10
+        reports = {key: {"epoch": epoch, "at": AT, "accuracy": mean}}
+        told = EpochReached(item_id="", epoch=epoch, mean=mean, values=[mean], reports=reports)
+        tracker.event(trial, told)
     if error is None:
-        tracker.event(trial, {"kind": "cell_finished", "key": key, "at": AT, "seconds": {"train": 1.0}})
+        about: dict[str, Any] = {"metrics": {}, "parameters": 9, "seconds": {"train": 1.0}}
+        tracker.event(trial, CellFinished(item_id="", key=key, at=AT, **about))
         tracker.trial_ended(trial, "complete", ended_at=AT, device_seconds=1.0)
     else:
-        tracker.event(trial, {"kind": "cell_failed", "key": key, "error": error})
+        tracker.event(trial, CellFailure(item_id="", key=key, error=error, failure="raised"))
         tracker.trial_ended(trial, "failed", ended_at=AT, error=error)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.work.events import EpochReached, WorkEvent
+
 
 @pytest.fixture
 def stand_in(importable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -45,10 +47,10 @@ def test_a_live_run_and_its_records_tell_the_same(
     from orchestrator.study import Tracking
     from orchestrator.tracking.telling import tell_study
 
-    def prune(study: ToldStudy, event: dict[str, Any]) -> None:
-        if event["kind"] == "epoch" and event["item_id"] == "trial-1" and event["epoch"] == 2:
+    def prune(study: ToldStudy, event: WorkEvent) -> None:
+        if isinstance(event, EpochReached) and (event.item_id, event.epoch) == ("trial-1", 2):
             study.trials.stop_early("trial-1")
-        if event["kind"] == "epoch" and event["item_id"] == "trial-2" and event["epoch"] == 1:
+        if isinstance(event, EpochReached) and (event.item_id, event.epoch) == ("trial-2", 1):
             (stand_in / "diverges").touch()
 
     uri, other = database("own"), database("other")
@@ -117,8 +119,8 @@ def test_a_resumed_study_tells_what_its_killed_driver_could_not(
     class Killed(BaseException):
         pass
 
-    def kill(study: ToldStudy, event: dict[str, Any]) -> None:
-        if event["kind"] == "epoch" and event["item_id"] == "trial-1" and event["epoch"] == 2:
+    def kill(study: ToldStudy, event: WorkEvent) -> None:
+        if isinstance(event, EpochReached) and (event.item_id, event.epoch) == ("trial-1", 2):
             raise Killed
 
     uri = database("own")
@@ -169,8 +171,8 @@ def test_a_driver_that_wakes_after_another_finished_leaves_mlflow_as_its_records
     class Stopped(BaseException):
         pass
 
-    def kill(study: ToldStudy, event: dict[str, Any]) -> None:
-        if (event["kind"], event["item_id"], event.get("epoch")) == ("epoch", "trial-0", epoch):
+    def kill(study: ToldStudy, event: WorkEvent) -> None:
+        if isinstance(event, EpochReached) and (event.item_id, event.epoch) == ("trial-0", epoch):
             raise Stopped
 
     monkeypatch.setattr(MlflowWriter, "write", stop)
@@ -208,8 +210,8 @@ def test_what_is_deleted_in_mid_study_comes_back_whole(
 
     uri, other = database("own"), database("other")
 
-    def strike(study: ToldStudy, event: dict[str, Any]) -> None:
-        if (event["kind"], event["item_id"], event.get("epoch")) != ("epoch", "trial-1", 2):
+    def strike(study: ToldStudy, event: WorkEvent) -> None:
+        if not (isinstance(event, EpochReached) and (event.item_id, event.epoch) == ("trial-1", 2)):
             return
         assert study.tracker.flush(300)
         client = MlflowClient(uri)

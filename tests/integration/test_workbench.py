@@ -25,7 +25,8 @@ from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.ranking import build_results
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import CellScored, CellsKnown, EpochReached, WorkEvent
+from orchestrator.work.item import WorkItem
 
 RECIPE = Recipe(epochs=3, batch_size=4)
 SHAPE = {"prompt_length": 2, "source_rows": 2, "source_cols": 16}
@@ -36,7 +37,7 @@ from orchestrator.work.item import WorkItem
 from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 def emit(event):
-    if event["kind"] == "epoch" and event["epoch"] == 1:
+    if isinstance(event, EpochReached) and event.epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, emit)
 """
@@ -73,10 +74,10 @@ def item_at(storage: Path, images: str, point: Point | None = None, **fields: An
     return WorkItem.of(**{"point": point or default, **given, **fields})
 
 
-def run(item: WorkItem) -> list[Event]:
-    events: list[Event] = []
+def run(item: WorkItem) -> list[WorkEvent]:
+    events: list[WorkEvent] = []
     Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, events.append)
-    assert events[-1]["state"] == "complete", events[-1]
+    assert events[-1].state == "complete", events[-1]
     return events
 
 
@@ -90,22 +91,22 @@ def test_a_killed_trial_resumes_bit_for_bit_and_ends_as_a_result(tmp_path: Path,
     assert killed.returncode == -signal.SIGKILL
     events = run(broken)
 
-    cells = next(e["cells"] for e in events if e["kind"] == "cells")
-    assert {c["status"] for c in cells} == {"resumed"} and {c["epoch"] for c in cells} == {1}
+    cells = next(e.cells for e in events if isinstance(e, CellsKnown))
+    assert {c.status for c in cells} == {"resumed"} and {c.epoch for c in cells} == {1}
     ledgers = Ledger(tmp_path / "whole"), Ledger(tmp_path / "broken")
     for cell in cells:
         for name in ("prompts.safetensors", "predictions.parquet"):
-            first, second = (ledger.read_file(cell["key"], name) for ledger in ledgers)
+            first, second = (ledger.read_file(cell.key, name) for ledger in ledgers)
             assert first == second, f"{name} differs after resuming"
-    means = [[e["mean"] for e in told if e["kind"] == "epoch"] for told in (uninterrupted, events)]
+    means = [[e.mean for e in told if isinstance(e, EpochReached)] for told in (uninterrupted, events)]
     assert means[0] == means[1] and len(means[0]) == 3
 
     store = StudyStore(tmp_path / "broken", "demo")
     store.save_study({"name": "demo"})
     store.save_trial(TrialRecord(number=0, state="complete", point=broken.point, cells=cells))
-    keys = tuple(cell["key"] for cell in cells)
+    keys = tuple(cell.key for cell in cells)
     scored = run(broken.with_(purpose="confirm", cells=keys, reason="end of sweep"))
-    assert len([e for e in scored if e["kind"] == "test"]) == 4
+    assert len([e for e in scored if isinstance(e, CellScored)]) == 4
     row = build_results(store, ledgers[1])["trials"][0]
     assert row["val"]["mean"] == pytest.approx(means[0][-1]) and row["val"]["n"] == 2
     assert row["test"]["n"] == 2 and set(row["tasks"]) == {"clipart", "sketch"}
@@ -119,8 +120,8 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
     weights, trials, items = KeptWeights(ledger, store, 1), [], []
     bench = Workbench({"name": "folder", "root": images}, {"model": "symbols"}, str(tmp_path), threads=1)
 
-    def told(item: WorkItem) -> list[Event]:
-        events: list[Event] = []
+    def told(item: WorkItem) -> list[WorkEvent]:
+        events: list[WorkEvent] = []
         bench.run(item, events.append)
         return events
 
@@ -130,8 +131,8 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
         small = {"splits": (Split(shots=2),), "seeds": (Seeds.both(1),)}
         items.append(item_at(tmp_path, images, point, trial=number, **small))
         events = told(items[-1])
-        cells = next(e["cells"] for e in events if e["kind"] == "cells")
-        value = [e["mean"] for e in events if e["kind"] == "epoch"][-1]
+        cells = next(e.cells for e in events if isinstance(e, CellsKnown))
+        value = [e.mean for e in events if isinstance(e, EpochReached)][-1]
         trials.append(
             TrialRecord(number=number, state="complete", point=point.to_dict(), cells=cells, value=value)
         )
@@ -150,8 +151,8 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
     assert all(ledger.get(key, verify=True) for trial in trials for key in trial.keys)
 
     confirm = items[other.number].with_(purpose="confirm", cells=tuple(other.keys))
-    assert f"confirm demo --trial {other.number} --retrain" in told(confirm)[-1]["error"]
-    assert told(confirm.with_(retrain=True))[-1]["state"] == "complete"
+    assert f"confirm demo --trial {other.number} --retrain" in told(confirm)[-1].error
+    assert told(confirm.with_(retrain=True))[-1].state == "complete"
     assert set(ledger.tests(other.keys)) == set(other.keys)
     assert weights_of(ledger, other) == entries[other.number], "trained again they are the same"
 
@@ -166,11 +167,11 @@ def weights_of(ledger: Ledger, trial: TrialRecord) -> dict[str, Any] | None:
 def test_reference_rows_with_the_real_model(tmp_path: Path, images: str) -> None:
     zero_shot = Point(method="zero_shot", settings=ZeroShotSettings(), recipe=RECIPE)
     events = run(item_at(tmp_path, images, zero_shot, purpose="baseline", test=True))
-    assert len([e for e in events if e["kind"] == "test"]) == 4
+    assert len([e for e in events if isinstance(e, CellScored)]) == 4
     point = Point(
         method="mmap", settings=MmapSettings(**SHAPE), recipe=RECIPE, grouping=Grouping(mode="single")
     )
     events = run(item_at(tmp_path, images, point, purpose="baseline", untrained=True))
-    assert [e["epoch"] for e in events if e["kind"] == "epoch"] == [0]
+    assert [e.epoch for e in events if isinstance(e, EpochReached)] == [0]
     trained = run(item_at(tmp_path, images, point))
-    assert [e["epoch"] for e in trained if e["kind"] == "epoch"] == [1, 2, 3]
+    assert [e.epoch for e in trained if isinstance(e, EpochReached)] == [1, 2, 3]

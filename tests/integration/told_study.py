@@ -26,7 +26,8 @@ from orchestrator.study import load_plan
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.events import WorkEvent
+from orchestrator.work.item import Control, WorkItem
 
 
 class Inline:
@@ -62,7 +63,7 @@ class ToldStudy:
         uri: str,
         *overrides: str,
         name: str = "told",
-        after: Callable[[ToldStudy, Event], None] = lambda study, event: None,
+        after: Callable[[ToldStudy, WorkEvent], None] = lambda study, event: None,
     ) -> None:
         given = [
             f"storage={folder}",
@@ -142,7 +143,7 @@ class ToldStudy:
                     point={**item.point, "grouping": {**item.point["grouping"], "mode": "random"}}
                 )
 
-            def emit(event: Event) -> None:
+            def emit(event: WorkEvent) -> None:
                 self.rows.take(event)
                 self.after(self, event)
 

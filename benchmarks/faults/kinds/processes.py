@@ -12,6 +12,7 @@ from scene import kill, processes_called
 
 from kinds.base import HERE, RESUMES, Place, Row, fault, last_trained, row, start_driver
 from orchestrator.driver import Outcome
+from orchestrator.work.events import SlotDown
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.shown import EpochShown
 
@@ -30,7 +31,7 @@ def train_worker(place: Place) -> Row:
     keys = {line.key for line in scene.lines() if line.pid in victim and line.at < scene.struck}
     unfinished = keys - {line.key for line in scene.lines() if line.pid in victim and line.what == "finished"}
     again = scene.next_epoch(scene.struck, lambda line: line.key in unfinished)
-    detected = death_in_words(scene.told("slot", state="down")[0]["error"])
+    detected = death_in_words(scene.told(SlotDown)[0].error)
     return row(scene, detected, again, outcome, told="slot .* restarting")
 
 

@@ -13,6 +13,7 @@ from kinds.base import Place, Row, fault, row
 from mmap_model.errors import InputError
 from orchestrator.driver import Outcome
 from orchestrator.ledger.documents import decode_state
+from orchestrator.work.events import CellsKnown
 from orchestrator.work.shown import EpochShown, TrialShown
 
 
@@ -64,10 +65,7 @@ def truncated_checkpoint(place: Place) -> Row:
     again = scene.next_epoch(scene.struck, lambda line: line.key == victim[0].key)
     aside = [path.name for path in (scene.folder / "runs" / "quarantine").iterdir()]
     resumed = next(
-        cell["epoch"]
-        for event in scene.told("cells")
-        for cell in event["cells"]
-        if cell["key"] == victim[0].key
+        cell.epoch for event in scene.told(CellsKnown) for cell in event.cells if cell.key == victim[0].key
     )
     detected = f"moved to quarantine/{aside[0][:17]}…, resumed after epoch {resumed} of {victim[0].epoch}"
     return row(scene, detected, again, outcome, told="inflight.*quarantine")

@@ -11,6 +11,7 @@ from pathlib import Path
 from scene import Scene
 
 from kinds.base import OUTAGE_S, Place, Row, fault, row, runs_missing
+from orchestrator.work.events import Waiting
 from orchestrator.work.shown import EpochShown
 
 MOUNT_BYTES = 8 * 2**20
@@ -23,7 +24,7 @@ def storage_full(place: Place) -> Row:
 
     def act() -> None:
         fill(scene, filler)
-        scene.wait(lambda: scene.told("waiting"))
+        scene.wait(lambda: scene.told(Waiting))
         time.sleep(10)
         filler.unlink()
         scene.mend()
@@ -67,8 +68,8 @@ def storage_row(scene: Scene, act: Callable[[], None]) -> Row:
         mount("--make-private", str(runs))
         scene.when(act, EpochShown, trial=1, epoch=2)
         outcome = scene.run()
-        waits = scene.told("waiting")
-        detected = waits[0]["text"].replace(str(scene.folder), "…") if waits else "not at all"
+        waits = scene.told(Waiting)
+        detected = waits[0].text.replace(str(scene.folder), "…") if waits else "not at all"
         strays = [path.name for path in runs.iterdir() if path.name.startswith("filler")]
         assert not strays, strays
         again = scene.next_epoch(scene.mended)
@@ -112,7 +113,7 @@ def disk_enlarged(place: Place) -> Row:
 
     def act() -> None:
         fill(scene, runs / "filler")
-        scene.wait(lambda: scene.told("waiting"))
+        scene.wait(lambda: scene.told(Waiting))
         mount("-o", f"remount,size={2 * MOUNT_BYTES}", str(runs))
         scene.mend()
         scene.wait(lambda: scene.next_epoch(scene.mended))

@@ -25,7 +25,8 @@ from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.ledger.storage import LocalStorage
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import CellsKnown, CellState, Done, Event
+from orchestrator.work.item import WorkItem
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 
@@ -223,12 +224,9 @@ class Instant:
             key = f"{item.item_id}-{seeds}"
             self._ledger.commit(key, {"metrics": {"accuracy": 0.5}}, {})
             self._ledger.commit_test(key, {"metrics": {"accuracy": 0.5}}, {})
-            about = {"split": "6-shot", "seed": str(seeds), "partition": None, "parameters": 7}
-            cells.append({"key": key, "status": "new", **about})
-        about = {"item_id": item.item_id, "seconds": {}, "error": None}
-        self.take(
-            [{**about, "kind": "cells", "cells": cells}, {**about, "kind": "done", "state": "complete"}]
-        )
+            cells.append(CellState(key=key, split="6-shot", seed=str(seeds), parameters=7))
+        about = item.item_id
+        self.take([CellsKnown(item_id=about, cells=cells), Done(item_id=about, state="complete")])
 
     def forget(self, item_id: str) -> None: ...
 

@@ -20,6 +20,7 @@ from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work.events import CellsKnown, CellState, Done, EpochReached
 from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import NoteShown, Shown
 
@@ -54,14 +55,16 @@ def points(plan: StudyPlan) -> list[dict[str, Any]]:
     rows, trials = make_trials(plan, store, queue)
     for number in range(COUNT):
         assert trials.launch() is not None
-        names = {"split": "6-shot", "partition": None, "parameters": 10, "status": "new"}
-        cells = [{"key": f"{number}-{seed}", "seed": str(seed), **names} for seed in (1, 2)]
+        cells = [
+            CellState(key=f"{number}-{seed}", split="6-shot", seed=str(seed), parameters=10)
+            for seed in (1, 2)
+        ]
         for cell in cells:
-            ledger.commit(cell["key"], {"metrics": {"accuracy": 0.1 * number}}, {})
-        item = {"item_id": f"trial-{number}"}
-        rows.take({**item, "kind": "cells", "cells": cells})
-        rows.take({**item, "kind": "epoch", "epoch": 1, "mean": 0.1 * number, "values": [], "cells": {}})
-        rows.take({**item, "kind": "done", "state": "complete", "error": None, "seconds": {}})
+            ledger.commit(cell.key, {"metrics": {"accuracy": 0.1 * number}}, {})
+        item, mean = f"trial-{number}", 0.1 * number
+        rows.take(CellsKnown(item_id=item, cells=cells))
+        rows.take(EpochReached(item_id=item, epoch=1, mean=mean, values=[], reports={}))
+        rows.take(Done(item_id=item, state="complete"))
         trials.ended(number, "complete", {1: 0.1 * number})
     return [queue.items[number].point for number in range(COUNT)]
 

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from orchestrator.slots.joined import Joined
 from orchestrator.slots.pool import Pool
 from orchestrator.statistics.summary import objective
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import (
+    CellFinished,
+    CellsKnown,
+    CellState,
+    Done,
+    EndState,
+    EpochReached,
+    ItemEvent,
+    PartDone,
+    WorkEvent,
+)
+from orchestrator.work.item import WorkItem
 
 
 def whole(splits: int, seeds: int) -> WorkItem:
@@ -54,14 +65,19 @@ class Trained:
     def __init__(self, part: WorkItem, epochs: int) -> None:
         names = cells_of(part)
         keys = {name: f"k{name[0]}{name[1]}" for name in names}
-        cells = [{"key": keys[n], "split": f"{n[0]}", "seed": f"{n[1]}", "status": "new"} for n in names]
-        self.events: list[Event] = [{"kind": "cells", "cells": cells}]
+        cells = [CellState(key=keys[n], split=f"{n[0]}", seed=f"{n[1]}", parameters=1) for n in names]
+        about = part.item_id
+        self.events: list[WorkEvent] = [CellsKnown(item_id=about, cells=cells)]
         for epoch in range(1, epochs + 1):
             reports = {keys[n]: {"accuracy": accuracy(n, epoch)} for n in names}
             mean = sum(r["accuracy"] for r in reports.values()) / len(reports)
-            self.events.append({"kind": "epoch", "epoch": epoch, "mean": mean, "cells": reports})
-        self.events += [{"kind": "cell_finished", "key": key} for key in keys.values()]
-        self.events = [{"item_id": part.item_id, **event} for event in self.events]
+            values = [r["accuracy"] for r in reports.values()]
+            told = EpochReached(item_id=about, epoch=epoch, mean=mean, values=values, reports=reports)
+            self.events.append(told)
+        self.events += [
+            CellFinished(item_id=about, key=key, at="", metrics={}, parameters=1, seconds={})
+            for key in keys.values()
+        ]
 
 
 def accuracy(name: tuple[int, int], epoch: int) -> float:
@@ -78,27 +94,27 @@ def test_the_whole_is_told_whatever_the_order_of_its_parts(seed: int, count: int
     if again:
         victim = rng.choice(sorted(queues))
         queues[victim] = queues[victim][:2] + queues[victim]
-    told: list[Event] = []
+    told: list[WorkEvent] = []
     while any(queues.values()):
         name = rng.choice([name for name, queue in queues.items() if queue])
         told += joined.take(name, queues[name].pop(0))
     ends = [
-        joined.end(p.item_id, {"kind": "done", "state": "complete", "error": None, "seconds": {"total": 2.0}})
+        joined.end(p.item_id, Done(item_id=p.item_id, state="complete", seconds={"total": 2.0}))
         for p in parts
     ]
     assert all(end == [] for end in ends[:-1])
-    assert ends[-1][-1]["state"] == "complete" and ends[-1][-1]["seconds"] == {"total": 2.0 * len(parts)}
-    assert {event["item_id"] for event in told} == {"trial-7"}
-    assert told[0]["kind"] == "cells"
-    assert [(c["split"], c["seed"]) for c in told[0]["cells"]] == [
-        (str(a), str(b)) for a, b in cells_of(item)
-    ]
-    by_epoch = [event for event in told if event["kind"] == "epoch"]
-    assert [event["epoch"] for event in by_epoch] == [1, 2, 3]
+    last = ends[-1][-1]
+    assert isinstance(last, Done)
+    assert last.state == "complete" and last.seconds == {"total": 2.0 * len(parts)}
+    assert {event.item_id for event in told} == {"trial-7"}
+    assert isinstance(told[0], CellsKnown)
+    assert [(c.split, c.seed) for c in told[0].cells] == [(str(a), str(b)) for a, b in cells_of(item)]
+    by_epoch = [event for event in told if isinstance(event, EpochReached)]
+    assert [event.epoch for event in by_epoch] == [1, 2, 3]
     for event in by_epoch:
-        values = {name: accuracy(name, event["epoch"]) for name in cells_of(item)}
-        assert event["values"] == list(values.values()) and event["mean"] == objective(values)
-    assert len({e["key"] for e in told if e["kind"] == "cell_finished"}) == 6
+        values = {name: accuracy(name, event.epoch) for name in cells_of(item)}
+        assert event.values == list(values.values()) and event.mean == objective(values)
+    assert len({e.key for e in told if isinstance(e, CellFinished)}) == 6
 
 
 @pytest.mark.parametrize(
@@ -110,11 +126,13 @@ def test_the_whole_is_told_whatever_the_order_of_its_parts(seed: int, count: int
         (("complete", "cancelled"), "cancelled"),
     ],
 )
-def test_the_worst_end_of_a_part_is_that_of_the_whole(states: tuple[str, str], state: str) -> None:
+def test_the_worst_end_of_a_part_is_that_of_the_whole(
+    states: tuple[EndState, EndState], state: EndState
+) -> None:
     joined = Joined("trial-7", ["a", "b"])
     for part, end in zip("ab", states, strict=True):
-        told = joined.end(part, {"kind": "done", "state": end, "error": end, "seconds": {}})
-    assert [(e["state"], e["error"]) for e in told] == [(state, state)]
+        told = joined.end(part, Done(item_id=part, state=end, error=end))
+    assert told == [Done(item_id="trial-7", state=state, error=state)]
 
 
 def begin(pool: Pool, slot: str) -> dict[str, Any]:
@@ -139,14 +157,14 @@ def test_parts_go_to_several_slots_and_end_as_one() -> None:
             pool.hello(slot, "w")
             lease = begin(pool, slot)
             assert lease["item"]["item_id"] == part.item_id
-        done = {"kind": "done", "item_id": part.item_id, "state": "complete", "error": None, "seconds": {}}
+        done = Done(item_id=part.item_id, state="complete")
         assert pool.follow("trial-7", 0)["end"] is None
         assert pool.report(slot, "w", lease["lease"], [*Trained(part, 2).events, done]), number
     followed = pool.follow("trial-7", 0)
     assert [epoch for epoch, _ in followed["epochs"]] == [1, 2] and followed["end"]["state"] == "complete"
     told = [event for _, event in pool.events(0)]
-    assert [e["kind"] for e in told if e["kind"] in ("done", "part_done")] == ["part_done"] * 3 + ["done"]
-    assert {e["item_id"] for e in told if "item_id" in e} == {"trial-7"}
+    assert [type(e) for e in told if isinstance(e, Done | PartDone)] == [PartDone] * 3 + [Done]
+    assert {e.item_id for e in told if isinstance(e, ItemEvent)} == {"trial-7"}
     pool.forget("trial-7")
     assert pool.follow("trial-7.0", 0)["end"]["state"] == "lost", "nothing is kept of the parts"
 
@@ -158,7 +176,7 @@ def test_cancelling_the_whole_cancels_queued_and_running_parts() -> None:
     lease = begin(pool, "0")
     pool.cancel("trial-7")
     assert pool.wish("0", "w", lease["lease"])["cancel"] and pool.follow("trial-7", 0)["end"] is None
-    done = {"kind": "done", "item_id": "trial-7.0", "state": "cancelled", "error": None, "seconds": {}}
+    done = Done(item_id="trial-7.0", state="cancelled")
     pool.report("0", "w", lease["lease"], [done])
     assert pool.follow("trial-7", 0)["end"]["state"] == "cancelled"
     assert pool.acquire("0", "w") is None

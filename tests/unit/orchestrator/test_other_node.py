@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,8 +21,12 @@ from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger
 from orchestrator.slots.pool import DEATHS, Pool
 from orchestrator.slots.worker import SlotSettings, serve
+from orchestrator.work.events import CellsKnown, Done, Event, Requeued, SlotStopped, WorkEvent
 from orchestrator.work.inputs import Inputs, OtherInputs
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.item import Control, WorkItem
+
+T = TypeVar("T")
+
 
 STUDY = Inputs(manifest="d" * 32, fingerprint="b" * 32, versions={"pillow": "12.0.0"})
 
@@ -112,8 +116,8 @@ class Cluster:
             time.sleep(0.005)
         return answer
 
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.told if event["kind"] == kind]
+    def of(self, kind: type[T]) -> list[T]:
+        return [event for event in self.told if isinstance(event, kind)]
 
     def serve(self, *slots: str) -> None:
         threads = [
@@ -135,7 +139,7 @@ class Cluster:
 
     @property
     def stopped(self) -> dict[str, str]:
-        return {e["slot"]: e["error"] for e in self.of("slot") if e["state"] == "stopped"}
+        return {event.slot: event.error for event in self.of(SlotStopped)}
 
 
 @pytest.fixture
@@ -188,7 +192,7 @@ def test_cells_of_one_trial_are_never_trained_on_two_copies_of_the_data(
     leased: set[str] = set()
 
     def over(cluster: Cluster) -> bool:
-        return bool(cluster.of("done"))
+        return bool(cluster.of(Done))
 
     cluster = Cluster(over)
     acquire = cluster.pool.acquire
@@ -206,11 +210,9 @@ def test_cells_of_one_trial_are_never_trained_on_two_copies_of_the_data(
     cluster.pool.submit(whole.to_dict(), parts=[part.to_dict() for part in whole.parts(2)])
     cluster.serve("good", "bad")
     assert leased == {"good", "bad"}
-    (done,) = cluster.of("done")
-    assert done["state"] == "complete" and done["error"] is None
-    trained_on = {
-        (cell["dataset"], cell["backbone"]) for event in cluster.of("cells") for cell in event["cells"]
-    }
+    (done,) = cluster.of(Done)
+    assert done.state == "complete" and done.error is None
+    trained_on = {(cell.dataset, cell.backbone) for event in cluster.of(CellsKnown) for cell in event.cells}
     assert trained_on == {(STUDY.manifest, STUDY.fingerprint)}
     records = Ledger(tmp_path).get_many(Ledger(tmp_path).finished()).values()
     assert len(records) == 4 and {r["cell"]["dataset"] for r in records} == {STUDY.manifest}
@@ -227,11 +229,11 @@ def test_an_item_that_many_nodes_refuse_is_not_lost_for_it(
     for slot in bad:
         node(slot, OTHERS[0][0])
     node("good", STUDY)
-    cluster = Cluster(lambda cluster: bool(cluster.of("done")) or len(cluster.stopped) == len(bad))
+    cluster = Cluster(lambda cluster: bool(cluster.of(Done)) or len(cluster.stopped) == len(bad))
     cluster.pool.submit(item(tmp_path).to_dict())
     cluster.serve(*bad)
-    assert sorted(cluster.stopped) == bad and cluster.of("done") == []
-    assert [event["deaths"] for event in cluster.of("requeued")] == [0] * len(bad)
+    assert sorted(cluster.stopped) == bad and cluster.of(Done) == []
+    assert [event.deaths for event in cluster.of(Requeued)] == [0] * len(bad)
 
 
 def test_the_last_node_that_refuses_leaves_the_reason(
@@ -246,10 +248,10 @@ def test_the_last_node_that_refuses_leaves_the_reason(
 
 
 def test_an_item_without_inputs_is_done_with_what_there_is(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[WorkEvent] = []
     bench = Workbench({}, {}, str(tmp_path), engine=Engine(STUDY))
     bench.run(item(tmp_path, inputs={}), events.append)
-    assert events[-1]["state"] == "complete"
+    assert events[-1].state == "complete"
     with pytest.raises(OtherInputs, match="has other images than study 'demo' was begun with"):
         bench.run(item(tmp_path, inputs=replace(STUDY, manifest="e").to_dict()), events.append)
 
@@ -259,23 +261,23 @@ def pixels(digest: str) -> Inputs:
     return replace(STUDY, tasks={"photo": content})
 
 
-def events_of(storage: Path, inputs: Inputs, control: Callable[[], Control] = Control) -> list[Event]:
+def events_of(storage: Path, inputs: Inputs, control: Callable[[], Control] = Control) -> list[WorkEvent]:
     """Of an item of a study with these inputs, on a node that has them."""
-    events: list[Event] = []
+    events: list[WorkEvent] = []
     bench = Workbench({}, {}, str(storage), engine=Engine(inputs))
     bench.run(item(storage, inputs=inputs.to_dict()), events.append, control)
     return events
 
 
 def test_a_cell_that_another_study_trained_on_other_bytes_is_not_taken_over(tmp_path: Path) -> None:
-    assert events_of(tmp_path, pixels("1"))[-1]["state"] == "complete"
+    assert events_of(tmp_path, pixels("1"))[-1].state == "complete"
     before = Ledger(tmp_path).get_many(Ledger(tmp_path).finished())
     done = events_of(tmp_path, pixels("2"))[-1]
-    assert (done["state"], done["failure"]) == ("failed", "data")
-    assert "on images of photo that have the same names and sizes as these" in done["error"]
+    assert (done.state, done.failure) == ("failed", "data")
+    assert "on images of photo that have the same names and sizes as these" in done.error
     assert Ledger(tmp_path).get_many(before) == before
-    assert events_of(tmp_path, pixels("1"))[-1]["state"] == "complete", "the first study goes on"
-    assert events_of(tmp_path, STUDY)[-1]["state"] == "complete", "where bytes are unknown, names count"
+    assert events_of(tmp_path, pixels("1"))[-1].state == "complete", "the first study goes on"
+    assert events_of(tmp_path, STUDY)[-1].state == "complete", "where bytes are unknown, names count"
 
 
 def test_a_cell_begun_on_other_bytes_begins_anew(tmp_path: Path) -> None:
@@ -285,7 +287,7 @@ def test_a_cell_begun_on_other_bytes_begins_anew(tmp_path: Path) -> None:
         asked.append(1)
         return Control(cancel=len(asked) > 2)
 
-    assert events_of(tmp_path, pixels("1"), once)[-1]["state"] == "cancelled"
+    assert events_of(tmp_path, pixels("1"), once)[-1].state == "cancelled"
     assert Ledger(tmp_path).inflight_batches()
-    (told,) = (event for event in events_of(tmp_path, pixels("2")) if event["kind"] == "cells")
-    assert {cell["status"] for cell in told["cells"]} == {"new"}
+    (told,) = (event for event in events_of(tmp_path, pixels("2")) if isinstance(event, CellsKnown))
+    assert {cell.status for cell in told.cells} == {"new"}

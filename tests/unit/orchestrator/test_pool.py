@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from orchestrator.slots.pool import Pool
 from orchestrator.slots.worker import ACQUIRE_S
+from orchestrator.work.events import (
+    CellFinished,
+    Done,
+    EndState,
+    EpochReached,
+    Event,
+    Leased,
+    Requeued,
+    Silence,
+    SlotEvent,
+    SlotGone,
+    SlotStopped,
+)
 
 
 class Clock:
@@ -35,16 +49,20 @@ def item(name: str) -> dict[str, Any]:
     return {"item_id": name}
 
 
-def done(name: str, state: str = "complete", error: str | None = None) -> dict[str, Any]:
-    return {"kind": "done", "item_id": name, "state": state, "error": error, "seconds": {"total": 1.0}}
+def done(name: str, state: EndState = "complete", error: str | None = None) -> Done:
+    return Done(item_id=name, state=state, error=error, seconds={"total": 1.0})
 
 
-def epoch(name: str, number: int, mean: float = 0.5) -> dict[str, Any]:
-    return {"kind": "epoch", "item_id": name, "epoch": number, "mean": mean}
+def epoch(name: str, number: int, mean: float = 0.5) -> EpochReached:
+    return EpochReached(item_id=name, epoch=number, mean=mean, values=[mean], reports={})
 
 
-def kinds(pool: Pool, after: int = 0) -> list[str]:
-    return [event["kind"] for _, event in pool.events(after)]
+def finished(name: str) -> CellFinished:
+    return CellFinished(item_id=name, key="k", at="", metrics={}, parameters=1, seconds={})
+
+
+def kinds(pool: Pool, after: int = 0) -> list[type[Event]]:
+    return [type(event) for _, event in pool.events(after)]
 
 
 def take(pool: Pool, slot: str = "0", worker: str = "w") -> dict[str, Any]:
@@ -53,7 +71,7 @@ def take(pool: Pool, slot: str = "0", worker: str = "w") -> dict[str, Any]:
     return lease
 
 
-def work(pool: Pool, name: str, slot: str = "0", worker: str = "w", state: str = "complete") -> None:
+def work(pool: Pool, name: str, slot: str = "0", worker: str = "w", state: EndState = "complete") -> None:
     lease = take(pool, slot, worker)
     assert lease["item"]["item_id"] == name
     assert pool.report(slot, worker, lease["lease"], [done(name, state)])
@@ -93,7 +111,7 @@ def test_an_item_waits_for_what_it_needs(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_what_needs_an_item_that_did_not_complete_ends_like_it(pool: Pool, state: str) -> None:
+def test_what_needs_an_item_that_did_not_complete_ends_like_it(pool: Pool, state: EndState) -> None:
     pool.hello("0", "w")
     pool.submit(item("probe"))
     pool.submit(item("a"), ["probe"])
@@ -152,9 +170,16 @@ def test_a_silent_worker_counts_as_dead(pool: Pool, clock: Clock) -> None:
     assert take(pool, "1", "v")["item"] == item("a")
 
 
-def silences(pool: Pool) -> list[tuple[str, str, float]]:
-    told = [event for _, event in pool.events(0) if event["kind"] == "silence"]
-    return [(event["slot"], event["state"], event["seconds"]) for event in told]
+def silences(pool: Pool) -> list[Silence]:
+    return [event for _, event in pool.events(0) if isinstance(event, Silence)]
+
+
+def silent(seconds: float) -> Silence:
+    return Silence(slot="0", seconds=seconds, patience=60.0)
+
+
+def heard(seconds: float) -> Silence:
+    return Silence(slot="0", over=True, seconds=seconds, patience=60.0)
 
 
 def test_a_worker_that_stands_still_is_named_once_and_once_when_it_is_back(pool: Pool, clock: Clock) -> None:
@@ -163,11 +188,11 @@ def test_a_worker_that_stands_still_is_named_once_and_once_when_it_is_back(pool:
     lease = take(pool)["lease"]
     for clock.now in range(46):
         pool.expire()
-    assert silences(pool) == [("0", "silent", 25.0)]
+    assert silences(pool) == [silent(25.0)]
     assert pool.wish("0", "w", lease)["valid"], "it is not taken for dead yet"
     for clock.now in range(46, 56):
         pool.expire()
-    assert silences(pool) == [("0", "silent", 25.0), ("0", "heard", 45.0)]
+    assert silences(pool) == [silent(25.0), heard(45.0)]
 
 
 def test_a_worker_whose_epochs_take_minutes_does_not_stand_still(pool: Pool, clock: Clock) -> None:
@@ -197,7 +222,7 @@ def test_a_worker_that_was_taken_for_dead_and_comes_back_works_again(pool: Pool,
     assert not pool.report("0", "w", late, [done("a")]), "its item was queued again"
     assert pool.acquire("0", "w") == {"again": True}
     assert pool.hello("0", "w")
-    assert silences(pool) == [("0", "silent", 25.0), ("0", "heard", 90.0)]
+    assert silences(pool) == [silent(25.0), heard(90.0)]
     assert take(pool)["item"] == item("a")
 
 
@@ -219,7 +244,7 @@ def test_a_silent_worker_is_not_heard_of_because_nobody_listened(pool: Pool, clo
         pool.expire()
     clock.now = 7200.0
     pool.expire()
-    assert silences(pool) == [("0", "silent", 25.0)]
+    assert silences(pool) == [silent(25.0)]
 
 
 def test_silence_while_the_pool_was_stopped_is_nobodys_death(pool: Pool, clock: Clock) -> None:
@@ -255,9 +280,9 @@ def test_an_item_whose_workers_ray_kills_for_memory_has_failed_and_the_slot_is_n
         pool.hello("0", f"w{attempt}")
         take(pool, "0", f"w{attempt}")
         assert pool.died("0", RAY_SAYS)
-    last = next(event for _, event in pool.events(0) if event["kind"] == "done")
-    assert (last["state"], last["failure"], last["killed"]) == ("failed", "memory", True)
-    assert "running low on memory" in last["error"] and "compute.max_memory_gb" in last["error"]
+    last = next(event for _, event in pool.events(0) if isinstance(event, Done))
+    assert (last.state, last.failure, last.killed) == ("failed", "memory", True)
+    assert "running low on memory" in str(last.error) and "compute.max_memory_gb" in str(last.error)
     assert pool.died("0", KILLED) and pool.died("0", KILLED), "two deaths of its own"
 
 
@@ -275,8 +300,7 @@ def test_an_item_that_kills_a_proven_slot_is_to_blame_and_the_next_one_is_not(po
     pool.hello("0", "w")
     pool.submit(item("good"))
     lease = take(pool)["lease"]
-    finished = {"kind": "cell_finished", "item_id": "good", "key": "k"}
-    pool.report("0", "w", lease, [finished, done("good")])
+    pool.report("0", "w", lease, [finished("good"), done("good")])
     pool.bye("0", "w")
     for name, survives in (("poison", True), ("next", False)):
         pool.submit(item(name))
@@ -292,7 +316,7 @@ def test_a_worker_that_leaves_after_a_hung_cell_does_not_count_as_dead(pool: Poo
         assert pool.hello("0", worker)
         pool.submit(item(name))
         lease = take(pool, "0", worker)["lease"]
-        assert pool.report("0", worker, lease, [{**done(name, "failed", "hung"), "failure": "timeout"}])
+        assert pool.report("0", worker, lease, [replace(done(name, "failed", "hung"), failure="timeout")])
         pool.leave("0", worker)
         assert pool.died("0", "exit code 75")
 
@@ -304,7 +328,7 @@ def test_a_slot_that_dies_three_times_without_a_cell_stops_with_its_error(pool: 
     assert not survives
     assert not pool.hello("0", "w3")
     last = pool.events(0)[-1][1]
-    assert (last["kind"], last["state"], last["error"]) == ("slot", "stopped", "out of memory")
+    assert last == SlotStopped(slot="0", error="out of memory")
 
 
 def test_a_finished_cell_forgives_a_slot_its_deaths(pool: Pool) -> None:
@@ -312,8 +336,7 @@ def test_a_finished_cell_forgives_a_slot_its_deaths(pool: Pool) -> None:
         pool.hello("0", f"w{attempt}")
         pool.submit(item(f"i{attempt}"))
         lease = take(pool, "0", f"w{attempt}")
-        finished = {"kind": "cell_finished", "item_id": lease["item"]["item_id"], "key": "k"}
-        pool.report("0", f"w{attempt}", lease["lease"], [finished])
+        pool.report("0", f"w{attempt}", lease["lease"], [finished(lease["item"]["item_id"])])
         assert pool.died("0", "killed")
 
 
@@ -328,7 +351,8 @@ def test_a_death_that_turns_out_to_be_its_nodes_counts_for_nobody(pool: Pool, cl
     pool.expire()
     pool.hello("far", "w")
     assert take(pool, "far")["item"] == item("a")
-    assert {event.get("deaths", 0) for _, event in pool.events(0)} == {0}
+    told = [event for _, event in pool.events(0) if isinstance(event, Leased | Requeued)]
+    assert len(told) == 11 and {event.deaths for event in told} == {0}
 
 
 def test_a_death_in_doubt_counts_when_time_is_up(pool: Pool, clock: Clock) -> None:
@@ -363,7 +387,7 @@ def test_another_worker_of_a_slot_shows_that_its_node_lives(pool: Pool) -> None:
     assert pool.hello("0", "w2")
     assert pool.died("0", "segmentation fault", grace=90.0)
     assert not pool.hello("0", "w3"), "that was the third death"
-    assert pool.events(0)[-1][1]["state"] == "stopped"
+    assert isinstance(pool.events(0)[-1][1], SlotStopped)
 
 
 def test_a_drained_slot_gives_its_item_back_and_takes_no_other(pool: Pool) -> None:
@@ -378,11 +402,8 @@ def test_a_drained_slot_gives_its_item_back_and_takes_no_other(pool: Pool) -> No
     assert pool.acquire("0", "w") == {"stop": True}
     pool.bye("0", "w")
     assert take(pool, "1", "v")["item"] == item("a"), "in front"
-    told = [event for _, event in pool.events(0) if event["kind"] in ("requeued", "slot", "done")][2:]
-    assert told == [
-        {"kind": "requeued", "item_id": "a", "deaths": 0, "seconds": {"total": 1.0}},
-        {"kind": "slot", "slot": "0", "state": "gone"},
-    ]
+    told = [event for _, event in pool.events(0) if isinstance(event, Requeued | SlotEvent | Done)][2:]
+    assert told == [Requeued(item_id="a", deaths=0, seconds={"total": 1.0}), SlotGone(slot="0")]
     assert pool.hello("0", "w2"), "the node is back: the slot is a new one"
 
 
@@ -405,13 +426,14 @@ def test_a_slot_that_dies_while_it_drains_is_gone_and_nothing_counts(pool: Pool)
     assert not pool.died("0", "killed"), "no other worker is wanted"
     pool.hello("1", "v")
     assert pool.acquire("1", "v") is not None
-    assert pool.events(0)[-1][1]["deaths"] == 0
+    last = pool.events(0)[-1][1]
+    assert isinstance(last, Leased) and last.deaths == 0
 
 
 def test_an_input_error_stops_the_slot_at_once(pool: Pool) -> None:
     pool.hello("0", "w")
     pool.bye("0", "w", "no such dataset", final=True)
-    assert pool.events(0)[-1][1]["error"] == "no such dataset"
+    assert pool.events(0)[-1][1] == SlotStopped(slot="0", error="no such dataset")
     assert pool.acquire("0", "w") == {"stop": True}
 
 
@@ -445,7 +467,7 @@ def test_stopping_cancels_the_work_but_nothing_counts_as_cancelled(pool: Pool) -
     assert pool.wish("0", "w", lease)["cancel"]
     pool.report("0", "w", lease, [done("a", "cancelled")])
     assert pool.acquire("0", "w") == {"stop": True}
-    assert "done" not in kinds(pool)
+    assert Done not in kinds(pool)
     assert pool.follow("a", 0)["end"]["state"] == "stopped"
     assert not pool.hello("1", "v")
 

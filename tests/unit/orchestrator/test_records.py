@@ -19,7 +19,8 @@ from orchestrator.driver.draws import check_draws
 from orchestrator.execution.workbench import Workbench
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import StudyError, StudyPlan, load_plan
-from orchestrator.work.item import Control, Event
+from orchestrator.work.events import CellsKnown, WorkEvent
+from orchestrator.work.item import Control
 
 Earlier = Callable[[str], StudyPlan]
 
@@ -119,13 +120,13 @@ def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(
     trial = store.load_trials()[2]
     assert trial.state == "running", "its driver was killed"
     item = plan.work_item(Point.from_dict(trial.point), item_id="trial-2", trial=2)
-    events: list[Event] = []
+    events: list[WorkEvent] = []
     bench = Workbench(item.dataset, item.backbone, item.storage, precision=item.precision)
     bench.run(item, events.append, lambda: Control(cancel=True))
-    (told,) = (event for event in events if event["kind"] == "cells")
-    assert [cell["key"] for cell in told["cells"]] == trial.keys
-    assert {(cell["status"], cell["epoch"]) for cell in told["cells"]} == {("finished", 20)}
-    assert events[-1]["state"] == "complete"
+    (told,) = (event for event in events if isinstance(event, CellsKnown))
+    assert [cell.key for cell in told.cells] == trial.keys
+    assert {(cell.status, cell.epoch) for cell in told.cells} == {("finished", 20)}
+    assert events[-1].state == "complete"
 
 
 def test_cells_of_an_earlier_study_are_scored_on_test_images(
@@ -136,9 +137,9 @@ def test_cells_of_an_earlier_study_are_scored_on_test_images(
     item = plan.work_item(
         Point.from_dict(trial.point), item_id="confirm-0", purpose="confirm", cells=tuple(trial.keys)
     )
-    events: list[Event] = []
+    events: list[WorkEvent] = []
     Workbench(item.dataset, item.backbone, item.storage, precision=item.precision).run(item, events.append)
-    assert (events[-1]["state"], events[-1]["error"]) == ("complete", None)
+    assert (events[-1].state, events[-1].error) == ("complete", None)
     assert set(Ledger(first_records / "runs").tests(trial.keys)) == set(trial.keys)
 
 

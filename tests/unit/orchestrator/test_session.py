@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from orchestrator.rows.scoring import scoring_rows
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
-from orchestrator.work.item import Event, WorkItem
+from orchestrator.work.events import Done, Event, Note, SlotGone, SlotMeasured, SlotStopped, SlotUp
+from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import NoteShown, Shown, SlotShown
 
 
@@ -49,23 +51,23 @@ def session(
 def test_a_slot_that_failed_too_often_is_shown_recorded_and_found_by_status(
     session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stopped = {"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "CUDA error: ECC"}
+    stopped = SlotStopped(slot="gpu-3:0", error="CUDA error: ECC")
     session.take([stopped])
-    session.take([{**stopped, "error": "SlotStopped: told again by the run"}])
+    session.take([replace(stopped, error="SlotStopped: told again by the run")])
     notes = [event.text for event in shown if isinstance(event, NoteShown)]
     assert notes == ["Slot gpu-3:0 is quarantined, it takes no more work: CUDA error: ECC"]
     assert session._reason_to_stop() is None, "the other slot goes on"
     assert execute(["status", "unit", "--storage", str(tmp_path / "runs")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Slot gpu-3:0 on gpu-3 is quarantined since" in said and "CUDA error: ECC" in said
-    session.take([{**stopped, "slot": "gpu-3:1"}])
+    session.take([replace(stopped, slot="gpu-3:1")])
     assert "CUDA error: ECC" in str(session._reason_to_stop()), "no slot is left"
 
 
 def test_slots_that_end_with_the_pool_are_not_blamed(session: Session, shown: list[Shown]) -> None:
     session._pool = SimpleNamespace(fault=RuntimeError("the actor died"))  # type: ignore[assignment]
     for slot in ("gpu-3:0", "gpu-3:1"):
-        session.take([{"kind": "slot", "slot": slot, "state": "stopped", "error": "ControllerError"}])
+        session.take([SlotStopped(slot=slot, error="ControllerError")])
     assert shown == [] and session.around.invocation.quarantined == []
     assert "the pool of work is gone" in str(session._reason_to_stop())
 
@@ -86,7 +88,7 @@ def test_a_reader_that_cannot_go_on_ends_the_session(
 
 
 def test_memory_that_does_not_suffice_is_a_note_with_its_fix(session: Session, shown: list[Shown]) -> None:
-    report = {"kind": "slot", "slot": "gpu-3:0", "state": "measured", "peak": 15 * 2**30, "total": 24 * 2**30}
+    report = SlotMeasured(slot="gpu-3:0", peak=15 * 2**30, total=24 * 2**30)
     session.take([report, report])
     notes = [event.text for event in shown if isinstance(event, NoteShown)]
     assert len(notes) == 1 and notes[0].endswith("Fix: run again with slots.gpus=1")
@@ -95,8 +97,8 @@ def test_memory_that_does_not_suffice_is_a_note_with_its_fix(session: Session, s
 def test_a_slot_that_went_with_its_node_is_shown_no_longer(session: Session, shown: list[Shown]) -> None:
     from orchestrator.terminal import SweepState
 
-    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
-    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "gone"}])
+    session.take([SlotUp(slot="gpu-3:0")])
+    session.take([SlotGone(slot="gpu-3:0")])
     state = SweepState()
     for event in shown:
         state.apply(event)
@@ -116,7 +118,7 @@ def test_when_the_session_ends_all_are_told_once_and_before_tune_takes_its_leave
     session._storage_fault = "/shared was away for 300 s"
     assert session.should_stop() and session.should_stop()
     assert told == ["work", "pool"]
-    session.crew.take({"kind": "slot", "slot": "gpu-3:0", "state": "stopped", "error": "the pool said so"})
+    session.crew.take(SlotStopped(slot="gpu-3:0", error="the pool said so"))
     session.around.interrupt.request()
     assert "/shared was away" in str(session._reason_to_stop()), "what came first is the reason"
 
@@ -126,7 +128,7 @@ def confirm(session: Session) -> Event:
     point = session.plan.study.point.to_dict()
     row = TrialRecord(number=0, point=point, cells=[{"key": "k", "split": "6-shot", "seed": "1"}])
     session.rows.submit(scoring_rows(session.rows, session.ledger, [(0, row)], ""))
-    return {"kind": "done", "item_id": "confirm-0", "state": "complete", "error": None, "seconds": {}}
+    return Done(item_id="confirm-0", state="complete")
 
 
 def test_a_score_that_the_storage_does_not_give_back_ends_the_session(
@@ -160,8 +162,7 @@ def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: l
         fault = None
 
         def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
-            about = {"item_id": item.item_id, "seconds": {}, "error": "prompts are damaged"}
-            session.take([{**about, "kind": "done", "state": "failed"}])
+            session.take([Done(item_id=item.item_id, state="failed", error="prompts are damaged")])
 
     row = TrialRecord(number=0, point=session.plan.study.point.to_dict(), cells=[{"key": "k"}])
     session.serve(Failing())  # type: ignore[arg-type]
@@ -171,5 +172,5 @@ def test_a_row_that_could_not_be_scored_is_no_success(session: Session, shown: l
 
 
 def test_what_a_worker_notes_reaches_the_user(session: Session, shown: list[Shown]) -> None:
-    session.take([{"kind": "note", "item_id": "confirm-0", "text": "trained again"}])
+    session.take([Note(item_id="confirm-0", text="trained again")])
     assert shown == [NoteShown(text="trained again")]

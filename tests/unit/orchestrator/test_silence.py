@@ -16,7 +16,7 @@ from orchestrator.driver.session import Session
 from orchestrator.ledger import StudyStore
 from orchestrator.study import load_plan
 from orchestrator.terminal import SweepState
-from orchestrator.work.item import Event
+from orchestrator.work.events import Event, Leased, Silence, SlotGone, SlotUp
 from orchestrator.work.shown import NoteShown, Shown
 
 
@@ -48,10 +48,9 @@ def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is_back(
     session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    about = {"kind": "silence", "slot": "gpu-3:0", "patience": 60.0}
-    session.take([{"kind": "slot", "slot": "gpu-3:0", "state": "up"}])
-    session.take([{"kind": "leased", "item_id": "trial-4", "slot": "gpu-3:0", "deaths": 0}])
-    session.take([{**about, "state": "silent", "seconds": 25.4}])
+    session.take([SlotUp(slot="gpu-3:0")])
+    session.take([Leased(item_id="trial-4", slot="gpu-3:0")])
+    session.take([Silence(slot="gpu-3:0", seconds=25.4, patience=60.0)])
     assert len(notes(shown)) == 1
     assert notes(shown)[0].startswith("Slot gpu-3:0 has not been heard of for 25 s: ")
     assert "after 60 s its work" in notes(shown)[0]
@@ -60,7 +59,7 @@ def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is
         state.apply(event)
     assert state.slots["gpu-3:0"].state == "silent"
     assert "Slot gpu-3:0 has not been heard of since 20" in status(tmp_path, capsys)
-    session.take([{**about, "state": "heard", "seconds": 45.2}])
+    session.take([Silence(slot="gpu-3:0", over=True, seconds=45.2, patience=60.0)])
     assert notes(shown)[1:] == ["Slot gpu-3:0 is heard of again, after 45 s"]
     state.apply(shown[-1])
     assert state.slots["gpu-3:0"].state == "busy" and state.slots["gpu-3:0"].trial == 4
@@ -68,9 +67,9 @@ def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is
 
 
 def test_a_silent_slot_whose_node_is_gone_is_waited_for_no_longer(session: Session) -> None:
-    session.take([{"kind": "silence", "slot": "1", "state": "silent", "seconds": 25.0, "patience": 60.0}])
+    session.take([Silence(slot="1", seconds=25.0, patience=60.0)])
     assert [entry["name"] for entry in session.around.invocation.silent] == ["1"]
-    session.take([{"kind": "slot", "slot": "1", "state": "gone"}])
+    session.take([SlotGone(slot="1")])
     assert session.around.invocation.silent == []
 
 
@@ -111,25 +110,25 @@ def read(pool: Pool) -> tuple[list[Event], BaseException | None]:
 
 def test_a_pool_that_does_not_answer_is_told_once_and_once_when_it_does() -> None:
     told, fault = read(Pool(0, 45, 3, 0))
-    assert [(event["kind"], event["state"], event["seconds"]) for event in told] == [
-        ("silence", "silent", 20.0),
-        ("silence", "heard", 45.0),
+    assert told == [
+        Silence(slot=None, seconds=20.0, patience=ANSWER_S),
+        Silence(slot=None, over=True, seconds=45.0, patience=ANSWER_S),
     ]
     assert fault is None
 
 
 def test_a_pool_that_does_not_answer_at_all_ends_the_reading() -> None:
     told, fault = read(Pool(int(ANSWER_S / SLICE_S) + 1))
-    assert [event["state"] for event in told] == ["silent"]
+    assert told == [Silence(slot=None, seconds=20.0, patience=ANSWER_S)]
     assert isinstance(fault, TimeoutError)
 
 
 def test_a_pool_that_does_not_answer_is_named_and_found_by_status(
     session: Session, shown: list[Shown], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session.take([{"kind": "silence", "state": "silent", "seconds": 20.0, "patience": 60.0}])
+    session.take([Silence(slot=None, seconds=20.0, patience=60.0)])
     assert notes(shown)[0].startswith("The work queue has not answered for 20 s: ")
     assert "The work queue has not been heard of since 20" in status(tmp_path, capsys)
-    session.take([{"kind": "silence", "state": "heard", "seconds": 45.0, "patience": 60.0}])
+    session.take([Silence(slot=None, over=True, seconds=45.0, patience=60.0)])
     assert notes(shown)[1:] == ["The work queue answers again, after 45 s"]
     assert "heard of" not in status(tmp_path, capsys)

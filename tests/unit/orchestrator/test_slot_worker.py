@@ -9,7 +9,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +18,22 @@ from orchestrator.slots import worker as worker_module
 from orchestrator.slots.pool import Pool
 from orchestrator.slots.watch import Watch
 from orchestrator.slots.worker import SlotSettings, serve
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.events import (
+    CellFailure,
+    Done,
+    Emit,
+    EndState,
+    EpochReached,
+    Event,
+    ItemEvent,
+    Leased,
+    Requeued,
+    SlotDown,
+    SlotMeasured,
+    SlotStopped,
+    WorkEvent,
+)
+from orchestrator.work.item import Control, WorkItem
 
 SETTINGS = SlotSettings(slot="0", workbench="bench_under_test:make", arguments={}, threads=1)
 
@@ -30,7 +45,13 @@ def work_item(name: str) -> dict[str, Any]:
 
 
 class Bench:
-    """Runs what the test gives it, and reports what memory it is given."""
+    """Runs what the test gives it, and reports what memory it is given.
+
+    Attributes:
+        tracebacks: with which any bench gave up.
+    """
+
+    tracebacks: ClassVar[list[str]] = []
 
     def __init__(self, run: Callable[..., None]) -> None:
         self._run = run
@@ -41,11 +62,14 @@ class Bench:
     def memory(self) -> dict[str, int] | None:
         return self.memories.pop(0) if self.memories else None
 
-    def give_up(self, error: str, traceback: str) -> list[Event]:
-        said = {"item_id": "a", "error": error, "failure": "timeout", "traceback": traceback}
-        return [{**said, "kind": "cell_failed", "key": "k"}, {**said, "kind": "done", "state": "failed"}]
+    def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
+        self.tracebacks.append(traceback)
+        return [
+            CellFailure(item_id="a", key="k", error=error, failure="timeout"),
+            Done(item_id="a", state="failed", error=error, failure="timeout"),
+        ]
 
-    def run(self, item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         self._run(item, emit, control)
 
 
@@ -71,16 +95,16 @@ class Connection:
                 answer = getattr(self.pool, method)(*arguments[: 3 if call else None], **call)
             for _, event in self.pool.events(len(self.told)):
                 self.told.append(event)
-                if event["kind"] == "done":
-                    self._open.discard(event["item_id"])
+                if isinstance(event, Done):
+                    self._open.discard(event.item_id)
             if not self._open:
                 self.pool.stop()
         if method == "wish":
             time.sleep(0.005)
         return answer
 
-    def kinds(self, item: str) -> list[str]:
-        return [event["kind"] for event in self.told if event.get("item_id") == item]
+    def kinds(self, item: str) -> list[type[Event]]:
+        return [type(event) for event in self.told if isinstance(event, ItemEvent) and event.item_id == item]
 
 
 @pytest.fixture
@@ -95,27 +119,27 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., N
     yield install
 
 
-def finish(item: WorkItem, emit: Callable[[Event], None], state: str = "complete") -> None:
-    emit({"kind": "done", "item_id": item.item_id, "state": state, "error": None, "seconds": {}})
+def finish(item: WorkItem, emit: Emit, state: EndState = "complete") -> None:
+    emit(Done(item_id=item.item_id, state=state))
 
 
 def test_items_are_done_one_after_the_other_with_their_events_in_order(bench: Any) -> None:
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         for epoch in (1, 2, 3):
-            emit({"kind": "epoch", "item_id": item.item_id, "epoch": epoch, "mean": 0.1})
+            emit(EpochReached(item_id=item.item_id, epoch=epoch, mean=0.1, values=[0.1], reports={}))
         finish(item, emit)
 
     bench(run)
     pool = Connection("a", "b")
     serve(SETTINGS, pool)
-    assert pool.kinds("a") == pool.kinds("b") == ["leased", "epoch", "epoch", "epoch", "done"]
-    assert [e["epoch"] for e in pool.told if e["kind"] == "epoch"] == [1, 2, 3, 1, 2, 3]
+    assert pool.kinds("a") == pool.kinds("b") == [Leased, EpochReached, EpochReached, EpochReached, Done]
+    assert [e.epoch for e in pool.told if isinstance(e, EpochReached)] == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
     pool = Connection("a", "b")
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         if item.item_id == "a":
             pool("cancel", "a")
             while not control().cancel:
@@ -127,14 +151,14 @@ def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
 
     bench(run)
     serve(SETTINGS, pool)
-    assert [e["state"] for e in pool.told if e["kind"] == "done"] == ["cancelled", "complete"]
+    assert [e.state for e in pool.told if isinstance(e, Done)] == ["cancelled", "complete"]
 
 
 def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again(bench: Any) -> None:
     pool = Connection("a")
     runs = itertools.count()
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         if next(runs) == 0:
             pool("died", "0", "its worker was silent for 60 s")
             while not control().cancel:
@@ -143,13 +167,13 @@ def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again
 
     bench(run)
     serve(SETTINGS, pool)
-    assert pool.kinds("a") == ["leased", "requeued", "leased", "done"]
+    assert pool.kinds("a") == [Leased, Requeued, Leased, Done]
 
 
 def test_a_worker_that_was_replaced_ends(bench: Any) -> None:
     pool = Connection("a")
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         pool("hello", "0", "another")
         while not control().cancel:
             time.sleep(0.001)
@@ -157,7 +181,7 @@ def test_a_worker_that_was_replaced_ends(bench: Any) -> None:
 
     bench(run)
     serve(SETTINGS, pool)
-    assert pool.kinds("a") == ["leased", "requeued"]
+    assert pool.kinds("a") == [Leased, Requeued]
 
 
 def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(bench: Any) -> None:
@@ -170,26 +194,29 @@ def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(be
     bench(missing)
     pool = Connection("a")
     serve(SETTINGS, pool)
-    assert pool.told[-1]["state"] == "stopped" and "no such dataset" in pool.told[-1]["error"]
+    last = pool.told[-1]
+    assert isinstance(last, SlotStopped) and "no such dataset" in last.error
     bench(broken)
     pool = Connection("a")
     with pytest.raises(RuntimeError):
         serve(SETTINGS, pool)
     assert pool.pool.died("0", "process ended")
-    assert "RuntimeError: broken" in pool.pool.events(0)[-1][1]["error"]
+    down = pool.pool.events(0)[-1][1]
+    assert isinstance(down, SlotDown) and "RuntimeError: broken" in down.error
 
 
 def test_no_secret_of_the_worker_leaves_it_with_an_error(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
-        emit({"kind": "cell_failed", "item_id": item.item_id, "key": "k", "error": "403 very-secret-key"})
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
+        error = "403 very-secret-key"
+        emit(CellFailure(item_id=item.item_id, key="k", error=error, failure="raised"))
         finish(item, emit)
 
     bench(run)
     pool = Connection("a")
     serve(SETTINGS, pool)
-    assert [event["error"] for event in pool.told if event["kind"] == "cell_failed"] == ["403 ***"]
+    assert [event.error for event in pool.told if isinstance(event, CellFailure)] == ["403 ***"]
 
 
 def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(bench: Any) -> None:
@@ -197,10 +224,8 @@ def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(bench: An
     bench(lambda item, emit, control: finish(item, emit), *(p and {"peak": p, "total": 400} for p in peaks))
     pool = Connection("a", "b", "c", "d")
     serve(SETTINGS, pool)
-    told = [event for event in pool.told if event.get("state") == "measured"]
-    assert told == [
-        {"kind": "slot", "slot": "0", "state": "measured", "peak": peak, "total": 400} for peak in (100, 110)
-    ]
+    told = [event for event in pool.told if isinstance(event, SlotMeasured)]
+    assert told == [SlotMeasured(slot="0", peak=peak, total=400) for peak in (100, 110)]
 
 
 class Gone(BaseException):
@@ -210,7 +235,7 @@ class Gone(BaseException):
 def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> None:
     ended = threading.Event()
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         for _ in range(20):
             control()
             time.sleep(0.02)
@@ -228,10 +253,10 @@ def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> 
     with pytest.raises(Gone):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.25), pool, quit)
     assert codes == [worker_module.HUNG]
-    assert pool.kinds("a") == ["leased", "cell_failed", "done"]
+    assert pool.kinds("a") == [Leased, CellFailure, Done]
     last = pool.told[-1]
-    assert (last["state"], last["failure"]) == ("failed", "timeout") and "cell_timeout_s" in last["error"]
-    assert "ended.wait(20)" in pool.told[-2]["traceback"]
+    assert isinstance(last, Done) and (last.state, last.failure) == ("failed", "timeout")
+    assert "cell_timeout_s" in str(last.error) and "ended.wait(20)" in Bench.tracebacks[-1]
     assert pool.pool.died("0", "its process ended with 75")
 
 
@@ -243,7 +268,7 @@ def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
     monkeypatch.setattr(worker_module, "RECORD_S", 0.05)
     monkeypatch.setattr(Bench, "give_up", lambda *_: ended.wait(20))
 
-    def run(item: WorkItem, emit: Callable[[Event], None], control: Callable[[], Control]) -> None:
+    def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         ended.wait(20)
         raise Gone
 
@@ -251,9 +276,9 @@ def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
     pool = Connection("a")
     with pytest.raises(Gone):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.1), pool, lambda code: ended.set())
-    assert pool.kinds("a") == ["leased"]
+    assert pool.kinds("a") == [Leased]
     pool.pool.died("0", "its process ended with 75")
-    assert "requeued" in [event["kind"] for _, event in pool.pool.events(0)]
+    assert Requeued in [type(event) for _, event in pool.pool.events(0)]
 
 
 def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reason(
@@ -281,7 +306,7 @@ def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reaso
         pool.pool.died("0", "its process ended with 75")
     assert codes == [worker_module.HUNG] * 3
     last = pool.pool.events(0)[-1][1]
-    assert last["state"] == "stopped" and "not loaded after" in last["error"]
+    assert isinstance(last, SlotStopped) and "not loaded after" in last.error
 
 
 def test_loading_is_given_longer_than_a_step_and_watched_only_where_steps_are(

@@ -15,6 +15,7 @@ from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.pool import DEATHS
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
+from orchestrator.work.events import SlotGone, SlotMeasured, SlotStopped, SlotUp
 
 GIB = 2**30
 
@@ -81,10 +82,6 @@ def slots(tmp_path: Path, runs: list[Run]) -> Slots:
     )
 
 
-def up(slots: Slots, name: str, state: str = "up", **about: Any) -> None:
-    slots.states.take({"kind": "slot", "slot": name, "state": state, **about})
-
-
 def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, runs: list[Run]) -> None:
     slots.open(Place("a:0", "a", "a"))
     while not runs:
@@ -127,7 +124,7 @@ def test_a_controller_killed_for_memory_is_replaced_like_one_that_died(
     told = ended_with(slots, monkeypatch, OutOfMemoryError("the node was running low on memory"))
     assert len(runs) == DEATHS and freed == ["0"] * DEATHS
     assert [call[:2] for call in slots._pool.calls] == [("died", "0")] * DEATHS
-    assert len(told) == 1 and "running low on memory" in told[0]["error"]
+    assert len(told) == 1 and "running low on memory" in told[0].error
 
 
 @pytest.mark.parametrize("kind", ["RayError", "OutOfMemoryError"])
@@ -138,7 +135,7 @@ def test_no_secret_leaves_a_slot_with_the_reason_of_its_end(
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
     told = ended_with(slots, monkeypatch, getattr(exceptions, kind)("403 very-secret-key"))
-    assert "403 ***" in told[0]["error"]
+    assert "403 ***" in told[0].error
     assert "very-secret-key" not in str([told, slots._pool.calls])
 
 
@@ -156,7 +153,7 @@ def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: l
 def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Slots, runs: list[Run]) -> None:
     slots.open(Place("a:0", "a", "a"))
     slots.open(Place("a:1", "a", "a"))
-    up(slots, "a:0")
+    slots.states.take(SlotUp(slot="a:0"))
     slots.drain("a:0")
     slots.drain("a:1")
     assert ("drain", "a:0") in slots._pool.calls and ("lost", "a:1") in slots._pool.calls
@@ -169,20 +166,20 @@ def test_all_slots_have_stopped_only_if_none_may_come_again(slots: Slots, runs: 
     assert not slots.all_stopped, "the first node may still be on its way"
     slots.open(Place("a:0", "a", "a"))
     slots.open(Place("b:0", "b", "b"))
-    up(slots, "a:0", "stopped", error="out of memory")
+    slots.states.take(SlotStopped(slot="a:0", error="out of memory"))
     assert not slots.all_stopped
-    up(slots, "b:0", "stopped", error="no such dataset")
+    slots.states.take(SlotStopped(slot="b:0", error="no such dataset"))
     assert slots.all_stopped and slots.error == "out of memory"
     slots.lose("a:0")
-    up(slots, "a:0", "gone")
+    slots.states.take(SlotGone(slot="a:0"))
     assert slots.all_stopped and slots.error == "no such dataset"
     slots.lose("b:0")
-    up(slots, "b:0", "gone")
+    slots.states.take(SlotGone(slot="b:0"))
     assert not slots.all_stopped, "their nodes went: others may come"
 
 
 def test_slots_that_share_a_gpu_beyond_its_memory_are_warned_of_once() -> None:
-    report = {"kind": "slot", "slot": "a:0", "state": "measured", "peak": 9 * GIB, "total": 24 * GIB}
+    report = SlotMeasured(slot="a:0", peak=9 * GIB, total=24 * GIB)
     memory = SlotMemory(0.25)
     warning = memory.take(report)
     assert warning is not None
@@ -201,7 +198,7 @@ def test_slots_that_share_a_gpu_beyond_its_memory_are_warned_of_once() -> None:
 
 @pytest.mark.parametrize("fitting", range(1, 30))
 def test_the_share_that_is_advised_lets_as_many_slots_on_a_gpu_as_fit(fitting: int) -> None:
-    warning = SlotMemory(0.01).take({"slot": "0", "peak": GIB, "total": fitting * GIB + 1})
+    warning = SlotMemory(0.01).take(SlotMeasured(slot="0", peak=GIB, total=fitting * GIB + 1))
     assert warning is not None
     advised = float(warning.rpartition("=")[2])
     assert int(1 / advised + 1e-9) == fitting

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from orchestrator.driver.todo import find_todo
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.statistics.spending import HOUR, Limits, Spent, budgets, in_words, spent_before
 from orchestrator.study import check_rerun, load_plan
+from orchestrator.work.events import Done, Leased, PartDone, Requeued
 
 
 class Clock:
@@ -27,8 +27,8 @@ def store(tmp_path: Path) -> StudyStore:
     return StudyStore(tmp_path / "runs", "unit")
 
 
-def leased(item: str, **more: Any) -> dict[str, Any]:
-    return {"kind": "leased", "item_id": item, "slot": "0", **more}
+def leased(item: str, part: str | None = None) -> Leased:
+    return Leased(item_id=item, part=part, slot="0")
 
 
 def test_slots_at_work_are_counted_also_while_they_work(store: StudyStore) -> None:
@@ -39,9 +39,9 @@ def test_slots_at_work_are_counted_also_while_they_work(store: StudyStore) -> No
     purse.take(leased("trial-1", part="trial-1.0"))
     clock.now += 10
     assert purse.spent == Spent(seconds=10, device_seconds=20, gpu_seconds=10)
-    purse.take({"kind": "requeued", "item_id": "trial-0"})
-    purse.take({"kind": "part_done", "item_id": "trial-1", "part": "trial-1.0"})
-    purse.take({"kind": "done", "item_id": "trial-1"})
+    purse.take(Requeued(item_id="trial-0"))
+    purse.take(PartDone(item_id="trial-1", part="trial-1.0", state="complete"))
+    purse.take(Done(item_id="trial-1", state="complete"))
     clock.now += 10
     assert purse.spent == Spent(seconds=20, device_seconds=20, gpu_seconds=10)
 

@@ -18,6 +18,16 @@ from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
+from orchestrator.work.events import (
+    CellFinished,
+    CellsKnown,
+    CellState,
+    CellStatus,
+    Done,
+    EndState,
+    EpochReached,
+    Interrupted,
+)
 from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import NoteShown, Shown, TrialShown
 
@@ -73,29 +83,21 @@ class Harness:
         self.trials.recall(todo.records, todo.again, todo.lost)
         return self
 
-    def take(self, number: int, kind: str, **fields: Any) -> None:
-        self.rows.take({"item_id": f"trial-{number}", "kind": kind, **fields})
-
-    def cells(self, number: int, status: str = "new") -> None:
+    def cells(self, number: int, status: CellStatus = "new") -> None:
         cells = [
-            {
-                "key": f"{k}-{number}",
-                "split": "6-shot",
-                "seed": str(i),
-                "partition": None,
-                "parameters": 10,
-                "status": status,
-            }
+            CellState(key=f"{k}-{number}", split="6-shot", seed=str(i), parameters=10, status=status)
             for i, k in enumerate(KEYS)
         ]
-        self.take(number, "cells", cells=cells)
+        self.rows.take(CellsKnown(item_id=f"trial-{number}", cells=cells))
 
     def epochs(self, number: int, means: Sequence[float]) -> None:
+        item = f"trial-{number}"
         for epoch, mean in enumerate(means, 1):
-            self.take(number, "epoch", epoch=epoch, mean=mean, values=[mean] * 3, cells={})
+            self.rows.take(EpochReached(item_id=item, epoch=epoch, mean=mean, values=[mean] * 3, reports={}))
 
-    def done(self, number: int, state: str = "complete", error: str | None = None) -> None:
-        self.take(number, "done", state=state, error=error, seconds={"total": 2.0})
+    def done(self, number: int, state: EndState = "complete", error: str | None = None, **more: Any) -> None:
+        seconds = {"total": 2.0}
+        self.rows.take(Done(item_id=f"trial-{number}", state=state, error=error, seconds=seconds, **more))
 
     def commit(self, number: int) -> None:
         for key in KEYS:
@@ -209,8 +211,7 @@ def test_cells_whose_workers_were_killed_for_memory_are_recorded_as_failed(start
     harness.cells(0)
     ledger = Ledger(harness.store.storage)
     ledger.commit("k1-0", {"metrics": {}}, {})
-    end = {"state": "failed", "error": "its node ran out of memory", "seconds": {}}
-    harness.take(0, "done", **end, failure="memory", killed=True)
+    harness.done(0, "failed", "its node ran out of memory", failure="memory", killed=True)
     record = harness.record(0)
     assert (record.state, record.attributes["failure"]) == ("failed", "memory")
     assert ledger.failed() == {"k2-0", "k3-0"}
@@ -230,8 +231,7 @@ def test_failures_that_cannot_be_written_now_hold_up_nothing_and_are_written_lat
 
     with monkeypatch.context() as away:
         away.setattr(Ledger, "record_failure", refuse)
-        end = {"state": "failed", "error": "its node ran out of memory", "seconds": {}}
-        harness.take(0, "done", **end, failure="memory", killed=True)
+        harness.done(0, "failed", "its node ran out of memory", failure="memory", killed=True)
     assert harness.trials.live == 0 and harness.record(0).state == "failed"
     ledger = Ledger(harness.store.storage)
     assert ledger.failed() == set()
@@ -330,7 +330,7 @@ def test_stopping_leaves_running_trials_to_be_taken_up_with_the_same_parameters(
     first.trials.stop()
     first.trials.stop_early("trial-1")
     assert first.trials.exhausted and first.trials.launch() is None
-    first.take(1, "stopped", seconds={"total": 1.0})
+    first.rows.take(Interrupted(item_id="trial-1", seconds={"total": 1.0}))
     first.trials.close()
     params = first.record(1).params
     again = start().recall()
@@ -402,7 +402,8 @@ def test_what_was_trained_and_what_was_found_is_told_apart(start: Any) -> None:
     harness.cells(0, "finished")
     harness.trials.launch()
     harness.cells(1)
-    harness.take(1, "cell_finished", key="k1-1")
+    told: dict[str, Any] = {"metrics": {}, "parameters": 10, "seconds": {}}
+    harness.rows.take(CellFinished(item_id="trial-1", key="k1-1", at="", **told))
     assert harness.invocation.reused == [f"{key}-0" for key in KEYS]
     assert harness.invocation.trained == ["k1-1"]
 

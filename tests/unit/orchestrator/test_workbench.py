@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,22 @@ from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cell_records import COPY, RECORD
 from orchestrator.ledger.cells import HISTORY, WEIGHTS
-from orchestrator.work.item import Control, Event, WorkItem
+from orchestrator.work.events import (
+    CellFailure,
+    CellFinished,
+    CellScored,
+    CellsKnown,
+    Done,
+    EpochReached,
+    Note,
+    ProbeFinished,
+    ProbesKnown,
+    WorkEvent,
+)
+from orchestrator.work.item import Control, WorkItem
+
+T = TypeVar("T")
+
 
 EPOCHS = 3
 
@@ -219,11 +234,11 @@ class Scene:
         }
         return WorkItem.of(**{"point": point, **fields, **changes})
 
-    def run(self, control: Callable[[], Control] = Control, **changes: Any) -> list[Event]:
-        events: list[Event] = []
+    def run(self, control: Callable[[], Control] = Control, **changes: Any) -> list[WorkEvent]:
+        events: list[WorkEvent] = []
         self.bench = Workbench({}, {}, self.root, engine=self.engine)
         self.bench.run(self.item(**changes), events.append, control)
-        assert all(event["item_id"] == "i" for event in events)
+        assert all(event.item_id == "i" for event in events)
         return events
 
 
@@ -232,12 +247,12 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-def of_kind(events: Sequence[Event], kind: str) -> list[Event]:
-    return [event for event in events if event["kind"] == kind]
+def of_kind(events: Sequence[WorkEvent], kind: type[T]) -> list[T]:
+    return [event for event in events if isinstance(event, kind)]
 
 
-def keys_of(events: Sequence[Event]) -> list[str]:
-    return [cell["key"] for cell in of_kind(events, "cells")[0]["cells"]]
+def keys_of(events: Sequence[WorkEvent]) -> list[str]:
+    return [cell.key for cell in of_kind(events, CellsKnown)[0].cells]
 
 
 def place_of(scene: Scene, key: str, name: str) -> str:
@@ -254,35 +269,35 @@ def test_items_survive_json(scene: Scene) -> None:
 
 def test_a_trial_trains_its_cells_in_step_and_records_them(scene: Scene) -> None:
     events = scene.run()
-    cells = of_kind(events, "cells")[0]["cells"]
-    assert [(c["split"], c["seed"]) for c in cells] == [
+    cells = of_kind(events, CellsKnown)[0].cells
+    assert [(c.split, c.seed) for c in cells] == [
         (split, seed) for split in ("3-shot", "6-shot") for seed in ("1", "2", "3")
     ]
-    assert {c["status"] for c in cells} == {"new"} and {c["parameters"] for c in cells} == {20}
-    epochs = of_kind(events, "epoch")
-    assert [e["epoch"] for e in epochs] == [1, 2, 3]
+    assert {c.status for c in cells} == {"new"} and {c.parameters for c in cells} == {20}
+    epochs = of_kind(events, EpochReached)
+    assert [e.epoch for e in epochs] == [1, 2, 3]
     for event in epochs:
-        expected = [accuracy(c["key"], event["epoch"]) for c in cells]
-        assert event["values"] == expected
-        assert event["mean"] == pytest.approx(sum(expected) / 6)
+        expected = [accuracy(c.key, event.epoch) for c in cells]
+        assert event.values == expected
+        assert event.mean == pytest.approx(sum(expected) / 6)
     assert scene.engine.widths == [3, 3], "the seeds of a split are one batch"
-    assert events[-1]["kind"] == "done" and events[-1]["state"] == "complete"
+    assert isinstance(events[-1], Done) and events[-1].state == "complete"
     assert scene.ledger.finished() == set(keys_of(events))
     assert scene.ledger.inflight_batches() == []
-    record = scene.ledger.get(cells[0]["key"], verify=True)
+    record = scene.ledger.get(cells[0].key, verify=True)
     assert record is not None
-    assert Cell.from_dict(record["cell"]).key == cells[0]["key"]
+    assert Cell.from_dict(record["cell"]).key == cells[0].key
     assert record["grouping"] == {"margin": 0.5} and record["trial"] == 0 and record["epochs"] == EPOCHS
-    assert record["metrics"]["tasks"]["clipart"]["accuracy"] == accuracy(cells[0]["key"], 3)
-    assert [h["epoch"] for h in scene.ledger.history(cells[0]["key"])] == [1, 2, 3]
+    assert record["metrics"]["tasks"]["clipart"]["accuracy"] == accuracy(cells[0].key, 3)
+    assert [h["epoch"] for h in scene.ledger.history(cells[0].key)] == [1, 2, 3]
 
 
 def test_all_cells_are_committed_before_the_last_epoch_is_told(scene: Scene) -> None:
     events = scene.run()
-    kinds = [event["kind"] for event in events]
-    assert kinds.count("cell_finished") == 6
-    assert max(i for i, k in enumerate(kinds) if k == "cell_finished") < max(
-        i for i, k in enumerate(kinds) if k == "epoch"
+    kinds = [type(event) for event in events]
+    assert kinds.count(CellFinished) == 6
+    assert max(i for i, k in enumerate(kinds) if k is CellFinished) < max(
+        i for i, k in enumerate(kinds) if k is EpochReached
     )
 
 
@@ -291,11 +306,11 @@ def test_finished_cells_are_not_trained_again_but_told(scene: Scene) -> None:
     scene.engine.epochs_run = 0
     events = scene.run(trial=5)
     assert scene.engine.epochs_run == 0
-    assert {c["status"] for c in of_kind(events, "cells")[0]["cells"]} == {"finished"}
-    assert of_kind(events, "cells")[0]["cells"][0]["origin"]["trial"] == 0
-    assert of_kind(events, "cell_finished") == []
-    assert [e["mean"] for e in of_kind(events, "epoch")] == [e["mean"] for e in of_kind(first, "epoch")]
-    assert events[-1]["state"] == "complete"
+    assert {c.status for c in of_kind(events, CellsKnown)[0].cells} == {"finished"}
+    assert of_kind(events, CellsKnown)[0].cells[0].origin["trial"] == 0
+    assert of_kind(events, CellFinished) == []
+    assert [e.mean for e in of_kind(events, EpochReached)] == [e.mean for e in of_kind(first, EpochReached)]
+    assert events[-1].state == "complete"
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -314,12 +329,12 @@ def test_after_a_kill_at_most_one_epoch_of_a_cell_is_repeated(scene: Scene, epoc
     scene.engine.before_epoch = lambda run, at: None
     events = scene.run()
     assert scene.engine.epochs_run == 6 * EPOCHS, "no whole epoch was lost or trained twice"
-    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2, 3], (
+    assert [e.epoch for e in of_kind(events, EpochReached)] == [1, 2, 3], (
         "epochs before the kill are told again"
     )
     whole = "\n".join(f"{e}:{','.join(keys_of(events)[:3])}" for e in (1, 2, 3))
     assert scene.ledger.read_file(keys_of(events)[0], "prompts.safetensors").decode() == whole
-    resumed = [c["status"] for c in of_kind(events, "cells")[0]["cells"]]
+    resumed = [c.status for c in of_kind(events, CellsKnown)[0].cells]
     first = "finished" if (epoch, split) == (3, 1) else "resumed" if epoch > 1 or split else "new"
     assert resumed == [first] * 3 + ["resumed" if epoch > 1 else "new"] * 3
 
@@ -341,7 +356,7 @@ def test_a_kill_between_the_commits_of_a_batch_trains_nothing_again(
     monkeypatch.setattr(Ledger, "commit", real)
     events = scene.run(splits=(Split(shots=3),))
     assert scene.engine.epochs_run == 3 * EPOCHS
-    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["finished", "resumed", "resumed"]
+    assert [c.status for c in of_kind(events, CellsKnown)[0].cells] == ["finished", "resumed", "resumed"]
     assert len(scene.ledger.finished()) == 3 and scene.ledger.inflight_batches() == []
 
 
@@ -350,17 +365,17 @@ def test_cells_that_others_finished_are_left_out_of_the_batch(scene: Scene) -> N
     scene.engine.widths.clear()
     events = scene.run()
     assert scene.engine.widths == [2, 2]
-    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["new", "finished", "new"] * 2
+    assert [c.status for c in of_kind(events, CellsKnown)[0].cells] == ["new", "finished", "new"] * 2
 
 
 def test_a_diverging_cell_fails_alone_and_its_trial_has_no_further_mean(scene: Scene) -> None:
     scene.engine.diverging = {(2, 3)}
     events = scene.run()
-    failed = of_kind(events, "cell_failed")
-    assert len(failed) == 2 and all("diverged in epoch 2" in e["error"] for e in failed)
-    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1]
-    assert events[-1]["state"] == "failed" and "diverged" in events[-1]["error"]
-    assert len(scene.ledger.finished()) == 4 and scene.ledger.failed() == {e["key"] for e in failed}
+    failed = of_kind(events, CellFailure)
+    assert len(failed) == 2 and all("diverged in epoch 2" in e.error for e in failed)
+    assert [e.epoch for e in of_kind(events, EpochReached)] == [1]
+    assert events[-1].state == "failed" and "diverged" in events[-1].error
+    assert len(scene.ledger.finished()) == 4 and scene.ledger.failed() == {e.key for e in failed}
     assert scene.ledger.inflight_batches() == []
 
 
@@ -370,9 +385,9 @@ def test_failed_cells_are_trained_again_only_on_request(scene: Scene) -> None:
     scene.engine.diverging, scene.engine.epochs_run = set(), 0
     again = scene.run()
     assert scene.engine.epochs_run == 0
-    assert again[-1]["state"] == "failed" and len(of_kind(again, "cell_failed")) == 2
+    assert again[-1].state == "failed" and len(of_kind(again, CellFailure)) == 2
     retried = scene.run(retry_failed=True)
-    assert retried[-1]["state"] == "complete" and scene.engine.epochs_run == 2 * EPOCHS
+    assert retried[-1].state == "complete" and scene.engine.epochs_run == 2 * EPOCHS
     assert scene.ledger.failed() == set()
 
 
@@ -388,7 +403,7 @@ def test_a_batch_with_a_failed_cell_resumes_after_a_kill(scene: Scene) -> None:
         scene.run(splits=(Split(shots=3),))
     scene.engine.before_epoch = lambda run, epoch: None
     events = scene.run(splits=(Split(shots=3),))
-    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["resumed", "resumed", "failed"]
+    assert [c.status for c in of_kind(events, CellsKnown)[0].cells] == ["resumed", "resumed", "failed"]
     assert scene.engine.epochs_run == 2 * EPOCHS
     assert len(scene.ledger.finished()) == 2
 
@@ -404,9 +419,9 @@ def test_a_kill_after_a_divergence_repeats_at_most_one_epoch(scene: Scene, capac
             scene.run(splits=(Split(shots=3),), fuse=fuse)
     scene.engine.before_epoch = lambda run, epoch: None
     events = scene.run(splits=(Split(shots=3),), fuse=fuse)
-    told = of_kind(events, "cells")[0]["cells"]
-    assert [c["status"] for c in told] == ["resumed", "failed", "resumed"]
-    assert [c["epoch"] for c in told] == [2, 0, 2]
+    told = of_kind(events, CellsKnown)[0].cells
+    assert [c.status for c in told] == ["resumed", "failed", "resumed"]
+    assert [c.epoch for c in told] == [2, 0, 2]
     first, second, third = keys_of(events)
     assert sorted(scene.engine.trained) == sorted(
         [(key, epoch) for key in (first, third) for epoch in (1, 2, 3)] + [(second, 1)]
@@ -422,8 +437,8 @@ def test_cells_to_be_retried_begin_anew_and_the_others_go_on(scene: Scene) -> No
     scene.engine.diverging, scene.engine.before_epoch = set(), lambda run, epoch: None
     scene.engine.trained.clear()
     events = scene.run(splits=(Split(shots=3),), retry_failed=True)
-    assert events[-1]["state"] == "complete"
-    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["resumed", "new", "resumed"]
+    assert events[-1].state == "complete"
+    assert [c.status for c in of_kind(events, CellsKnown)[0].cells] == ["resumed", "new", "resumed"]
     first, second, third = keys_of(events)
     assert sorted(scene.engine.trained) == sorted(
         [(first, 3), (third, 3), *((second, epoch) for epoch in (1, 2, 3))]
@@ -436,7 +451,7 @@ def test_states_of_an_earlier_version_are_found_the_newest_first(scene: Scene) -
     scene.engine.before_epoch = kill_before(3)
     with pytest.raises(Killed):
         scene.run(splits=(Split(shots=3),))
-    keys = [c["key"] for c in of_kind(scene.run(lambda: Control(cancel=True)), "cells")[0]["cells"]][:3]
+    keys = [c.key for c in of_kind(scene.run(lambda: Control(cancel=True)), CellsKnown)[0].cells][:3]
     newest = scene.ledger.inflight(keys)
     assert newest is not None and newest.epoch == 2
     for state in (
@@ -448,7 +463,7 @@ def test_states_of_an_earlier_version_are_found_the_newest_first(scene: Scene) -
     scene.engine.before_epoch = lambda run, epoch: None
     scene.engine.trained.clear()
     events = scene.run(splits=(Split(shots=3),))
-    assert [c["epoch"] for c in of_kind(events, "cells")[0]["cells"]] == [2, 0, 2]
+    assert [c.epoch for c in of_kind(events, CellsKnown)[0].cells] == [2, 0, 2]
     assert sorted(scene.engine.trained) == sorted([(keys[0], 3), (keys[2], 3)])
     assert scene.ledger.inflight_batches() == []
 
@@ -522,11 +537,11 @@ def test_an_exception_is_kept_with_its_traceback_and_spares_other_splits(scene: 
 
     scene.engine.before_epoch = fail
     events = scene.run()
-    assert events[-1]["state"] == "failed" and "device went away" in events[-1]["error"]
+    assert events[-1].state == "failed" and "device went away" in events[-1].error
     assert len(scene.ledger.finished()) == 3
     failure = scene.ledger.failure(keys_of(events)[0])
     assert failure is not None and "before_epoch" in failure["traceback"] and failure["epoch"] == 1
-    assert failure["kind"] == events[-1]["failure"] == "raised"
+    assert failure["kind"] == events[-1].failure == "raised"
 
 
 @pytest.mark.parametrize(
@@ -547,8 +562,8 @@ def test_failures_are_told_apart(scene: Scene, error: Exception, kind: str) -> N
     events = scene.run(splits=(Split(shots=3),), seeds=(Seeds.both(1),))
     failure = scene.ledger.failure(keys_of(events)[0])
     assert failure is not None and failure["kind"] == kind
-    assert [event["failure"] for event in of_kind(events, "cell_failed")] == [kind]
-    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", kind)
+    assert [event.failure for event in of_kind(events, CellFailure)] == [kind]
+    assert (events[-1].state, events[-1].failure) == ("failed", kind)
 
 
 def test_data_of_one_seed_that_cannot_be_read_fails_that_seed_alone(scene: Scene) -> None:
@@ -560,7 +575,7 @@ def test_data_of_one_seed_that_cannot_be_read_fails_that_seed_alone(scene: Scene
     events = scene.run(splits=(Split(shots=3),))
     first, second, third = keys_of(events)
     assert scene.ledger.finished() == {first, third} and scene.ledger.failed() == {second}
-    assert [(e["key"], e["failure"]) for e in of_kind(events, "cell_failed")] == [(second, "data")]
+    assert [(e.key, e.failure) for e in of_kind(events, CellFailure)] == [(second, "data")]
 
 
 def test_data_that_cannot_be_opened_at_all_fails_every_cell(
@@ -572,8 +587,8 @@ def test_data_that_cannot_be_opened_at_all_fails_every_cell(
     monkeypatch.setattr(scene.engine, "fusable", fail)
     monkeypatch.setattr(scene.engine, "start", fail)
     events = scene.run(splits=(Split(shots=3),))
-    assert scene.ledger.failed() == set(keys_of(events)) and len(of_kind(events, "cell_failed")) == 3
-    assert events[-1]["failure"] == "data" and "/images is not a folder" in events[-1]["error"]
+    assert scene.ledger.failed() == set(keys_of(events)) and len(of_kind(events, CellFailure)) == 3
+    assert events[-1].failure == "data" and "/images is not a folder" in events[-1].error
 
 
 def test_data_that_fails_later_fails_all_cells_and_keeps_their_epochs(scene: Scene) -> None:
@@ -587,7 +602,7 @@ def test_data_that_fails_later_fails_all_cells_and_keeps_their_epochs(scene: Sce
     scene.engine.before_epoch = lambda run, epoch: None
     scene.engine.trained.clear()
     again = scene.run(splits=(Split(shots=3),), retry_failed=True)
-    assert again[-1]["state"] == "complete"
+    assert again[-1].state == "complete"
     assert scene.engine.trained == [(key, 3) for key in keys_of(events)[:3]]
 
 
@@ -604,8 +619,8 @@ def test_a_device_that_fails_is_not_held_against_the_cell(scene: Scene) -> None:
         scene.run(**one)
     scene.engine.before_epoch = lambda run, epoch: None
     events = scene.run(**one)
-    assert events[-1]["state"] == "complete" and scene.engine.epochs_run == EPOCHS
-    assert [cell["status"] for cell in of_kind(events, "cells")[0]["cells"]] == ["resumed"]
+    assert events[-1].state == "complete" and scene.engine.epochs_run == EPOCHS
+    assert [cell.status for cell in of_kind(events, CellsKnown)[0].cells] == ["resumed"]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
@@ -621,10 +636,10 @@ def test_a_metric_that_is_no_number_fails_its_cell_alone(
 
     monkeypatch.setattr(PretendedRun, "_report", broken)
     events = scene.run(splits=(Split(shots=3),))
-    failed = [event["key"] for event in of_kind(events, "cell_failed")]
+    failed = [event.key for event in of_kind(events, CellFailure)]
     assert failed == [keys_of(events)[1]] and len(scene.ledger.finished()) == 2
-    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", "nan")
-    assert f"its {metric} in epoch 2 is nan" in events[-1]["error"]
+    assert (events[-1].state, events[-1].failure) == ("failed", "nan")
+    assert f"its {metric} in epoch 2 is nan" in events[-1].error
 
 
 def test_divergence_that_only_the_end_shows_fails_its_cell_alone(
@@ -639,8 +654,8 @@ def test_divergence_that_only_the_end_shows_fails_its_cell_alone(
 
     monkeypatch.setattr(PretendedRun, "finish", broken)
     events = scene.run(splits=(Split(shots=3),))
-    assert [event["failure"] for event in of_kind(events, "cell_failed")] == ["nan"]
-    assert (events[-1]["state"], events[-1]["error"]) == ("failed", "it diverged")
+    assert [event.failure for event in of_kind(events, CellFailure)] == ["nan"]
+    assert (events[-1].state, events[-1].error) == ("failed", "it diverged")
     assert len(scene.ledger.finished()) == 2 and scene.ledger.failed() == {keys_of(events)[1]}
 
 
@@ -655,14 +670,14 @@ def test_a_cell_that_gives_no_numbers_on_test_images_leaves_the_others_their_sco
 
     monkeypatch.setattr(PretendedEngine, "score_test", broken)
     events = scene.run(purpose="confirm", cells=keys)
-    assert [event["key"] for event in of_kind(events, "test")] == [keys[0], keys[2]]
-    assert [(e["key"], e["failure"]) for e in of_kind(events, "cell_failed")] == [(keys[1], "nan")]
-    assert (events[-1]["state"], events[-1]["failure"]) == ("failed", "nan")
+    assert [event.key for event in of_kind(events, CellScored)] == [keys[0], keys[2]]
+    assert [(e.key, e.failure) for e in of_kind(events, CellFailure)] == [(keys[1], "nan")]
+    assert (events[-1].state, events[-1].failure) == ("failed", "nan")
     assert set(scene.ledger.tests(keys)) == {keys[0], keys[2]}
 
 
 def test_only_the_cells_in_training_are_given_up(scene: Scene) -> None:
-    told: list[Event] = []
+    told: list[WorkEvent] = []
 
     def hang(run: PretendedRun, epoch: int) -> None:
         if epoch == 2 and next(iter(run._cells.values())).split.shots == 3:
@@ -672,25 +687,25 @@ def test_only_the_cells_in_training_are_given_up(scene: Scene) -> None:
     scene.engine.before_epoch = hang
     with pytest.raises(Killed):
         scene.run()
-    assert [event["kind"] for event in told] == ["cell_failed"] * 3 + ["done"]
-    assert scene.ledger.failed() == {event["key"] for event in told[:-1]}
-    failure = scene.ledger.failure(told[0]["key"])
+    assert [type(event) for event in told] == [CellFailure] * 3 + [Done]
+    assert scene.ledger.failed() == {event.key for event in told[:-1]}
+    failure = scene.ledger.failure(told[0].key)
     assert failure is not None
     assert (failure["kind"], failure["traceback"], failure["epoch"]) == ("timeout", "in a lock", 1)
     scene.engine.before_epoch = lambda run, epoch: None
     events = scene.run()
-    assert events[-1]["failure"] == "timeout" and len(scene.ledger.finished()) == 3
+    assert events[-1].failure == "timeout" and len(scene.ledger.finished()) == 3
 
 
 def test_cancelling_keeps_the_last_whole_epoch_for_another_study(scene: Scene) -> None:
     seen: list[int] = []
     scene.engine.before_epoch = lambda run, epoch: seen.append(epoch)
     events = scene.run(lambda: Control(cancel=3 in seen))
-    assert events[-1]["state"] == "cancelled" and of_kind(events, "cell_finished") == []
-    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2]
+    assert events[-1].state == "cancelled" and of_kind(events, CellFinished) == []
+    assert [e.epoch for e in of_kind(events, EpochReached)] == [1, 2]
     other = scene.run(study="other", trial=7)
-    assert {c["epoch"] for c in of_kind(other, "cells")[0]["cells"]} == {2}
-    assert scene.engine.epochs_run == 6 * EPOCHS and other[-1]["state"] == "complete"
+    assert {c.epoch for c in of_kind(other, CellsKnown)[0].cells} == {2}
+    assert scene.engine.epochs_run == 6 * EPOCHS and other[-1].state == "complete"
 
 
 def test_single_cells_can_be_left_out(scene: Scene) -> None:
@@ -698,8 +713,8 @@ def test_single_cells_can_be_left_out(scene: Scene) -> None:
     unwanted = keys_of(plan)[1]
     events = scene.run(lambda: Control(cancelled_keys=frozenset({unwanted})))
     assert scene.ledger.finished() == set(keys_of(plan)) - {unwanted}
-    assert events[-1]["state"] == "cancelled"
-    assert scene.run()[-1]["state"] == "complete"
+    assert events[-1].state == "cancelled"
+    assert scene.run()[-1].state == "complete"
 
 
 def test_a_worker_of_a_superseded_driver_writes_nothing(scene: Scene) -> None:
@@ -709,9 +724,9 @@ def test_a_worker_of_a_superseded_driver_writes_nothing(scene: Scene) -> None:
     with store.driver_lease() as new:
         new.take()
         events = scene.run(fence=fence)
-        assert events[-1]["state"] == "cancelled" and "took the study over" in events[-1]["error"]
+        assert events[-1].state == "cancelled" and "took the study over" in events[-1].error
         assert scene.ledger.finished() == set() and scene.ledger.inflight_batches() == []
-        assert scene.run(fence=new.fence)[-1]["state"] == "complete"
+        assert scene.run(fence=new.fence)[-1].state == "complete"
 
 
 def test_unfused_cells_are_batches_of_their_own(scene: Scene) -> None:
@@ -722,7 +737,7 @@ def test_unfused_cells_are_batches_of_their_own(scene: Scene) -> None:
 def test_seeds_with_epochs_of_other_lengths_are_batches_of_their_own(scene: Scene) -> None:
     scene.engine.lengths = {2: 7}
     events = scene.run(splits=(Split(shots=3),))
-    assert events[-1]["state"] == "complete" and scene.engine.widths == [2, 1]
+    assert events[-1].state == "complete" and scene.engine.widths == [2, 1]
     first, second, third = keys_of(events)
     beside = {key: scene.ledger.get(key)["fused_with"] for key in (first, second, third)}  # type: ignore[index]
     assert beside == {first: [third], second: [], third: [first]}
@@ -735,7 +750,7 @@ def test_states_of_batches_that_should_not_have_been_fused_are_left_alone(scene:
     scene.engine.before_epoch, scene.engine.lengths = lambda run, epoch: None, {2: 7}
     scene.engine.trained.clear()
     events = scene.run(splits=(Split(shots=3),))
-    assert events[-1]["state"] == "complete" and len(scene.engine.trained) == 3 * EPOCHS
+    assert events[-1].state == "complete" and len(scene.engine.trained) == 3 * EPOCHS
 
 
 @pytest.mark.parametrize("grouping", ["random", "gradient"])
@@ -758,16 +773,16 @@ def test_cells_that_were_trained_for_the_steps_of_another_seed_are_refused(
     point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode=grouping))
     events = scene.run(point=point, splits=(Split(shots=3),))
     again = scene.run(point=point, splits=(Split(shots=3),), study="other", trial=1)
-    assert again[-1]["state"] == "failed" and again[-1]["failure"] == "data"
+    assert again[-1].state == "failed" and again[-1].failure == "data"
     for word in ("give 1 × 16 images", "trained it on 3 × 16", "storage=", "an earlier version"):
-        assert word in again[-1]["error"], events[-1]
+        assert word in again[-1].error, events[-1]
 
 
 def test_a_batch_too_wide_for_the_device_is_halved(scene: Scene) -> None:
     scene.engine.capacity = 2
     events = scene.run()
-    assert events[-1]["state"] == "complete" and scene.engine.widths == [2, 1, 2, 1]
-    assert [e["epoch"] for e in of_kind(events, "epoch")] == [1, 2, 3]
+    assert events[-1].state == "complete" and scene.engine.widths == [2, 1, 2, 1]
+    assert [e.epoch for e in of_kind(events, EpochReached)] == [1, 2, 3]
 
 
 def test_memory_that_runs_out_at_the_very_end_halves_the_batch_too(scene: Scene) -> None:
@@ -780,26 +795,26 @@ def test_memory_that_runs_out_at_the_very_end_halves_the_batch_too(scene: Scene)
 
     scene.engine.before_finish = full
     events = scene.run(splits=(Split(shots=3),))
-    assert events[-1]["state"] == "complete" and scene.engine.widths == [3, 2, 1]
+    assert events[-1].state == "complete" and scene.engine.widths == [3, 2, 1]
     scene.engine.before_finish = lambda: asked.clear() or full()
     again = scene.run(splits=(Split(shots=6),), fuse="off")
-    assert {event["failure"] for event in of_kind(again, "cell_failed")} == {"memory"}
-    assert again[-1]["failure"] == "memory"
+    assert {event.failure for event in of_kind(again, CellFailure)} == {"memory"}
+    assert again[-1].failure == "memory"
 
 
 def test_a_batch_too_wide_with_fusing_forced_fails_with_the_reason(scene: Scene) -> None:
     scene.engine.capacity = 2
     events = scene.run(fuse="on")
-    assert events[-1]["state"] == "failed" and "device is full" in events[-1]["error"]
+    assert events[-1].state == "failed" and "device is full" in events[-1].error
 
 
 def test_the_probe_is_trained_once_and_shared(scene: Scene) -> None:
     point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
     events = scene.run(point=point)
     assert scene.engine.kinds == ["probe", "probe", "train", "train"]
-    assert [len(e["cells"]) for e in of_kind(events, "probe")] == [3, 3]
-    assert len(of_kind(events, "probe_finished")) == 6 and len(of_kind(events, "cell_finished")) == 6
-    assert {tuple(map(tuple, c["partition"])) for c in of_kind(events, "cells")[0]["cells"]} == {
+    assert [len(e.cells) for e in of_kind(events, ProbesKnown)] == [3, 3]
+    assert len(of_kind(events, ProbeFinished)) == 6 and len(of_kind(events, CellFinished)) == 6
+    assert {tuple(map(tuple, c.partition)) for c in of_kind(events, CellsKnown)[0].cells} == {
         ((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)),
     }  # fmt: skip
     scene.engine.kinds.clear()
@@ -809,7 +824,7 @@ def test_the_probe_is_trained_once_and_shared(scene: Scene) -> None:
 
 def test_a_probe_in_work_elsewhere_is_waited_for(scene: Scene) -> None:
     point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
-    inside: list[list[Event]] = []
+    inside: list[list[WorkEvent]] = []
 
     def second_worker(run: PretendedRun, epoch: int) -> None:
         if epoch == 1 and not inside:
@@ -818,8 +833,8 @@ def test_a_probe_in_work_elsewhere_is_waited_for(scene: Scene) -> None:
             inside[0] = scene.run(lambda: Control(cancel=next(polls, None) is None), point=point, trial=1)
 
     scene.engine.before_epoch = second_worker
-    assert scene.run(point=point)[-1]["state"] == "complete"
-    assert inside[0][-1]["state"] == "cancelled" and of_kind(inside[0], "probe") == []
+    assert scene.run(point=point)[-1].state == "complete"
+    assert inside[0][-1].state == "cancelled" and of_kind(inside[0], ProbesKnown) == []
     assert scene.engine.kinds == ["probe", "probe", "train", "train"]
 
 
@@ -827,16 +842,16 @@ def test_a_failing_probe_fails_the_trial_with_its_reason(scene: Scene) -> None:
     point = replace(Point.from_dict(scene.item().point), grouping=Grouping(mode="gradient"))
     scene.engine.diverging = {(1, 2)}
     events = scene.run(point=point)
-    assert events[-1]["state"] == "failed" and "probe of 3-shot failed" in events[-1]["error"]
+    assert events[-1].state == "failed" and "probe of 3-shot failed" in events[-1].error
 
 
 def test_test_images_are_scored_once_and_every_look_is_recorded(scene: Scene) -> None:
     keys = tuple(keys_of(scene.run()))
     assert scene.engine.scored == []
     events = scene.run(purpose="confirm", cells=keys, reason="end of sweep")
-    assert sorted(scene.engine.scored) == sorted(keys) and len(of_kind(events, "test")) == 6
+    assert sorted(scene.engine.scored) == sorted(keys) and len(of_kind(events, CellScored)) == 6
     again = scene.run(purpose="confirm", cells=keys)
-    assert len(scene.engine.scored) == 6 and len(of_kind(again, "test")) == 6
+    assert len(scene.engine.scored) == 6 and len(of_kind(again, CellScored)) == 6
     looks = StudyStore(scene.root, "demo").load_looks()
     assert [(look["reason"], sorted(look["keys"])) for look in looks] == [("end of sweep", sorted(keys))]
 
@@ -844,17 +859,17 @@ def test_test_images_are_scored_once_and_every_look_is_recorded(scene: Scene) ->
 def test_cells_of_an_earlier_revision_are_not_scored_with_other_images(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = tuple(event["key"] for event in of_kind(scene.run(), "cell_finished"))
+    keys = tuple(event.key for event in of_kind(scene.run(), CellFinished))
     later = Revision(name="draws", number=3, reason="test images are others", applies=lambda cell: True)
     monkeypatch.setattr(revisions, "REVISIONS", (*revisions.REVISIONS, later))
     events = scene.run(purpose="confirm", cells=keys)
-    assert events[-1]["state"] == "failed" and scene.engine.scored == []
-    assert "is of an earlier version: test images are others" in events[-1]["error"]
+    assert events[-1].state == "failed" and scene.engine.scored == []
+    assert "is of an earlier version: test images are others" in events[-1].error
 
 
 def test_unfinished_cells_cannot_be_scored(scene: Scene) -> None:
     events = scene.run(purpose="confirm", cells=("f" * 32,))
-    assert events[-1]["state"] == "failed" and "not finished" in events[-1]["error"]
+    assert events[-1].state == "failed" and "not finished" in events[-1].error
     assert StudyStore(scene.root, "demo").load_looks() == []
 
 
@@ -863,17 +878,17 @@ def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene
     whole = {key: scene.ledger.read_file(key, WEIGHTS) for key in keys}
     for key in keys[:2]:
         scene.ledger.drop(key, WEIGHTS)
-    assert {c["status"] for c in of_kind(scene.run(), "cells")[0]["cells"]} == {"finished"}
+    assert {c.status for c in of_kind(scene.run(), CellsKnown)[0].cells} == {"finished"}
     refused = scene.run(purpose="confirm", cells=keys)
-    assert refused[-1]["state"] == "failed" and scene.engine.scored == []
+    assert refused[-1].state == "failed" and scene.engine.scored == []
     for word in (keys[0][:12], "was dropped", "orchestrator confirm demo --trial 0 --retrain"):
-        assert word in refused[-1]["error"]
+        assert word in refused[-1].error
     assert StudyStore(scene.root, "demo").load_looks() == []
     trained = scene.engine.epochs_run
     events = scene.run(purpose="confirm", cells=keys, retrain=True, fuse="off")
-    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert events[-1].state == "complete" and len(of_kind(events, CellScored)) == 6
     assert scene.engine.epochs_run - trained == 2 * EPOCHS
-    assert [event["key"] for event in of_kind(events, "cell_finished")] == list(keys[:2])
+    assert [event.key for event in of_kind(events, CellFinished)] == list(keys[:2])
     for key in keys:
         record = scene.ledger.get(key, verify=True)
         assert record is not None and record["grouping"] == {"margin": 0.5} and "dropped" not in record
@@ -902,13 +917,13 @@ def test_broken_cells_of_a_finalist_are_trained_again_before_test_images_are_loo
     break_files(scene, keys[1:4])
     trained = scene.engine.epochs_run
     events = scene.run(purpose="confirm", cells=keys, reason="end of sweep", retry_failed=True)
-    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert events[-1].state == "complete" and len(of_kind(events, CellScored)) == 6
     assert scene.engine.epochs_run - trained == 3 * EPOCHS
     assert all(scene.ledger.get(key, verify=True) is not None for key in keys)
     assert [sorted(look["keys"]) for look in looks(scene)] == [sorted(keys)]
-    told, *damage = of_kind(events, "note")
-    assert all(key[:12] in told["text"] for key in keys[1:4]), "before it takes its time"
-    assert all("Damaged record" in note["text"] for note in damage), "the numbers are those of before"
+    told, *damage = of_kind(events, Note)
+    assert all(key[:12] in told.text for key in keys[1:4]), "before it takes its time"
+    assert all("Damaged record" in note.text for note in damage), "the numbers are those of before"
     record, test = scene.ledger.get(keys[1]), scene.ledger.test(keys[1])
     assert record is not None and test is not None
     assert test["weights"] == record["files"][WEIGHTS]["sha256"]
@@ -920,7 +935,7 @@ def test_broken_cells_are_mended_though_they_are_scored(scene: Scene) -> None:
     scene.ledger.drop(keys[0], WEIGHTS)
     break_files(scene, keys[1:4])
     events = scene.run(purpose="confirm", cells=keys, fuse="off")
-    assert events[-1]["state"] == "complete" and len(of_kind(events, "test")) == 6
+    assert events[-1].state == "complete" and len(of_kind(events, CellScored)) == 6
     assert all(scene.ledger.is_whole(key) for key in keys) and len(looks(scene)) == 1
     assert scene.ledger.tests(keys).keys() == set(keys), "the same weights keep their scores"
     record = scene.ledger.get(keys[0])
@@ -932,7 +947,7 @@ def test_a_reference_row_without_records_is_measured_again(scene: Scene) -> None
     keys = tuple(keys_of(scene.run(**row)))
     break_files(scene, keys[:3])
     events = scene.run(**{**row, "purpose": "confirm", "cells": keys})
-    assert events[-1]["state"] == "complete" and sorted(scene.engine.scored) == sorted(keys)
+    assert events[-1].state == "complete" and sorted(scene.engine.scored) == sorted(keys)
 
 
 def test_of_numbers_that_differ_after_training_again_the_user_is_told(
@@ -943,10 +958,10 @@ def test_of_numbers_that_differ_after_training_again_the_user_is_told(
     scene.ledger.storage.write(place_of(scene, keys[0], WEIGHTS), b"torn")
     monkeypatch.setitem(globals(), "accuracy", lambda key, epoch: 0.125)
     events = scene.run(purpose="confirm", cells=keys)
-    _, note, damage = of_kind(events, "note")
-    assert "Damaged record" in damage["text"]
-    assert before is not None and f"{100 * before['metrics']['accuracy']:.2f} % was recorded" in note["text"]
-    assert keys[0][:12] in note["text"] and "reaches 12.50 %" in note["text"]
+    _, note, damage = of_kind(events, Note)
+    assert "Damaged record" in damage.text
+    assert before is not None and f"{100 * before['metrics']['accuracy']:.2f} % was recorded" in note.text
+    assert keys[0][:12] in note.text and "reaches 12.50 %" in note.text
     record = scene.ledger.get(keys[0])
     assert record is not None and record["metrics"]["accuracy"] == 0.125
 
@@ -960,17 +975,17 @@ def test_no_evaluation_is_recorded_that_did_not_happen(scene: Scene) -> None:
 
     scene.engine.before_epoch = fail
     events = scene.run(purpose="confirm", cells=keys)
-    assert events[-1]["state"] == "failed" and "another backbone" in events[-1]["error"]
+    assert events[-1].state == "failed" and "another backbone" in events[-1].error
     assert looks(scene) == [] and scene.engine.scored == []
     assert scene.ledger.failed() == set(), "the trial is no failure: it was complete"
     scene.engine.before_epoch = lambda run, epoch: None
     scene.engine.before_scoring = fail
     for _ in range(2):
         events = scene.run(purpose="confirm", cells=keys, retry_failed=True)
-        assert events[-1]["state"] == "failed" and "another backbone" in events[-1]["error"]
+        assert events[-1].state == "failed" and "another backbone" in events[-1].error
     assert looks(scene) == []
     scene.engine.before_scoring = lambda: None
-    assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete" and len(looks(scene)) == 1
+    assert scene.run(purpose="confirm", cells=keys)[-1].state == "complete" and len(looks(scene)) == 1
 
 
 def test_weights_that_another_study_drops_at_the_last_moment_are_trained_again(scene: Scene) -> None:
@@ -984,7 +999,7 @@ def test_weights_that_another_study_drops_at_the_last_moment_are_trained_again(s
     scene.engine.before_scoring = drop
     trained = scene.engine.epochs_run
     events = scene.run(purpose="confirm", cells=keys, retrain=True)
-    assert events[-1]["state"] == "complete" and scene.ledger.tests(keys).keys() == set(keys)
+    assert events[-1].state == "complete" and scene.ledger.tests(keys).keys() == set(keys)
     assert scene.engine.epochs_run - trained == EPOCHS and len(looks(scene)) == 1
 
 
@@ -1002,9 +1017,9 @@ def test_a_cell_that_is_trained_again_while_it_is_scored_is_scored_again(scene: 
 
     scene.engine.before_scoring = replace_weights
     events = scene.run(purpose="confirm", cells=keys)
-    assert events[-1]["state"] == "failed" and "was trained again while it was scored" in events[-1]["error"]
+    assert events[-1].state == "failed" and "was trained again while it was scored" in events[-1].error
     assert scene.ledger.test(key) is None and len(scene.ledger.tests(keys)) == 5
-    assert scene.run(purpose="confirm", cells=keys)[-1]["state"] == "complete"
+    assert scene.run(purpose="confirm", cells=keys)[-1].state == "complete"
     assert scene.ledger.tests(keys).keys() == set(keys)
 
 
@@ -1016,21 +1031,21 @@ def test_a_worker_of_a_superseded_driver_looks_at_no_test_images(scene: Scene) -
     with store.driver_lease() as new:
         new.take()
         events = scene.run(purpose="confirm", cells=keys, fence=fence)
-        assert events[-1]["state"] == "cancelled" and looks(scene) == [] and scene.engine.scored == []
+        assert events[-1].state == "cancelled" and looks(scene) == [] and scene.engine.scored == []
 
 
 def test_a_cell_that_another_worker_finished_meanwhile_is_told_as_recorded(scene: Scene) -> None:
     other = scene.ledger
 
     def finish_first() -> None:
-        for key in [cell["key"] for event in told for cell in event.get("cells", []) if "split" in cell]:
+        for key in [cell.key for event in of_kind(told, CellsKnown) for cell in event.cells]:
             other.commit(key, {"metrics": {"accuracy": 0.25}, "parameters": 1, "seconds": {}}, {})
 
-    told: list[Event] = []
+    told: list[WorkEvent] = []
     scene.engine.before_finish = finish_first
     Workbench({}, {}, scene.root, engine=scene.engine).run(scene.item(), told.append, Control)
-    finished = of_kind(told, "cell_finished")
-    assert len(finished) == 6 and all(event["metrics"] == {"accuracy": 0.25} for event in finished)
+    finished = of_kind(told, CellFinished)
+    assert len(finished) == 6 and all(event.metrics == {"accuracy": 0.25} for event in finished)
 
 
 def test_reference_rows(scene: Scene) -> None:
@@ -1040,15 +1055,15 @@ def test_reference_rows(scene: Scene) -> None:
         trial=None,
         point=Point(method="zero_shot", settings=ZeroShotSettings()),
     )
-    assert zero_shot[-1]["state"] == "complete" and len(of_kind(zero_shot, "test")) == 6
+    assert zero_shot[-1].state == "complete" and len(of_kind(zero_shot, CellScored)) == 6
     trained = scene.run()
     zero_step = scene.run(purpose="baseline", untrained=True, trial=None)
-    assert zero_step[-1]["state"] == "complete"
+    assert zero_step[-1].state == "complete"
     assert set(keys_of(zero_step)).isdisjoint(keys_of(trained))
-    assert [e["epoch"] for e in of_kind(zero_step, "epoch")] == [0]
+    assert [e.epoch for e in of_kind(zero_step, EpochReached)] == [0]
     record = scene.ledger.get(keys_of(zero_step)[0])
     assert record is not None and record["epochs"] == 0
-    assert scene.run(purpose="baseline", untrained=True)[-1]["state"] == "complete"
+    assert scene.run(purpose="baseline", untrained=True)[-1].state == "complete"
 
 
 def test_a_damaged_record_is_trained_again(scene: Scene) -> None:
@@ -1056,7 +1071,7 @@ def test_a_damaged_record_is_trained_again(scene: Scene) -> None:
     key = keys_of(first)[1]
     scene.ledger.storage.write(place_of(scene, key, WEIGHTS), b"")
     events = scene.run(splits=(Split(shots=3),))
-    assert [c["status"] for c in of_kind(events, "cells")[0]["cells"]] == ["finished", "new", "finished"]
-    assert events[-1]["state"] == "complete"
-    (note,) = of_kind(events, "note")
-    assert note["text"].startswith("Damaged record: ") and key in note["text"]
+    assert [c.status for c in of_kind(events, CellsKnown)[0].cells] == ["finished", "new", "finished"]
+    assert events[-1].state == "complete"
+    (note,) = of_kind(events, Note)
+    assert note.text.startswith("Damaged record: ") and key in note.text

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.tracking import Backend, Connection, Delivery, Operation, Tracker, courier
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.row import Row
+from orchestrator.work.events import CellsKnown, CellState, EpochReached
 
 
 class Server(Backend):
@@ -79,28 +80,24 @@ class News:
     AT = "2026-11-21T12:00:00.000000+00:00"
 
     @staticmethod
-    def cells(**changes: Any) -> dict[str, Any]:
+    def cells(**changes: Any) -> CellsKnown:
         rows = [
-            {
-                "key": f"k{seed}",
-                "split": "3-shot",
-                "seed": str(seed),
-                "partition": [[0, 1], [2, 3]],
-                "parameters": 99,
-                "status": "new",
-                "grouping": None,
-                "epoch": 0,
-                "origin": None,
-                "dataset": "d" * 32,
-                "backbone": "b" * 32,
+            CellState(
+                key=f"k{seed}",
+                split="3-shot",
+                seed=str(seed),
+                partition=[[0, 1], [2, 3]],
+                parameters=99,
+                dataset="d" * 32,
+                backbone="b" * 32,
                 **changes,
-            }
+            )
             for seed in (1, 2)
         ]
-        return {"kind": "cells", "cells": rows}
+        return CellsKnown(item_id="", cells=rows)
 
     @classmethod
-    def epoch(cls, number: int, *values: float) -> dict[str, Any]:
+    def epoch(cls, number: int, *values: float) -> EpochReached:
         def report(value: float) -> dict[str, Any]:
             return {
                 "epoch": number,
@@ -114,7 +111,7 @@ class News:
             }
 
         reports = {f"k{seed}": report(value) for seed, value in enumerate(values, start=1)}
-        return {"kind": "epoch", "epoch": number, "values": list(values), "mean": 0.0, "cells": reports}
+        return EpochReached(item_id="", epoch=number, mean=0.0, values=list(values), reports=reports)
 
     @classmethod
     def score(cls, accuracy: float) -> dict[str, Any]:
@@ -123,10 +120,9 @@ class News:
 
     @classmethod
     def recorded(cls, trial: int) -> Row:
-        row = Row(
-            trial=trial, point=cls.POINT, started_at=cls.AT, cells=cls.cells(status="finished")["cells"]
-        )
-        row.add_epoch(1, cls.epoch(1, 0.4, 0.6)["cells"])
+        cells = [cell.to_dict() for cell in cls.cells(status="finished").cells]
+        row = Row(trial=trial, point=cls.POINT, started_at=cls.AT, cells=cells)
+        row.add_epoch(1, cls.epoch(1, 0.4, 0.6).reports)
         return row
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from orchestrator.tracking import Tracker
+from orchestrator.work.events import CellFailure, CellFinished
 
 
 def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: Any, news: Any) -> None:
     tracker.trial_started(3, news.POINT, started_at=news.AT)
     tracker.event(3, news.cells())
     tracker.event(3, news.epoch(1, 0.4, 0.6))
-    tracker.event(3, {"kind": "cell_finished", "key": "k1", "metrics": {}, "seconds": {"train": 2.0}})
+    told = {"metrics": {}, "parameters": 99, "seconds": {"train": 2.0}}
+    tracker.event(3, CellFinished(item_id="", key="k1", at=news.AT, **told))
     tracker.trial_ended(3, "complete", device_seconds=4.5, parameters=99, share=0.001)
     assert tracker.flush(5)
     begin = server.of("trial/3", "start")[0]
@@ -57,7 +59,7 @@ def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Any, ne
 def test_how_a_trial_ended(tracker: Tracker, server: Any, state: str, status: str, news: Any) -> None:
     tracker.trial_started(0, news.POINT)
     tracker.event(0, news.cells())
-    tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "diverged"})
+    tracker.event(0, CellFailure(item_id="", key="k1", error="diverged", failure="nan"))
     tracker.trial_ended(0, state, error="diverged")
     assert tracker.flush(5)
     assert [o["status"] for o in server.of("trial/0", "end")] == [status]
@@ -71,7 +73,8 @@ def test_no_secret_gets_into_a_tag_or_a_message(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
     tracker.trial_started(0, news.POINT)
     tracker.event(0, news.cells())
-    tracker.event(0, {"kind": "cell_failed", "key": "k1", "error": "s3://key:secret@bucket hunter2hunter2"})
+    error = "s3://key:secret@bucket hunter2hunter2"
+    tracker.event(0, CellFailure(item_id="", key="k1", error=error, failure="raised"))
     tracker.trial_ended(0, "failed", error="s3://key:secret@bucket hunter2hunter2")
     assert tracker.flush(5)
     tags = [tag for operation in server.operations for tag in operation.get("tags", {}).values()]
@@ -80,7 +83,8 @@ def test_no_secret_gets_into_a_tag_or_a_message(
 
 
 def test_test_numbers_of_finalists(tracker: Tracker, server: Any, news: Any) -> None:
-    tracker.trial_tested(0, news.cells()["cells"], {"k1": news.score(0.3), "k2": news.score(0.5)})
+    cells = [cell.to_dict() for cell in news.cells().cells]
+    tracker.trial_tested(0, cells, {"k1": news.score(0.3), "k2": news.score(0.5)})
     assert tracker.flush(5)
     assert server.metrics("trial/0/cell/k1") == {"test_accuracy": [(0, 0.3)], "test_accuracy/a": [(0, 0.3)]}
     assert server.metrics("trial/0")["test_accuracy_mean"] == [(0, 0.4)]
