@@ -131,7 +131,7 @@ class _Assembly:
                 for task in self._plan.tasks
             },
             validation={seed: float(value) for seed, value in values.items() if value is not None},
-            seconds=sum(_seconds(self._records[key]) for key in cells.values()),
+            seconds=math.fsum(_seconds(self._records[key]) for key in cells.values()),
             probe_seconds=self._probe_seconds(row),
             partitions={
                 cell["seed"]: tuple(tuple(group) for group in cell["partition"])
@@ -164,7 +164,7 @@ class _Assembly:
         if grouping is None or grouping.mode != "gradient":
             return 0.0
         keys = [self._probe(row, seeds) for seeds in row.seeds]
-        return sum(_seconds(record) for record in self._ledger.get_many(keys).values())
+        return math.fsum(_seconds(record) for record in self._ledger.get_many(keys).values())
 
     def _probe(self, row: PlannedRow, seeds: Any) -> str:
         grouping, base = row.point.grouping, self._plan.base
@@ -212,7 +212,7 @@ def _average(
         recipe=framework.recipe,
         loss_reduction=framework.loss_reduction,
         tasks=tasks,
-        seconds=sum(entry.seconds for entry in others.values()) / len(others),
+        seconds=math.fsum(entry.seconds for entry in others.values()) / len(others),
         derived_from=tuple(others),
     )
 
