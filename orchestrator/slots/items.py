@@ -76,7 +76,7 @@ class Items:
 
     Args:
         news: takes what is told of them.
-        deaths: of workers that an item survives less one.
+        deaths: of workers on an item that end it.
     """
 
     def __init__(self, news: News, deaths: int) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from orchestrator.slots.items import Item, Items
 from orchestrator.slots.news import News
-from orchestrator.slots.roster import GRACE as GRACE
 from orchestrator.slots.roster import Roster, Slot
 from orchestrator.work.events import (
     CellFinished,

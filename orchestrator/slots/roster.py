@@ -72,7 +72,7 @@ class Roster:
         news: takes what is told of them.
         clock: seconds, monotonic.
         patience: silence after which a worker is taken for dead.
-        deaths: how many deaths a slot that finished no cell in between survives less one.
+        deaths: of a slot that finished no cell in between that end it.
 
     Attributes:
         stopping: all work ends; every worker is let go.

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.redaction import redact
 from orchestrator.slots.placement import Place, SlotSize
-from orchestrator.slots.pool import DEATHS, GRACE
+from orchestrator.slots.pool import DEATHS
+from orchestrator.slots.roster import GRACE
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.work.events import SlotDown, SlotGone, SlotNews, SlotPlaced, SlotStopped, SlotUp
 

@@ -33,6 +33,7 @@ SHAPE = {"prompt_length": 2, "source_rows": 2, "source_cols": 16}
 
 KILLED = """
 import json, os, signal, sys
+from orchestrator.work.events import EpochReached
 from orchestrator.work.item import WorkItem
 from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
@@ -103,7 +104,9 @@ def test_a_killed_trial_resumes_bit_for_bit_and_ends_as_a_result(tmp_path: Path,
 
     store = StudyStore(tmp_path / "broken", "demo")
     store.save_study({"name": "demo"})
-    store.save_trial(TrialRecord(number=0, state="complete", point=broken.point, cells=cells))
+    store.save_trial(
+        TrialRecord(number=0, state="complete", point=broken.point, cells=[c.to_dict() for c in cells])
+    )
     keys = tuple(cell.key for cell in cells)
     scored = run(broken.with_(purpose="confirm", cells=keys, reason="end of sweep"))
     assert len([e for e in scored if isinstance(e, CellScored)]) == 4
@@ -131,7 +134,7 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
         small = {"splits": (Split(shots=2),), "seeds": (Seeds.both(1),)}
         items.append(item_at(tmp_path, images, point, trial=number, **small))
         events = told(items[-1])
-        cells = next(e.cells for e in events if isinstance(e, CellsKnown))
+        cells = [c.to_dict() for e in events if isinstance(e, CellsKnown) for c in e.cells]
         value = [e.mean for e in events if isinstance(e, EpochReached)][-1]
         trials.append(
             TrialRecord(number=number, state="complete", point=point.to_dict(), cells=cells, value=value)
