@@ -20,6 +20,7 @@ TINY_CLIP = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups become parts of names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the processes that run tests one has the shared Ray; files stay whole, for their fixtures."""
     mine = [item for item in items if HERE in item.path.parents]
