@@ -69,7 +69,7 @@ class Health:
             self.drop_unsound(self._sgd.finite(), epoch, "its parameters overflowed")
         if self._probe is not None and (recorded := self._probe.finite()) is not None:
             self.drop_unsound(recorded, epoch, "products of its tasks' gradients are not finite")
-        self._silence_idle()
+        self.silence_idle()
 
     def drop_broken(self, epoch: int, predictions: Sequence[Sequence[Predictions]] | None) -> None:
         """Mark replicates that give logits which are not finite: the best of them would pass for a guess.
@@ -82,16 +82,17 @@ class Health:
             if replicate.active and (what := broken_logits(self._tasks, own)) is not None:
                 trained = self._sgd is not None and epoch > 0
                 replicate.error = _diverged(epoch, what) if trained else f"{what} before any training"
-        self._silence_idle()
+        self.silence_idle()
 
     def drop_unsound(self, sound: Tensor, epoch: int, what: str) -> None:
         """Mark replicates that are not ``sound``, bool [R], for the reason ``what``."""
         for replicate, well in zip(self._replicates, sound.tolist(), strict=True):
             if replicate.active and not well:
                 replicate.error = _diverged(epoch, what)
-        self._silence_idle()
+        self.silence_idle()
 
-    def _silence_idle(self) -> None:
+    def silence_idle(self) -> None:
+        """Set what failed and cancelled replicates train to zero."""
         mask = self.mask()
         if self._sgd is not None and mask is not None:
             self._sgd.silence(~mask)

@@ -132,7 +132,7 @@ def test_steps_in_parts_do_not_wait(tiny_backbone: Backbone, dataset: Dataset) -
 def test_steps_with_a_cancelled_cell_do_not_wait(tiny_backbone: Backbone, dataset: Dataset) -> None:
     run = run_of(tiny_backbone, dataset)
     run.cancel(run.active[0])
-    run._silence_idle()  # once, where the host may wait
+    run._health.silence_idle()  # once, where the host may wait
     take_a_step(run)
     assert len(run.active) == 1
 
