@@ -20,15 +20,6 @@ TINY_CLIP = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups become parts of names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the processes that run tests one has the shared Ray; files stay whole, for their fixtures."""
-    mine = [item for item in items if HERE in item.path.parents]
-    shared = {item.path for item in mine if "shared_ray" in getattr(item, "fixturenames", ())}
-    for item in mine:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in shared else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def importable() -> Iterator[None]:
     """Lets workers and subprocesses import the modules beside the tests."""
