@@ -47,7 +47,7 @@ class StudyAgenda:
         self._launcher: Launcher | None = None
 
     def work(self) -> None:
-        """Run the search, then score the finalists."""
+        """Run the search, then score finalists and reference rows."""
         rows = list(self._todo.confirm)
         if self._todo.search:
             self._search()

@@ -35,7 +35,7 @@ class WorkItem:
         fuse: train the seeds of a split as one batch where the method allows it (``auto``), always, or never.
         retry_failed: train cells again that failed before; otherwise they are reported as failed.
         cells: keys to score (``confirm``).
-        test: score the cells on the test images after training too (``baseline``).
+        test: score the cells on the test images after training too; a driver scores by ``confirm`` items.
         reason: why the test images are looked at; recorded with the look.
         invocation: id of the driver's invocation, kept with what it trained.
         untrained: the point as it is before its first step (``baseline``).

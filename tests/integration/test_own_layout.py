@@ -30,11 +30,11 @@ import json, sys
 from orchestrator.work.item import WorkItem
 from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
-last = {}
+told = []
 bench = Workbench(item.dataset, item.backbone, item.storage, threads=1, sources=item.sources)
 bench.load()
-bench.run(item, last.update)
-assert last["state"] == "complete", last
+bench.run(item, told.append)
+assert told[-1].state == "complete", told[-1]
 """
 
 

@@ -31,9 +31,9 @@ import json, sys
 from orchestrator.work.item import WorkItem
 from orchestrator.execution.workbench import Workbench
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
-last = {}
-Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, last.update)
-assert last["state"] == "complete", last
+told = []
+Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, told.append)
+assert told[-1].state == "complete", told[-1]
 """
 
 
