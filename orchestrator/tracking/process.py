@@ -120,16 +120,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
     to = Connection(**json.loads(sys.stdin.buffer.readline()))
+    whole = threading.Lock()
     if to.outbox is not None:
         outbox = Path(to.outbox)
-        threading.Thread(target=_end_when_superseded, args=(outbox,), daemon=True).start()
+        threading.Thread(target=_end_when_superseded, args=(outbox, whole), daemon=True).start()
         _lock(outbox.parent / "writer.lock")
     backend: Backend | None = None
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         answer, error = None, None
         try:
-            backend = backend or find_backend(to.uri, to.backend).connect(to)
+            if backend is None:
+                with whole:
+                    backend = find_backend(to.uri, to.backend).connect(to)
             answer = getattr(backend, asked["call"])(**asked["arguments"])
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
@@ -152,10 +155,16 @@ def _lock(path: Path) -> None:
             return
 
 
-def _end_when_superseded(outbox: Path) -> None:
+def _end_when_superseded(outbox: Path, whole: threading.Lock) -> None:
+    """End the process, whatever it waits for, but not while it connects.
+
+    The first client of a new database makes its tables, and of an older one it changes them, step by step.
+    MLflow cannot use one that was left between two steps.
+    """
     while not is_superseded(outbox):
         time.sleep(LOOK_S)
-    os._exit(0)
+    with whole:
+        os._exit(0)
 
 
 def _send(stream: IO[bytes], document: Any) -> None:

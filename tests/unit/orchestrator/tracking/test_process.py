@@ -14,7 +14,7 @@ import pytest
 from orchestrator.tracking import Connection, Delivery
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.outbox import open_outbox
-from orchestrator.tracking.process import COMMAND, BackendProcess, WriterError
+from orchestrator.tracking.process import COMMAND, LOOK_S, BackendProcess, WriterError
 
 
 def test_telling_does_not_import_mlflow() -> None:
@@ -67,4 +67,49 @@ def test_the_process_of_an_earlier_driver_ends_when_a_later_one_begins(tmp_path:
         time.sleep(0.05)
     open_outbox(tmp_path, 2).close()
     assert process.wait(60) == 0
+    process.stdin.close()
+
+
+SLOW = """
+import time
+from pathlib import Path
+from orchestrator.tracking import Backend
+
+class Slow(Backend):
+    schemes = ("slow",)
+
+    def __init__(self, to):
+        super().__init__(to)
+        folder = Path(to.experiment)
+        (folder / "changing").touch()
+        while not (folder / "go on").exists():
+            time.sleep(0.02)
+        (folder / "changed").touch()
+
+    def write(self, operations, *, late=False): ...
+"""
+
+
+def test_a_process_that_sets_a_database_up_ends_when_it_is_whole(tmp_path: Path) -> None:
+    """MLflow changes a new database table by table: one that is left in between is of no use any more."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    folder = open_outbox(tmp_path / "outbox", 1).folder
+    connection = Connection(
+        uri="slow:x", experiment=str(tmp_path), backend=f"{tmp_path}/slow.py:Slow", outbox=str(folder)
+    )
+    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stdin is not None
+    for line in (asdict(connection), {"call": "open", "arguments": {}}):
+        process.stdin.write(json.dumps(line).encode() + b"\n")
+    process.stdin.flush()
+    until = time.monotonic() + 60
+    while not (tmp_path / "changing").exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    open_outbox(tmp_path / "outbox", 2).close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(4 * LOOK_S)
+    (tmp_path / "go on").touch()
+    process.wait(60)
+    assert (tmp_path / "changed").exists()
     process.stdin.close()
