@@ -1,5 +1,5 @@
 """A driver in a process of its own: ``python drive.py STUDY WORKBENCH [KEY=VALUE …]``; prints what a
-user is shown as lines ``shown <pickled, in hexadecimal>``, then its outcome.
+user is shown as lines ``shown <pickled, in hexadecimal>`` and in words, then its outcome.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from orchestrator.work.shown import Shown
 
 def show(event: Shown) -> None:
     print("shown", pickle.dumps(event).hex())
+    print(event)
 
 
 def main() -> int:
