@@ -76,8 +76,14 @@ def keep_to_share(device: torch.device | str, share: float) -> None:
     Beyond it torch says that memory ran out, and a step or an evaluation goes on in smaller parts, where two
     processes that both plan with all that is free would take it from each other.
     """
+    device = _numbered(torch.device(device))
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT / total, share / 2), device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """A GPU with its number: ``cuda`` alone is no answer to whose share is meant."""
+    return device if device.index is not None else torch.device(device.type, torch.cuda.current_device())
 
 
 def _free(execution: Execution, device: torch.device) -> float:
@@ -88,7 +94,7 @@ def _free(execution: Execution, device: torch.device) -> float:
             return execution.max_memory_gb * GIGABYTE - held
         # What the allocator has reserved and does not use is free to us, though not to others.
         unused, total = torch.cuda.mem_get_info(device)
-        ours = torch.cuda.get_per_process_memory_fraction(device) * total
+        ours = torch.cuda.get_per_process_memory_fraction(_numbered(device)) * total
         return min(unused + torch.cuda.memory_reserved(device), ours) - held
     if execution.max_memory_gb is not None:
         return execution.max_memory_gb * GIGABYTE - _resident()

@@ -151,6 +151,14 @@ def test_feeding_a_step_never_makes_the_host_wait(
     assert waits.found == []
 
 
+def numbered(device: torch.device | str) -> torch.device:
+    """Shares of memory are of a card with a number: torch raises ValueError for ``cuda`` alone."""
+    device = torch.device(device)
+    if device.index is None:
+        raise ValueError(f"Expected a torch.device with a specified index or an integer, but got:{device}")
+    return device
+
+
 class Card:
     """What torch would say of a GPU of which others use a part."""
 
@@ -160,20 +168,26 @@ class Card:
 
     def __getattr__(self, name: str) -> Any:
         return {
+            "current_device": lambda: 0,
             "get_device_properties": lambda _: self,
-            "set_per_process_memory_fraction": lambda fraction, _: setattr(self, "_fraction", fraction),
-            "get_per_process_memory_fraction": lambda _: self._fraction,
+            "set_per_process_memory_fraction": lambda fraction, device: self._share(fraction, device),
+            "get_per_process_memory_fraction": lambda device: self._share(self._fraction, device),
             "mem_get_info": lambda _: (self._unused, self.total_memory),
             "memory_reserved": lambda _: self.reserved,
             "memory_allocated": lambda _: self.allocated,
         }[name]
+
+    def _share(self, fraction: float, device: torch.device) -> float:
+        numbered(device)
+        self._fraction = fraction
+        return fraction
 
 
 def test_processes_that_share_a_gpu_plan_with_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     card, device = Card(total=80 * 2**30, unused=78 * 2**30), torch.device("cuda")
     monkeypatch.setattr(torch, "cuda", card)
     assert memory._free(Execution(), device) == 78 * 2**30
-    memory.keep_to_share(device, 0.5)
+    memory.keep_to_share("cuda", 0.5)
     card.reserved, card.allocated = 3 * 2**30, 2**30
     assert memory._free(Execution(), device) == pytest.approx(40 * 2**30 - memory.CONTEXT - 2**30)
     card._unused = 10 * 2**30  # others took more than theirs
