@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.execution.workbench import Workbench
+PLACES = ("orchestrator.execution.workbench", "orchestrator.workbench")
+"""Of the workbench, now and in earlier versions."""
 
 ONCE: set[str] = set()
 LOCK = threading.Lock()
@@ -27,7 +29,14 @@ def stamp(name: str) -> None:
         file.write(json.dumps({"name": name, "at": time.time(), "pid": os.getpid()}) + "\n")
 
 
-class Stamped(Workbench):
+def _workbench() -> Any:
+    for place in PLACES:
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(place).Workbench
+    raise ModuleNotFoundError(PLACES[0])
+
+
+class Stamped(_workbench()):  # type: ignore[misc]
     """Says when backbone and data are loaded, and when the first step of a prompt has been made."""
 
     def load(self) -> None:
@@ -41,7 +50,7 @@ class Stamped(Workbench):
         super().run(item, emit, *control)
 
 
-def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Any:
     """As ``Options.workbench`` wants it."""
     stamp("worker imported the workbench")
     return Stamped(dataset, backbone, storage, **options)

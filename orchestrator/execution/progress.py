@@ -7,8 +7,8 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from orchestrator.execution.batch import Batch, History
-from orchestrator.statistics.summary import objective
-from orchestrator.work.events import Emit, EpochReached
+from orchestrator.statistics.epochs import epoch_reached
+from orchestrator.work.events import Emit
 
 
 class Progress:
@@ -37,18 +37,8 @@ class Progress:
         for epoch in sorted(e for e in shared if e > self._told):
             self._told = epoch
             reports = {cell.key: self._reports[cell.key][epoch] for cell in self._cells}
-            values = {
-                (cell.split.label, cell.seeds.label): reports[cell.key]["accuracy"] for cell in self._cells
-            }
-            self._emit(
-                EpochReached(
-                    item_id=self._item_id,
-                    epoch=epoch,
-                    mean=objective(values),
-                    values=list(values.values()),
-                    reports=reports,
-                )
-            )
+            places = {cell.key: (cell.split.label, cell.seeds.label) for cell in self._cells}
+            self._emit(epoch_reached(self._item_id, epoch, places, reports))
 
     def _add(self, key: str, reports: Sequence[dict[str, Any]]) -> None:
         self._reports.setdefault(key, {}).update({report["epoch"]: report for report in reports})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.statistics.summary import objective
+from orchestrator.statistics.epochs import epoch_reached
 from orchestrator.work.events import (
     CellFailure,
     CellFinished,
@@ -99,16 +99,8 @@ class Joined:
         for epoch in sorted(number for number in reached if number > self._told):
             self._told = epoch
             reports = {cell.key: self._reports[cell.key][epoch] for cell in cells}
-            values = {(cell.split, cell.seed): reports[cell.key]["accuracy"] for cell in cells}
-            told.append(
-                EpochReached(
-                    item_id=self.item_id,
-                    epoch=epoch,
-                    mean=objective(values),
-                    values=list(values.values()),
-                    reports=reports,
-                )
-            )
+            places = {cell.key: (cell.split, cell.seed) for cell in cells}
+            told.append(epoch_reached(self.item_id, epoch, places, reports))
         for reports_of_cell in self._reports.values():
             for number in [n for n in reports_of_cell if n <= self._told]:
                 del reports_of_cell[number]

@@ -1,0 +1,25 @@
+"""An epoch that all cells of an item have reached, told by a worker or joined from the parts of the item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.statistics.summary import objective
+from orchestrator.work.events import EpochReached, Report
+
+
+def epoch_reached(
+    item_id: str, epoch: int, places: Mapping[str, tuple[str, str]], reports: Mapping[str, Report]
+) -> EpochReached:
+    """The event, with the objective over all cells.
+
+    Args:
+        item_id: of the item.
+        epoch: 1-based; 0 for cells measured before their first step.
+        places: split and seed of every cell by its key, in the order of the item.
+        reports: of this epoch by the same keys.
+    """
+    values = {places[key]: report["accuracy"] for key, report in reports.items()}
+    return EpochReached(
+        item_id=item_id, epoch=epoch, mean=objective(values), values=list(values.values()), reports=reports
+    )
