@@ -19,7 +19,7 @@ from orchestrator.driver import spreading
 from orchestrator.driver.forgetting import Forgetting
 from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
-from orchestrator.rows.row import Row, epochs_of
+from orchestrator.rows.row import End, Row, epochs_of
 from orchestrator.rows.rows import Rows
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ class Trials:
 
     # Stopping
 
-    def stop_early(self, item_id: str, reason: Any = "pruned") -> None:
+    def stop_early(self, item_id: str, reason: End = "pruned") -> None:
         """Cancel a trial's work: ``pruned`` by the scheduler, or ``cancelled`` by the user.
 
         A trial that was complete and lost a cell is not pruned: others that came since do not take back what

@@ -86,8 +86,3 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
         partial.replace(path)
     return paths
-
-
-def decimals(values: Any) -> str:
-    """A format that tells tick values in points apart."""
-    return "%.1f" if max(values) - min(values) < 4 else "%.0f"
