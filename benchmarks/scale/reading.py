@@ -25,7 +25,7 @@ from rich.console import Console
 
 from orchestrator.cleaning import remove, survey
 from orchestrator.cli.status import describe
-from orchestrator.cli.stored import Stored
+from orchestrator.face.stored import Stored
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.reports.ranking import report
 from orchestrator.statistics.ranking import build_results

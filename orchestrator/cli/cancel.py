@@ -20,8 +20,8 @@ def cancel(
 ) -> None:
     """Stop one running trial; its study goes on with the next."""
     from orchestrator.cli.console import out
-    from orchestrator.cli.stored import find_stored
     from orchestrator.driver import request_cancel
+    from orchestrator.face.stored import find_stored
 
     stored = find_stored(study, storage)
     request_cancel(stored.store, trial)

@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
-    from orchestrator.cli.stored import Stored
+    from orchestrator.face.stored import Stored
     from orchestrator.study import StudyPlan
 
 
@@ -35,11 +35,11 @@ def confirm(
 
     With --seeds they are also trained on further seeds, as a study of their own, and ranked on those alone.
     """
-    from orchestrator.cli.stored import find_stored, place_of
     from orchestrator.cli.sweep import command_line, drive
     from orchestrator.driver import confirm_study, run_study
     from orchestrator.driver.drive import Options
     from orchestrator.driver.unchanged import require_same_inputs
+    from orchestrator.face.stored import find_stored, place_of
     from orchestrator.study import plan_study
     from orchestrator.submission import check_place, in_ray_job, plan_for_job
 

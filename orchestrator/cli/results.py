@@ -10,7 +10,7 @@ from orchestrator.cli.options import AsJson, Storage, StudyName
 from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
-    from orchestrator.cli.stored import Stored
+    from orchestrator.face.stored import Stored
     from orchestrator.reports.ranking import Fact
     from orchestrator.tables import Section
     from orchestrator.tables.format import Layout
@@ -32,7 +32,7 @@ def results(
 ) -> None:
     """The ranking of a study; works while it runs and from another machine."""
     from orchestrator.cli.console import print_json, show
-    from orchestrator.cli.stored import find_stored
+    from orchestrator.face.stored import find_stored
     from orchestrator.statistics.ranking import build_results
     from orchestrator.tables.registry import get_format
 

@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
     """How far a study is, from its records; works while it runs and from another machine."""
     from orchestrator.cli.console import print_json
-    from orchestrator.cli.stored import find_stored
+    from orchestrator.face.stored import find_stored
 
     found = describe(find_stored(study, storage))
     if as_json:

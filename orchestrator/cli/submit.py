@@ -123,7 +123,7 @@ def _show_ranking(study: Study) -> bool:
     from mmap_model.errors import InputError
     from orchestrator.cli.console import show
     from orchestrator.cli.results import document
-    from orchestrator.cli.stored import find_stored
+    from orchestrator.face.stored import find_stored
     from orchestrator.statistics.ranking import build_results
 
     try:

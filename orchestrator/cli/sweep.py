@@ -72,7 +72,7 @@ def drive(
     """
     from orchestrator.cli.console import DONE, FAILED, err, print_json, show
     from orchestrator.cli.results import document
-    from orchestrator.cli.stored import find_stored
+    from orchestrator.face.stored import find_stored
     from orchestrator.ledger import check_writable
     from orchestrator.statistics.ranking import build_results
     from orchestrator.terminal import open_display

@@ -37,8 +37,8 @@ def track(
     """Send everything about a study to its tracker again, from its records; what is there already stays."""
     from mmap_model.errors import InputError
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
-    from orchestrator.cli.stored import find_stored
     from orchestrator.compare.columns import recorded_run_name
+    from orchestrator.face.stored import find_stored
     from orchestrator.study import Tracking
     from orchestrator.tracking.backends import check_tracking, shortcomings
     from orchestrator.tracking.telling import tell_study
