@@ -35,6 +35,14 @@ def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
         raise _undecodable(name, error) from error
 
 
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """What ``open_image`` makes of an image that is open already; the image itself stays as it is."""
+    try:
+        return _rgb(ImageOps.exif_transpose(image))
+    except DAMAGE as error:
+        raise _undecodable(name, error) from error
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Eight bits in three channels. Of deeper grey images Pillow would cut off whatever exceeds 255."""
     if image.mode.startswith("I"):  # 16 bits, also where they are held in 32

@@ -58,32 +58,51 @@ def encode_images(
             x = torch.cat([x, prompts[layer].to(x.dtype).repeat_interleave(images, dim=0)], dim=1)
         prompt = prompts[layer] if layer < len(prompts) and layer != stays else None
         x = run_layer(_layer, block, x, prompt, images, layer == len(blocks) - 1, checkpointed=checkpointed)
-    with full_precision(x):
-        pooled: Tensor = clip.visual.ln_post(x[:, 0].to(clip.visual.proj.dtype)) @ clip.visual.proj
-    return pooled.view(sets, images, -1)
+    return pool(clip, x).view(sets, images, -1)
 
 
 def _layer(
     block: ResidualAttentionBlock, x: Tensor, prompt: Tensor | None, images: int, is_last: bool
 ) -> Tensor:
-    """One block for tokens [S·B, L, D]; of the last one the class token [S·B, 1, D] only."""
+    """``run_block`` with a prompt [S, P, D] that is discarded after it."""
+    shared = None if prompt is None else keys_of_prompt(block, prompt.to(x.dtype))
+    return run_block(block, x, shared, images, is_last)
+
+
+def keys_of_prompt(block: ResidualAttentionBlock, prompt: Tensor) -> Tensor:
+    """Keys and values [S, P, 2·D] of prompts [S, P, D] in one block."""
+    return project(block, normalise(block, prompt), KEYS)
+
+
+def run_block(
+    block: ResidualAttentionBlock, x: Tensor, shared: Tensor | None, images: int, is_last: bool
+) -> Tensor:
+    """One block for tokens [S·B, L, D]; of the last one the class token [S·B, 1, D] only.
+
+    ``shared`` [S, P, 2·D] are keys and values that each of the ``images`` of a set sees besides its own.
+    """
     h = normalise(block, x)
     if is_last:
         x, first = x[:, :1], h[:, :1].contiguous()
         queries, own = project(block, first, QUERIES), project(block, h, KEYS)
     else:
         queries, own = project(block, h, ALL).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
-    if prompt is not None:
-        shared = project(block, normalise(block, prompt.to(x.dtype)), KEYS)
-        own = with_shared(shared, own.unflatten(0, (-1, images)))
+    if shared is not None:
+        own = with_shared(shared.to(own.dtype), own.unflatten(0, (-1, images)))
     return finish(block, x, attend(block, queries, own))
+
+
+def pool(clip: CLIP, x: Tensor) -> Tensor:
+    """Embeddings [N, E] of the class tokens, the first of [N, L, D], in the precision of the weights."""
+    with full_precision(x):
+        return clip.visual.ln_post(x[:, 0].to(clip.visual.proj.dtype)) @ clip.visual.proj  # type: ignore[no-any-return]
 
 
 def embed(clip: CLIP, pixels: Tensor) -> Tensor:
     """Tokens after ``ln_pre``: [N, 1 + patches, D] of pixels [N, 3, H, W]."""
     visual = clip.visual
     patches = _patches(visual.conv1, pixels.to(visual.conv1.weight.dtype))
-    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     x = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
     return visual.ln_pre(x)  # type: ignore[no-any-return]
 

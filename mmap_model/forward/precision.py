@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
 
-def full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
     """A context without autocast on the device of ``like``: bf16 logits near 25 are 0.125 apart, they tie."""
+    if torch.compiler.is_exporting():  # nothing is cast there, and the context would become part of the graph
+        return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
 
 

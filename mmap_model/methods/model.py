@@ -7,7 +7,7 @@ H, W image size. Set s = r * T + t is the pair (replicate r, task t).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.precision import full_precision
+from mmap_model.methods.deployed import EveryTask, without_gradients
 
 
 class TunedModel(nn.Module, ABC):
@@ -71,6 +72,23 @@ class TunedModel(nn.Module, ABC):
         with full_precision(images):
             scores = self.logit_scale() * images @ classes.transpose(-1, -2)
         return scores.masked_fill(~self.class_mask[None, :, None, :], -torch.inf)
+
+    def deployed(self, tasks: Sequence[int]) -> nn.Module:
+        """The images' way to their features when nothing is trained any more, for export and serving.
+
+        Of the model of one replicate. Weights are shared with this model and its backbone, not copied.
+
+        Args:
+            tasks: numbers of the tasks that it shall serve, in its order.
+
+        Returns:
+            A module in evaluation mode, of plain torch operations that ``torch.export`` follows. Its
+            ``forward(pixels, task)`` gives unit features [B, E] of normalised pixels [B, 3, H, W] and of the
+            places of the images' tasks among ``tasks``, int64 [B]. By default that is ``image_features`` for
+            all tasks, of which each image's is taken: exact, but T times the work.
+        """
+        assert self.replicates == 1, "one replicate is deployed"
+        return EveryTask(without_gradients(self), tasks).eval()
 
     def replicate_state(self, replicate: int) -> dict[str, Tensor]:
         """What replicate ``replicate`` has trained, detached, without the replicate axis: its checkpoint."""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.forward import ClassPrompts
 from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.compiled import class_encoder, image_encoder
+from mmap_model.forward.deployed import DeployedTower
 from mmap_model.forward.precision import full_precision
+from mmap_model.methods.deployed import OwnFinish, UnitFeatures, overrides, without_gradients
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import Problem
 
@@ -116,6 +118,19 @@ class PromptedModel(TunedModel):
 
     def logit_scale(self) -> Tensor:
         return self.backbone.clip.logit_scale.reshape(()).exp()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def deployed(self, tasks: Sequence[int]) -> nn.Module:
+        if overrides(self, PromptedModel, "image_features", "image_embeddings"):
+            return super().deployed(tasks)
+        assert self.replicates == 1, "one replicate is deployed"
+        chosen = torch.tensor(list(tasks), device=self.backbone.device)
+        prompts = [prompt[chosen] for prompt in self.image_prompts()]
+        tower = DeployedTower.of(self.backbone.clip.visual, prompts, evolve=self.evolve)
+        if not overrides(self, PromptedModel, "finish_images"):
+            return UnitFeatures(tower).eval()
+        # Class prompts have no part in images, and hold a good deal of the text tower.
+        return OwnFinish(tower, without_gradients(self, leave_out=("class_prompts",)), tasks).eval()
 
     @property
     def _clip(self) -> CLIP:

@@ -6,7 +6,7 @@ Legend: R replicates, T tasks, N copies (1 or T), B images, C classes, E embeddi
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +16,15 @@ from torch.func import functional_call
 
 from mmap_model.backbone import Backbone
 from mmap_model.forward import ClassPrompts, encode_classes, encode_images
+from mmap_model.forward.deployed import DeployedTower
 from mmap_model.forward.precision import full_precision
+from mmap_model.methods.deployed import OneTowerPerTask, UnitFeatures, overrides
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
     from open_clip import CLIP
+    from open_clip.transformer import VisionTransformer
 
 
 Weights = dict[str, Tensor]
@@ -99,6 +102,29 @@ class TunedBackbone(TunedModel):
             return torch.exp(self._frozen["logit_scale"].reshape(()))
         trained = self.get_parameter("clip/logit_scale").reshape(self.replicates, -1, 1, 1)
         return torch.exp(trained).expand(-1, self.tasks, -1, -1)
+
+    def deployed(self, tasks: Sequence[int]) -> nn.Module:
+        if overrides(self, TunedBackbone, "image_features"):
+            return super().deployed(tasks)
+        assert self.replicates == 1, "one replicate is deployed"
+        copies = [0] if self._copies == 1 else list(tasks)
+        towers = [DeployedTower(self._visual(number)) for number in copies]
+        return UnitFeatures(towers[0] if len(towers) == 1 else OneTowerPerTask(towers)).eval()
+
+    def clip_tensors(self, number: int) -> dict[str, Tensor]:
+        """The parameters of the whole CLIP of one copy of replicate 0, by open_clip's names, detached."""
+        trained = {name: self.get_parameter(own).detach()[0, number] for name, own in self._trained.items()}
+        return {name: p.detach() for name, p in self._frozen.items()} | trained
+
+    def _visual(self, number: int) -> VisionTransformer:
+        """The image tower of one copy of replicate 0."""
+        visual, tensors = self._towers[0].clip.visual, self.clip_tensors(number)
+        # The skeleton's parameters are replaced by these; whatever else it has is copied.
+        real = {
+            id(p): nn.Parameter(tensors[f"visual.{name}"], requires_grad=False)
+            for name, p in visual.named_parameters()
+        }
+        return copy.deepcopy(visual, real)
 
     def _encode_texts(self, weights: Weights, number: int) -> Tensor:
         """Class embeddings of the tasks of one copy, [T or 1, C, E]."""

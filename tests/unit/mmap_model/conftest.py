@@ -14,7 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.cells import Configuration, Point
+from mmap_model.checkpoint import pack_prompts
+from mmap_model.inference.trained import Trained
+from mmap_model.methods import Problem, get_method
 from mmap_model.testing.weight_files import PLAIN, QUICK
+
+OWN_METHODS = Path(__file__).with_name("deployed_methods.py")
+UNEQUAL_CLASSES = (
+    ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
+    ("dog", "cat"),
+    ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
+)
 
 Reference = Callable[..., Tensor]
 
@@ -109,3 +120,73 @@ def originals(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield clips_of_both_activations
     shutil.rmtree(tmp_path / "weights", ignore_errors=True)
+
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bitfit": ("bitfit", {}),
+    "clip_adapter": ("clip_adapter", {}),
+    "clip_adapter shared": ("clip_adapter", {"shared": True, "biases": False, "reduction": 2}),
+    "coop": ("coop", {"prompt_length": 3}),
+    "coop single": ("coop", {"prompt_length": 2, "template": "{}", "regime": "single"}),
+    "full_ft": ("full_ft", {}),
+    "full_ft single": ("full_ft", {"regime": "single"}),
+    "joint": ("joint", {"prompt_length": 2}),
+    "maple": ("maple", {"prompt_length": 2}),
+    "maple single": ("maple", {"prompt_length": 2, "depth": 2, "before_ln_pre": False, "regime": "single"}),
+    "mlp": ("mlp", {"prompt_length": 2, "source_dim": 8}),
+    "mmap": ("mmap", {"prompt_length": 6, "source_rows": 3, "source_cols": 8}),
+    "mmap group": ("mmap", {"prompt_length": 2, "source_rows": 1, "source_cols": 8, "modules": "group"}),
+    "own features": (f"{OWN_METHODS}:OwnFeatures", {}),
+    "own finish": (f"{OWN_METHODS}:OwnFinish", {}),
+    "vpt": ("vpt", {"prompt_length": 3}),
+    "vpt single": ("vpt", {"prompt_length": 3, "depth": 1, "before_ln_pre": True, "regime": "single"}),
+    "zero_shot": ("zero_shot", {}),
+}
+"""Every method of the library in every regime, and two of one's own; they fit the tiny CLIPs."""
+
+TASKS = dict(zip(("art", "photo", "map"), UNEQUAL_CLASSES, strict=True))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``method_case`` for each of ``METHODS``."""
+    if "method_case" in metafunc.fixturenames:
+        metafunc.parametrize("method_case", METHODS)
+
+
+@pytest.fixture(scope="session")
+def method_cases() -> dict[str, tuple[str, dict[str, Any]]]:
+    return METHODS
+
+
+@pytest.fixture(scope="session")
+def trained_case() -> Callable[..., Trained]:
+    """Makes what training could have left of a method: ``trained_case(case, backbone, tasks=None)``.
+
+    Every tensor has moved by noise, so that tasks of their own copies differ.
+    """
+
+    def make(case: str, backbone: Backbone, tasks: Sequence[str] | None = None) -> Trained:
+        name, settings = METHODS[case]
+        point = Point.from_dict({"method": name, "settings": settings})
+        method = get_method(name)
+        partition = ((0, 2), (1,)) if method.grouped else None
+        configuration = Configuration(method=name, settings=point.settings, partition=partition)
+        model = method.build(
+            point.settings,
+            backbone,
+            Problem(
+                classes=list(TASKS.values()),
+                template=configuration.recipe.template,
+                partitions=[partition],
+                train_seeds=[1],
+            ),
+        )
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(noise.to(parameter), alpha=0.05)
+        files = pack_prompts(model, 0, configuration=configuration, tasks=TASKS, backbone=backbone)
+        return Trained.of(files, backbone, tasks)
+
+    return make

@@ -1,0 +1,123 @@
+"""From a trained model to an artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmap_model.errors import ConfigurationError
+from mmap_model.inference.artefact import (
+    Artefact,
+    BackboneEntry,
+    MethodEntry,
+    PreprocessingEntry,
+    Source,
+    TaskEntry,
+)
+from mmap_model.inference.classifier import MEANS
+from mmap_model.inference.formats import format_of
+from mmap_model.inference.trained import Trained
+from mmap_model.methods import own_provenance
+from mmap_model.methods.deployed import EveryTask
+from mmap_model.training.provenance import provenance
+
+TASK_FEATURES = "task_features.safetensors"
+
+
+def export(
+    trained: Trained,
+    folder: str | Path,
+    kind: str,
+    *,
+    source: Source | None = None,
+    validation_accuracy: Mapping[str, float] | None = None,
+    task_features: Tensor | None = None,
+    licence: str | None = None,
+    versions: Mapping[str, str | None] | None = None,
+    notes: Sequence[str] = (),
+) -> Artefact:
+    """Write a trained model as an artefact.
+
+    Args:
+        trained: the model and the tasks to export.
+        folder: to make; it must not exist, or be empty.
+        kind: the format.
+        source: where it was recorded, and why this seed.
+        validation_accuracy: by task, in [0, 1].
+        task_features: mean unit feature of each exported task's training images by the plain CLIP, [T, E].
+        licence: a note on what the CLIP's weights may be used for.
+        versions: of the caller, beside those of what this package runs on.
+        notes: what a user should know, one sentence each.
+
+    Raises:
+        ConfigurationError: no such format, a missing library, or a model that the format cannot hold.
+        CheckpointError: the folder holds something.
+    """
+    chosen = format_of(kind)
+    chosen.require()
+    reason = chosen.refusal(trained)
+    if reason is not None:
+        raise ConfigurationError(f"{kind} cannot hold this model: {reason}", where="format")
+    backbone, configuration = trained.backbone, trained.checkpoint.configuration
+    accuracy = validation_accuracy or {}
+    own = own_provenance(configuration.method).get("own_method", {})
+    head = trained.deployed.head
+    artefact = Artefact(
+        kind=kind,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        tasks=tuple(
+            TaskEntry(
+                name=name,
+                classes=trained.checkpoint.tasks[name],
+                validation_accuracy=accuracy.get(name),
+            )
+            for name in trained.task_names
+        ),
+        preprocessing=PreprocessingEntry.of(backbone.preprocessing, backbone.image_size),
+        logit_scale=tuple(head.scale.tolist()),
+        backbone=BackboneEntry(
+            model=backbone.spec.model if backbone.spec else None,
+            pretrained=backbone.spec.pretrained if backbone.spec else None,
+            activation=backbone.spec.activation if backbone.spec else None,
+            fingerprint=backbone.fingerprint,
+            licence=licence,
+        ),
+        method=MethodEntry(
+            name=configuration.method,
+            settings=configuration.to_dict()["settings"],
+            template=configuration.recipe.template,
+            version=own.get("version"),
+            sha256=own.get("sha256", {}),
+        ),
+        source=source or Source(),
+        text_tower=chosen.text_tower,
+        versions=_versions() | dict(versions or {}),
+        task_features=None if task_features is None else TASK_FEATURES,
+        notes=(*_slow(trained), *chosen.notes(trained), *notes),
+    )
+
+    def fill(target: Path) -> None:
+        chosen.write(trained, target)
+        if task_features is not None:
+            assert task_features.shape == head.class_features.shape[::2], "a mean feature for each task"
+            save_file({MEANS: task_features.float().cpu().contiguous()}, target / TASK_FEATURES)
+
+    return artefact.write(folder, fill)
+
+
+def _slow(trained: Trained) -> list[str]:
+    if not isinstance(trained.deployed.images, EveryTask) or len(trained.checkpoint.tasks) == 1:
+        return []
+    return [
+        f"The method has image features of its own: each image passes the tower for all "
+        f"{len(trained.checkpoint.tasks)} tasks."
+    ]
+
+
+def _versions() -> dict[str, str | None]:
+    known = provenance("cpu")
+    return {name: known[name] for name in ("python", "torch", "open_clip_torch", "numpy", "pillow")}

@@ -1,0 +1,19 @@
+"""Formats by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmap_model.errors import ConfigurationError, nearest
+from mmap_model.inference.formats.base import Format
+from mmap_model.inference.formats.classifier import ClassifierFormat
+from mmap_model.inference.formats.prompts import PromptsFormat
+
+FORMATS: Mapping[str, Format] = {found.name: found for found in (PromptsFormat(), ClassifierFormat())}
+
+
+def format_of(name: str, where: str = "format") -> Format:
+    """The format of that name. Raises ConfigurationError if there is none."""
+    if name not in FORMATS:
+        raise ConfigurationError(f"unknown format {name!r}", where=where, fix=nearest(name, FORMATS))
+    return FORMATS[name]

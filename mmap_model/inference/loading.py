@@ -1,0 +1,48 @@
+"""From a folder to a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mmap_model.backbone import Backbone, BackboneSpec
+from mmap_model.forward.precision import exact_products
+from mmap_model.inference.artefact import Artefact
+from mmap_model.inference.classifier import Classifier
+from mmap_model.inference.engine import Precision
+from mmap_model.inference.formats import LoadOptions, format_of
+
+
+def load(
+    path: str | Path,
+    *,
+    backbone: Backbone | BackboneSpec | str | None = None,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+) -> Classifier:
+    """Load an exported classifier.
+
+        classifier = mmap_model.load("winner/")
+        for prediction in classifier.predict(["a.jpg", "b.jpg"], task="photo"):
+            print(prediction.label)
+
+    Args:
+        path: folder of the artefact.
+        backbone: the CLIP that was tuned or where it is (``local-dir:DIR``, or a file of weights), for kinds
+            that need it; None: where the artefact says.
+        device: where to compute.
+        precision: of the towers: ``fp32``, or ``bf16`` as mixed precision. Features and logits are fp32.
+
+    Raises:
+        CheckpointError: no artefact, a damaged one, or one of another CLIP.
+        BackboneError: its CLIP cannot be loaded.
+        ConfigurationError: its kind cannot run here, or not so.
+    """
+    folder = Path(path)
+    artefact = Artefact.read(folder)
+    found = format_of(artefact.kind, where=f"{folder}: kind")
+    found.require()
+    exact_products()
+    options = LoadOptions(backbone=backbone, device=device, precision=precision)
+    return Classifier(artefact, folder, found.load(folder, artefact, options))

@@ -1,0 +1,86 @@
+"""The forward that is exported: from normalised pixels and tasks to logits, without a text tower.
+
+Legend: B images, T tasks, C classes (the most of any task), E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods.model import TunedModel
+
+
+class Head(nn.Module):
+    """The classes of each task.
+
+    Attributes:
+        class_features: unit features [T, C, E].
+        scale: exp(logit_scale) of each task, [T].
+        mask: bool [T, C], False where a task has fewer classes.
+    """
+
+    class_features: Tensor
+    scale: Tensor
+    mask: Tensor
+
+    def __init__(self, class_features: Tensor, scale: Tensor, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("class_features", class_features.contiguous())
+        self.register_buffer("scale", scale.contiguous())
+        self.register_buffer("mask", mask.contiguous())
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: TunedModel, tasks: Sequence[int]) -> Head:
+        """The head of some tasks of a model of one replicate, computed by its text side, once."""
+        features, mask = model.class_features()[0].detach(), model.class_mask
+        scale = model.logit_scale().detach().expand(1, model.tasks, 1, 1).reshape(-1)
+        chosen = torch.tensor(list(tasks), device=features.device)
+        most = int(mask[chosen].sum(1).max())
+        return cls(features[chosen, :most], scale[chosen], mask[chosen, :most])
+
+    def forward(self, features: Tensor, task: Tensor) -> Tensor:
+        """Logits [B, C] of unit features [B, E] and tasks [B]; -inf beyond a task's classes."""
+        with full_precision(features):
+            scaled = self.scale[task].unsqueeze(1) * features
+            # All tasks' classes at once: the rows of every image's own would fill B·C·E numbers.
+            every = (scaled @ self.class_features.flatten(0, 1).T).unflatten(1, self.mask.shape)
+            places = task[:, None, None].expand(-1, 1, self.mask.shape[1])
+            return every.gather(1, places).squeeze(1).masked_fill(~self.mask[task], -torch.inf)
+
+    def with_row(self, task: int, rows: Tensor) -> Head:
+        """The same with other class features [C, E] of one task."""
+        sizes = self.mask.sum(1).tolist()
+        sizes[task] = len(rows)
+        lists = [rows if t == task else self.class_features[t, :n] for t, n in enumerate(sizes)]
+        most = max(sizes)
+        # Beyond a task's classes stands its last one again: finite, and never seen.
+        features = torch.stack([torch.cat([own, own[-1:].expand(most - len(own), -1)]) for own in lists])
+        sizes_T1 = torch.tensor(sizes, device=rows.device)[:, None]
+        return Head(features, self.scale, torch.arange(most, device=rows.device) < sizes_T1)
+
+
+class DeployedClassifier(nn.Module):
+    """Image side and head, in plain torch operations: what every format holds or computes.
+
+    Attributes:
+        images: ``TunedModel.deployed``.
+        head: of the same tasks.
+    """
+
+    def __init__(self, images: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.images, self.head = images, head
+
+    @classmethod
+    def of(cls, model: TunedModel, tasks: Sequence[int]) -> DeployedClassifier:
+        """Of some tasks of a model of one replicate."""
+        return cls(model.deployed(tasks), Head.of(model, tasks)).eval()
+
+    def forward(self, pixels: Tensor, task: Tensor) -> Tensor:
+        """Logits [B, C] of normalised pixels [B, 3, H, W] and places of tasks, int64 [B]."""
+        return self.head(self.images(pixels, task), task)  # type: ignore[no-any-return]

@@ -1,0 +1,343 @@
+"""A classifier gives what the trained model gave, of images as people hand them over."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import mmap_model
+from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.data.decoding import evaluation_view, open_image
+from mmap_model.errors import BackboneError, CheckpointError, ConfigurationError, DatasetError
+from mmap_model.inference.artefact import DESCRIPTION
+from mmap_model.inference.classifier import Classifier
+from mmap_model.inference.exporting import export
+from mmap_model.inference.trained import Trained
+from mmap_model.methods import get_method
+from mmap_model.training.pixels import Normalisation
+
+TASK = torch.tensor([2, 0, 1, 1, 2, 0, 0])
+Load = Callable[..., Classifier]
+
+
+@pytest.fixture
+def load(trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path) -> Load:
+    """Exports one of the methods and loads it again."""
+
+    def make(case: str = "mmap", kind: str = "prompts", backbone: Backbone = tiny_backbone) -> Classifier:
+        folder = tmp_path / f"{case} {kind}"
+        export(trained_case(case, backbone), folder, kind)
+        return mmap_model.load(folder, backbone=backbone)
+
+    return make
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A JPEG of 40 × 23 pixels that its EXIF turns."""
+    noise = np.random.default_rng(0).integers(0, 255, (23, 40, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    return tmp_path / "photo.jpg"
+
+
+def pixels(count: int = len(TASK)) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+
+
+def expected(trained: Trained, images: Tensor, task: Tensor) -> Tensor:
+    normalised = Normalisation(trained.backbone)(images)
+    with torch.no_grad():
+        logits = trained.model.logits(normalised.expand(1, trained.model.tasks, *images.shape))[0]
+    return logits[task, torch.arange(len(task))]
+
+
+@pytest.mark.parametrize("kind", ["prompts", "classifier"])
+def test_logits_are_those_of_the_trained_model(
+    method_case: str,
+    kind: str,
+    load: Load,
+    trained_case: Callable[..., Trained],
+    tiny_backbone_fp64: Backbone,
+) -> None:
+    trained = trained_case(method_case, tiny_backbone_fp64)
+    classifier = load(method_case, kind, tiny_backbone_fp64)
+    wanted = expected(trained, pixels(), TASK)
+    for given in (pixels(), pixels().float()):
+        torch.testing.assert_close(classifier.logits(given, TASK), wanted, rtol=0, atol=1e-8)
+    for name, index in (("art", 0), ("map", 2)):
+        one = expected(trained, pixels(), torch.full((7,), index))
+        torch.testing.assert_close(classifier.logits(pixels(), name), one, rtol=0, atol=1e-8)
+        torch.testing.assert_close(classifier.logits(pixels(), index), one, rtol=0, atol=1e-8)
+    features = trained.model.image_features(
+        Normalisation(trained.backbone)(pixels()).expand(1, 3, 7, 3, 16, 16)
+    )
+    torch.testing.assert_close(
+        classifier.features(pixels(), TASK), features[0, TASK, torch.arange(7)].detach(), rtol=0, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("case", ["mmap", "full_ft", "own finish"])
+@pytest.mark.parametrize("kind", ["prompts", "classifier"])
+def test_plain_features_are_those_of_the_clip_before_tuning(
+    case: str, kind: str, load: Load, tiny_backbone: Backbone
+) -> None:
+    found = load(case, kind).plain_features(pixels())
+    given = Normalisation(tiny_backbone)(pixels())
+    wanted = tiny_backbone.clip.encode_image(given, normalize=True)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_the_classifier_says_what_it_classifies(load: Load) -> None:
+    classifier = load()
+    assert classifier.tasks == ("art", "photo", "map")
+    assert classifier.classes("photo") == classifier.classes(1) == ("dog", "cat")
+    assert classifier.image_size == 16 and classifier.calibrated and classifier.device.type == "cpu"
+
+
+def test_an_image_becomes_the_pixels_of_its_evaluation_view(load: Load, photo: Path) -> None:
+    classifier = load("zero_shot")
+    view = evaluation_view(open_image(photo, "photo"), 16)
+    wanted = torch.from_numpy(np.array(view)).permute(2, 0, 1)
+    opened = open_image(photo, "photo")
+    array = np.array(opened)
+    given: dict[str, Any] = {
+        "path": photo,
+        "name": str(photo),
+        "bytes": photo.read_bytes(),
+        "upright": opened,
+        "as it lies": Image.open(photo),
+        "array": array,
+        "with alpha": np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
+        "tensor": torch.from_numpy(array).permute(2, 0, 1),
+    }
+    for what, image in given.items():
+        found = classifier.preprocess(image)
+        assert found.dtype == torch.uint8 and torch.equal(found, wanted), what
+    grey = classifier.preprocess(array[:, :, 0])
+    assert torch.equal(grey[0], grey[1]) and torch.equal(grey, classifier.preprocess(array[:, :, :1]))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        b"",
+        b"no image",
+        np.zeros((3, 4, 5, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        torch.zeros(16, 16, 3, dtype=torch.uint8),
+        torch.zeros(3, 16, 16),
+        None,
+        3,
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_an_error_that_names_it(load: Load, image: Any) -> None:
+    with pytest.raises(DatasetError, match="number seven"):
+        load("zero_shot").preprocess(image, "number seven")
+
+
+def test_predictions_are_the_best_classes_with_their_probabilities(load: Load, photo: Path) -> None:
+    classifier = load()
+    (found,) = classifier.predict(photo, task="art", top=3)
+    logits = classifier.logits(classifier.preprocess(photo)[None], "art")[0]
+    probabilities, places = logits.softmax(0).sort(descending=True)
+    assert found.name == str(photo) and found.task == "art" and found.error is None
+    assert found.labels == tuple(classifier.classes("art")[i] for i in places[:3].tolist())
+    assert found.label == found.labels[0]
+    assert found.probabilities == pytest.approx(probabilities[:3].tolist())
+    (all_of_two,) = classifier.predict(photo, task="photo", top=5)
+    assert len(all_of_two.labels) == 2 and sum(all_of_two.probabilities) == pytest.approx(1)
+
+
+def test_images_come_as_one_or_many_of_any_sort(load: Load, photo: Path) -> None:
+    classifier = load("zero_shot")
+    array = np.array(open_image(photo, ""))
+    batch = np.stack([array, array[::-1]])
+    for images, count in (
+        (photo, 1),
+        (array, 1),
+        (batch, 2),
+        (pixels(3), 3),
+        (pixels(3)[0], 1),
+        ([photo, array, Image.open(photo)], 3),
+        (iter([photo.read_bytes()] * 4), 4),
+        ([], 0),
+    ):
+        assert len(list(classifier.predict(images, task=0, batch=2))) == count
+    assert [p.name for p in classifier.predict([photo, array], task=0)] == [str(photo), "image 1"]
+
+
+def test_predictions_do_not_depend_on_the_batch(load: Load) -> None:
+    classifier = load()
+    whole = list(classifier.predict(pixels(), task="map", batch=7))
+    for batch in (1, 2, 100):
+        parts = list(classifier.predict(pixels(), task="map", batch=batch))
+        assert [p.labels for p in parts] == [p.labels for p in whole]
+        for one, other in zip(parts, whole, strict=True):
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_a_broken_image_is_a_prediction_with_its_error_and_the_others_go_on(
+    load: Load, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("no image")
+    whole = photo.read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    broken = [tmp_path / name for name in ("empty.jpg", "text.png", "cut.jpg", "missing.jpg")]
+    found = list(load("zero_shot").predict([broken[0], photo, *broken[1:], photo], task=0, batch=2))
+    assert [p.error is None for p in found] == [False, True, False, False, False, True]
+    for prediction in found:
+        if prediction.error is not None:
+            assert prediction.name in prediction.error
+            assert prediction.labels == () and prediction.label is None
+    assert found[1].probabilities == pytest.approx(found[-1].probabilities)
+
+
+def test_images_are_taken_as_they_are_needed(load: Load) -> None:
+    taken = []
+
+    def endless() -> Iterator[Tensor]:
+        while True:
+            taken.append(threading.get_ident())
+            yield pixels(1)[0]
+
+    predictions = iter(load("zero_shot").predict(endless(), task=0, batch=4))
+    assert taken == []
+    for _ in range(20):
+        next(predictions)
+    assert len(taken) <= 20 + 3 * 4
+    assert set(taken) == {threading.get_ident()}, "an iterator is not asked by two threads"
+
+
+def test_predicting_again_classifies_again(load: Load) -> None:
+    predictions = load("zero_shot").predict(pixels(3), task=0)
+    assert list(predictions) == list(predictions) and len(list(predictions)) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"task": "sculpture"}, "art, photo, map"), ({"top": 0}, "top"), ({"batch": 0}, "batch")],
+)
+def test_a_wrong_argument_is_refused_before_any_image_is_read(
+    load: Load, wrong: dict[str, Any], said: str
+) -> None:
+    images = iter([pixels(1)[0]])
+    with pytest.raises(ConfigurationError, match=said):
+        load("zero_shot").predict(images, **{"task": 0, **wrong})
+    assert len(list(images)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "task", "said"),
+    [
+        (torch.zeros(2, 3, 16, 15), 0, "pixels"),
+        (torch.zeros(3, 16, 16), 0, "pixels"),
+        (pixels(2), torch.tensor([0, 3]), "task"),
+        (pixels(2), torch.tensor([0, -1]), "task"),
+        (pixels(2), torch.tensor([0]), "task"),
+        (pixels(2), torch.tensor([0.0, 1.0]), "task"),
+    ],
+)
+def test_wrong_pixels_and_tasks_are_refused(load: Load, given: Tensor, task: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load("zero_shot").logits(given, task)
+
+
+def test_mean_features_of_the_tasks_come_along(
+    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    means = torch.nn.functional.normalize(torch.arange(72.0).view(3, 24).sin(), dim=1)
+    artefact = export(
+        trained_case("mmap", tiny_backbone), tmp_path / "out", "classifier", task_features=means
+    )
+    assert artefact.task_features in artefact.files
+    classifier = mmap_model.load(tmp_path / "out", backbone=tiny_backbone)
+    assert classifier.task_features is not None
+    torch.testing.assert_close(classifier.task_features, means)
+
+
+def test_another_clip_is_refused(load: Load, tmp_path: Path) -> None:
+    load("mmap", "classifier")
+    load("mmap", "prompts")
+    for kind in ("classifier", "prompts"):
+        with pytest.raises(CheckpointError, match="fingerprint"):
+            mmap_model.load(tmp_path / f"mmap {kind}", backbone=random_backbone(seed=1))
+        with pytest.raises(BackboneError, match="give it as backbone"):
+            mmap_model.load(tmp_path / f"mmap {kind}")
+
+
+def test_an_unknown_kind_is_refused(load: Load, tmp_path: Path) -> None:
+    load("zero_shot")
+    path = tmp_path / "zero_shot prompts" / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "promts"}))
+    with pytest.raises(ConfigurationError, match="did you mean 'prompts'"):
+        mmap_model.load(path.parent)
+
+
+def test_some_tasks_alone_are_exported(
+    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    trained = trained_case("mmap", tiny_backbone)
+    wanted = expected(trained, pixels(), torch.ones(7, dtype=torch.int64))
+    for kind in ("prompts", "classifier"):
+        export(trained_case("mmap", tiny_backbone, ["map", "photo"]), tmp_path / kind, kind)
+        classifier = mmap_model.load(tmp_path / kind, backbone=tiny_backbone)
+        assert classifier.tasks == ("map", "photo")
+        torch.testing.assert_close(
+            classifier.logits(pixels(), "photo")[:, :2], wanted[:, :2], rtol=0, atol=1e-5
+        )
+    with pytest.raises(ConfigurationError, match="art"):
+        trained_case("mmap", tiny_backbone, ["arts"])
+
+
+def test_in_bf16_only_the_towers_are_rounded(load: Load, tmp_path: Path, tiny_backbone: Backbone) -> None:
+    exact = load("mmap").logits(pixels(), TASK)
+    rounded = mmap_model.load(tmp_path / "mmap prompts", backbone=tiny_backbone, precision="bf16")
+    logits = rounded.logits(pixels(), TASK)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float()), "the logits themselves are not rounded"
+    torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.5)
+
+
+def test_a_saved_classifier_is_the_same(load: Load, tmp_path: Path, tiny_backbone: Backbone) -> None:
+    for case, kind in (("mmap", "prompts"), ("full_ft single", "classifier"), ("own finish", "classifier")):
+        classifier = load(case, kind)
+        again = classifier.save(tmp_path / "again" / case)
+        assert again == classifier.artefact
+        loaded = mmap_model.load(tmp_path / "again" / case, backbone=tiny_backbone)
+        assert torch.equal(loaded.logits(pixels(), TASK), classifier.logits(pixels(), TASK))
+
+
+def test_the_classifier_file_is_small_beside_the_clip(load: Load, tiny_backbone: Backbone) -> None:
+    tuned = get_method("mmap")
+    artefact = load("mmap", "classifier").artefact
+    assert tuned.trains and not artefact.text_tower
+    image_tower = sum(p.nbytes for p in tiny_backbone.clip.visual.parameters())
+    assert sum(entry.bytes for entry in artefact.files.values()) < image_tower / 4
+    everything = load("full_ft", "classifier").artefact
+    assert image_tower < sum(entry.bytes for entry in everything.files.values()) < 1.2 * image_tower
+
+
+def test_an_image_in_memory_is_left_as_it_is(load: Load) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(encoded, "png")
+    image = Image.open(io.BytesIO(encoded.getvalue()))
+    before = (image.size, image.mode)
+    load("zero_shot").preprocess(image)
+    assert (image.size, image.mode) == before
