@@ -48,7 +48,7 @@ class Head(nn.Module):
         with full_precision(features):
             scaled = self.scale[task].unsqueeze(1) * features
             # All tasks' classes at once: the rows of every image's own would fill B·C·E numbers.
-            every = (scaled @ self.class_features.flatten(0, 1).T).unflatten(1, self.mask.shape)
+            every: Tensor = (scaled @ self.class_features.flatten(0, 1).T).unflatten(1, self.mask.shape)
             places = task[:, None, None].expand(-1, 1, self.mask.shape[1])
             return every.gather(1, places).squeeze(1).masked_fill(~self.mask[task], -torch.inf)
 
