@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from orchestrator.printable import printable
+
 HIDDEN = "***"
 
 SHORTEST = 6
@@ -91,4 +93,4 @@ def redact_logging() -> None:
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
-    print(redact(text), end="", file=sys.stderr, flush=True)
+    print(printable(redact(text)), end="", file=sys.stderr, flush=True)

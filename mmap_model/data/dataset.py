@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mmap_model.errors import DatasetError, nearest
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
+from mmap_model.revisions import added_field
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,7 @@ class DatasetSpec:
             lies with the images, if any.
         table: columns of a table.
         store: folder of prepared images; None: where ``data prepare`` puts them.
+        links: what symbolic links among the images may lead to: ``anywhere``, or only ``inside`` the root.
     """
 
     name: str = "symbols"
@@ -74,6 +76,7 @@ class DatasetSpec:
     excluded: str | None = None
     table: TableColumns = TableColumns()
     store: str | None = None
+    links: Literal["anywhere", "inside"] = added_field("anywhere")
 
 
 @dataclass(frozen=True)

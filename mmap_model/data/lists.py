@@ -171,7 +171,18 @@ def check_lists(
 def write_lists(
     folder: Path, dataset: Dataset, task: str, drawn: Draw, split: Split, draw_seed: int
 ) -> list[Path]:
-    """Write one task's draw as lists that `FixedLists` reads back; returns their paths."""
+    """Write one task's draw as lists that `FixedLists` reads back; returns their paths.
+
+    Raises:
+        DatasetError: a task of the dataset whose name cannot be that of a folder; nothing is written.
+    """
+    for name in (known.name for known in dataset.tasks):
+        if name in ("", ".", "..") or {"/", "\0"} & {*name}:
+            raise DatasetError(
+                f"task {name!r} cannot have lists: its name cannot be that of a folder",
+                where="dataset.tasks",
+                fix="rename it where the images are listed, or leave it out",
+            )
     ids, labels = dataset.sample_ids(task), dataset.labels(task)
     written = []
     for part in PARTS:

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.printable import printable
 from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.tables.document import Block
+
+_CONTROLS = re.compile("[\x7f-\x9f]")
+"""Control characters that JSON may hold as they are."""
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
+class _Console(Console):
+    """Shows names of strangers as text: no control character reaches the terminal but rich's own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
 def out() -> Console:
     """Standard output, for results; 100 columns wide where it is no terminal."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 100
     return console
@@ -29,7 +49,7 @@ def out() -> Console:
 
 def err() -> Console:
     """Standard error, for errors and progress."""
-    return Console(stderr=True, highlight=False)
+    return _Console(stderr=True, highlight=False)
 
 
 def show(*blocks: Block) -> None:
@@ -53,4 +73,10 @@ def show_error(problem: str, *, where: str | None = None, fix: str | None = None
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_document(text: str) -> None:
+    """A document in some format on standard output: as it is, but printable on a terminal."""
+    print(printable(text) if sys.stdout.isatty() else text, end="")

@@ -31,7 +31,7 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """The ranking of a study; works while it runs and from another machine."""
-    from orchestrator.cli.console import print_json, show
+    from orchestrator.cli.console import print_document, print_json, show
     from orchestrator.face.stored import find_stored
     from orchestrator.statistics.ranking import build_results
     from orchestrator.tables.registry import get_format
@@ -44,7 +44,7 @@ def results(
     if as_json:
         print_json(found)
     elif chosen is not None:
-        typer.echo(chosen.write(document(found, stored, study, limit, chosen.layout)), nl=False)
+        print_document(chosen.write(document(found, stored, study, limit, chosen.layout)))
     else:
         show(document(found, stored, study, limit))
 

@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "dataset.lists",
     "dataset.excluded",
     "dataset.store",
+    "dataset.links",
     "fuse",
     "slots",
     "finalists",

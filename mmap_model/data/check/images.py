@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
-from mmap_model.data.decoding import DAMAGE
+from mmap_model.data.decoding import reason
+from mmap_model.data.formats import DAMAGE, HEAD, TooManyPixels, open_encoded
 
 
 def inspect(encoded: bytes) -> list[tuple[str, str]]:
@@ -17,19 +18,25 @@ def inspect(encoded: bytes) -> list[tuple[str, str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about metadata
         try:
-            file = Image.open(io.BytesIO(encoded))
+            file = open_encoded(io.BytesIO(encoded))
+        except TooManyPixels as error:
+            return [("too_large", str(error))]
         except DAMAGE as error:
-            return [("unreadable", f"is no image that can be read: {_reason(error)}")]
+            return [("unreadable", f"is no image that can be read: {reason(error, encoded[:HEAD])}")]
         with file:
             try:
                 file.load()
                 orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+                frames = getattr(file, "n_frames", 1)
+                Image.new(file.mode, (1, 1)).convert("RGB")  # which not all modes can
+                if orientation in range(2, 9):
+                    ImageOps.exif_transpose(file)  # also writes the EXIF anew
             except DAMAGE as error:
-                return [("truncated", f"breaks off or is damaged: {_reason(error)}")]
+                return [("truncated", f"breaks off or is damaged: {reason(error)}")]
             found = _mode(file)
             if orientation in range(2, 9):
                 found.append(("rotated", f"has EXIF orientation {orientation}"))
-            if (frames := getattr(file, "n_frames", 1)) > 1:
+            if frames > 1:
                 found.append(("animated", f"has {frames} frames"))
             return found
 
@@ -47,9 +54,3 @@ def _mode(image: Image.Image) -> list[tuple[str, str]]:
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") and image.getextrema()[-1] != (255, 255):
         found.append(("alpha", f"has mode {image.mode} and is not opaque"))
     return found
-
-
-def _reason(error: BaseException) -> str:
-    """The error in one line, without the name of the buffer that Pillow was given."""
-    text = str(error).partition(" <_io.BytesIO")[0].splitlines()
-    return text[0] if text and text[0] else type(error).__name__

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,10 @@ class Source(ABC):
     @abstractmethod
     def location(self, task: str, index: int) -> str:
         """Where a person finds the image: its path, or table and row."""
+
+    def path(self, task: str, index: int) -> Path | None:
+        """The file of this machine that holds the image, or None."""
+        return None
 
     def extents(self, task: str, indices: Indices) -> Indices:
         """Upright (height, width) of images, [n, 2], from their headers; zeros of what is no image."""

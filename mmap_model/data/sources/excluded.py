@@ -77,7 +77,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = document["images"]
         assert document["format"] == _FORMAT
         assert all(isinstance(e["id"], str) and isinstance(e["size"], int) for e in entries)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise DatasetError(
             f"{path} is no record of excluded images: {error or type(error).__name__}",
             where="dataset.excluded",

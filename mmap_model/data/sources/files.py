@@ -67,10 +67,13 @@ class FileSource(Source):
         return self._tasks[task].official
 
     def location(self, task: str, index: int) -> str:
-        return str(self.root / self._tasks[task].paths[index])
+        return str(self.path(task, index))
+
+    def path(self, task: str, index: int) -> Path:
+        return self.root / self._tasks[task].paths[index]
 
     def _extent(self, task: str, index: int) -> tuple[int, int]:
-        path = self.root / self._tasks[task].paths[index]
+        path = self.path(task, index)
         try:
             with path.open("rb") as file:  # its header alone is read
                 return upright_size(file, str(path))
@@ -78,7 +81,7 @@ class FileSource(Source):
             return 0, 0
 
     def read(self, task: str, index: int) -> bytes:
-        path = self.root / self._tasks[task].paths[index]
+        path = self.path(task, index)
         try:
             return path.read_bytes()
         except OSError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import KINDS
 from mmap_model.data.sources.base import NO_ALIASES, Source, loose
+from mmap_model.data.sources.links import links_outside
 from mmap_model.data.sources.own import own_layout
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError, nearest
@@ -118,4 +119,7 @@ def list_source(spec: DatasetSpec) -> Source:
     """
     layout = get_layout(spec.name)
     spec = layout.canonical(spec)
-    return select(layout.opener(spec), spec)
+    source = select(layout.opener(spec), spec)
+    if spec.links == "inside":
+        source.faults = (*source.faults, *links_outside(source, spec))
+    return source

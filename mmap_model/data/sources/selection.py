@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,9 @@ class _Selected(Source):
 
     def location(self, task: str, index: int) -> str:
         return self._inner.location(task, int(self._views[task].kept[index]))
+
+    def path(self, task: str, index: int) -> Path | None:
+        return self._inner.path(task, int(self._views[task].kept[index]))
 
     def extents(self, task: str, indices: Indices) -> Indices:
         return self._inner.extents(task, self._views[task].kept[indices])

@@ -9,6 +9,8 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ KEPT_GROUPS = 4
 
 
 class Shard(ABC):
-    """One file.
+    """One file. Its methods raise DatasetError where it is damaged.
 
     Attributes:
         path: where it is.
@@ -38,17 +40,29 @@ class Shard(ABC):
     names: list[str]
     metadata: dict[bytes, bytes]
 
-    @abstractmethod
     def column(self, name: str) -> list[Any]:
         """All values of a column."""
+        with _whole(self.path):
+            return self._column(name)
 
-    @abstractmethod
     def sizes(self, name: str) -> Indices:
         """Bytes of each value of a column of images."""
+        with _whole(self.path):
+            return self._sizes(name)
 
-    @abstractmethod
     def read(self, name: str, row: int) -> bytes:
         """One value of a column of images."""
+        with _whole(self.path):
+            return self._read(name, row)
+
+    @abstractmethod
+    def _column(self, name: str) -> list[Any]: ...
+
+    @abstractmethod
+    def _sizes(self, name: str) -> Indices: ...
+
+    @abstractmethod
+    def _read(self, name: str, row: int) -> bytes: ...
 
 
 class _ArrowShard(Shard):
@@ -69,13 +83,13 @@ class _ArrowShard(Shard):
         self._batches = batches
         self._starts = np.cumsum([0, *(len(batch) for batch in batches)])
 
-    def column(self, name: str) -> list[Any]:
+    def _column(self, name: str) -> list[Any]:
         return [value for batch in self._batches for value in batch.column(name).to_pylist()]
 
-    def sizes(self, name: str) -> Indices:
+    def _sizes(self, name: str) -> Indices:
         return _joined([_lengths(_encoded(batch.column(name), self.path, name)) for batch in self._batches])
 
-    def read(self, name: str, row: int) -> bytes:
+    def _read(self, name: str, row: int) -> bytes:
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         values = _encoded(self._batches[number].column(name), self.path, name)
         return values[row - int(self._starts[number])].as_py() or b""
@@ -95,10 +109,10 @@ class _ParquetShard(Shard):
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def column(self, name: str) -> list[Any]:
+    def _column(self, name: str) -> list[Any]:
         return list(self._file.read(columns=[name]).column(name).to_pylist())
 
-    def sizes(self, name: str) -> Indices:
+    def _sizes(self, name: str) -> Indices:
         stat = self.path.stat()
         described = f"{self.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {name}"
         place = default_cache_dir() / "table-sizes" / hashlib.sha256(described.encode()).hexdigest()[:32]
@@ -112,7 +126,7 @@ class _ParquetShard(Shard):
         partial.replace(remembered)
         return found
 
-    def read(self, name: str, row: int) -> bytes:
+    def _read(self, name: str, row: int) -> bytes:
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         with self._lock:
             if number not in self._kept:
@@ -134,11 +148,21 @@ def open_shard(path: Path) -> Shard:
     Raises:
         DatasetError: it cannot be read as what its suffix says.
     """
-    try:
+    with _whole(path):
         return _ParquetShard(path) if path.suffix == ".parquet" else _ArrowShard(path)
-    except (pa.ArrowException, OSError) as error:
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise DatasetError for whatever pyarrow says of a damaged file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()
         raise DatasetError(
-            f"{path} cannot be read: {error}", where="dataset.root", fix="replace or remove it"
+            f"{path} cannot be read: {said[0] if said else type(error).__name__}",
+            where="dataset.root",
+            fix="replace or remove it",
         ) from error
 
 

@@ -97,6 +97,9 @@ class TableSource(Source):
         rows = self._rows[task]
         return f"{self._shards[rows.shard[index]].path}, row {rows.row[index]}"
 
+    def path(self, task: str, index: int) -> Path:
+        return self._shards[self._rows[task].shard[index]].path
+
     def reading_order(self, task: str) -> Indices:
         rows = self._rows[task]
         return np.lexsort((rows.row, rows.shard))
@@ -129,6 +132,13 @@ def _text(shard: Shard, column: str) -> Any:
     names = _label_names(shard.metadata, column)
     values = shard.column(column)
     if names is not None:
+        unnamed = next((v for v in values if isinstance(v, int) and not 0 <= v < len(names)), None)
+        if unnamed is not None:
+            raise DatasetError(
+                f"column {column!r} of {shard.path} holds {unnamed}; it has names of 0 to {len(names) - 1}",
+                where="dataset.root",
+                fix="correct the table",
+            )
         values = [names[value] if isinstance(value, int) else value for value in values]
     return np.array(["" if value is None else str(value) for value in values], dtype=object)
 
@@ -138,9 +148,9 @@ def _label_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
+        return [str(name) for name in names]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return [str(name) for name in names]
 
 
 def _ids(task: str, classes: Any, given: Any) -> list[str]:
