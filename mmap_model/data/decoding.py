@@ -49,7 +49,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         return _rgb(ImageOps.exif_transpose(image))
     except DAMAGE as error:
-        raise _undecodable(name, error) from error
+        raise _undecodable(name, None, error) from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -154,9 +154,10 @@ def training_original(image: Image.Image, smallest: float, size: int) -> Image.I
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _undecodable(name: str, encoded: IO[bytes] | Path, error: Exception) -> DatasetError:
+def _undecodable(name: str, encoded: IO[bytes] | Path | None, error: Exception) -> DatasetError:
+    head = b"" if encoded is None else _head(encoded)
     return DatasetError(
-        f"{name} cannot be decoded: {reason(error, _head(encoded), name)}",
+        f"{name} cannot be decoded: {reason(error, head, name)}",
         where="dataset.root",
         fix="replace or remove it",
     )

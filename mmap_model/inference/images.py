@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmap_model.data.decoding import DAMAGE, evaluation_view, open_image, upright_rgb
+from mmap_model.data.decoding import evaluation_view, open_image, upright_rgb
+from mmap_model.data.formats import DAMAGE
 from mmap_model.errors import DatasetError
 from mmap_model.preprocessing import Resize
 

@@ -98,7 +98,8 @@ class TableSource(Source):
         return f"{self._shards[rows.shard[index]].path}, row {rows.row[index]}"
 
     def path(self, task: str, index: int) -> Path:
-        return self._shards[self._rows[task].shard[index]].path
+        shard: Shard = self._shards[self._rows[task].shard[index]]
+        return shard.path
 
     def reading_order(self, task: str) -> Indices:
         rows = self._rows[task]
