@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from mmap_model.errors import ConfigurationError, require
@@ -47,7 +48,8 @@ class Recipe:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "recipe.epochs", self.epochs, "use 1 or more")
         require(self.batch_size >= 1, "recipe.batch_size", self.batch_size, "use 1 or more")
-        require(self.lr > 0, "recipe.lr", self.lr, "use a positive learning rate")
+        require(0 < self.lr < inf, "recipe.lr", self.lr, "use a positive learning rate")
+        require(0 <= self.warmup_lr < inf, "recipe.warmup_lr", self.warmup_lr, "use 0 or more")
         require(
             0 <= self.warmup_epochs < self.epochs,
             "recipe.warmup_epochs",
@@ -55,9 +57,9 @@ class Recipe:
             f"use 0 to {self.epochs - 1}, fewer than recipe.epochs={self.epochs}",
         )
         require(0 <= self.momentum < 1, "recipe.momentum", self.momentum, "use 0 <= momentum < 1")
-        require(self.weight_decay >= 0, "recipe.weight_decay", self.weight_decay, "use 0 or more")
+        require(0 <= self.weight_decay < inf, "recipe.weight_decay", self.weight_decay, "use 0 or more")
         require(
-            self.clip_norm is None or self.clip_norm > 0,
+            self.clip_norm is None or 0 < self.clip_norm < inf,
             "recipe.clip_norm",
             self.clip_norm,
             "use null or > 0",

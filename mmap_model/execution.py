@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from mmap_model.errors import require
@@ -26,7 +27,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         require(
-            self.max_memory_gb is None or self.max_memory_gb > 0,
+            self.max_memory_gb is None or 0 < self.max_memory_gb < inf,
             "compute.max_memory_gb",
             self.max_memory_gb,
             "use null or a positive number of gigabytes",

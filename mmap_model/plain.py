@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -111,8 +112,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigurationError(f"expected a list, got {value!r}", where=where, fix="write [a, b]")
         return tuple(_convert(typing.get_args(hint)[0], v, where) for v in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ConfigurationError(
             f"expected {hint.__name__}, got {value!r}",
@@ -120,3 +121,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             fix=f"write a value of type {hint.__name__}",
         )
     return value
+
+
+def _finite(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{number} is not a finite number", where=where, fix="use a finite number")
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Literal
 
 from search_spaces.errors import SpaceError
@@ -33,13 +34,13 @@ class LearningRate(Space):
     def check(self, draft: Draft, limits: Limits, where: str) -> None:
         if self.choices is not None:
             _check_choices(self.choices, f"{where}.choices")
-            if min(self.choices) <= 0:
+            if not all(0 < rate < inf for rate in self.choices):
                 raise SpaceError(
-                    f"{min(self.choices)} is no learning rate",
+                    f"{list(self.choices)} are not all learning rates",
                     where=f"{where}.choices",
                     fix="use rates above 0",
                 )
-        elif not 0 < self.low < self.high:
+        elif not 0 < self.low < self.high < inf:
             raise SpaceError(
                 f"low={self.low:g}, high={self.high:g} is no range",
                 where=f"{where}.low",
@@ -101,7 +102,7 @@ class ScaleInit(Space):
     def check(self, draft: Draft, limits: Limits, where: str) -> None:
         _check_choices(self.choices, f"{where}.choices")
         for size in self.choices:
-            if size is not None and size <= 0:
+            if size is not None and not 0 < size < inf:
                 raise SpaceError(
                     f"{size} is no standard deviation",
                     where=f"{where}.choices",
@@ -129,7 +130,8 @@ class Choice(Space):
     def check(self, draft: Draft, limits: Limits, where: str) -> None:
         _check_choices(self.choices, f"{where}.choices")
         for value in self.choices:
-            if not isinstance(value, str | int | float | bool | None):
+            endless = isinstance(value, float) and not isfinite(value)
+            if endless or not isinstance(value, str | int | float | bool | None):
                 raise SpaceError(
                     f"{value!r} is no single value",
                     where=f"{where}.choices",

@@ -208,6 +208,9 @@ class SearchSpace:
             for draft, _ in islice(walk(lambda t, s=space: self._alone(t, (s,))), 1000):  # type: ignore[misc]
                 self._check_draft(draft, where)
         self.preset()
+        for space, where in zip(self.spaces, self._where, strict=True):
+            if any(key.startswith("settings.") for key in space.writes()):
+                self._check_settings(space, where)
 
     def _check_keys(self) -> None:
         sections = {"settings": self.method.Settings, "recipe": Recipe, "grouping": Grouping}
@@ -237,6 +240,23 @@ class SearchSpace:
             raise SpaceError(
                 f"offers a point that cannot be: {error.problem}", where=where, fix=error.fix
             ) from error
+
+    def _check_settings(self, space: Space, where: str) -> None:
+        """Every value that a space gives to settings fits the backbone, the others being as in the preset."""
+        defaults = self._defaults()
+
+        def around(trial: Suggester) -> Draft:
+            draft = copy.deepcopy(self._draft)
+            for other in self.spaces:
+                other.suggest(trial if other is space else Given({}, defaults, where), draft, self.limits)
+            return draft
+
+        for draft, _ in islice(walk(around), 1000):
+            try:
+                self.method.check(Point.from_dict(draft).settings, self.limits.architecture)
+            except InputError as error:
+                problem = f"offers a point that cannot be: {error.where}: {error.problem}"
+                raise SpaceError(problem, where=where, fix=error.fix) from error
 
     def _check_point(self, point: Point, where: str) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
@@ -94,7 +95,7 @@ class Method(ABC):
 
 def check_range(where: str, value: float, lowest: float, highest: float | None = None) -> None:
     """Raise ShapeError for the setting ``where`` unless ``lowest <= value <= highest``."""
-    if value < lowest or (highest is not None and value > highest):
+    if not lowest <= value < inf or (highest is not None and value > highest):
         span = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
         raise ShapeError(f"{value!r} is not allowed", where=where, fix=f"use {span}")
 

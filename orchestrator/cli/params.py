@@ -81,10 +81,9 @@ def params(
 
 def _settings(kind: type, arguments: list[str]) -> Any:
     """The method's settings from ``--name value`` or ``--name=value`` pairs, values in YAML."""
-    import yaml
-
     from mmap_model.errors import ConfigurationError, nearest
     from mmap_model.plain import from_plain
+    from orchestrator.notation import read_value
 
     known = {f.name: f for f in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
@@ -100,7 +99,7 @@ def _settings(kind: type, arguments: list[str]) -> Any:
             if not rest:
                 raise ConfigurationError("it has no value", where=option, fix=f"write {option} VALUE")
             raw = rest.pop(0)
-        values[name] = yaml.safe_load(raw)
+        values[name] = read_value(raw, option)
         try:
             from_plain(kind, {name: values[name]}, "")
         except ConfigurationError as error:

@@ -174,9 +174,8 @@ def _report(finished: dict[str, dict[str, Any]], last: Done, as_json: bool) -> i
 
 
 def _parse(values: list[str]) -> dict[str, Any]:
-    import yaml
-
     from mmap_model.errors import ConfigurationError
+    from orchestrator.notation import read_value
 
     found = {}
     for text in values:
@@ -185,5 +184,5 @@ def _parse(values: list[str]) -> dict[str, Any]:
             raise ConfigurationError(
                 f"{text!r} is no value", where="--set", fix="write --set prompt_length=4"
             )
-        found[name] = yaml.safe_load(raw)
+        found[name] = read_value(raw, f"--set {name}")
     return found

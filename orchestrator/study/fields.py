@@ -16,6 +16,9 @@ from mmap_model.execution import Execution
 from mmap_model.plain import from_plain
 from orchestrator.study.errors import StudyError
 
+LARGEST_SEED = 2**63 - 1
+"""What records and random generators hold."""
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -66,8 +69,10 @@ def parse_seed(value: Any, where: str) -> Seeds:
         seeds = from_plain(Seeds, value, where)
     else:
         raise StudyError(f"{value!r} is not a seed", where=where, fix="use a number, or {draw: 1, train: 2}")
-    if min(seeds.draw, seeds.train) < 0:
-        raise StudyError(f"{value!r} is negative", where=where, fix="use 0 or more")
+    if not 0 <= min(seeds.draw, seeds.train) <= max(seeds.draw, seeds.train) <= LARGEST_SEED:
+        raise StudyError(
+            f"{value!r} is not a seed", where=where, fix=f"use 0 or more, {LARGEST_SEED} at most"
+        )
     return seeds
 
 

