@@ -27,7 +27,7 @@ def find_token(environment: Mapping[str, str] = os.environ) -> str | None:
     named = environment.get(TOKEN_PATH)
     path = Path(named or Path.home() / ".ray" / "auth_token").expanduser()
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         if not named:
             return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmap_model import hugging_face
 from mmap_model.errors import BackboneError, nearest
+from mmap_model.text_files import read_json
 
 LOCAL_DIR = "local-dir:"
 SYMBOLS = "symbols"
@@ -154,7 +155,7 @@ def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
         raise BackboneError(
             f"no open_clip model is named {model!r}", where=where, fix=nearest(model, names)[:200]
         )
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def model_directory(model: str) -> Path:
@@ -248,13 +249,15 @@ def _config_in(folder: Path, where: str) -> dict[str, Any]:
 
 def _json(path: Path, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no keys")
-    except (OSError, ValueError) as error:
+        content = read_json(path, where, BackboneError)
+    except BackboneError as error:
         raise BackboneError(
-            f"{path} is not a configuration: {error}", where=where, fix="copy it again"
+            f"{path} is not a configuration: {error.problem}", where=where, fix=error.fix
         ) from error
+    if not isinstance(content, dict):
+        raise BackboneError(
+            f"{path} is not a configuration: it holds no keys", where=where, fix="copy it again"
+        )
     return content
 
 

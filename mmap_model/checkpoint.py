@@ -13,9 +13,10 @@ from safetensors.torch import load, save
 
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Configuration
-from mmap_model.errors import CheckpointError
+from mmap_model.errors import CheckpointError, InputError
 from mmap_model.methods import Problem, get_method
 from mmap_model.methods.model import TunedModel
+from mmap_model.text_files import decode_json, decode_text
 
 TENSORS, DESCRIPTION = "prompts.safetensors", "prompts.json"
 FORMAT = 1
@@ -104,7 +105,8 @@ def read_checkpoint(files: Mapping[str, bytes], where: str = "checkpoint") -> Pr
             f"{min(missing)} is missing", where=where, fix="copy both files of the checkpoint"
         )
     try:
-        data = json.loads(files[DESCRIPTION])
+        text = decode_text(files[DESCRIPTION], DESCRIPTION, where, CheckpointError)
+        data = decode_json(text, DESCRIPTION, where, CheckpointError)
         if data["format"] != FORMAT:
             raise CheckpointError(
                 f"format {data['format']!r} is not {FORMAT}",
@@ -121,7 +123,9 @@ def read_checkpoint(files: Mapping[str, bytes], where: str = "checkpoint") -> Pr
             preprocessing=data["preprocessing"],
             metrics=data["metrics"],
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"damaged: {error!r}", where=f"{where}: {DESCRIPTION}", fix="copy the checkpoint again"
         ) from error

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from mmap_model.errors import ConfigurationError, InputError
+from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}
 _PROVIDED: dict[Path, str] = {}
@@ -76,7 +77,7 @@ def source_text(reference: Reference) -> str | None:
     if not reference.is_file:
         return None
     known = _PROVIDED.get(reference.path)
-    return reference.path.read_text(encoding="utf-8") if known is None else known
+    return read_text(reference.path, reference.location, ConfigurationError) if known is None else known
 
 
 def sources(*names: str) -> dict[str, str]:
@@ -136,7 +137,7 @@ def _load_file(reference: Reference, where: str, error: type[InputError]) -> Mod
             raise error(
                 f"{reference.location} does not exist", where=where, fix="give the path from where you run"
             )
-        _PROVIDED[path] = path.read_text(encoding="utf-8")
+        _PROVIDED[path] = read_text(path, where, error)
     # Files of one name in different folders are different modules.
     name = f"_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_loader(name, _TextLoader(path, _PROVIDED[path]), origin=str(path))

@@ -94,7 +94,7 @@ def read_value(text: str, where: str, error: type[InputError] = ConfigurationErr
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-    yaml_constructors: ClassVar[dict[str, Any]] = dict(yaml.SafeLoader.yaml_constructors)
+    yaml_constructors: ClassVar[dict[str | None, Any]] = dict(yaml.SafeLoader.yaml_constructors)
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         # The scanner looks far ahead for keys, in quadratic time, before any event tells of the depth.
@@ -169,7 +169,7 @@ class _Reader:
         """Refuse depth, number and tags from the events alone, which need no recursion."""
         depth = count = 0
         for event in yaml.parse(text, _Loader):
-            line = event.start_mark.line + 1
+            line = 0 if event.start_mark is None else event.start_mark.line + 1
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -253,7 +253,9 @@ class _Reader:
     def _check_readings(self, node: yaml.ScalarNode, kind: str, line: int, key: str) -> None:
         """Refuse what version 1.1 reads as another value, and numbers that begin with a zero."""
         text = str(node.value)
-        tag = _VERSION_1_1.resolve(yaml.ScalarNode, text, (True, False))
+        tag: str = _VERSION_1_1.resolve(  # type: ignore[no-untyped-call]
+            yaml.ScalarNode, text, (True, False)
+        )
         zero = _LEADING_ZERO.fullmatch(text) is not None
         if kind == "bool" or not (zero or tag in (f"{_CORE}bool", f"{_CORE}int", f"{_CORE}float")):
             return

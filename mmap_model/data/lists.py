@@ -28,6 +28,7 @@ from mmap_model.data.leaks import Where, find_leak
 from mmap_model.data.sources.base import Source, loose
 from mmap_model.errors import DatasetError
 from mmap_model.plain import content_key
+from mmap_model.text_files import read_text
 
 Indices = npt.NDArray[np.int64]
 
@@ -215,7 +216,7 @@ def _named(lists: FixedLists | None, part: str, task: str, where: Where) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line number, path and label of every line that is not blank."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "dataset.lists", DatasetError).split("\n"), 1):
         if line.strip():
             image, _, label = line.strip().rpartition(" ")
             if not image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mmap_model import hugging_face
 from mmap_model.errors import BackboneError
 from mmap_model.preprocessing import Preprocessing, from_hugging_face, from_open_clip
+from mmap_model.text_files import read_json
 from mmap_model.weights.names import Naming
 
 OPEN_CLIP, HUGGING_FACE, PREPROCESSOR = "open_clip_config.json", "config.json", "preprocessor_config.json"
@@ -102,11 +102,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path, "backbone", BackboneError)
+    except BackboneError as error:
         if path.name == HUGGING_FACE:
             return None
-        raise _no_configuration(path, str(error)) from error
+        raise _no_configuration(path, error.problem) from error
     return content if isinstance(content, dict) else None
 
 

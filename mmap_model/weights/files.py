@@ -6,7 +6,6 @@ for its tensors and never called.
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import struct
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmap_model.errors import BackboneError
+from mmap_model.text_files import read_json
 
 Array = npt.NDArray[Any]
 Kind = Literal["safetensors", "shards", "checkpoint", "torchscript"]
@@ -157,8 +157,9 @@ def _needs_torch(kind: str) -> bool:
 
 def _shards(index: Path, where: str) -> dict[str, Array]:
     try:
-        places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = dict(read_json(index, where, BackboneError)["weight_map"])
+        places = {str(name): str(shard) for name, shard in listed.items()}
+    except (BackboneError, ValueError, KeyError, TypeError) as error:
         raise _damaged(index, where, error) from error
     found: dict[str, Array] = {}
     for name in sorted(set(places.values())):

@@ -12,9 +12,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmap_model.errors import InputError, nearest
+from mmap_model.text_files import read_text
+from orchestrator.notation import LONGEST
 from orchestrator.study.errors import StudyError
 from orchestrator.study.model import Study
 from orchestrator.study.source import Source, override, parse
+
+LARGEST = 4 * LONGEST
+"""Bytes of a study file: no character has more than four."""
 
 
 def load_study(name_or_path: str, overrides: Iterable[str] = ()) -> Study:
@@ -34,7 +39,7 @@ def read_source(name_or_path: str) -> Source:
             raise StudyError(
                 f"{name_or_path} does not exist", where="STUDY", fix="give the path of a study file"
             )
-        return parse(path.read_text(encoding="utf-8"), path.name)
+        return parse(read_text(path, "STUDY", StudyError, most=LARGEST), path.name)
     known = packaged_studies()
     if name_or_path not in known:
         raise StudyError(

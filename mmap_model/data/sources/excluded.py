@@ -16,6 +16,7 @@ from typing import Any
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import Fault
 from mmap_model.errors import DatasetError
+from mmap_model.text_files import read_json
 
 FILE = "excluded.json"
 MISSING = -1
@@ -64,7 +65,9 @@ def add_excluded(path: Path, faults: Iterable[Fault]) -> int:
         }
     document = {"format": _FORMAT, "images": sorted(entries.values(), key=lambda entry: entry["id"])}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, suffix=".partial", delete=False, encoding="utf-8"
+    ) as file:
         json.dump(document, file, indent=1, ensure_ascii=False)
     Path(file.name).chmod(0o666 & ~_umask())
     Path(file.name).replace(path)
@@ -72,12 +75,12 @@ def add_excluded(path: Path, faults: Iterable[Fault]) -> int:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
+    document = read_json(path, "dataset.excluded", DatasetError)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         entries: list[dict[str, Any]] = document["images"]
         assert document["format"] == _FORMAT
         assert all(isinstance(e["id"], str) and isinstance(e["size"], int) for e in entries)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
+    except (KeyError, TypeError, AssertionError) as error:
         raise DatasetError(
             f"{path} is no record of excluded images: {error or type(error).__name__}",
             where="dataset.excluded",

@@ -25,6 +25,7 @@ from mmap_model.data.sources.files import (
 )
 from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError
+from mmap_model.text_files import read_text
 
 PARTS = ("train", "test")
 
@@ -129,13 +130,14 @@ class _Names:
 def _read(lists: tuple[Path, Path], task: str, names: _Names, faults: list[Fault]) -> _Entries:
     entries = _Entries()
     for part, path in zip(PARTS, lists, strict=True):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(path, "dataset.root", DatasetError).split("\n"), 1):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
             image, _, label = line.strip().rpartition(" ")
-            parts = image.strip().split("/")
-            if len(parts) != 3 or not label.isdigit():
+            image = image.strip().replace("\\", "/")
+            parts = image.split("/")
+            if len(parts) != 3 or not _is_label(label):
                 problem = f"{line.strip()!r} is not <domain>/<class>/<image> <label>"
                 faults.append(Fault("bad_line", problem, where, task))
                 continue
@@ -151,6 +153,10 @@ def _read(lists: tuple[Path, Path], task: str, names: _Names, faults: list[Fault
                 if part == "test":
                     entries.test.add(image)
     return entries
+
+
+def _is_label(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def _check_complete(

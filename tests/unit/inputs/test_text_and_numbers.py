@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.study.load import build_study
 from orchestrator.study.source import override, parse
+
+if TYPE_CHECKING:
+    from tests.unit.inputs.conftest import Answer, Ask
 
 WORKS = "works"
 
@@ -54,7 +58,7 @@ OPTION_VALUES = {
 
 
 @pytest.mark.parametrize("value", OPTION_VALUES, ids=lambda v: ascii(v[:20]))
-def test_a_value_of_an_option_is_read_as_it_is_meant_or_refused(value: str, ask) -> None:
+def test_a_value_of_an_option_is_read_as_it_is_meant_or_refused(value: str, ask: Ask) -> None:
     expected = OPTION_VALUES[value]
     answer = ask(
         "params",
@@ -109,7 +113,7 @@ OVERRIDES = {
 
 
 @pytest.mark.parametrize("text", OVERRIDES, ids=lambda v: ascii(v[:30]))
-def test_an_override_is_read_as_it_is_meant_or_refused(text: str, ask) -> None:
+def test_an_override_is_read_as_it_is_meant_or_refused(text: str, ask: Ask) -> None:
     expected = OVERRIDES[text]
     if expected[0] == WORKS:
         _, key, value = expected
@@ -140,7 +144,7 @@ STUDIES: Mapping[str, tuple[bytes, tuple[str, ...]]] = {
     "many_values": (b"space: [" + b"a, " * 11_000 + b"]", ("more than 10000 values",)),
     "thirty_megabytes": (b"name: x\ndescription: " + b"y" * 30_000_000, ("30000", "is this the right file?")),
     "a_number_of_many_digits": (b"name: x\nsearch: {trials: " + b"9" * 5000 + b"}", ("x.yaml:2", "5000")),
-    "nul": (b"name: a\0b\n", ("x.yaml:1", "character U+0000")),
+    "nul": (b"name: a\0b\n", ("x.yaml is not a text file: line 1 holds a zero byte",)),
     "escape": (b'name: x\ndescription: "\\e[2J"\n', ("x.yaml:2: description", "control character")),
     "half_a_character": (b'name: "\\ud800"\n', ("x.yaml:1: name", "control character")),
     "tag": (b"name: !!python/name:os.system x\n", ("x.yaml:1", "is not taken")),
@@ -169,7 +173,7 @@ STUDIES: Mapping[str, tuple[bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_that_cannot_be_meant_is_refused_with_its_line(name: str, ask) -> None:
+def test_a_study_that_cannot_be_meant_is_refused_with_its_line(name: str, ask: Ask) -> None:
     content, expected = STUDIES[name]
     Path("x.yaml").write_bytes(content)
     answer = ask("plan", "x.yaml")
@@ -182,3 +186,124 @@ def test_merge_keys_and_quoted_numbers_stay_what_they_are() -> None:
     text = "name: '010'\nrecipe: &r {lr: 1e-3}\ncompare: {methods: {coop: {recipe: {<<: *r}}}}\nspace: []\n"
     study = build_study(parse(text, "x.yaml"))
     assert (study.name, study.recipe.lr, study.compare.methods["coop"].recipe) == ("010", 1e-3, {"lr": 1e-3})
+
+
+ENCODINGS: Mapping[str, tuple[str, ...]] = {
+    # an encoding, and what is said of a text file in it
+    "utf-8": (WORKS,),
+    "utf-8-sig": (WORKS,),
+    "utf-16": ("is UTF-16 text, not UTF-8", "iconv -f UTF-16 -t UTF-8"),
+    "utf-16-le": ("is UTF-16 text, not UTF-8",),
+    "utf-16-be": ("is UTF-16 text, not UTF-8",),
+    "utf-32": ("is UTF-32 text, not UTF-8",),
+    "latin-1": ("is not UTF-8 text", "0xE9", "iconv -f WINDOWS-1252 -t UTF-8"),
+    "cp1252": ("is not UTF-8 text", "0xE9"),
+    "mac-roman": ("is not UTF-8 text", "0x8E"),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"], ids=["unix", "windows", "mac"])
+def test_a_study_is_read_in_utf_8_or_refused_by_the_name_of_its_encoding(
+    encoding: str, ends: str, ask: Ask, tree: Path
+) -> None:
+    lines = [
+        "# as a laptop saved it",
+        f"dataset: {{name: folder, root: {tree}}}",
+        "splits: [{shots: 1}]",
+        "space: []",
+        "settings: {prompt_length: 2, source_rows: 2, source_cols: 4}",
+        "grouping: {mode: single}",
+        "recipe: {template: 'é {}.'}",
+    ]
+    Path("x.yaml").write_bytes(ends.join([*lines, "name: x"]).encode(encoding))
+    answer = ask("plan", "x.yaml")
+    _expect(answer, ENCODINGS[encoding], "is valid")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_lists_of_images_are_read_in_utf_8_or_refused_by_the_name_of_their_encoding(
+    encoding: str, ask: Ask, tree: Path
+) -> None:
+    (tree / "photo" / "dog").rename(tree / "photo" / "café")
+    (tree / "clipart" / "dog").rename(tree / "clipart" / "café")
+    for task in ("clipart", "photo"):
+        folder = Path("lists") / task
+        folder.mkdir(parents=True)
+        lines = [f"{task}\\{name}\\0.png {label}" for label, name in enumerate(("cat", "café"))]
+        (folder / "train_1-shot.txt").write_bytes("\r\n".join([*lines, ""]).encode(encoding))
+    answer = ask(
+        "data", "draws", "import", "folder", "lists", "own", f"dataset.root={tree}", "splits=[{shots: 1}]"
+    )
+    _expect(answer, ENCODINGS[encoding], "photo 1-shot, seed 1: 2 train")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_published_lists_are_read_in_utf_8_or_refused_by_the_name_of_their_encoding(
+    encoding: str, ask: Ask, tree: Path
+) -> None:
+    (tree / "splits_mini").mkdir()
+    for task in ("clipart", "photo"):
+        (tree / task / "dog").rename(tree / task / "café")
+    (tree / "photo").rename(tree / "real")
+    for task in ("clipart", "real"):
+        for part, images in (("train", range(4)), ("test", range(4, 6))):
+            lines = [f"{task}/{n}/{i}.png {label}" for label, n in enumerate(("cat", "café")) for i in images]
+            path = tree / "splits_mini" / f"{task}_{part}.txt"
+            path.write_bytes("\n".join(lines).encode(encoding))
+    answer = ask("data", "check", "mini_domainnet", f"dataset.root={tree}", "dataset.tasks=[clipart, real]")
+    _expect(answer, ENCODINGS[encoding], "24 images")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_other_files_are_read_in_utf_8_or_refused_by_the_name_of_their_encoding(
+    encoding: str, ask: Ask, tree: Path
+) -> None:
+    excluded = '{"format": 1, "images": [{"id": "é", "size": 1}]}'
+    (tree / "excluded.json").write_bytes(excluded.encode(encoding))
+    answer = ask("data", "classes", "folder", f"dataset.root={tree}")
+    _expect(answer, ENCODINGS[encoding], "a photo of a dog.")
+    if encoding.startswith("utf-16") or encoding == "utf-32":
+        Path("own.py").write_bytes("# é\n".encode(encoding))
+        answer = ask("plan", "demo", "method=own.py:Own")
+        _expect(answer, ENCODINGS[encoding], "")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not a text file: line 3 holds a zero byte"),
+        (b"name: x\n\0\0\n", "is not a text file: line 2 holds a zero byte"),
+        (b"\xff", "is not UTF-8 text: line 1 holds the byte 0xFF"),
+        ("name: x\ndescription: é"[:-1].encode() + b"\xc3", "line 2 holds the byte 0xC3"),
+    ],
+)
+def test_what_is_no_text_is_refused(content: bytes, words: str, ask: Ask) -> None:
+    Path("x.yaml").write_bytes(content)
+    answer = ask("plan", "x.yaml")
+    assert (answer.code, words in answer.text) == (2, True), answer.text
+
+
+JSON: Mapping[str, tuple[bytes, str]] = {
+    "nested": (b"[" * 200_000, "is nested too deeply"),
+    "not_a_number": (b'{"format": 1, "images": [{"id": "a", "size": NaN}]}', "it holds NaN"),
+    "many_digits": (b'{"format": ' + b"1" * 5000 + b"}", "is not JSON"),
+    "a_list": (b"[]", "is no record of excluded images"),
+    "cut_off": (b'{"format": 1, "ima', "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_a_record_beside_images_that_is_no_record_is_refused(name: str, ask: Ask, tree: Path) -> None:
+    content, words = JSON[name]
+    (tree / "excluded.json").write_bytes(content)
+    answer = ask("data", "classes", "folder", f"dataset.root={tree}")
+    assert (answer.code, words in answer.text, "dataset.excluded" in answer.text) == (2, True, True), (
+        answer.text
+    )
+
+
+def _expect(answer: Answer, expected: tuple[str, ...], printed: str) -> None:
+    assert answer.code == (0 if expected[0] == WORKS else 2), answer.text
+    for words in (printed,) if expected[0] == WORKS else expected:
+        assert words in answer.text
