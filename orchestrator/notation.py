@@ -93,7 +93,7 @@ def read_value(text: str, where: str, error: type[InputError] = ConfigurationErr
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
     yaml_constructors: ClassVar[dict[str | None, Any]] = dict(yaml.SafeLoader.yaml_constructors)
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
@@ -74,9 +75,16 @@ def show_error(problem: str, *, where: str | None = None, fix: str | None = None
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # the same document in ASCII
+        text = json.dumps(value, indent=2, allow_nan=False)
     print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_document(text: str) -> None:
-    """A document in some format on standard output: as it is, but printable on a terminal."""
-    print(printable(text) if sys.stdout.isatty() else text, end="")
+    """A document in some format on standard output: in UTF-8 as it is, but printable on a terminal."""
+    if sys.stdout.isatty():
+        print(printable(text), end="")
+    else:
+        typer.echo(text.encode(), nl=False)  # a document is UTF-8, whatever the locale

@@ -28,6 +28,7 @@ from orchestrator.cli.console import (
     err,
     show_error,
 )
+from orchestrator.cli.streams import prepare_streams
 from orchestrator.redaction import redact, redact_logging
 
 COMMANDS = (
@@ -51,6 +52,7 @@ for command in COMMANDS.split():
 
 def main() -> None:
     """Entry point: runs the command line and exits."""
+    prepare_streams()
     redact_logging()
     warnings.showwarning = _show_warning
     sys.exit(execute(sys.argv[1:]))

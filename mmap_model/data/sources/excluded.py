@@ -75,7 +75,11 @@ def add_excluded(path: Path, faults: Iterable[Fault]) -> int:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    document = read_json(path, "dataset.excluded", DatasetError)
+    try:
+        document = read_json(path, "dataset.excluded", DatasetError)
+    except DatasetError as error:
+        problem = f"{path} is no record of excluded images: {error.problem}"
+        raise DatasetError(problem, where="dataset.excluded", fix=error.fix) from error
     try:
         entries: list[dict[str, Any]] = document["images"]
         assert document["format"] == _FORMAT
