@@ -49,6 +49,10 @@ class DatasetError(InputError):
     """A dataset, split list or draw that does not fit."""
 
 
+class DatasetWarning(UserWarning):
+    """Files among images that are left out, or that are read though their names do not say images."""
+
+
 class ConfigurationError(InputError):
     """An unknown or ill-typed key of a configuration."""
 

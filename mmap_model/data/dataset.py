@@ -57,7 +57,7 @@ class DatasetSpec:
         classes: the classes to use, or None for all; names of folders or as in prompts, in any order.
         class_names: words for prompts instead of those made of a folder's name, by either name.
         test_source: ``pooled`` draws training, validation and test images from all images; ``official``
-            tests on the published test list and draws the rest from the published training list.
+            tests on the published test list (or folder) and draws the rest from the published training part.
         lists: folder of fixed lists that replace the draws; see `mmap_model.data.lists`.
         excluded: file that names images to leave out, as ``data check --fix`` writes it; None: the one that
             lies with the images, if any.

@@ -19,7 +19,7 @@ from rich.markup import escape
 from typer._click.exceptions import ClickException, UsageError
 
 from cluster.sealing import open_sealed
-from mmap_model.errors import BackboneWarning, InputError
+from mmap_model.errors import BackboneWarning, DatasetWarning, InputError
 from orchestrator.cli.console import (
     DONE,
     FAILED,
@@ -92,8 +92,8 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show warnings about a study's weights as text for people, others as Python does."""
-    if issubclass(category, BackboneWarning) and file is None:
+    """Show warnings about a study's weights and images as text for people, others as Python does."""
+    if issubclass(category, BackboneWarning | DatasetWarning) and file is None:
         err().print(f"[yellow]Warning:[/] {escape(redact(str(message)))}", soft_wrap=True)
     else:
         _PLAIN_WARNING(message, category, filename, lineno, file, line)

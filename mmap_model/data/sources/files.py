@@ -16,6 +16,7 @@ from mmap_model.data.sources.base import Indices, Source, loose
 from mmap_model.errors import DatasetError
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Of images, as far as no look at their content is needed when they are listed."""
 
 
 @dataclass(frozen=True)
@@ -127,32 +128,6 @@ def image_root(spec: DatasetSpec, shape: str) -> Path:
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder", where="dataset.root", fix=fix)
     return root
-
-
-def subfolders(path: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and what archivers leave."""
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__MACOSX")))
-
-
-def image_files(root: Path, relative: str) -> list[Found]:
-    """Images of one folder, sorted by name."""
-    with os.scandir(root / relative) as entries:
-        found = [
-            Found(e.name, f"{relative}/{e.name}", e.stat().st_size)
-            for e in entries
-            if not e.name.startswith(".") and is_image(e.name) and e.is_file()
-        ]
-    return sorted(found, key=lambda image: image.name)
-
-
-def image_sizes(root: Path, relative: str) -> dict[str, int]:
-    """Bytes of all files of one folder by their path relative to the root; empty without the folder."""
-    try:
-        with os.scandir(root / relative) as entries:
-            return {f"{relative}/{e.name}": e.stat().st_size for e in entries if e.is_file()}
-    except FileNotFoundError:
-        return {}
 
 
 def is_image(name: str) -> bool:

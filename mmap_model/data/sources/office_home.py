@@ -7,8 +7,7 @@ ids, so the same draws and the same cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmap_model.data.dataset import DatasetSpec, TaskInfo, choose_tasks
@@ -19,12 +18,11 @@ from mmap_model.data.sources.files import (
     FileTask,
     Found,
     file_task,
-    image_files,
     image_root,
     one_of,
     readable,
-    subfolders,
 )
+from mmap_model.data.sources.listing import image_files, named, parts_of, strays, subfolders
 from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError, nearest
 
@@ -51,7 +49,6 @@ SHAPE = """:
 as the archive unpacks, or Dassl's office_home or office_home_dg"""
 
 _ALIASES = {**{loose(name): name for name in PUBLISHED}, "real": "real_world"}
-_PARTS = frozenset({"train", "val", "test"})
 
 
 def open_office_home(spec: DatasetSpec) -> FileSource:
@@ -96,7 +93,8 @@ def _list(base: Path, domain: str, task: str, wanted: set[str], faults: list[Fau
     canonical = {loose(name): name for name in CLASSES}
     images: dict[str, list[Found]] = {}
     folders: dict[tuple[str, str], str] = {}
-    for part in _parts(base / domain):
+    for part in parts_of(base / domain):
+        faults += strays(base, f"{domain}/{part}" if part else domain, task)
         for folder in subfolders(base / domain / part):
             name = canonical.get(loose(folder))
             place = f"{domain}/{part}/{folder}" if part else f"{domain}/{folder}"
@@ -109,7 +107,7 @@ def _list(base: Path, domain: str, task: str, wanted: set[str], faults: list[Fau
             else:
                 folders[part, name] = folder
                 others = images.setdefault(name, [])
-                others.extend(_named(image_files(base, place), part, others))
+                others.extend(named(image_files(base, place, faults, task), part, others))
     for name in CLASSES:
         if not images.get(name) and loose(name) in wanted:
             problem = f"domain {task!r} has no image of class {name}"
@@ -118,18 +116,6 @@ def _list(base: Path, domain: str, task: str, wanted: set[str], faults: list[Fau
     classes = tuple(readable(name).lower() for name in present)
     ordered = [sorted(images[name], key=lambda image: image.name) for name in present]
     return file_task(TaskInfo(task, classes), classes, present, ordered)
-
-
-def _parts(domain: Path) -> list[str]:
-    """``train`` and ``val`` where the domain is divided, else the domain itself."""
-    inside = subfolders(domain)
-    return inside if inside and set(inside) <= _PARTS else [""]
-
-
-def _named(found: Sequence[Found], part: str, others: Sequence[Found]) -> list[Found]:
-    """Images of one part; a name that another part has too takes the part into it."""
-    taken = {image.name for image in others}
-    return [replace(i, name=f"{part}-{i.name}") if i.name in taken else i for i in found]
 
 
 register_source("office_home", open_office_home, _ALIASES)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmap_model.data.dataset import DatasetSpec
-from mmap_model.data.faults import KINDS
+from mmap_model.data.faults import KINDS, Fault
 from mmap_model.data.sources.base import NO_ALIASES, Source, loose
 from mmap_model.data.sources.links import links_outside
 from mmap_model.data.sources.own import own_layout
 from mmap_model.data.sources.selection import select
-from mmap_model.errors import DatasetError, nearest
+from mmap_model.errors import DatasetError, DatasetWarning, nearest
 from mmap_model.references import parse
 
 SourceOpener = Callable[[DatasetSpec], Source]
@@ -108,7 +109,23 @@ def open_source(spec: DatasetSpec) -> Source:
             where="dataset.root",
             fix=f"{KINDS[errors[0].kind].remedy}; `orchestrator data check` lists all that is wrong",
         )
+    told = [f for f in source.faults if f.severity == "warning" or f.kind == "by_content"]
+    if told:
+        warnings.warn(_told(told), DatasetWarning, stacklevel=2)
     return source
+
+
+def _told(faults: Sequence[Fault]) -> str:
+    """One line for each kind of finding, with an example."""
+    kinds: dict[str, list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.kind, []).append(fault)
+    lines = [
+        f"{KINDS[kind].title}, {KINDS[kind].remedy}: {found[0].where}: {found[0].problem}"
+        + (f" (and {len(found) - 1} more such folders)" if len(found) > 1 else "")
+        for kind, found in kinds.items()
+    ]
+    return "\n".join([*lines, "`orchestrator data check --all` lists them"])
 
 
 def list_source(spec: DatasetSpec) -> Source:

@@ -19,10 +19,9 @@ from mmap_model.data.sources.files import (
     FileSource,
     FileTask,
     image_root,
-    image_sizes,
     readable,
-    subfolders,
 )
+from mmap_model.data.sources.listing import image_sizes, subfolders
 from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError
 from mmap_model.text_files import read_text
