@@ -13,11 +13,13 @@ _TABLE = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in _
 _TABLE |= {0x7F: "\N{SYMBOL FOR DELETE}"}
 _TABLE |= dict.fromkeys(range(0x80, 0xA0), UNKNOWN)  # 0x9b begins a sequence as ESC [ does
 _TABLE |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], UNKNOWN)
-"""Control characters, and those that turn the direction of what follows."""
+_TABLE |= dict.fromkeys(range(0xD800, 0xE000), UNKNOWN)
+_TABLE |= {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+"""Control characters, those that turn the direction of what follows, and bytes that are not UTF-8."""
 
 
 def printable(text: str) -> str:
-    """``text`` with line breaks and tabs, and a symbol for each other control character.
+    """``text`` with line breaks and tabs, and a symbol or an escape for what a terminal cannot show.
 
     >>> printable("a\\x1b[2Jb")
     'a␛[2Jb'

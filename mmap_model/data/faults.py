@@ -38,6 +38,11 @@ KINDS = {
         "left out with --fix; allowed with dataset.links: anywhere",
         drops=True,
     ),
+    "bad_name": Kind(
+        "error",
+        "name that no record can hold",
+        "rename it; names that are not UTF-8 with, for example: convmv -r --notest -f latin1 -t utf8 ROOT",
+    ),
     "bad_line": Kind("error", "line of a split list that cannot be read", "correct the list"),
     "swapped_lists": Kind("error", "split list of something else", "put the right list in its place"),
     "listed_twice": Kind("error", "image listed twice", "keep one of the lines"),
@@ -55,6 +60,9 @@ KINDS = {
     "stray": Kind("warning", "image outside of the class folders", "left out"),
     "class_set": Kind("warning", "class that other tasks do not have", "tasks keep their own class lists"),
     "class_name": Kind("warning", "class named differently in tasks", "rename, or set dataset.class_names"),
+    "portable": Kind(
+        "warning", "name that other systems change", "rename it, or copies get other draws and keys"
+    ),
     "too_few": Kind("warning", "too few images for the shots", "the draw takes what it can"),
     "duplicate": Kind("warning", "same bytes twice in a class", "--fix keeps the first", drops=True),
     "duplicate_label": Kind(

@@ -14,6 +14,9 @@ ones do. That is refused under the ``search`` protocol: see `check_lists`.
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +67,7 @@ class FixedLists:
         digests = []
         for task, folder in self._folders.items():
             for path in sorted(folder.glob("*.txt")):
-                images = sorted("/".join(_place(image)) for _, image, _ in _lines(path))
+                images = sorted(_in_key(image) for _, image, _ in _lines(path))
                 digests.append([task, path.name, hashlib.sha256("\n".join(images).encode()).hexdigest()])
         return content_key(digests)
 
@@ -106,11 +109,15 @@ class FixedLists:
 
     @cached_property
     def _places(self) -> Mapping[str, Mapping[tuple[str, str], int]]:
-        """By task, indices by loose class folder and image name."""
-        return {
-            task.name: {_place(i): n for n, i in enumerate(self._source.ids(task.name))}
-            for task in self._source.tasks
-        }
+        """By task, indices by class folder and image as written, and by loose ones that no two share."""
+        found: dict[str, dict[tuple[str, str], int]] = {}
+        for task in self._source.tasks:
+            ids = self._source.ids(task.name)
+            places = [_place(image) for image in ids]
+            often = {place for place, times in Counter(places).items() if times > 1}
+            own = found[task.name] = {p: n for n, p in enumerate(places) if p not in often}
+            own.update({_last_three(image)[1:]: n for n, image in enumerate(ids)})
+        return found
 
     def _read(self, path: Path, task: str) -> Indices:
         places, labels = self._places[task], self._source.labels(task)
@@ -121,7 +128,7 @@ class FixedLists:
             domain = self._source.task_called(_last_three(image)[0]) or task
             if domain != task:
                 raise _wrong(path, number, f"{image} is of {domain}, not of {task}", "swap the lists")
-            index = places.get(_place(image))
+            index = places.get(_last_three(image)[1:], places.get(_place(image)))
             if index is None:
                 raise _wrong(path, number, f"{task} has no image {image}", "check dataset.root")
             if index in found:
@@ -232,7 +239,14 @@ def _last_three(path: str) -> tuple[str, str, str]:
 
 def _place(path: str) -> tuple[str, str]:
     _, folder, image = _last_three(path)
-    return loose(folder), image
+    return loose(folder), unicodedata.normalize("NFC", image)
+
+
+def _in_key(path: str) -> str:
+    """A listed image in the hash of lists: in the form that earlier records have in their keys."""
+    _, folder, image = _last_three(path)
+    folder = re.sub(r"[\W_]+", "", folder).casefold()
+    return f"{folder}/{image}"
 
 
 def _wrong(path: Path, line: int, problem: str, fix: str) -> DatasetError:

@@ -87,4 +87,6 @@ def print_document(text: str) -> None:
     if sys.stdout.isatty():
         print(printable(text), end="")
     else:
-        typer.echo(text.encode(), nl=False)  # a document is UTF-8, whatever the locale
+        typer.echo(
+            text.encode(errors="backslashreplace"), nl=False
+        )  # a document is UTF-8, whatever the locale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterator
 
 from mmap_model.data.faults import Fault
@@ -46,7 +47,11 @@ def _same_name(key: str, tasks: list[str], partial: dict[str, list[str]]) -> str
     best, found = ALIKE, None
     for other, elsewhere in partial.items():
         if other != key and not set(tasks) & set(elsewhere):
-            ratio = difflib.SequenceMatcher(None, loose(key), loose(other)).ratio()
+            ratio = difflib.SequenceMatcher(None, _written(key), _written(other)).ratio()
             if ratio >= best:
                 best, found = ratio, other
     return found
+
+
+def _written(name: str) -> str:
+    return loose(unicodedata.normalize("NFKC", name))

@@ -14,6 +14,7 @@ from typing import Any
 from mmap_model.data.check.classes import class_lists
 from mmap_model.data.check.duplicates import duplicates
 from mmap_model.data.check.images import inspect
+from mmap_model.data.check.names import portable_names
 from mmap_model.data.check.shots import Shots, scarce_classes
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Source
@@ -75,7 +76,7 @@ def check_source(
         progress: told from this thread.
     """
     started = time.perf_counter()
-    faults = [*source.faults, *class_lists(source)]
+    faults = [*source.faults, *portable_names(source), *class_lists(source)]
     digests: dict[str, list[bytes]] = {}
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:

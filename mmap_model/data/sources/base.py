@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,5 +135,8 @@ class Source(ABC):
 
 
 def loose(name: str) -> str:
-    """What names have in common that differ in case, spaces, ``_`` and ``-`` only."""
-    return re.sub(r"[\W_]+", "", name).casefold()
+    """What names have in common that differ in case, spaces, ``_`` and ``-`` only, or as systems write them.
+
+    Other characters tell names apart: ``C`` and ``C++``, and vowel signs in many scripts.
+    """
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", name)).casefold()

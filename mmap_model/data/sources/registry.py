@@ -10,6 +10,7 @@ from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import KINDS, Fault
 from mmap_model.data.sources.base import NO_ALIASES, Source, loose
 from mmap_model.data.sources.links import links_outside
+from mmap_model.data.sources.names import unusable_names
 from mmap_model.data.sources.own import own_layout
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError, DatasetWarning, nearest
@@ -137,6 +138,7 @@ def list_source(spec: DatasetSpec) -> Source:
     layout = get_layout(spec.name)
     spec = layout.canonical(spec)
     source = select(layout.opener(spec), spec)
+    source.faults = (*source.faults, *unusable_names(source))
     if spec.links == "inside":
         source.faults = (*source.faults, *links_outside(source, spec))
     return source

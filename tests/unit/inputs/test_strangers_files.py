@@ -212,7 +212,7 @@ def table(folder: Path, tasks: tuple[str, str], classes: tuple[str, str] = ("ant
     return folder / "images.parquet"
 
 
-@pytest.mark.parametrize("task", ["../../outside", "/tmp/mmap-outside", "..", ".", "a/b", "a\0b"])
+@pytest.mark.parametrize("task", ["../../outside", "/tmp/mmap-outside", "..", ".", "a/b"])
 def test_a_tasks_name_writes_nothing_outside_of_the_folder(task: str, tmp_path: Path, capsys) -> None:
     root = table(tmp_path / "a" / "b" / "table", ("harmless", task))
     lists = tmp_path / "a" / "b" / "lists"
