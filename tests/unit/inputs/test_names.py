@@ -51,7 +51,7 @@ NAMES: dict[bytes, tuple[str, str]] = {
     b"\xed\xa0\x80": (REFUSED, "is not UTF-8: it holds the byte 0xED"),
     b"line\nbreak": (REFUSED, "holds the control character '\\n'"),
     b"tab\tulator": (REFUSED, "holds the control character '\\t'"),
-    b"icon\r": (REFUSED, "holds the control character '\\r'"),
+    b"return\r": (REFUSED, "holds the control character '\\r'"),
     b"\x1b[2J": (REFUSED, "holds the control character '\\x1b'"),
     b"\x7f": (REFUSED, "holds the control character '\\x7f'"),
 }
