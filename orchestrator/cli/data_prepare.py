@@ -54,6 +54,7 @@ def prepare(
     from mmap_model.errors import DatasetError, nearest
     from orchestrator.cli.console import print_json
     from orchestrator.cli.data_source import load_source
+    from orchestrator.redaction import redact
     from orchestrator.study.machine import this_machine
 
     spec, image_size = load_source(source, overrides or ())
@@ -87,7 +88,7 @@ def prepare(
         with bar("Copying", sum(expected.values()), unit="bytes") as advance:
             upload(folder, remote, advance)
     found = {
-        "store": remote or str(folder),
+        "store": str(folder) if remote is None else redact(remote, ()),
         "dataset": plan.dataset,
         "images": count,
         "tasks": {task.name: {"images": task.images, "evaluation": task.evaluated} for task in plan.tasks},

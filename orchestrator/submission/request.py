@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cluster.job import Request
 from cluster.jobs import STOP_WAIT
@@ -109,13 +110,25 @@ def needed_files(name_or_path: str, study: Study, include: Sequence[str] = ()) -
 
 def _check_open(study: Study, overrides: Sequence[str]) -> None:
     fix = "keep it out of the study: set variables here and send them with --secret NAME"
-    for key, uri in (("storage", study.storage), ("tracking.uri", study.tracking.uri or "")):
-        if has_credentials(uri):
+    for key, text in _texts(study.to_plain()):
+        if has_credentials(text):
             raise StudyError(
-                f"{shown_uri(uri)} is given with credentials, which all users of the cluster could read",
+                f"{shown_uri(text)} is given with credentials, which all users of the cluster could read",
                 where=key,
                 fix=fix,
             )
     for override in overrides:
         if has_credentials(override):
             raise StudyError("it holds credentials", where=f"override {override.partition('=')[0]}", fix=fix)
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in the plain form of a study, with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{key}.{number}".removeprefix("."))

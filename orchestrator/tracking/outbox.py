@@ -86,7 +86,7 @@ class Outbox:
 
     def __init__(self, folder: Path | str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self.appended = threading.Event()
         self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ class Outbox:
                     self._acknowledged = self._segment, self._end
                     return
                 os.close(self._descriptor)
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self._make_folder()
                 self._cut_torn_line()
                 self._descriptor = self._open(self._segment)
                 self._end = os.fstat(self._descriptor).st_size
@@ -245,8 +245,13 @@ class Outbox:
     def _path(self, segment: int) -> Path:
         return self.folder / f"{segment:08d}.jsonl"
 
+    def _make_folder(self) -> None:
+        """For this user alone: what is told is for the server. Other users may have theirs beside it."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
     def _open(self, segment: int) -> int:
-        return os.open(self._path(segment), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        return os.open(self._path(segment), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
     def _read_acknowledged(self) -> Position:
         first = min(self._segments(), default=1)

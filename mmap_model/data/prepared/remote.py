@@ -162,8 +162,8 @@ def _connect(uri: str) -> tuple[Any, str]:
 
 def _shown(uri: str) -> str:
     """For people: no credentials, no options."""
-    scheme, _, rest = uri.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else uri
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if rest else uri
 
 
 @contextmanager

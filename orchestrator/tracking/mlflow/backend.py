@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import os
 import sqlite3
 import sys
 import urllib.error
@@ -52,6 +54,7 @@ class Mlflow(Backend):
     def page(cls, uri: str, host: str, port: int) -> Page:
         if uri.startswith(("http://", "https://")):
             return Page(address=shown_uri(uri))
+        make_private(uri)
         command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
         variables = {"MLFLOW_BACKEND_STORE_URI": uri}
         return Page(address=f"http://{host}:{port}", command=command, variables=variables)
@@ -60,7 +63,19 @@ class Mlflow(Backend):
     def connect(cls, to: Connection) -> Backend:
         from orchestrator.tracking.mlflow.writer import MlflowWriter  # seconds
 
+        make_private(to.uri)
         return MlflowWriter(to)
+
+
+def make_private(uri: str) -> None:
+    """Create a database in the folder of the run, which nobody asked to share, for this user alone.
+
+    SQLite gives its journals the same mode. A path of the user's own follows the umask, as records do.
+    """
+    path = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and path.name and not path.is_absolute():
+        with contextlib.suppress(OSError):  # it is there, or its writer will tell
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _check_sqlite(uri: str) -> None:

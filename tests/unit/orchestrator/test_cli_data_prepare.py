@@ -70,6 +70,19 @@ def test_a_store_elsewhere_is_named_by_its_key(
     assert stored.manifest == open_dataset(DatasetSpec(name="folder", root=str(root))).manifest
 
 
+def test_the_credentials_of_a_place_elsewhere_are_not_shown(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uploaded: list[str] = []
+    monkeypatch.setattr("mmap_model.data.prepared.upload", lambda folder, uri, advance: uploaded.append(uri))
+    place = "s3://AKIA:12/3@4@bucket/store?region=eu"
+    for options in ((), ("--json",)):
+        assert prepare(root, "--output", place, *options) == 0
+        said = "".join(capsys.readouterr())
+        assert "s3://bucket/store?region=eu" in said and "AKIA" not in said and "4@" not in said
+    assert uploaded == [place, place]
+
+
 def test_wrong_input_is_said_before_anything_is_written(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

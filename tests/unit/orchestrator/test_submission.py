@@ -152,6 +152,25 @@ def test_credentials_in_a_study_are_refused_without_repeating_them(override: str
     assert "secret@" not in str(raised.value) and "u:p" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("dataset: {name: folder, root: /shared/x, store: 's3://AKIA:12/3@4@bucket/x'}", "dataset.store"),
+        ("dataset: {name: folder, root: 'https://me:hunter22@host/x'}", "dataset.root"),
+        (
+            "backbone: {model: ViT-B-32, pretrained: 'https://me:hunter22@host/clip.pt'}",
+            "backbone.pretrained",
+        ),
+    ],
+)
+def test_credentials_anywhere_in_a_study_file_are_refused(here: Path, text: str, key: str) -> None:
+    (here / "mine.yaml").write_text(f"name: mine\nstorage: /shared/runs\n{text}\n")
+    with pytest.raises(StudyError, match="credentials") as raised:
+        make_request("mine.yaml", load_study("mine.yaml"), [], token="t" * 16)
+    assert key in str(raised.value)
+    assert "hunter22" not in str(raised.value) and "AKIA" not in str(raised.value)
+
+
 def test_the_study_file_and_its_own_spaces_are_sent(here: Path) -> None:
     space = "import dataclasses\nfrom search_spaces import Space\n"
     (here / "mine").mkdir()

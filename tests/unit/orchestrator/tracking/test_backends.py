@@ -13,7 +13,7 @@ from mmap_model.errors import InputError
 from orchestrator.study import Tracking, load_study
 from orchestrator.tracking import TrackingError, check_tracking, find_backend
 from orchestrator.tracking.backends import shortcomings
-from orchestrator.tracking.mlflow.backend import Mlflow
+from orchestrator.tracking.mlflow.backend import Mlflow, make_private
 
 MINE = """
 from orchestrator.tracking import Backend, Delivery
@@ -126,3 +126,17 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     assert Tracking().resolved_uri == "sqlite:///mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     assert Tracking().resolved_uri == "http://tracking:5000"
+
+
+def test_a_database_in_the_folder_of_the_run_is_private_and_others_follow_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        make_private("sqlite:///mlflow.db")
+    assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o600
+    Mlflow.check("sqlite:///mlflow.db", 1.0)
+    make_private("sqlite:///missing/mlflow.db")
+    make_private(f"sqlite:///{tmp_path}/shared.db")
+    make_private("http://host:5000")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]

@@ -130,3 +130,17 @@ def test_the_next_driver_discards_the_news_of_earlier_ones(tmp_path: Path) -> No
     assert first.damaged and [p.name for p in tmp_path.iterdir()] == ["2"], "nothing comes back"
     first.close()
     second.close()
+
+
+def test_nobody_else_reads_the_news(tmp_path: Path) -> None:
+    former = os.umask(0o002)
+    try:
+        outbox = open_outbox(tmp_path / "outbox", 1)
+        outbox.append({"op": "log", "run": "1"})
+        outbox.reject({"op": "log", "run": "1"}, "too long")
+        outbox.close()
+    finally:
+        os.umask(former)
+    assert outbox.folder.stat().st_mode & 0o077 == 0
+    assert next(outbox.folder.glob("0*.jsonl")).stat().st_mode & 0o077 == 0
+    assert outbox.folder.parent.stat().st_mode & 0o070 == 0o070, "colleagues have theirs beside it"
