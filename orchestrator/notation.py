@@ -233,6 +233,9 @@ class _Reader:
             self._check(value, whole)
 
     def _check_scalar(self, node: yaml.ScalarNode, key: str) -> None:
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            # JSON writes what lies beyond 16 bits as two escapes, which belong together.
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text, line = str(node.value), node.start_mark.line + 1
         kind = node.tag.removeprefix(_CORE)
         if kind in ("int", "float"):
@@ -243,7 +246,7 @@ class _Reader:
             if kind == "float" and not math.isfinite(_construct_float(None, node)):
                 self._refuse(f"{text} is not a finite number", line, "use a finite number", key)
         for character in text:
-            if character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cs"):
+            if character not in "\n\t" and (unicodedata.category(character) == "Cc" or character == "\ufffd"):
                 self._refuse(
                     f"{text[:60]!r} holds the control character {character!r}", line, "remove it", key
                 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmap_model.architecture import Architecture
 from mmap_model.cells import Point
+from mmap_model.class_texts import ClassTexts
 from mmap_model.configuration import Grouping, Recipe
 from mmap_model.errors import InputError, nearest
 from mmap_model.methods import get_method
@@ -139,6 +140,18 @@ class SearchSpace:
         spaces = [s for s in self.spaces if key in s.writes()]
         drafts = islice(walk(lambda t: self._alone(t, spaces)), ENUMERATED)
         return list(dict.fromkeys(draft[section][name] for draft, _ in drafts))
+
+    def texts(self) -> set[ClassTexts]:
+        """What its points make of class names, those of the probe included."""
+        keys = ("settings.", "recipe.template")
+        spaces = [s for s in self.spaces if any(key.startswith(keys) for key in s.writes())]
+        drafts = islice(walk(lambda t: self._alone(t, spaces)), ENUMERATED)
+        points = (Point.from_dict(draft) for draft, _ in drafts)
+        found = {self.method.texts(point.settings, point.recipe.template) for point in points}
+        grouping = self.fixed.grouping
+        if grouping is not None and grouping.mode == "gradient" and not grouping.probe.same:
+            found.add(ClassTexts(grouping.probe.recipe.template, "grouping.probe.recipe.template"))
+        return found
 
     def parameters(self, point: Point) -> tuple[int, int]:
         """Exact trained parameters of one replicate, at the fewest and the most groups that can come out."""

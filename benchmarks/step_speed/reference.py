@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmap_model.forward.class_prompts import class_text
+from mmap_model.class_texts import class_text
 from mmap_model.methods.prompted import PromptedModel
 
 

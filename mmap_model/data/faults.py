@@ -53,6 +53,9 @@ KINDS = {
     ),
     "unknown_class": Kind("error", "folder that is no class", "remove or rename it"),
     "empty_class": Kind("error", "class without images", "add images or remove the folder"),
+    "long_name": Kind(
+        "error", "class whose prompt is longer than the text tower takes", "set dataset.class_names"
+    ),
     "same_class": Kind("error", "two folders of one class", "merge or rename them"),
     "other_format": Kind("warning", "file in a format that is not read", "left out"),
     "broken_link": Kind("warning", "link that leads nowhere", "left out"),

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
+from mmap_model.class_texts import class_text
 from mmap_model.errors import BackboneError
 from mmap_model.forward.block import KEYS, finish, normalise, project
 from mmap_model.forward.tokens import pack
@@ -134,11 +135,6 @@ class ClassPrompts(nn.Module):
         """The words by the weights that ``clip`` has now, with gradients where these have any."""
         words = clip.token_embedding(self.ids) + clip.positional_embedding[self.places]
         return Embedded(words, start_of_text(clip, self.start_id))
-
-
-def class_text(template: str, name: str) -> str:
-    """The text of a class."""
-    return template.replace("{}", name.replace("_", " "))
 
 
 def start_of_text(clip: CLIP, start_id: Tensor) -> Tensor:

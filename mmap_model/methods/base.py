@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
+from mmap_model.class_texts import ClassTexts
 from mmap_model.errors import ConfigurationError, ShapeError
 from mmap_model.methods.problem import Problem
 
@@ -76,6 +77,10 @@ class Method(ABC):
         """The settings with every value the nearest that the backbone takes; as they are where they fit."""
         return settings
 
+    def texts(self, settings: Any, template: str) -> ClassTexts:
+        """The texts that class names stand in, of a recipe with this template."""
+        return ClassTexts(template)
+
     @abstractmethod
     def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """Exact number of trained parameters of one replicate."""
@@ -132,6 +137,11 @@ def registered(name: str) -> Method | None:
 def method_names() -> tuple[str, ...]:
     """All registered names, sorted."""
     return tuple(sorted(_REGISTRY))
+
+
+def prompt_tokens(prompt_length: int, modules: str) -> int:
+    """Tokens that one tower sees: of the group's prompt and the task's own, or only one of them."""
+    return prompt_length * (2 if modules == "both" else 1)
 
 
 def module_count(modules: str, *, tasks: int, groups: int) -> int:

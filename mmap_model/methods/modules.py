@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmap_model.backbone import Backbone
 from mmap_model.configuration import Partition
 from mmap_model.forward.class_prompts import Positions
+from mmap_model.methods.base import prompt_tokens
 from mmap_model.methods.initial import normal
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
@@ -60,7 +61,7 @@ class ModularPrompts(PromptedModel):
         super().__init__(
             backbone,
             problem,
-            prompt_length=prompt_length * (2 if modules == "both" else 1),
+            prompt_length=prompt_tokens(prompt_length, modules),
             positions=positions,
         )
         self.groups = [len(p) if modules != "task" else 0 for p in partitions]

@@ -76,6 +76,7 @@ def check(
         report = check_source(images, wanted, workers=workers or this_machine().cores, progress=advance)
     if is_study and spec.lists is not None and (refused := _refused_lists(study, images)):
         report = replace(report, faults=(refused, *report.faults))
+    report = replace(report, faults=(*_long_names(study, images), *report.faults))
     left_out = [fault for fault in report.faults if fault.drops]
     if fix and record is not None and left_out:
         add_excluded(record, left_out)
@@ -114,6 +115,23 @@ def _refused_lists(study: Study, images: Source) -> Fault | None:
     except DatasetError as error:
         return Fault("fixed_lists", f"{error.problem}; {error.fix}", str(study.dataset.lists))
     return None
+
+
+def _long_names(study: Study, images: Source) -> list[Fault]:
+    """Classes whose prompts do not fit into the text tower of the study's backbone."""
+    from mmap_model.architecture import read_architecture
+    from mmap_model.class_texts import check_template, too_long
+    from mmap_model.data.faults import Fault
+    from mmap_model.methods import get_method
+
+    texts = get_method(study.method).texts(study.settings, study.recipe.template)
+    check_template(texts)
+    architecture = read_architecture(study.backbone.model)
+    return [
+        Fault("long_name", found.problem, f"{task.name}/{found.name}", task.name)
+        for task in images.tasks
+        for found in too_long(texts, task.classes, architecture)
+    ]
 
 
 def _check_writable(record: Path) -> None:

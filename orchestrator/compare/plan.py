@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from mmap_model.cells import Configuration, Point
+from mmap_model.class_texts import check_class_texts
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method
@@ -173,6 +174,8 @@ class ComparePlan:
         if column.method == "full_ft":
             recipe = replace(recipe, lr=_rounded(FULL_FT_RATE * recipe.lr))
         recipe = from_plain(Recipe, {**to_plain(recipe), **options.recipe}, f"{where}.recipe")
+        names = [name for task in self.base.data.tasks for name in task.classes]
+        check_class_texts(method.texts(settings, recipe.template), names, self.base.architecture)
         return Point(method=column.method, settings=settings, recipe=recipe, grouping=self._grouping(column))
 
     def _grouping(self, column: ColumnSpec) -> Grouping | None:

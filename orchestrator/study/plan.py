@@ -11,6 +11,7 @@ from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_identity import fingerprint_of, require_weights, weight_groups
 from mmap_model.backbone_spec import counted_parameters
 from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.class_texts import check_class_texts
 from mmap_model.configuration import Seeds, Split
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
@@ -151,6 +152,8 @@ def plan_study(study: Study) -> StudyPlan:
         tasks=tasks,
         max_params=study.search.max_params,
     )
+    for texts in sorted(space.texts(), key=lambda texts: -texts.prompts):
+        check_class_texts(texts, [name for task in data.tasks for name in task.classes], architecture)
     _check_snapshots(study, dataset, space)
     size = space.size()
     if study.search.sampler == "grid" and size.continuous:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
+from mmap_model.class_texts import ClassTexts
 from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
 from mmap_model.methods.problem import Problem
 
@@ -49,6 +50,9 @@ class Coop(Method):
         check_range("prompt_length", settings.prompt_length, 1, architecture.context_length - 4)
         check_range("prompt_init", settings.prompt_init, 0)
         check_template("template", settings.template)
+
+    def texts(self, settings: CoopSettings, template: str) -> ClassTexts:
+        return ClassTexts(settings.template, "settings.template", settings.prompt_length)
 
     def count(self, settings: CoopSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """n·d_l, for each task in the ``single`` regime."""

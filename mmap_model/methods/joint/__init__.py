@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.methods.base import Method, check_range, module_count, register
+from mmap_model.class_texts import ClassTexts
+from mmap_model.methods.base import Method, check_range, module_count, prompt_tokens, register
 from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Joint(Method):
     def check(self, settings: JointSettings, architecture: Architecture) -> None:
         check_range("prompt_length", settings.prompt_length, 1)
         check_range("prompt_init", settings.prompt_init, 0)
+
+    def texts(self, settings: JointSettings, template: str) -> ClassTexts:
+        inserted = prompt_tokens(settings.prompt_length, settings.modules)
+        return ClassTexts(template, prompts=inserted if settings.positions == "assembled" else 0)
 
     def count(self, settings: JointSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·b·(d_l + d_v) per module."""

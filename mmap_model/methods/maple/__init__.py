@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
+from mmap_model.class_texts import ClassTexts
 from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
 from mmap_model.methods.problem import Problem
 
@@ -56,6 +57,9 @@ class Maple(Method):
         check_template("template", settings.template)
         if settings.depth is not None:
             check_range("depth", settings.depth, 1, architecture.depth)
+
+    def texts(self, settings: MapleSettings, template: str) -> ClassTexts:
+        return ClassTexts(settings.template, "settings.template", settings.prompt_length)
 
     def count(self, settings: MapleSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """J·(d_l·d_v + d_v + n·d_l), for each task in the ``single`` regime."""

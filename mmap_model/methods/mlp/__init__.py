@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.methods.base import Budget, Method, check_range, module_count, register
+from mmap_model.class_texts import ClassTexts
+from mmap_model.methods.base import Budget, Method, check_range, module_count, prompt_tokens, register
 from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Mlp(Method):
         check_range("prompt_length", settings.prompt_length, 1)
         check_range("source_dim", settings.source_dim, 1)
         check_range("source_init", settings.source_init, 0)
+
+    def texts(self, settings: MlpSettings, template: str) -> ClassTexts:
+        inserted = prompt_tokens(settings.prompt_length, settings.modules)
+        return ClassTexts(template, prompts=inserted if settings.positions == "assembled" else 0)
 
     def count(self, settings: MlpSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·(d_l + d_v)·(source_dim + 1) shared by all, and b·source_dim per module."""

@@ -7,8 +7,9 @@ from math import gcd, inf
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
+from mmap_model.class_texts import ClassTexts
 from mmap_model.errors import ShapeError
-from mmap_model.methods.base import Budget, Method, module_count, nearest_divisor, register
+from mmap_model.methods.base import Budget, Method, module_count, nearest_divisor, prompt_tokens, register
 from mmap_model.methods.problem import Problem
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Mmap(Method):
 
     def probed(self, settings: MmapSettings) -> MmapSettings:
         return replace(settings, modules="group")
+
+    def texts(self, settings: MmapSettings, template: str) -> ClassTexts:
+        inserted = prompt_tokens(settings.prompt_length, settings.modules)
+        return ClassTexts(template, prompts=inserted if settings.positions == "assembled" else 0)
 
     def count(self, settings: MmapSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """K·(modules)·(m·n + (b/m)·(d_l/n + d_v/n)): source and scales per layer and module (eq. 6-7)."""
