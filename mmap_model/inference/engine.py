@@ -119,9 +119,8 @@ class TorchEngine(Engine):
         if self._reword is None:
             return super().with_classes(task, classes, template)
         rows = self._reword(task, classes, template)
-        changed = DeployedClassifier(
-            self._classifier.images, self._classifier.head.with_row(task, rows.features)
-        )
+        head = self._classifier.head.with_rows(task, rows.features)
+        changed = DeployedClassifier(self._classifier.images, head).eval()
         again = TorchEngine(
             changed, kind=self.kind, precision=self._precision, plain=self._plain, reword=self._reword
         )

@@ -52,16 +52,20 @@ class Head(nn.Module):
             places = task[:, None, None].expand(-1, 1, self.mask.shape[1])
             return every.gather(1, places).squeeze(1).masked_fill(~self.mask[task], -torch.inf)
 
-    def with_row(self, task: int, rows: Tensor) -> Head:
-        """The same with other class features [C, E] of one task."""
-        sizes = self.mask.sum(1).tolist()
-        sizes[task] = len(rows)
-        lists = [rows if t == task else self.class_features[t, :n] for t, n in enumerate(sizes)]
-        most = max(sizes)
+    @classmethod
+    def of_rows(cls, rows: Sequence[Tensor], scale: Tensor) -> Head:
+        """Of each task's unit features [C, E] and scale [T]."""
+        sizes = torch.tensor([len(own) for own in rows], device=scale.device)
+        most = max(map(len, rows))
         # Beyond a task's classes stands its last one again: finite, and never seen.
-        features = torch.stack([torch.cat([own, own[-1:].expand(most - len(own), -1)]) for own in lists])
-        sizes_T1 = torch.tensor(sizes, device=rows.device)[:, None]
-        return Head(features, self.scale, torch.arange(most, device=rows.device) < sizes_T1)
+        features = torch.stack([torch.cat([own, own[-1:].expand(most - len(own), -1)]) for own in rows])
+        return cls(features, scale, torch.arange(most, device=scale.device) < sizes[:, None])
+
+    def with_rows(self, task: int, rows: Tensor) -> Head:
+        """The same with other class features [C, E] of one task."""
+        own = [features[real] for features, real in zip(self.class_features, self.mask, strict=True)]
+        own[task] = rows
+        return Head.of_rows(own, self.scale)
 
 
 class DeployedClassifier(nn.Module):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mmap_model.backbone import Backbone
 from mmap_model.checkpoint import PromptCheckpoint, load_prompts, read_checkpoint
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.inference.tower import DeployedClassifier
-from mmap_model.methods import Method, get_method
+from mmap_model.methods import Method, Problem, get_method
 from mmap_model.methods.model import TunedModel
 
 
@@ -69,6 +69,41 @@ class Trained:
         """Of the tasks that are exported."""
         names = list(self.checkpoint.tasks)
         return [names[task] for task in self.tasks]
+
+    @property
+    def template(self) -> str:
+        """Of class prompts, as the recipe has it."""
+        return self.checkpoint.configuration.recipe.template
+
+    def reworded(self, task: int, classes: Sequence[str], template: str | None) -> TunedModel:
+        """The same model with other classes of one task, by its number among all.
+
+        Raises:
+            ConfigurationError: what the method trains has another shape with other classes.
+        """
+        configuration = self.checkpoint.configuration
+        settings = configuration.settings
+        if template is not None and hasattr(settings, "template"):  # a method with a template of its own
+            settings = replace(settings, template=template)
+        lists = list(self.checkpoint.tasks.values())
+        lists[task] = tuple(classes)
+        problem = Problem(
+            classes=lists,
+            template=template or self.template,
+            partitions=[configuration.partition],
+            train_seeds=[0],
+        )
+        model = self.method.build(settings, self.backbone, problem)
+        state = self.model.replicate_state(0)
+        found, wanted = ({n: t.shape for n, t in s.items()} for s in (state, model.replicate_state(0)))
+        if found != wanted:
+            raise ConfigurationError(
+                f"what {self.method.name} trains depends on the number of classes",
+                where="classes",
+                fix=f"set new_classes of {self.method.name} to zero_shot or refused",
+            )
+        model.load_replicate_state(0, state)
+        return model
 
     @cached_property
     def deployed(self) -> DeployedClassifier:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mmap_model.methods.model import TunedModel
 
 
+NewClasses = Literal["text", "zero_shot", "refused"]
+"""What a class named after training gets: its text feature as tuned, that of the plain CLIP, or nothing."""
 Regime = Literal["single", "multi"]
 """``single``: a copy of everything trained for each task. ``multi``: one copy that all tasks train."""
 
@@ -57,6 +59,7 @@ class Method(ABC):
         trains: False when there is nothing to train (zero-shot).
         keeps_weights: what it trains is small and stays with every finished cell; if not, only with cells
             in training and with finalists.
+        new_classes: what a class gets that is named after training.
         budgets: the method's rows in the table of parameter counts.
     """
 
@@ -67,6 +70,7 @@ class Method(ABC):
     fuses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
+    new_classes: ClassVar[NewClasses] = "text"
     budgets: ClassVar[tuple[Budget, ...]] = (Budget(),)
 
     @abstractmethod

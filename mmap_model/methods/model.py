@@ -90,6 +90,15 @@ class TunedModel(nn.Module, ABC):
         assert self.replicates == 1, "one replicate is deployed"
         return EveryTask(without_gradients(self), tasks).eval()
 
+    def tuned_clips(self, tasks: Sequence[int]) -> list[dict[str, Tensor]] | None:
+        """The CLIPs that compute these features by themselves, of the model of one replicate.
+
+        Returns:
+            Parameters by open_clip's names, of one CLIP for all ``tasks`` or of one for each; None where more
+            than the weights of a CLIP was trained.
+        """
+        return None
+
     def replicate_state(self, replicate: int) -> dict[str, Tensor]:
         """What replicate ``replicate`` has trained, detached, without the replicate axis: its checkpoint."""
         return {name: p.detach()[replicate].clone() for name, p in self.named_parameters()}

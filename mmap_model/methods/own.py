@@ -6,11 +6,11 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from mmap_model import references
 from mmap_model.errors import ConfigurationError
-from mmap_model.methods.base import Method, method_names
+from mmap_model.methods.base import Method, NewClasses, method_names
 
 _EXAMPLE = "file.py:MyMethod"
 _METHODS: dict[type, Method] = {}
@@ -60,6 +60,8 @@ def _check(kind: Any, name: str, where: str) -> None:
         raise refuse(f"{own!r} is a method of this package", "give the class another name")
     if not isinstance(kind.version, int) or kind.version < 1:
         raise refuse(f"version is {kind.version!r}", "use a whole number, 1 or more")
+    if kind.new_classes not in get_args(NewClasses):
+        raise refuse(f"new_classes is {kind.new_classes!r}", f"use one of {', '.join(get_args(NewClasses))}")
     settings = getattr(kind, "Settings", None)
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
         raise refuse("Settings is no dataclass", "write Settings = MySettings, a frozen dataclass")

@@ -19,7 +19,7 @@ from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.compiled import class_encoder, image_encoder
 from mmap_model.forward.deployed import DeployedTower
 from mmap_model.forward.precision import full_precision
-from mmap_model.methods.deployed import OwnFinish, UnitFeatures, overrides, without_gradients
+from mmap_model.methods.deployed import EveryTask, OwnFinish, UnitFeatures, overrides, without_gradients
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import Problem
 
@@ -121,16 +121,17 @@ class PromptedModel(TunedModel):
 
     @torch.no_grad()
     def deployed(self, tasks: Sequence[int]) -> nn.Module:
-        if overrides(self, PromptedModel, "image_features", "image_embeddings"):
-            return super().deployed(tasks)
         assert self.replicates == 1, "one replicate is deployed"
+        # Class prompts have no part in images, and hold a good deal of the text tower.
+        bare = without_gradients(self, leave_out=("class_prompts",))
+        if overrides(self, PromptedModel, "image_features", "image_embeddings"):
+            return EveryTask(bare, tasks).eval()
         chosen = torch.tensor(list(tasks), device=self.backbone.device)
         prompts = [prompt[chosen] for prompt in self.image_prompts()]
         tower = DeployedTower.of(self.backbone.clip.visual, prompts, evolve=self.evolve)
         if not overrides(self, PromptedModel, "finish_images"):
             return UnitFeatures(tower).eval()
-        # Class prompts have no part in images, and hold a good deal of the text tower.
-        return OwnFinish(tower, without_gradients(self, leave_out=("class_prompts",)), tasks).eval()
+        return OwnFinish(tower, bare, tasks).eval()
 
     @property
     def _clip(self) -> CLIP:

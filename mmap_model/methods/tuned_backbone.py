@@ -111,14 +111,26 @@ class TunedBackbone(TunedModel):
         towers = [DeployedTower(self._visual(number)) for number in copies]
         return UnitFeatures(towers[0] if len(towers) == 1 else OneTowerPerTask(towers)).eval()
 
-    def clip_tensors(self, number: int) -> dict[str, Tensor]:
-        """The parameters of the whole CLIP of one copy of replicate 0, by open_clip's names, detached."""
-        trained = {name: self.get_parameter(own).detach()[0, number] for name, own in self._trained.items()}
-        return {name: p.detach() for name, p in self._frozen.items()} | trained
+    def tuned_clips(self, tasks: Sequence[int]) -> list[dict[str, Tensor]] | None:
+        if overrides(self, TunedBackbone, "image_features", "class_features", "logit_scale"):
+            return super().tuned_clips(tasks)
+        return [self._clip_tensors(number) for number in ([0] if self._copies == 1 else tasks)]
+
+    def _clip_tensors(self, number: int, part: str = "") -> dict[str, Tensor]:
+        """Parameters of one copy's CLIP, of replicate 0, whose names begin with ``part``."""
+        trained = {
+            name: self.get_parameter(own).detach()[0, number]
+            for name, own in self._trained.items()
+            if name.startswith(part)
+        }
+        if self._copies > 1:  # what is written to files is no part of a larger tensor
+            trained = {name: tensor.clone() for name, tensor in trained.items()}
+        frozen = {name: p.detach() for name, p in self._frozen.items() if name.startswith(part)}
+        return frozen | trained
 
     def _visual(self, number: int) -> VisionTransformer:
         """The image tower of one copy of replicate 0."""
-        visual, tensors = self._towers[0].clip.visual, self.clip_tensors(number)
+        visual, tensors = self._towers[0].clip.visual, self._clip_tensors(number, "visual.")
         # The skeleton's parameters are replaced by these; whatever else it has is copied.
         real = {
             id(p): nn.Parameter(tensors[f"visual.{name}"], requires_grad=False)

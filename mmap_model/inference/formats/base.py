@@ -53,6 +53,15 @@ class LoadOptions:
             )
         return backbone.to(self.device)
 
+    def only_fp32(self, kind: str) -> None:
+        """Raise ConfigurationError for another precision than a file of that kind was written in."""
+        if self.precision != "fp32":
+            raise ConfigurationError(
+                f"an artefact of kind {kind} computes in fp32 only",
+                where="precision",
+                fix="leave it out, or export with --format classifier or prompts",
+            )
+
     def _spec(self, artefact: Artefact, where: Path) -> BackboneSpec:
         given, tuned = self.backbone, artefact.backbone
         if isinstance(given, BackboneSpec):

@@ -8,6 +8,7 @@ from mmap_model.checkpoint import DESCRIPTION, TENSORS
 from mmap_model.inference.artefact import Artefact
 from mmap_model.inference.engine import Engine, TorchEngine
 from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.new_classes import Rewording
 from mmap_model.inference.plain import plain_images
 from mmap_model.inference.trained import Trained
 
@@ -24,12 +25,18 @@ class PromptsFormat(Format):
 
     def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
         trained = read_trained(folder, artefact, options)
-        return TorchEngine(
+        engine: Engine = TorchEngine(
             trained.deployed,
             kind=self.name,
             precision=options.precision,
             plain=plain_images(trained.backbone),
+            reword=Rewording(trained),
         )
+        for place, entry in enumerate(artefact.tasks):
+            # The description has the last word: a classifier that was given other classes is saved so.
+            if entry.template is not None or entry.classes != trained.checkpoint.tasks[entry.name]:
+                engine, _ = engine.with_classes(place, entry.classes, entry.template)
+        return engine
 
 
 def read_trained(folder: Path, artefact: Artefact, options: LoadOptions) -> Trained:

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.inference.formats.base import Format
 from mmap_model.inference.formats.classifier import ClassifierFormat
+from mmap_model.inference.formats.onnx import OnnxFormat
+from mmap_model.inference.formats.open_clip import OpenClipFormat
 from mmap_model.inference.formats.prompts import PromptsFormat
+from mmap_model.inference.formats.torch_export import TorchExportFormat
 
-FORMATS: Mapping[str, Format] = {found.name: found for found in (PromptsFormat(), ClassifierFormat())}
+FORMATS: Mapping[str, Format] = {
+    found.name: found
+    for found in (PromptsFormat(), ClassifierFormat(), TorchExportFormat(), OnnxFormat(), OpenClipFormat())
+}
 
 
 def format_of(name: str, where: str = "format") -> Format:

@@ -19,5 +19,8 @@ class ZeroShotModel(PromptedModel):
     def __init__(self, backbone: Backbone, problem: Problem) -> None:
         super().__init__(backbone, problem, text_prompts_by="none")
 
+    def tuned_clips(self, tasks: Sequence[int]) -> list[dict[str, Tensor]] | None:
+        return [{name: p.detach() for name, p in self.backbone.clip.named_parameters()}]
+
     def image_prompts(self) -> Sequence[Tensor]:
         return ()
