@@ -264,7 +264,7 @@ class Artefact:
         text = json.dumps(to_plain(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text + "\n"
 
-    def task(self, task: int | str, where: str = "task") -> int:
+    def task(self, task: int | str | None, where: str = "task") -> int:
         """The index of a task.
 
         Raises:
@@ -273,10 +273,12 @@ class Artefact:
         names = [entry.name for entry in self.tasks]
         if isinstance(task, str) and task in names:
             return names.index(task)
-        if not isinstance(task, str) and 0 <= task < len(names):
+        if isinstance(task, int) and 0 <= task < len(names):
             return int(task)
         raise ConfigurationError(
-            f"there is no task {task!r}", where=where, fix=f"use one of {', '.join(names)}"
+            "not given" if task is None else f"there is no task {task!r}",
+            where=where,
+            fix=f"use one of {', '.join(names)}",
         )
 
 

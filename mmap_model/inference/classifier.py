@@ -115,7 +115,9 @@ class Classifier:
         """
         return self._engine.plain_features(self._normalised(pixels))
 
-    def predict(self, images: Pictures, *, task: int | str, top: int = 5, batch: int = 64) -> Predictions:
+    def predict(
+        self, images: Pictures, *, task: int | str | None = None, top: int = 5, batch: int = 64
+    ) -> Predictions:
         """Classify images, in constant memory however many there are.
 
             for prediction in classifier.predict(Path("photos").glob("*.jpg"), task="photo"):
@@ -125,14 +127,14 @@ class Classifier:
 
         Args:
             images: one or many: paths, bytes, Pillow images, arrays, tensors, or what iterates over them.
-            task: of all of them, by name or index.
+            task: of all of them, by name or index; it may be left out where there is only one.
             top: how many labels each prediction has, at most.
             batch: images that are computed at once.
 
         Raises:
             ConfigurationError: no such task, or ``top`` or ``batch`` below 1.
         """
-        place = self.artefact.task(task)
+        place = self.artefact.task(0 if task is None and len(self.tasks) == 1 else task)
         require(top >= 1, "top", top, "use 1 or more")
         require(batch >= 1, "batch", batch, "use 1 or more")
         return Predictions(lambda: self._predict(each(images), place, top, batch))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,6 +27,8 @@ from mmap_model.methods.deployed import EveryTask
 from mmap_model.training.provenance import provenance
 
 TASK_FEATURES = "task_features.safetensors"
+SAME = 1e-4
+"""Cosines that two ways of computing them give may be this far apart: 1e-6 in fp32, more on GPUs."""
 
 
 def export(
@@ -54,7 +57,8 @@ def export(
         notes: what a user should know, one sentence each.
 
     Raises:
-        ConfigurationError: no such format, a missing library, or a model that the format cannot hold.
+        ConfigurationError: no such format, a missing library, a model that the format cannot hold, or one
+            whose ``deployed`` form gives other logits.
         CheckpointError: the folder holds something.
     """
     chosen = format_of(kind)
@@ -62,6 +66,7 @@ def export(
     reason = chosen.refusal(trained)
     if reason is not None:
         raise ConfigurationError(f"{kind} cannot hold this model: {reason}", where="format")
+    _check(trained)
     backbone, configuration = trained.backbone, trained.checkpoint.configuration
     accuracy = validation_accuracy or {}
     own = own_provenance(configuration.method).get("own_method", {})
@@ -107,6 +112,26 @@ def export(
             save_file({MEANS: task_features.float().cpu().contiguous()}, target / TASK_FEATURES)
 
     return artefact.write(folder, fill)
+
+
+@torch.no_grad()
+def _check(trained: Trained) -> None:
+    """That the deployed form gives the logits of the model itself, on two images of noise for each task."""
+    backbone, model, tasks = trained.backbone, trained.model, torch.tensor(trained.tasks)
+    generator, size = torch.Generator().manual_seed(0), backbone.image_size
+    pixels = torch.randn(2, 3, size, size, generator=generator).to(backbone.device, backbone.dtype)
+    wanted = model.logits(pixels.expand(1, model.tasks, *pixels.shape))[0, tasks]
+    for place, logits in enumerate(wanted):
+        found = trained.deployed(pixels, torch.full((2,), place, device=pixels.device))
+        scale, shown = trained.deployed.head.scale[place], trained.deployed.head.mask[place]
+        apart = ((found - logits[:, : found.shape[1]])[:, shown] / scale).abs().max().item()
+        if not apart <= SAME or not found[:, ~shown].isneginf().all():
+            raise ConfigurationError(
+                f"the deployed form of {trained.method.name} is not what was trained: cosines of task "
+                f"{trained.task_names[place]!r} are {apart:.1e} apart",
+                where="format",
+                fix="let the method's model override deployed too, and leave logits and compare as they are",
+            )
 
 
 def _slow(trained: Trained) -> list[str]:

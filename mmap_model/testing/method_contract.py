@@ -21,6 +21,7 @@ from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.checkpoint import load_prompts, pack_prompts
 from mmap_model.configuration import Partition, Recipe, Seeds, Split
+from mmap_model.inference.tower import DeployedClassifier
 from mmap_model.methods import Method, Problem, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.testing.patterns import PatternDataset
@@ -250,6 +251,25 @@ def what_is_saved_is_what_was_trained(subject: Subject) -> None:
         torch.testing.assert_close(loaded.logits(pixels[replicate : replicate + 1])[0], logits[replicate])
 
 
+def what_is_deployed_is_what_was_trained(subject: Subject) -> None:
+    """Cosines to 1e-9 in float64, of a batch that mixes tasks and of some tasks alone."""
+    for replicate, seed in enumerate(subject.seeds):
+        model = subject.build(_double(), [seed], [replicate])
+        _train(model, _pixels(subject)[:1].expand(1, -1, -1, -1, -1, -1), 1)
+        pixels, task = _pixels(subject)[0].flatten(0, 1), torch.tensor([0, 1, 2, 0, 1, 2])
+        with torch.no_grad():
+            every = model.logits(pixels.expand(1, len(CLASSES), *pixels.shape))[0]
+            scale = model.logit_scale().expand(1, len(CLASSES), 1, 1).flatten()
+            for tasks in ((0, 1, 2), (2, 0)):
+                rows = torch.tensor([task_ in tasks for task_ in task.tolist()])
+                places = torch.tensor([tasks.index(t) for t in task[rows].tolist()])
+                found = DeployedClassifier.of(model, tasks)(pixels[rows], places)
+                wanted = every[task[rows], rows.nonzero().flatten(), : found.shape[1]]
+                assert torch.equal(found.isfinite(), wanted.isfinite()), "finite elsewhere"
+                apart = ((found - wanted) / scale[task[rows], None])[wanted.isfinite()].abs().max().item()
+                assert apart <= 1e-9, f"cosines of tasks {tasks} are {apart:.1e} away from those of logits"
+
+
 def logits_are_full_precision_under_bf16(subject: Subject) -> None:
     pixels = _pixels(subject).float()
     exact = subject.build(_single(), subject.seeds).logits(pixels)
@@ -317,6 +337,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         fused_replicates_equal_separate_ones,
         a_step_in_parts_is_the_whole_step,
         what_is_saved_is_what_was_trained,
+        what_is_deployed_is_what_was_trained,
         logits_are_full_precision_under_bf16,
         constant_images_are_constant,
         the_training_loop_trains_resumes_and_scores_it,

@@ -225,6 +225,16 @@ def test_images_are_taken_as_they_are_needed(load: Load) -> None:
     assert set(taken) == {threading.get_ident()}, "an iterator is not asked by two threads"
 
 
+def test_the_task_may_be_left_out_where_there_is_only_one(
+    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path, load: Load
+) -> None:
+    export(trained_case("mmap", tiny_backbone, ["photo"]), tmp_path / "one", "prompts")
+    one = mmap_model.load(tmp_path / "one", backbone=tiny_backbone)
+    assert [p.task for p in one.predict(pixels(2))] == ["photo", "photo"]
+    with pytest.raises(ConfigurationError, match=r"not given[\s\S]*art, photo, map"):
+        load("zero_shot").predict(pixels(2))
+
+
 def test_predicting_again_classifies_again(load: Load) -> None:
     predictions = load("zero_shot").predict(pixels(3), task=0)
     assert list(predictions) == list(predictions) and len(list(predictions)) == 3

@@ -267,6 +267,20 @@ def test_a_method_that_torch_cannot_follow_is_refused_in_words(
         export(trained, tmp_path / "out", "torch-export")
 
 
+def test_a_model_that_compares_in_its_own_way_is_not_exported_as_if_it_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+    trained_case: Callable[..., Trained],
+    tiny_backbone: Backbone,
+    tmp_path: Path,
+) -> None:
+    trained = trained_case("own features", tiny_backbone)
+    plain = type(trained.model).compare
+    monkeypatch.setattr(type(trained.model), "compare", lambda *given: plain(*given) ** 2)
+    with pytest.raises(ConfigurationError, match=r"not what was trained[\s\S]*leave logits and compare"):
+        export(trained, tmp_path / "out", "prompts")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_description_says_what_was_exported(
     trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_class_in_a_module_is_a_method(own: Path, monkeypatch: pytest.MonkeyPa
         (("backbone, problem", "backbone, *, classes, template"), ["as one value", "problem.classes"]),
         (('name = "', 'name = "The '), ["name is 'The ", "lower-case"]),
         (("version = 1", "version = 0"), ["version is 0", "1 or more"]),
+        (("version = 1", "new_classes = 'none'"), ["new_classes is 'none'", "zero_shot"]),
         (("frozen=True, ", ""), ["not frozen", "@dataclass(frozen=True, kw_only=True)"]),
         (("width: int = 4", "width: int"), ["default for every field"]),
         (("Settings = Few", "Settings = 3"), ["Settings is no dataclass"]),
