@@ -11,6 +11,9 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +24,7 @@ from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}
 _PROVIDED: dict[Path, str] = {}
+_LOADED_ONLY: ContextVar[bool] = ContextVar("loaded_only", default=False)
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,32 @@ def resolve(
     Raises:
         InputError: of the type ``error``: no such file or module, or it fails on import.
     """
+    if _LOADED_ONLY.get() and not _is_loaded(reference):
+        raise error(
+            f"{reference.location}:{reference.attribute} is Python code that this process has not loaded. A "
+            "file from elsewhere names it, so it is not run",
+            where=where,
+            fix="read it, and if you trust it say so: load(…, trusted=True)",
+        )
     if reference.is_file:
         module = _load_file(reference, where, error)
     else:
         module = _import(reference.location, where, example, error)
     return getattr(module, reference.attribute, None)
+
+
+@contextmanager
+def loaded_only() -> Iterator[None]:
+    """Within, `resolve` runs and imports nothing: it knows only what this process has loaded before."""
+    former = _LOADED_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _LOADED_ONLY.reset(former)
+
+
+def _is_loaded(reference: Reference) -> bool:
+    return reference.path in _MODULES if reference.is_file else reference.location in sys.modules
 
 
 def source_text(reference: Reference) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-from mmap_model.data.formats import DAMAGE, HEAD, TooManyPixels, open_encoded, other_file
+from mmap_model.data.formats import DAMAGE, HEAD, TooManyPixels, check_scans, open_encoded, other_file
 from mmap_model.errors import DatasetError
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
 
@@ -37,6 +37,7 @@ def open_image(encoded: IO[bytes] | Path, name: str) -> Image.Image:
     """An RGB image, upright as its EXIF says. Raises DatasetError naming an image that cannot be decoded."""
     try:
         with open_encoded(encoded) as file:
+            check_scans(encoded, file)
             ImageOps.exif_transpose(file, in_place=True)
             file.load()
             return _rgb(file)
@@ -166,7 +167,7 @@ def _undecodable(name: str, encoded: IO[bytes] | Path | None, error: Exception) 
 def reason(error: BaseException, head: bytes = b"", name: str = "") -> str:
     """Why an image cannot be decoded, in one line: what the file is instead, where its beginning tells."""
     if isinstance(error, TooManyPixels):
-        return f"it {error}; scale it down"
+        return f"it {error}; scale it down or save it anew"
     other = other_file(head, name)
     if other is not None:
         return f"it is {other[0]}, which is not read; {other[1]}"

@@ -30,7 +30,7 @@ KINDS = {
     "unreadable": Kind("error", "not an image", "left out with --fix", drops=True),
     "truncated": Kind("error", "truncated or damaged image", "left out with --fix", drops=True),
     "zero_bytes": Kind("error", "file of zero bytes", "left out with --fix", drops=True),
-    "too_large": Kind("error", "image of too many pixels", "left out with --fix", drops=True),
+    "too_large": Kind("error", "image of too many pixels or passes", "left out with --fix", drops=True),
     "missing_file": Kind("error", "listed, but not there", "the line is left out with --fix", drops=True),
     "outside": Kind(
         "error",

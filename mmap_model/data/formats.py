@@ -6,6 +6,7 @@ none is a format in which datasets of photographs are published.
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
@@ -37,6 +38,10 @@ DAMAGE = (
     Image.DecompressionBombError,
 )
 """What Pillow and its decoders raise for images that they cannot decode."""
+
+MAX_SCANS = 64
+"""Passes in which one JPEG is drawn; cameras and converters use up to 20. Each costs what the whole image
+costs, and takes no more than sixty bytes of a file."""
 
 HEAD = 256
 """Bytes at the beginning of a file that tell what it is."""
@@ -82,8 +87,14 @@ RAW_SUFFIXES = frozenset(".3fr .arw .dcr .dng .erf .iiq .kdc .nef .nrw .pef .sr2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Of JPEG, within what is drawn."""
+
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+
+
 class TooManyPixels(ValueError):
-    """An image of more than `MAX_PIXELS`."""
+    """An image of more than `MAX_PIXELS`, or one that is drawn in more than `MAX_SCANS` passes."""
 
 
 def open_encoded(encoded: IO[bytes] | Path) -> Image.Image:
@@ -102,6 +113,32 @@ def open_encoded(encoded: IO[bytes] | Path) -> Image.Image:
         image.close()
         raise TooManyPixels(f"has {width} × {height} pixels, more than {MAX_PIXELS // 10**6} million")
     return image
+
+
+def check_scans(encoded: IO[bytes] | Path, image: Image.Image) -> None:
+    """Raise TooManyPixels for an opened JPEG of more passes than `MAX_SCANS`, before it is decoded."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    if isinstance(encoded, Path):
+        data = encoded.read_bytes()
+    else:
+        place = encoded.tell()
+        encoded.seek(0)
+        data = encoded.read()
+        encoded.seek(place)
+    if _scans(data) > MAX_SCANS:
+        raise TooManyPixels(f"is drawn in more than {MAX_SCANS} passes")
+
+
+def _scans(data: bytes) -> int:
+    """Passes of a JPEG until its end, or `MAX_SCANS` + 1; what cameras put behind the end is none of it."""
+    place, scans = 2, 0
+    while (marker := _MARKER.search(data, place)) is not None and marker[0][1] != _EOI and scans <= MAX_SCANS:
+        scans += marker[0][1] == _SOS
+        place = marker.end()
+        if marker[0][1] not in (0x01, _SOI):
+            place += max(2, int.from_bytes(data[place : place + 2], "big"))
+    return scans
 
 
 def known_image(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mmap_model.inference.artefact import Artefact
 from mmap_model.inference.classifier import Classifier
 from mmap_model.inference.engine import Precision
 from mmap_model.inference.formats import LoadOptions, format_of
+from mmap_model.references import loaded_only
 
 
 def load(
@@ -20,6 +22,7 @@ def load(
     backbone: Backbone | BackboneSpec | str | None = None,
     device: torch.device | str = "cpu",
     precision: Precision = "fp32",
+    trusted: bool = False,
 ) -> Classifier:
     """Load an exported classifier.
 
@@ -33,6 +36,8 @@ def load(
             that need it; None: where the artefact says.
         device: where to compute.
         precision: of the towers: ``fp32``, or ``bf16`` as mixed precision. Features and logits are fp32.
+        trusted: run the Python file of a method that is not this package's, where the artefact names one. One
+            that this process has loaded already is used in any case.
 
     Raises:
         CheckpointError: no artefact, a damaged one, or one of another CLIP.
@@ -45,4 +50,5 @@ def load(
     found.require()
     exact_products()
     options = LoadOptions(backbone=backbone, device=device, precision=precision)
-    return Classifier(artefact, folder, found.load(folder, artefact, options))
+    with nullcontext() if trusted else loaded_only():
+        return Classifier(artefact, folder, found.load(folder, artefact, options))

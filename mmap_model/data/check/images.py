@@ -8,7 +8,7 @@ import warnings
 from PIL import ExifTags, Image, ImageOps
 
 from mmap_model.data.decoding import reason
-from mmap_model.data.formats import DAMAGE, HEAD, TooManyPixels, open_encoded
+from mmap_model.data.formats import DAMAGE, HEAD, TooManyPixels, check_scans, open_encoded
 
 
 def inspect(encoded: bytes) -> list[tuple[str, str]]:
@@ -25,12 +25,15 @@ def inspect(encoded: bytes) -> list[tuple[str, str]]:
             return [("unreadable", f"is no image that can be read: {reason(error, encoded[:HEAD])}")]
         with file:
             try:
+                check_scans(io.BytesIO(encoded), file)
                 file.load()
                 orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
                 frames = getattr(file, "n_frames", 1)
                 Image.new(file.mode, (1, 1)).convert("RGB")  # which not all modes can
                 if orientation in range(2, 9):
                     ImageOps.exif_transpose(file)  # also writes the EXIF anew
+            except TooManyPixels as error:
+                return [("too_large", str(error))]
             except DAMAGE as error:
                 return [("truncated", f"breaks off or is damaged: {reason(error)}")]
             found = _mode(file)

@@ -80,6 +80,13 @@ def endless_tiff() -> bytes:
     return bytes(whole)
 
 
+def jpeg_of_passes(more: int, behind: bytes = b"") -> bytes:
+    """A progressive JPEG whose last pass is drawn again and again."""
+    whole = saved("JPEG", progressive=True)
+    last, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    return whole[:end] + whole[last:end] * more + whole[end:] + behind
+
+
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n%%EOF\n"
 BOX = b"\x00\x00\x00\x18ftyp"
 
@@ -99,6 +106,8 @@ IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "ppm": (lambda: saved("PPM"), WORKS),
     "pgm": (lambda: saved("PPM", "L"), WORKS),
     "avif": (lambda: saved("AVIF"), WORKS),
+    "jpeg_of_some_passes": (lambda: jpeg_of_passes(40), WORKS),
+    "jpeg_before_a_film": (lambda: jpeg_of_passes(0, b"\xff\xda\x00\x08" * 10_000), WORKS),
     "wide_line": (lambda: blank_png(8000, 1), WORKS),
     "tall_line": (lambda: blank_png(1, 8000), WORKS),
     "one_pixel": (lambda: blank_png(1, 1), WORKS),
@@ -120,6 +129,7 @@ IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     # Bombs and damage.
     "many_pixels": (lambda: blank_png(20_000, 20_000, 0, 1), "more than 100 million"),
     "just_too_many_pixels": (lambda: blank_png(MAX_PIXELS // 10_000 + 1, 10_000, 0, 1), "10001 × 10000"),
+    "jpeg_of_many_passes": (lambda: jpeg_of_passes(5000), "more than 64 passes"),
     "large_screen": (lambda: gif_screen(60_000), "more than 100 million"),
     "packed_text": (
         lambda: blank_png(8, 8, 2, 8, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**7)))),

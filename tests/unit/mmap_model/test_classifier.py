@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import mmap_model
 from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.data.decoding import evaluation_view, open_image
 from mmap_model.errors import BackboneError, CheckpointError, ConfigurationError, DatasetError
-from mmap_model.inference.artefact import DESCRIPTION
+from mmap_model.inference.artefact import DESCRIPTION, file_entry
 from mmap_model.inference.classifier import Classifier
 from mmap_model.inference.exporting import export
 from mmap_model.inference.trained import Trained
@@ -351,3 +352,29 @@ def test_an_image_in_memory_is_left_as_it_is(load: Load) -> None:
     before = (image.size, image.mode)
     load("zero_shot").preprocess(image)
     assert (image.size, image.mode) == before
+
+
+def test_an_artefact_runs_no_code_that_it_names_unless_it_is_trusted(
+    load: Load, tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    load("mmap")
+    folder, started = tmp_path / "mmap prompts", tmp_path / "started"
+    (folder / "evil.py").write_text(f"open({str(started)!r}, 'w')\n")
+    for method in (f"{folder}/evil.py:Mine", "antigravity:Mine"):
+        prompts, description = folder / "prompts.json", folder / DESCRIPTION
+        said = json.loads(prompts.read_text())
+        said["configuration"]["method"] = method
+        prompts.write_text(json.dumps(said))
+        about = json.loads(description.read_text())
+        about["files"]["prompts.json"] = vars(file_entry(prompts))
+        description.write_text(json.dumps(about))
+        with pytest.raises(ConfigurationError, match="Python code that this process has not loaded"):
+            mmap_model.load(folder, backbone=tiny_backbone)
+    assert not started.exists() and "antigravity" not in sys.modules
+    said["configuration"]["method"] = f"{folder}/evil.py:Mine"
+    prompts.write_text(json.dumps(said))
+    about["files"]["prompts.json"] = vars(file_entry(prompts))
+    description.write_text(json.dumps(about))
+    with pytest.raises(ConfigurationError, match="Mine"):
+        mmap_model.load(folder, backbone=tiny_backbone, trusted=True)
+    assert started.exists(), "who trusts it has it run"
