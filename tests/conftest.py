@@ -92,3 +92,60 @@ def pattern_dataset() -> Callable[..., Dataset]:
     from mmap_model.testing import PatternDataset
 
     return PatternDataset
+
+
+@pytest.fixture(scope="session")
+def tiny_artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artefact of kind ``prompts`` on a random CLIP in a folder of its own.
+
+    Its tasks are ``photo`` (5 classes) and ``sketch`` (2); pale images are nearer to ``photo``, dark ones to
+    ``sketch``.
+    """
+    import torch
+
+    from mmap_model.backbone import BackboneSpec, load_backbone, random_backbone
+    from mmap_model.cells import Configuration, Point
+    from mmap_model.checkpoint import pack_prompts
+    from mmap_model.inference.exporting import export
+    from mmap_model.inference.plain import plain_images
+    from mmap_model.inference.trained import Trained
+    from mmap_model.methods import Problem, get_method
+    from mmap_model.training.pixels import Normalisation
+
+    folder = tmp_path_factory.mktemp("artefact")
+    backbone = load_backbone(BackboneSpec(f"local-dir:{_saved_clip(random_backbone(), folder / 'clip')}"))
+    tasks = dict(zip(("photo", "sketch"), UNEQUAL_CLASSES, strict=False))
+    settings = {"prompt_length": 4, "source_rows": 2, "source_cols": 8}
+    point = Point.from_dict({"method": "mmap", "settings": settings})
+    configuration = Configuration(method="mmap", settings=point.settings, partition=((0, 1),))
+    problem = Problem(
+        classes=list(tasks.values()),
+        template=configuration.recipe.template,
+        partitions=[configuration.partition],
+        train_seeds=[1],
+    )
+    model = get_method("mmap").build(point.settings, backbone, problem)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+        levels = torch.tensor([220, 30], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 16, 16)
+        means = plain_images(backbone)(Normalisation(backbone)(levels), torch.zeros(2, dtype=torch.int64))
+    files = pack_prompts(model, 0, configuration=configuration, tasks=tasks, backbone=backbone)
+    export(Trained.of(files, backbone), folder / "winner", "prompts", task_features=means)
+    return folder / "winner"
+
+
+def _saved_clip(backbone: Backbone, folder: Path) -> Path:
+    """A random CLIP as a folder that open_clip loads."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    config = {"model_cfg": backbone.config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    weights = {name: tensor.contiguous() for name, tensor in backbone.clip.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return folder

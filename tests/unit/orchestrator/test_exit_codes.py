@@ -80,6 +80,7 @@ WRONG = {
     "confirm": "confirm tiny --seeds four",
     "cancel": "cancel tiny 99",
     "track": "track new.yaml",
+    "predict": "predict nothing image.jpg",
     "ui": "ui nothing.yaml",
     "submit": f"submit tiny.yaml --address {NOBODY}",
     "jobs": f"jobs --address {NOBODY}",
