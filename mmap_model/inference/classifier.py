@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmap_model.data.ahead import ahead
-from mmap_model.errors import ConfigurationError, DatasetError, require
+from mmap_model.errors import CheckpointError, ConfigurationError, DatasetError, require
 from mmap_model.inference.artefact import Artefact
 from mmap_model.inference.engine import Engine
 from mmap_model.inference.images import Picture, Pictures, each, pixels_of
@@ -172,13 +172,20 @@ class Classifier:
         """Write this classifier as an artefact of the same kind, its present classes included.
 
         Raises:
-            CheckpointError: the folder holds something.
+            CheckpointError: the folder holds something, or that which was loaded is gone.
         """
 
         def fill(target: Path) -> None:
             for name in self.artefact.files:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self._folder / name, target / name)
+                try:
+                    shutil.copyfile(self._folder / name, target / name)
+                except FileNotFoundError as error:
+                    raise CheckpointError(
+                        f"{name} is gone",
+                        where=str(self._folder),
+                        fix="load it from where it is now",
+                    ) from error
 
         return self.artefact.write(folder, fill)
 

@@ -101,7 +101,7 @@ class Format(ABC):
             raise ConfigurationError(
                 f"{self.name} needs {', '.join(missing)}, not installed here",
                 where="format",
-                fix=f"run uv sync --extra {self.extra}, or pip install {' '.join(self.libraries)}",
+                fix=f"run uv sync --inexact --extra {self.extra}, or pip install {' '.join(self.libraries)}",
             )
 
     def notes(self, trained: Trained) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class OnnxFormat(Format):
                 f=folder / FILE,
                 input_names=INPUTS,
                 output_names=(OUTPUT,),
+                dynamic_shapes={name: {0: "batch"} for name in INPUTS},
                 opset_version=OPSET,
                 external_data=held > INSIDE,
                 dynamo=True,
@@ -101,7 +103,9 @@ def _quiet() -> Any:
     level = exporter.level
     exporter.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # Both inputs' first axes are one, and so have one name, which the exporter warns of.
+            warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
             yield
     finally:
         exporter.setLevel(level)

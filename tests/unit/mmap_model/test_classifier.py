@@ -335,6 +335,14 @@ def test_a_saved_classifier_is_the_same(load: Load, tmp_path: Path, tiny_backbon
         assert torch.equal(loaded.logits(pixels(), TASK), classifier.logits(pixels(), TASK))
 
 
+def test_what_is_gone_cannot_be_saved(load: Load, tmp_path: Path) -> None:
+    classifier = load()
+    (tmp_path / "mmap prompts").rename(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match=r"gone[\s\S]*where it is now"):
+        classifier.save(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_the_classifier_file_is_small_beside_the_clip(load: Load, tiny_backbone: Backbone) -> None:
     tuned = get_method("mmap")
     artefact = load("mmap", "classifier").artefact

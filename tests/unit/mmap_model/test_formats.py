@@ -95,6 +95,7 @@ for folder in map(pathlib.Path, sys.argv[1:]):
         import onnxruntime
         session = onnxruntime.InferenceSession(folder / "model.onnx")
         assert [i.name for i in session.get_inputs()] == ["pixels", "task"]
+        assert [i.shape[0] for i in session.get_inputs()] == ["batch", "batch"]
         assert [o.name for o in session.get_outputs()] == ["logits"]
         run = lambda p, t: session.run(["logits"], {"pixels": p, "task": t})[0]
     for batch in (1, 2, 7):
@@ -233,6 +234,23 @@ def test_a_file_that_its_runtime_cannot_read_is_an_error_that_names_it(
         mmap_model.load(tmp_path / "damaged")
 
 
+@needs_onnx
+def test_weights_beyond_what_the_file_can_hold_lie_beside_it(
+    trained_case: Callable[..., Trained],
+    tiny_backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmap_model.inference.formats.onnx.INSIDE", 0)
+    trained = trained_case("vpt", tiny_backbone)
+    artefact = export(trained, tmp_path / "out", "onnx")
+    assert set(artefact.files) == {"README.md", "model.onnx", "model.onnx.data"}
+    assert artefact.files["model.onnx.data"].bytes > artefact.files["model.onnx"].bytes
+    (tmp_path / "out").rename(tmp_path / "moved")
+    found = mmap_model.load(tmp_path / "moved").logits(pixels(), TASK)
+    assert_near(found, cosines(trained, pixels(), TASK), trained.deployed.head.scale[TASK])
+
+
 def test_a_missing_library_is_an_error_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
     trained_case: Callable[..., Trained],
@@ -240,7 +258,7 @@ def test_a_missing_library_is_an_error_with_the_command_that_installs_it(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("mmap_model.inference.formats.base.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"onnxruntime[\s\S]*uv sync --extra onnx"):
+    with pytest.raises(ConfigurationError, match=r"onnxruntime[\s\S]*uv sync --inexact --extra onnx"):
         export(trained_case("zero_shot", tiny_backbone), tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
 
