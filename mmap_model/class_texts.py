@@ -39,8 +39,8 @@ class LongText:
 
 
 def class_text(template: str, name: str) -> str:
-    """The text of a class."""
-    return template.replace("{}", name.replace("_", " "))
+    """The text of a class; what is no character in a name (it is refused elsewhere) is a question mark."""
+    return template.replace("{}", name.replace("_", " ")).encode(errors="replace").decode()
 
 
 def check_template(texts: ClassTexts) -> None:
