@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from mmap_model.architecture import Architecture, parse_architecture, read_architecture
 from mmap_model.backbone_spec import BackboneSpec
-from mmap_model.class_texts import tokenizer
 from mmap_model.errors import BackboneError, BackboneWarning
 from mmap_model.fingerprint import fingerprint
 from mmap_model.preprocessing import CLIP_PREPROCESSING, Preprocessing
@@ -94,7 +94,7 @@ class Backbone:
         Raises:
             BackboneError: a text is longer than the context.
         """
-        encoding = tokenizer()
+        encoding = _tokenizer()
         length = self.architecture.context_length
         ids = torch.zeros(len(texts), length, dtype=torch.int64)
         for row, text in enumerate(texts):
@@ -215,3 +215,11 @@ def random_backbone(
         parse_architecture("random", config),
         config,
     )
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    """CLIP's byte-pair encoding; models with any other tokenizer are refused (``architecture.py``)."""
+    from open_clip import SimpleTokenizer
+
+    return SimpleTokenizer()

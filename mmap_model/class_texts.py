@@ -1,14 +1,13 @@
-"""The texts that class names stand in, checked before anything is trained. No torch for ordinary names."""
+"""The texts that class names stand in, checked before anything is trained. No torch."""
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mmap_model.architecture import Architecture
+from mmap_model.byte_pairs import count_tokens, special_in
 from mmap_model.errors import ConfigurationError
 
 SHOWN = 80
@@ -31,8 +30,8 @@ class ClassTexts:
 
 
 @dataclass(frozen=True)
-class LongText:
-    """A class whose text does not fit: its name, and what is wrong with it."""
+class UnfitText:
+    """A class whose text the text tower does not take: its name, and what is wrong."""
 
     name: str
     problem: str
@@ -54,20 +53,23 @@ def check_template(texts: ClassTexts) -> None:
         )
 
 
-def too_long(texts: ClassTexts, names: Iterable[str], architecture: Architecture) -> Iterator[LongText]:
-    """The classes whose text, with start and end, has more tokens than the text tower takes."""
+def unfit(texts: ClassTexts, names: Iterable[str], architecture: Architecture) -> Iterator[UnfitText]:
+    """The classes whose text, with start and end, has more tokens than the tower takes, or one of CLIP's."""
     limit = architecture.context_length - texts.prompts
     for name in names:
         text = class_text(texts.template, name)
+        if special := special_in(text):
+            yield UnfitText(name, f"{text[:SHOWN]!r} holds {special}, which is a token of CLIP's own")
+            continue
         if _most_tokens(text) <= limit:
             continue
-        count = tokens(text)
+        count = count_tokens(text)
         if count > limit:
             shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
             beside = f" besides {texts.prompts} of prompts" if texts.prompts else ""
             takes = f"the text tower takes {architecture.context_length}"
             problem = f"{shown!r} has {count} tokens{beside}; {takes}"
-            yield LongText(name, problem)
+            yield UnfitText(name, problem)
 
 
 def check_class_texts(texts: ClassTexts, names: Sequence[str], architecture: Architecture) -> None:
@@ -77,7 +79,7 @@ def check_class_texts(texts: ClassTexts, names: Sequence[str], architecture: Arc
         ConfigurationError: another placeholder than ``{}``, or a text that is too long.
     """
     check_template(texts)
-    found = list(too_long(texts, dict.fromkeys(names), architecture))
+    found = list(unfit(texts, dict.fromkeys(names), architecture))
     if found:
         more = f" (and {len(found) - 1} more classes)" if len(found) > 1 else ""
         words = f"dataset.class_names={{{_short(found[0].name)}: …}}"
@@ -89,22 +91,12 @@ def check_class_texts(texts: ClassTexts, names: Sequence[str], architecture: Arc
         )
 
 
-def tokens(text: str) -> int:
-    """Tokens of a text with its start and end. Imports open_clip."""
-    return len(tokenizer().encode(text)) + 2
-
-
-@functools.cache
-def tokenizer() -> Any:
-    """CLIP's byte-pair encoding; models with any other tokenizer are refused (``architecture.py``)."""
-    from open_clip import SimpleTokenizer
-
-    return SimpleTokenizer()
-
-
 def _most_tokens(text: str) -> int:
-    """No text has more: every token has a byte or more. Other scripts may grow when they are cleaned."""
-    return len(text.encode()) * (1 if text.isascii() else 2) + 2
+    """No text has more: every token has a byte or more. Other scripts may grow when they are cleaned.
+
+    Spares reading the encoding's file for short names.
+    """
+    return len(text.encode(errors="replace")) * (1 if text.isascii() else 2) + 2
 
 
 def _short(name: str) -> str:

@@ -120,7 +120,7 @@ def _refused_lists(study: Study, images: Source) -> Fault | None:
 def _long_names(study: Study, images: Source) -> list[Fault]:
     """Classes whose prompts do not fit into the text tower of the study's backbone."""
     from mmap_model.architecture import read_architecture
-    from mmap_model.class_texts import check_template, too_long
+    from mmap_model.class_texts import check_template, unfit
     from mmap_model.data.faults import Fault
     from mmap_model.methods import get_method
 
@@ -130,7 +130,7 @@ def _long_names(study: Study, images: Source) -> list[Fault]:
     return [
         Fault("long_name", found.problem, f"{task.name}/{found.name}", task.name)
         for task in images.tasks
-        for found in too_long(texts, task.classes, architecture)
+        for found in unfit(texts, task.classes, architecture)
     ]
 
 

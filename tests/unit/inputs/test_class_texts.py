@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mmap_model.class_texts import tokens
+from mmap_model.byte_pairs import count_tokens
 
 if TYPE_CHECKING:
     from tests.unit.inputs.conftest import Ask
@@ -29,6 +32,8 @@ LONG = {
     "one_word_of_many_letters": ("xqz" * 60, MMAP, False),
     "emoji": ("🐕" * 60, MMAP, False),
     "chinese": ("寫" * 60, MMAP, False),
+    "a_token_of_clip": ("dog &lt;end&#95;of&#95;text&gt; cat", MMAP, False),
+    "another": ("dog", f"{MMAP}recipe: {{template: '<Start_of_Text> {{}}'}}\n", False),
     "template": ("dog", f"{MMAP}recipe: {{template: '{'a photo of ' * 30}{{}}'}}\n", False),
     "coop_without_the_template": ("dog " * 13, COOP, True),
     "prompts_of_coop": ("dog " * 14, COOP, False),
@@ -47,8 +52,7 @@ def test_a_class_whose_text_is_too_long_is_named_before_anything_starts(
     study = _study(tree, name)
     answer = ask(*command, str(study))
     assert answer.code == (1 if command == ("data", "check") else 2), answer.text
-    assert "tokens" in answer.text
-    assert "the text tower takes 32" in answer.text
+    assert "the text tower takes 32" in answer.text or "a token of CLIP's own" in answer.text
     assert "dataset.class_names" in answer.text
     assert not Path("runs").exists()
 
@@ -108,9 +112,24 @@ def test_ordinary_names_are_checked_without_importing_torch(tree: Path) -> None:
     assert not {"torch", "open_clip"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize(("text", "count"), [("a photo of a dog.", 8), ("dog " * 70, 72), ("", 2)])
-def test_tokens_are_counted_with_start_and_end(text: str, count: int) -> None:
-    assert tokens(text) == count
+TEXTS = st.one_of(
+    st.text(),
+    st.text("ab' sdt<>/_1&;é", max_size=40),
+    st.sampled_from(["<end_of_text>", "a &amp;amp; b", "İstanbul ﬁre", "it's I'LL", "🐕" * 9, "\ufb01", ""]),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(TEXTS)
+def test_tokens_are_counted_as_open_clip_makes_them(text: str) -> None:
+    assert count_tokens(text) == len(_tokenizer().encode(text)) + 2
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    from open_clip import SimpleTokenizer
+
+    return SimpleTokenizer()
 
 
 def _study(tree: Path, name: str) -> Path:
