@@ -33,7 +33,7 @@ from orchestrator.redaction import redact, redact_logging
 
 COMMANDS = (
     "plan profile params sweep compare run status results confirm cancel data track ui predict "
-    "submit jobs cluster clean schema"
+    "serve submit jobs cluster clean schema"
 )
 """Modules with commands, in the order of ``--help``."""
 

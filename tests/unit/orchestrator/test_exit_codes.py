@@ -82,6 +82,7 @@ WRONG = {
     "track": "track new.yaml",
     "predict": "predict nothing image.jpg",
     "ui": "ui nothing.yaml",
+    "serve": "serve nothing",
     "submit": f"submit tiny.yaml --address {NOBODY}",
     "jobs": f"jobs --address {NOBODY}",
     "logs": f"logs tiny --address {NOBODY}",

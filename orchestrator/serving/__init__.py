@@ -1,0 +1,1 @@
+"""Artefacts behind HTTP: one FastAPI application, in a process of its own or on Ray Serve."""

@@ -1,0 +1,68 @@
+"""From encoded images to pixels, in threads; the size that a header gives is looked at first."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+
+from torch import Tensor
+
+from mmap_model.data.formats import DAMAGE, TooManyPixels, open_encoded
+from mmap_model.errors import DatasetError
+from mmap_model.inference.classifier import Classifier
+from orchestrator.serving.refusal import Refusal, too_large
+
+
+class Pictures:
+    """Decodes as many images at a time as there are cores."""
+
+    def __init__(self, pixels: int) -> None:
+        """See ``Limits.pixels``."""
+        self._most = pixels
+        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    async def pixels(self, classifier: Classifier, encoded: bytes | None, name: str) -> Tensor:
+        """What a classifier sees of an image, uint8 [3, S, S].
+
+        Raises:
+            Refusal: 400 it cannot be decoded, 413 it has too many pixels.
+        """
+        if encoded is None:
+            raise _undecodable(f"{name} is not base64", "send the file's bytes in base64, without a prefix")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, self._pixels, classifier, encoded, name)
+
+    def close(self) -> None:
+        self.threads.shutdown(cancel_futures=True)
+
+    def _pixels(self, classifier: Classifier, encoded: bytes, name: str) -> Tensor:
+        size = _size(encoded)
+        if size is None or size[0] * size[1] > self._most:
+            found = f"{size[0]} × {size[1]} pixels" if size else "too many pixels"
+            raise too_large(
+                f"{name} has {found}; an image may have {self._most}",
+                "scale it down",
+                code="too_many_pixels",
+            )
+        try:
+            return classifier.preprocess(encoded, name)
+        except DatasetError as error:
+            raise _undecodable(error.problem, error.fix) from None
+
+
+def _size(encoded: bytes) -> tuple[int, int] | None:
+    """(width, height) by the header; None for more than can ever be read, (0, 0) for what is no image."""
+    try:
+        with open_encoded(io.BytesIO(encoded)) as image:
+            return image.size
+    except TooManyPixels:
+        return None
+    except DAMAGE:  # said in words by what decodes it
+        return 0, 0
+
+
+def _undecodable(message: str, fix: str | None) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, "undecodable_image", message, fix)
