@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmap_model.inference.exporting import export
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import Problem, get_method
 
-TASKS: Mapping[str, Sequence[str]] = {
+TASKS: Mapping[str, tuple[str, ...]] = {
     "art": ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
     "photo": ("dog", "cat"),
     "map": ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
@@ -29,7 +29,7 @@ def random_artefact(
     *,
     method: str = "mmap",
     settings: Mapping[str, Any] | None = None,
-    tasks: Mapping[str, Sequence[str]] = TASKS,
+    tasks: Mapping[str, tuple[str, ...]] = TASKS,
     backbone: Backbone | None = None,
     seed: int = 5,
 ) -> Path:
