@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import mmap_model
-from mmap_model.backbone import Backbone, random_backbone
+from mmap_model.backbone import Backbone, BackboneSpec, load_backbone, random_backbone
 from mmap_model.data.decoding import evaluation_view, open_image
 from mmap_model.errors import BackboneError, CheckpointError, ConfigurationError, DatasetError
 from mmap_model.inference.artefact import DESCRIPTION, file_entry
@@ -291,6 +291,28 @@ def test_another_clip_is_refused(load: Load, tmp_path: Path) -> None:
             mmap_model.load(tmp_path / f"mmap {kind}", backbone=random_backbone(seed=1))
         with pytest.raises(BackboneError, match="give it as backbone"):
             mmap_model.load(tmp_path / f"mmap {kind}")
+
+
+def test_the_clip_is_loaded_from_where_the_artefact_or_the_caller_says(
+    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    export(trained_case("zero_shot", tiny_backbone), tmp_path / "clip", "open_clip")
+    named = load_backbone(BackboneSpec(f"local-dir:{tmp_path / 'clip'}"))
+    trained = trained_case("mmap", named)
+    for kind in ("prompts", "classifier"):
+        artefact = export(trained, tmp_path / kind, kind)
+        assert artefact.backbone.model == f"local-dir:{tmp_path / 'clip'}"
+    wanted = expected(trained, pixels(), TASK)
+    for kind in ("prompts", "classifier"):
+        found = mmap_model.load(tmp_path / kind).logits(pixels(), TASK)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    (tmp_path / "clip").rename(tmp_path / "moved")
+    for kind in ("prompts", "classifier"):
+        with pytest.raises(BackboneError, match="clip"):
+            mmap_model.load(tmp_path / kind)
+        for place in (f"local-dir:{tmp_path / 'moved'}", BackboneSpec(f"local-dir:{tmp_path / 'moved'}")):
+            found = mmap_model.load(tmp_path / kind, backbone=place).logits(pixels(), TASK)
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_an_unknown_kind_is_refused(load: Load, tmp_path: Path) -> None:
