@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +203,10 @@ class Dataset(ABC):
 
         A dataset may leave out images that its manifest already tells from others.
         """
+        return None
+
+    def originals(self, task: str, indices: Sequence[int]) -> Iterator[bytes] | None:
+        """The encoded images one by one, as they came; None where images are not files."""
         return None
 
     def official(self, task: str) -> OfficialSplit | None:

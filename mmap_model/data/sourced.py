@@ -105,6 +105,9 @@ class ListedDataset(Dataset):
             except DatasetError:  # `data check` tells of it, and training where it needs the image
                 yield b""
 
+    def originals(self, task: str, indices: Sequence[int]) -> Iterator[bytes]:
+        return (self.source.read(self.task(task).name, index) for index in indices)
+
     def class_keys(self, task: str) -> tuple[str, ...]:
         return self.source.class_keys(self.task(task).name)
 

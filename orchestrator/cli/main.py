@@ -32,8 +32,8 @@ from orchestrator.cli.streams import prepare_streams
 from orchestrator.redaction import redact, redact_logging
 
 COMMANDS = (
-    "plan profile params sweep compare run status results confirm cancel data track ui predict "
-    "serve submit jobs cluster clean schema"
+    "plan profile params sweep compare run status results confirm export predict serve cancel data track ui "
+    "submit jobs cluster clean schema"
 )
 """Modules with commands, in the order of ``--help``."""
 

@@ -1,0 +1,156 @@
+"""``orchestrator export``: a trained configuration of a study as files that others use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import AsJson, Storage, StudyName
+
+if TYPE_CHECKING:
+    from mmap_model.inference.artefact import Artefact
+
+    from orchestrator.exporting.checking import Check
+    from orchestrator.exporting.choice import Chosen
+    from orchestrator.exporting.winner import Winner
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("export")(export)
+
+
+def export(
+    study: StudyName,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="prompts, classifier, torch-export, onnx, open_clip, mlflow or hf."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="A complete trial, instead of the first of the ranking.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Label of the split, instead of the last.")] = None,
+    seed: Annotated[
+        str | None, typer.Option(help="Label of the seed, instead of the best on the validation images.")
+    ] = None,
+    all_seeds: Annotated[
+        bool, typer.Option("--all-seeds", help="An artefact for each seed, in folders seed-N; no ensemble.")
+    ] = False,
+    task: Annotated[list[str] | None, typer.Option(help="Only these tasks.")] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Score the validation images again through the files, in another process, and exit 1 unless "
+            "that is what was recorded. What was exported before is only checked.",
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write the winner of a study as a file that classifies; by validation, never by test images."""
+    from orchestrator.cli.console import DONE, FAILED, print_json
+    from orchestrator.exporting.choice import choose
+    from orchestrator.exporting.winner import Winner
+    from orchestrator.face.stored import find_stored
+
+    stored = find_stored(study, storage)
+    chosen = choose(stored.store, stored.ledger, trial=trial, split=split, seed=seed, all_seeds=all_seeds)
+    documents, holds = [], True
+    for one in chosen:
+        winner = Winner(stored, one, task, device)
+        folder = out / f"seed-{one.seed.replace('/', '.')}" if all_seeds else out
+        artefact, is_new = _written(winner, folder, form, check)
+        found = None
+        if check:
+            from orchestrator.exporting.checking import check as score
+
+            found = score(winner, folder)
+            holds = holds and found.holds
+        documents.append(_document(one, artefact, folder, found))
+        if not as_json:
+            _tell(one, artefact, folder, found, is_new)
+    if as_json:
+        print_json(documents)
+    return DONE if holds else FAILED
+
+
+def _written(winner: Winner, folder: Path, form: str, check: bool) -> tuple[Artefact | None, bool]:
+    """The artefact, and whether it was made now. One that is to be checked may be damaged: then None."""
+    from mmap_model.inference.artefact import DESCRIPTION, Artefact
+
+    from mmap_model.errors import CheckpointError
+    from orchestrator.exporting.writing import write
+
+    if not check or not (folder / DESCRIPTION).exists():
+        return write(winner, folder, form), True
+    try:
+        found = Artefact.describe(folder)
+    except CheckpointError:
+        return None, False
+    if (found.kind, found.source.cells) != (form, (winner.chosen.key,)):
+        raise CheckpointError(
+            f"it holds another export: {found.kind} of {', '.join(found.source.cells) or 'an unknown cell'}",
+            where=str(folder),
+            fix="give a folder that does not exist, or remove it",
+        )
+    return found, False
+
+
+def _document(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Check | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "folder": str(folder),
+        "kind": None if artefact is None else artefact.kind,
+        "trial": chosen.trial,
+        "cell": chosen.key,
+        "split": chosen.split,
+        "seed": chosen.seed,
+        "reason": chosen.reason,
+        "validation": chosen.validation,
+        "mean": chosen.over_seeds,
+        "files": {} if artefact is None else {name: e.bytes for name, e in artefact.files.items()},
+    }
+    if check is not None:
+        found["check"] = {
+            "holds": check.holds,
+            "against": check.against,
+            "agreement": None if check.agreement is None else check.agreement.to_dict(),
+            "recorded": None if check.recorded is None else check.recorded.to_dict(),
+            "refused": check.refused,
+        }
+    return found
+
+
+def _tell(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Check | None, is_new: bool) -> None:
+    from orchestrator.cli.console import err, out
+    from orchestrator.tables.words import accuracy
+
+    console = out()
+    if artefact is not None:
+        size = sum(entry.bytes for entry in artefact.files.values())
+        console.print(
+            f"{'Exported' if is_new else 'Exported before'}: {folder} ({artefact.kind}, {_size(size)}, "
+            f"{len(artefact.tasks)} tasks) from {chosen.reason}",
+            markup=False,
+            soft_wrap=True,
+        )
+        if chosen.validation is not None and chosen.over_seeds is not None:
+            console.print(
+                f"This seed has {accuracy(chosen.validation)} % on its validation images. To expect of it is the "
+                f"mean over {chosen.over_seeds['n']} seeds: {accuracy(chosen.over_seeds['mean'])} %.",
+                markup=False,
+                soft_wrap=True,
+            )
+        for note in artefact.notes:
+            console.print(note, markup=False, soft_wrap=True)
+    if check is not None:
+        (console if check.holds else err()).print(check.in_words(), markup=False, soft_wrap=True)
+    elif artefact is not None:
+        console.print("Not checked; --check scores the validation images through it.", markup=False)
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**20:.1f} MiB" if bytes_ >= 2**20 else f"{bytes_ / 2**10:.0f} KiB"

@@ -1,0 +1,77 @@
+"""A chosen cell as an artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.work.provenance import provenance
+
+if TYPE_CHECKING:
+    from mmap_model.inference.artefact import Artefact, Source
+
+    from orchestrator.exporting.winner import Winner
+
+OWN_WEIGHTS = "The CLIP ships with this software, under the same licence (Apache-2.0)."
+OTHER_WEIGHTS = "The CLIP's weights ({}) are under the licence of whoever published them."
+
+
+def write(winner: Winner, folder: Path, kind: str) -> Artefact:
+    """Write the artefact. Needs the data too: the features of training images tell tasks apart.
+
+    Args:
+        winner: what to export.
+        folder: to make; it must not exist, or be empty.
+        kind: the format.
+
+    Raises:
+        InputError: no such format, a library that is missing, a model that the format cannot hold (says why),
+            a folder that holds something, or data, weights or records that are not there.
+    """
+    from mmap_model.inference.exporting import export, require_format
+
+    from orchestrator.exporting.task_means import task_means
+
+    require_format(winner.trained, kind)
+    means, accuracy = task_means(winner)
+    tasks = winner.numbers().get("tasks", {})
+    software = provenance()
+    return export(
+        winner.trained,
+        folder,
+        kind,
+        source=_source(winner),
+        validation_accuracy={task: value for task, value in tasks.items() if value is not None},
+        task_features=means,
+        task_accuracy=accuracy,
+        licence=licence(winner),
+        versions={
+            "mmap-orchestrator": software["versions"].get("mmap-orchestrator"),
+            "commit": software["commit"],
+        },
+    )
+
+
+def licence(winner: Winner) -> str:
+    """A note on the CLIP's weights, which an artefact may hold."""
+    spec = winner.stored.study.backbone
+    if spec.model == "symbols":
+        return OWN_WEIGHTS
+    return OTHER_WEIGHTS.format(" ".join(filter(None, (spec.model, spec.pretrained))))
+
+
+def _source(winner: Winner) -> Source:
+    from mmap_model.inference.artefact import Source
+
+    chosen = winner.chosen
+    return Source(
+        study=winner.stored.store.name,
+        trial=chosen.trial,
+        cells=(chosen.key,),
+        seed=chosen.seed,
+        split=chosen.split,
+        reason=chosen.reason,
+        precision=winner.cell.precision,
+        validation=winner.numbers(),
+        mean=chosen.over_seeds or {},
+    )
