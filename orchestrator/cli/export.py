@@ -138,9 +138,10 @@ def _tell(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Check 
             soft_wrap=True,
         )
         if chosen.validation is not None and chosen.over_seeds is not None:
+            mean, number = accuracy(chosen.over_seeds["mean"]), chosen.over_seeds["n"]
             console.print(
-                f"This seed has {accuracy(chosen.validation)} % on its validation images. To expect of it is the "
-                f"mean over {chosen.over_seeds['n']} seeds: {accuracy(chosen.over_seeds['mean'])} %.",
+                f"This seed has {accuracy(chosen.validation)} % on its validation images. "
+                f"To expect of it is the mean over {number} seeds: {mean} %.",
                 markup=False,
                 soft_wrap=True,
             )
