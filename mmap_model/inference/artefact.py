@@ -114,7 +114,7 @@ class Source:
     Attributes:
         study, trial: name and number.
         cells: keys.
-        seed: of the exported weights.
+        split, seed: labels of what the exported weights were trained with, such as ``3-shot`` and ``1``.
         reason: why this seed.
         precision: that it was trained in.
         validation: numbers of this seed.
@@ -124,7 +124,8 @@ class Source:
     study: str | None = None
     trial: int | None = None
     cells: tuple[str, ...] = ()
-    seed: int | None = None
+    split: str | None = None
+    seed: str | None = None
     reason: str | None = None
     precision: str | None = None
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -147,6 +148,8 @@ class Artefact:
         calibrated: probabilities are of one head; False once trained and zero-shot classes are mixed.
         versions: of what wrote it.
         task_features: file with the mean unit feature of each task's training images, or None.
+        task_accuracy: share of validation images, in [0, 1], whose own task these means find; None if not
+            measured.
         notes: what a user should know, one sentence each.
     """
 
@@ -164,6 +167,7 @@ class Artefact:
     calibrated: bool = True
     versions: Mapping[str, str | None] = field(default_factory=dict)
     task_features: str | None = None
+    task_accuracy: float | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -20,7 +20,7 @@ from mmap_model.inference.artefact import (
     TaskEntry,
 )
 from mmap_model.inference.classifier import MEANS
-from mmap_model.inference.formats import format_of
+from mmap_model.inference.formats import Format, format_of
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import own_provenance
 from mmap_model.methods.deployed import EveryTask
@@ -39,6 +39,7 @@ def export(
     source: Source | None = None,
     validation_accuracy: Mapping[str, float] | None = None,
     task_features: Tensor | None = None,
+    task_accuracy: float | None = None,
     licence: str | None = None,
     versions: Mapping[str, str | None] | None = None,
     notes: Sequence[str] = (),
@@ -52,6 +53,7 @@ def export(
         source: where it was recorded, and why this seed.
         validation_accuracy: by task, in [0, 1].
         task_features: mean unit feature of each exported task's training images by the plain CLIP, [T, E].
+        task_accuracy: share of validation images, in [0, 1], that are nearest to the mean of their own task.
         licence: a note on what the CLIP's weights may be used for.
         versions: of the caller, beside those of what this package runs on.
         notes: what a user should know, one sentence each.
@@ -61,11 +63,7 @@ def export(
             whose ``deployed`` form gives other logits.
         CheckpointError: the folder holds something.
     """
-    chosen = format_of(kind)
-    chosen.require()
-    reason = chosen.refusal(trained)
-    if reason is not None:
-        raise ConfigurationError(f"{kind} cannot hold this model: {reason}", where="format")
+    chosen = require_format(trained, kind)
     _check(trained)
     backbone, configuration = trained.backbone, trained.checkpoint.configuration
     accuracy = validation_accuracy or {}
@@ -102,6 +100,7 @@ def export(
         text_tower=chosen.text_tower,
         versions=_versions() | dict(versions or {}),
         task_features=None if task_features is None else TASK_FEATURES,
+        task_accuracy=task_accuracy,
         notes=(*_slow(trained), *chosen.notes(trained), *notes),
     )
 
@@ -132,6 +131,20 @@ def _check(trained: Trained) -> None:
                 where="format",
                 fix="let the method's model override deployed too, and leave logits and compare as they are",
             )
+
+
+def require_format(trained: Trained, kind: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        ConfigurationError: there is none, a library is missing, or it cannot hold that model; says why.
+    """
+    chosen = format_of(kind)
+    chosen.require()
+    reason = chosen.refusal(trained)
+    if reason is not None:
+        raise ConfigurationError(f"{kind} cannot hold this model: {reason}", where="format")
+    return chosen
 
 
 def _slow(trained: Trained) -> list[str]:

@@ -11,7 +11,6 @@ from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact
-
     from orchestrator.exporting.checking import Check
     from orchestrator.exporting.choice import Chosen
     from orchestrator.exporting.winner import Winner
@@ -80,9 +79,8 @@ def export(
 
 def _written(winner: Winner, folder: Path, form: str, check: bool) -> tuple[Artefact | None, bool]:
     """The artefact, and whether it was made now. One that is to be checked may be damaged: then None."""
-    from mmap_model.inference.artefact import DESCRIPTION, Artefact
-
     from mmap_model.errors import CheckpointError
+    from mmap_model.inference.artefact import DESCRIPTION, Artefact
     from orchestrator.exporting.writing import write
 
     if not check or not (folder / DESCRIPTION).exists():

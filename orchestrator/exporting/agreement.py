@@ -117,9 +117,9 @@ def compare(
         worst=tuple(
             Difference(
                 task=task,
-                sample=samples[i],
-                recorded=classes[first[i]],
-                found=classes[best[i]],
+                sample=samples[int(i)],
+                recorded=classes[int(first[i])],
+                found=classes[int(best[i])],
                 by=float(gaps[i]),
             )
             for i in worst

@@ -7,7 +7,6 @@ images trained on. Test images have no part in it.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.exporting.agreement import Agreement
-from orchestrator.exporting.scoring import Job
+from orchestrator.exporting.scoring import Answer, Job
 
 if TYPE_CHECKING:
     from mmap_model.training.metrics import Predictions
@@ -72,18 +71,21 @@ def check(winner: Winner, folder: Path) -> Check:
             device=winner.device,
         )
         job.write(Path(temporary) / "job.json")
-        command = [sys.executable, "-m", "orchestrator.exporting.scoring", str(Path(temporary) / "job.json")]
-        ran = subprocess.run(command, capture_output=True, text=True)
+        answer = _answer(Path(temporary) / "job.json")
+    if answer.refused is not None:
+        return Check(against=against, refused=answer.refused)
+    return Check(against=against, agreement=answer.agreement, recorded=recorded)
+
+
+def _answer(job: Path) -> Answer:
+    """What another process says of a job."""
+    command = [sys.executable, "-m", "orchestrator.exporting.scoring", str(job)]
+    ran = subprocess.run(command, capture_output=True, text=True)
     lines = ran.stdout.splitlines()
-    answer = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-    if "agreement" in answer:
-        found = Agreement.from_dict(answer["agreement"])
-        return Check(against=against, agreement=found, recorded=recorded)
-    if "refused" in answer:
-        parts = answer["refused"]
-        return Check(against=against, refused=": ".join(filter(None, (parts["where"], parts["problem"]))))
-    tail = (ran.stderr.strip().splitlines() or ["no reason"])[-1]
-    return Check(against=against, refused=f"the artefact could not be run: {tail}")
+    if lines and lines[-1].startswith("{"):
+        return Answer.from_json(lines[-1])
+    tail = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+    return Answer(refused=f"the artefact could not be run: {tail}")
 
 
 def _expected(winner: Winner) -> tuple[Expected, str, Agreement | None]:

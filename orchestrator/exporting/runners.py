@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
     from mmap_model.inference.artefact import Artefact
 
 
@@ -55,50 +55,6 @@ class ClassifierRunner(Runner):
         return logits.double().softmax(-1).cpu().numpy()
 
 
-class OpenClipRunner(Runner):
-    """A folder that plain open_clip loads, with its own preprocessing, tokenizer and text tower."""
-
-    def __init__(self, folder: Path, artefact: Artefact, device: str) -> None:
-        super().__init__(artefact)
-        self._folder, self._device = folder, device
-        self._loaded: dict[Path, Any] = {}
-        self._heads: dict[str, Any] = {}
-
-    def probabilities(self, images: Sequence[bytes], task: str) -> npt.NDArray[Any]:
-        import torch
-        from PIL import Image
-
-        clip, preprocess = self._clip(task)
-        with torch.no_grad():
-            pixels = torch.stack([preprocess(Image.open(io.BytesIO(image))) for image in images])
-            features = clip.encode_image(pixels.to(self._device), normalize=True)
-            logits = clip.logit_scale.exp() * features @ self._head(task).T
-        return logits.double().softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
-
-    def _clip(self, task: str) -> Any:
-        import open_clip
-        from mmap_model.inference.formats.open_clip import folder_of
-
-        folder = folder_of(self._folder, self.artefact, task)
-        if folder not in self._loaded:
-            self._loaded[folder] = open_clip.create_model_from_pretrained(
-                f"local-dir:{folder}", device=self._device
-            )
-        return self._loaded[folder]
-
-    def _head(self, task: str) -> Any:
-        import open_clip
-        from mmap_model.inference.formats.open_clip import folder_of
-
-        if task not in self._heads:
-            template = self.artefact.method.template
-            texts = [template.replace("{}", name) for name in self.classes(task)]
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder_of(self._folder, self.artefact, task)}")
-            clip, _ = self._clip(task)
-            self._heads[task] = clip.encode_text(tokenizer(texts).to(self._device), normalize=True)
-        return self._heads[task]
-
-
 class MlflowRunner(Runner):
     """An MLflow model, as ``mlflow models serve`` asks it."""
 
@@ -130,8 +86,6 @@ def open_runner(folder: Path, *, backbone: Mapping[str, Any], device: str) -> Ru
 
     artefact = Artefact.read(folder)
     match artefact.kind:
-        case "open_clip":
-            return OpenClipRunner(folder, artefact, device)
         case "mlflow":
             return MlflowRunner(folder, artefact)
         case _:

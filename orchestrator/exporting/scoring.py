@@ -2,7 +2,7 @@
 
     python -m orchestrator.exporting.scoring JOB    # a file as `Job` writes it
 
-The last line that it prints is JSON: an `Agreement`, or why there is none.
+The last line that it prints is an `Answer`.
 
 Images come from their files, through the artefact's own preprocessing; where a dataset has no files, its
 evaluation views go in as images.
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmap_model.data.dataset import DatasetSpec
+from mmap_model.errors import InputError
 from mmap_model.plain import from_plain, to_plain
+from orchestrator.exporting.agreement import Agreement, compare, joined
+from orchestrator.exporting.runners import Runner, open_runner
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from mmap_model.data import Dataset
-    from orchestrator.exporting.agreement import Agreement
-    from orchestrator.exporting.runners import Runner
 
 BATCH = 32
 
@@ -58,16 +59,35 @@ class Job:
         return from_plain(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
 
 
-def score(job: Job) -> Agreement:
-    """The artefact's predictions beside the expected ones.
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of a job: an agreement, or why the artefact was refused."""
 
-    Raises:
-        InputError: of the artefact, its CLIP or the data.
-    """
+    agreement: Agreement | None = None
+    refused: str | None = None
+
+    def to_json(self) -> str:
+        agreement = None if self.agreement is None else self.agreement.to_dict()
+        return json.dumps({"agreement": agreement, "refused": self.refused})
+
+    @classmethod
+    def from_json(cls, text: str) -> Answer:
+        data = json.loads(text)
+        agreement = None if data["agreement"] is None else Agreement.from_dict(data["agreement"])
+        return cls(agreement=agreement, refused=data["refused"])
+
+
+def answer(job: Job) -> Answer:
+    """The artefact's predictions beside the expected ones, or what is wrong with artefact, CLIP or data."""
+    try:
+        return Answer(agreement=_score(job))
+    except InputError as error:
+        return Answer(refused=": ".join(filter(None, (error.where, error.problem))))
+
+
+def _score(job: Job) -> Agreement:
     from mmap_model.data import open_dataset
     from mmap_model.training.predictions import read_predictions
-    from orchestrator.exporting.agreement import compare, joined
-    from orchestrator.exporting.runners import open_runner
 
     dataset = open_dataset(job.dataset)
     runner = open_runner(Path(job.artefact), backbone=job.backbone, device=job.device)
@@ -75,9 +95,8 @@ def score(job: Job) -> Agreement:
     for task, (samples, recorded) in read_predictions(Path(job.expected).read_bytes()).items():
         places = {name: place for place, name in enumerate(dataset.sample_ids(task))}
         indices = [places[name] for name in samples]
-        parts = [
-            runner.probabilities(images, task) for images in _batches(dataset, task, indices, runner.size)
-        ]
+        batches = _batches(dataset, task, indices, runner)
+        parts = [runner.probabilities(images, task) for images in batches]
         found.append(compare(task, samples, recorded, _joined(parts), runner.classes(task)))
     return joined(found)
 
@@ -116,17 +135,5 @@ def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(parts)
 
 
-def main() -> int:
-    from mmap_model.errors import InputError
-
-    try:
-        found = score(Job.read(Path(sys.argv[1])))
-    except InputError as error:
-        print(json.dumps({"refused": {"problem": error.problem, "where": error.where, "fix": error.fix}}))
-        return 1
-    print(json.dumps({"agreement": found.to_dict()}))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    print(answer(Job.read(Path(sys.argv[1]))).to_json())

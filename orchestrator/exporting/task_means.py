@@ -22,6 +22,7 @@ def task_means(winner: Winner) -> tuple[Tensor, float | None]:
     """
     import torch
     import torch.nn.functional as F
+
     from mmap_model.inference.plain import plain_images
 
     plain = plain_images(winner.backbone)

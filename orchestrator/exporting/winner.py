@@ -12,11 +12,11 @@ from mmap_model.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from mmap_model.inference.trained import Trained
 
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from mmap_model.data.bank import Indices
+    from mmap_model.inference.trained import Trained
     from orchestrator.exporting.choice import Chosen
     from orchestrator.face.stored import Stored
 
@@ -57,7 +57,6 @@ class Winner:
     def trained(self) -> Trained:
         """Raises InputError where the files of the cell are damaged, were dropped, or are of another CLIP."""
         from mmap_model.inference.trained import Trained
-
         from orchestrator.ledger import DroppedError
         from orchestrator.ledger.documents import CorruptError
 

@@ -9,7 +9,6 @@ from orchestrator.work.provenance import provenance
 
 if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact, Source
-
     from orchestrator.exporting.winner import Winner
 
 OWN_WEIGHTS = "The CLIP ships with this software, under the same licence (Apache-2.0)."
@@ -29,7 +28,6 @@ def write(winner: Winner, folder: Path, kind: str) -> Artefact:
             a folder that holds something, or data, weights or records that are not there.
     """
     from mmap_model.inference.exporting import export, require_format
-
     from orchestrator.exporting.task_means import task_means
 
     require_format(winner.trained, kind)

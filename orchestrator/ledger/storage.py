@@ -1,9 +1,6 @@
-"""Where records lie: one small set of operations on a local folder or on any file system of ``pyarrow.fs``.
+"""Where records lie: a local folder here, object stores beside it, by one small set of operations.
 
-Paths are relative to the root, with ``/`` between their parts. A write is atomic: a reader sees the old
-content, the new content or nothing, never a part. Names that begin with a dot belong to unfinished writes
-and are never listed. A path that would leave the root is refused: names come from records that others may
-write.
+See ``orchestrator.ledger.storage_interface`` for what these promise.
 """
 
 from __future__ import annotations
@@ -14,81 +11,25 @@ import math
 import os
 import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from mmap_model.errors import InputError
+from orchestrator.ledger.arrow_storage import ArrowStorage
 from orchestrator.ledger.gather import gather
-from orchestrator.redaction import redact, shown_uri
+from orchestrator.ledger.storage_interface import Entry, Storage, StorageError, inside
+
+__all__ = [
+    "ROOT_LOOK_S",
+    "Entry",
+    "LocalStorage",
+    "Storage",
+    "StorageError",
+    "check_writable",
+    "open_storage",
+]
 
 ROOT_LOOK_S = 0.5
 """Seconds for which a local root that was there is taken to be there still."""
-
-
-class StorageError(InputError):
-    """A storage location that cannot be understood, read or written."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as a listing shows it: path below the root, bytes, seconds since 1970 when it was written."""
-
-    path: str
-    size: int
-    modified: float
-
-
-class Storage(ABC):
-    """Files below one root.
-
-    Attributes:
-        root: the location as it opens again: an absolute path, or a URI with whatever it was given.
-        exclusive: ``create`` is decided by the file system. Where it is False two simultaneous callers of
-            ``create`` may both be told True; what is built on it must settle who was last.
-    """
-
-    root: str
-    exclusive: bool
-
-    @abstractmethod
-    def read(self, path: str) -> bytes | None:
-        """Content of a file, or None if there is none."""
-
-    @abstractmethod
-    def write(self, path: str, data: bytes) -> None:
-        """Create or replace a file atomically; folders come into being as needed."""
-
-    @abstractmethod
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless it exists; False if it did."""
-
-    @abstractmethod
-    def delete(self, path: str) -> None:
-        """Remove a file or a whole folder; nothing happens if there is none."""
-
-    @abstractmethod
-    def move(self, path: str, target: str) -> None:
-        """Rename a file or folder. On object stores a folder is moved file by file."""
-
-    @abstractmethod
-    def names(self, folder: str) -> list[str]:
-        """Sorted names in a folder; empty if it does not exist. One listing, no look at the single files."""
-
-    @abstractmethod
-    def files(self, folder: str) -> Iterator[str]:
-        """Paths, relative to ``folder``, of all files at any depth below it, by listings alone."""
-
-    @abstractmethod
-    def everything(self) -> Iterator[Entry]:
-        """All files below the root, unfinished and hidden ones too: for housekeeping, not for reading."""
-
-    def locate(self, path: str) -> str:
-        """The absolute path or URI of ``path``, for people and for links: no credentials, no options."""
-        shown = shown_uri(self.root).rstrip("/")
-        return f"{shown}/{path}" if path else shown
 
 
 def open_storage(root: str | os.PathLike[str] | Storage) -> Storage:
@@ -175,7 +116,7 @@ class LocalStorage(Storage):
 
     def move(self, path: str, target: str) -> None:
         destination = self._at(target)
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(destination.parent)
         with contextlib.suppress(FileNotFoundError):
             self._at(path).rename(destination)
 
@@ -249,8 +190,30 @@ class LocalStorage(Storage):
             raise OSError(errno.ESTALE, f"{what}; was it unmounted or moved?", self.root)
         self._identity, self._looked = identity, now
 
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder below the root, and the root itself only if it was never there.
+
+        Of a root that was deleted a moment ago nothing must come back: it would hold a few of the records,
+        without the study that they belong to.
+
+        Raises:
+            OSError: the root is gone, or another one is in its place.
+        """
+        self._looked = -math.inf
+        self._require_root()
+        if self._identity is None:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._require_root()
+        place = self._root
+        for part in folder.relative_to(self._root).parts:
+            place = place / part
+            try:
+                place.mkdir(exist_ok=True)
+            except FileNotFoundError:
+                raise OSError(errno.ESTALE, "it was deleted just now", self.root) from None
+
     def _at(self, path: str) -> Path:
-        return self._root / _inside(path)
+        return self._root / inside(path)
 
     @contextlib.contextmanager
     def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
@@ -259,23 +222,11 @@ class LocalStorage(Storage):
             try:
                 temporary.write_bytes(data)
             except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                self._make_folder(target.parent)
                 temporary.write_bytes(data)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _inside(path: str) -> str:
-    """``path`` if it stays below the root it is relative to.
-
-    Raises:
-        StorageError: it is absolute or climbs.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
-        raise StorageError(f"{path!r} leads out of the storage", where="storage", fix="use plain names")
-    return path
 
 
 def _create_exclusively(target: Path, data: bytes) -> bool:
@@ -285,98 +236,3 @@ def _create_exclusively(target: Path, data: bytes) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-class ArrowStorage(Storage):
-    """A URI of ``pyarrow.fs``. An object appears whole when its upload closes, which is the atomic write.
-
-    File systems with a rename of their own (hdfs) get a temporary name instead. There is no exclusive
-    creation in this interface: ``create`` looks first and then writes.
-    """
-
-    exclusive = False
-
-    def __init__(self, uri: str) -> None:
-        from pyarrow import ArrowInvalid, ArrowNotImplementedError, fs
-
-        try:
-            self._fs, base = fs.FileSystem.from_uri(uri)
-        except (ArrowInvalid, ArrowNotImplementedError, ValueError, ImportError, OSError) as error:
-            raise StorageError(
-                f"{shown_uri(uri)!r} cannot be opened: {redact(str(error))}",
-                where="storage",
-                fix="use a local path, or s3://bucket/path, gs://…, abfs://…, hdfs://…",
-            ) from error
-        self._types, self._selector = fs.FileType, fs.FileSelector
-        self._base = base.rstrip("/")
-        self._rename = self._fs.type_name in ("hdfs", "local")
-        self.root = uri.rstrip("/")
-
-    def read(self, path: str) -> bytes | None:
-        try:
-            with self._fs.open_input_stream(self._at(path)) as stream:
-                return bytes(stream.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def write(self, path: str, data: bytes) -> None:
-        folder, _, name = self._at(path).rpartition("/")
-        target = f"{folder}/.{name}.{secrets.token_hex(6)}" if self._rename else f"{folder}/{name}"
-        try:
-            self._put(target, data)
-        except FileNotFoundError:
-            self._fs.create_dir(folder, recursive=True)
-            self._put(target, data)
-        if self._rename:
-            self._fs.move(target, f"{folder}/{name}")
-
-    def create(self, path: str, data: bytes) -> bool:
-        if self.read(path) is not None:
-            return False
-        self.write(path, data)
-        return True
-
-    def delete(self, path: str) -> None:
-        info = self._fs.get_file_info(self._at(path))
-        if info.type == self._types.Directory:
-            self._fs.delete_dir(info.path)
-        elif info.type != self._types.NotFound:
-            self._fs.delete_file(info.path)
-
-    def move(self, path: str, target: str) -> None:
-        is_folder = self._fs.get_file_info(self._at(path)).type == self._types.Directory
-        pairs = [(f"{path}/{name}", f"{target}/{name}") for name in self.files(path)] if is_folder else []
-        for old, new in pairs or [(path, target)]:
-            data = self.read(old)
-            if data is not None:
-                self.write(new, data)
-        self.delete(path)
-
-    def names(self, folder: str) -> list[str]:
-        found = (info.base_name for info in self._list(folder, recursive=False))
-        return sorted(name for name in found if not name.startswith("."))
-
-    def files(self, folder: str) -> Iterator[str]:
-        prefix = len(self._at(folder)) + 1
-        for info in self._list(folder, recursive=True):
-            name = info.path[prefix:]
-            if info.is_file and not any(part.startswith(".") for part in name.split("/")):
-                yield name
-
-    def everything(self) -> Iterator[Entry]:
-        prefix = len(self._base) + 1
-        for info in self._list("", recursive=True):
-            if info.is_file:
-                modified = info.mtime.timestamp() if info.mtime is not None else 0.0
-                yield Entry(info.path[prefix:], info.size or 0, modified)
-
-    def _list(self, folder: str, *, recursive: bool) -> list[Any]:
-        selector = self._selector(self._at(folder), allow_not_found=True, recursive=recursive)
-        return list(self._fs.get_file_info(selector))
-
-    def _put(self, target: str, data: bytes) -> None:
-        with self._fs.open_output_stream(target) as stream:
-            stream.write(data)
-
-    def _at(self, path: str) -> str:
-        return f"{self._base}/{_inside(path)}" if path else self._base

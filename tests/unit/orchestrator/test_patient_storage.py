@@ -87,3 +87,26 @@ def test_a_root_that_is_moved_away_is_no_empty_storage(
         root.rmdir()
     (tmp_path / "elsewhere").rename(root)
     assert storage.read("a") == b"x"
+
+
+def test_a_root_that_was_deleted_a_moment_ago_does_not_come_back_with_a_few_records(tmp_path: Path) -> None:
+    """It would be a study without its settings, which no later run could tell from a damaged one."""
+    root = tmp_path / "runs"
+    storage = LocalStorage(root)
+    storage.write("studies/demo/study.json", b"x")
+    root.rename(tmp_path / "trash")
+    for operation in (
+        lambda: storage.write("studies/demo/trials/1.json", b"y"),
+        lambda: storage.create("claims/2.json", b"z"),
+        lambda: storage.move("a", "quarantine/a"),
+    ):
+        with pytest.raises(OSError, match="it is gone"):
+            operation()
+    assert not root.exists()
+
+
+def test_a_root_is_made_by_the_first_write_and_folders_below_it_by_any(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "a" / "runs")
+    storage.write("b/c/d.json", b"x")
+    storage.move("b/c/d.json", "e/f.json")
+    assert list(storage.files("")) == ["e/f.json"]
