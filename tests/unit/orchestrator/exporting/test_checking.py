@@ -28,6 +28,12 @@ def study(trained) -> Stored:  # type: ignore[no-untyped-def]
     return trained()
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores in this process: another one takes seconds to start, and the command's test starts it."""
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+
+
 def winner_of(stored: Stored, tasks: list[str] | None = None) -> Winner:
     (chosen,) = choose(stored.store, stored.ledger)
     return Winner(stored, chosen, tasks)
@@ -65,7 +71,7 @@ def drawn(tensor: Tensor) -> Tensor:
     ],
 )
 def test_a_format_agrees_and_with_its_largest_tensor_changed_it_does_not(
-    study: Stored, tmp_path: Path, kind: str, file: str, change: Callable[[Tensor], Tensor]
+    study: Stored, tmp_path: Path, kind: str, file: str, change: Callable[[Tensor], Tensor], here: None
 ) -> None:
     winner, folder = winner_of(study), tmp_path / "x"
     artefact = write(winner, folder, kind)
@@ -90,7 +96,7 @@ def test_a_format_agrees_and_with_its_largest_tensor_changed_it_does_not(
     assert "It differs from the recorded predictions" in hidden.in_words()
 
 
-def test_another_resize_filter_is_found(study: Stored, tmp_path: Path) -> None:
+def test_another_resize_filter_is_found(study: Stored, tmp_path: Path, here: None) -> None:
     winner, folder = winner_of(study), tmp_path / "x"
     write(winner, folder, "classifier")
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -101,7 +107,7 @@ def test_another_resize_filter_is_found(study: Stored, tmp_path: Path) -> None:
     assert not found.holds and found.agreement is not None and found.agreement.beyond > 0
 
 
-def test_some_tasks_alone_are_exported_and_checked(study: Stored, tmp_path: Path) -> None:
+def test_some_tasks_alone_are_exported_and_checked(study: Stored, tmp_path: Path, here: None) -> None:
     winner = winner_of(study, ["sketch"])
     artefact = write(winner, tmp_path / "x", "classifier")
     found = check(winner, tmp_path / "x")
@@ -110,7 +116,9 @@ def test_some_tasks_alone_are_exported_and_checked(study: Stored, tmp_path: Path
     assert artefact.task_accuracy is None, "there is nothing to tell apart"
 
 
-def test_a_study_without_validation_images_is_checked_on_what_it_trained_on(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_study_without_validation_images_is_checked_on_what_it_trained_on(
+    trained, tmp_path: Path, here: None
+) -> None:  # type: ignore[no-untyped-def]
     winner = winner_of(trained(protocol="paper"))
     write(winner, tmp_path / "x", "classifier")
     found = check(winner, tmp_path / "x")
@@ -119,7 +127,7 @@ def test_a_study_without_validation_images_is_checked_on_what_it_trained_on(trai
 
 
 def test_a_cell_trained_in_bf16_is_compared_in_single_precision_and_both_are_reported(  # type: ignore[no-untyped-def]
-    trained, tmp_path: Path
+    trained, tmp_path: Path, here: None
 ) -> None:
     winner = winner_of(trained(precision="bf16"))
     write(winner, tmp_path / "x", "classifier")
@@ -130,10 +138,8 @@ def test_a_cell_trained_in_bf16_is_compared_in_single_precision_and_both_are_rep
 
 @pytest.mark.parametrize("method", ["zero_shot", "coop", "clip_adapter", "vpt", "maple", "bitfit", "full_ft"])
 def test_every_method_exports_and_agrees(  # type: ignore[no-untyped-def]
-    method: str, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, trained, tmp_path: Path, here: None
 ) -> None:
-    # In this process: another one takes seconds to start, and other tests here do start it.
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
     winner = winner_of(trained(method))
     write(winner, tmp_path / "x", "classifier")
     assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
