@@ -116,9 +116,9 @@ def test_some_tasks_alone_are_exported_and_checked(study: Stored, tmp_path: Path
     assert artefact.task_accuracy is None, "there is nothing to tell apart"
 
 
-def test_a_study_without_validation_images_is_checked_on_what_it_trained_on(
+def test_a_study_without_validation_images_is_checked_on_what_it_trained_on(  # type: ignore[no-untyped-def]
     trained, tmp_path: Path, here: None
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     winner = winner_of(trained(protocol="paper"))
     write(winner, tmp_path / "x", "classifier")
     found = check(winner, tmp_path / "x")
