@@ -36,6 +36,7 @@ from orchestrator.work.failures import death_in_words
 from orchestrator.work.shown import NoteShown, Phase, PhaseShown
 
 NOTHING_LOST = "Nothing recorded is lost: run the same command again"
+WHERE_IT_IS = "What was recorded lies there: once it is back, run the same command again"
 
 SAY_S = 60.0
 """Seconds in which the user is told the same thing once."""
@@ -140,7 +141,7 @@ class Session:
             self._start()
             self._agenda.work()
         except StorageAway as away:
-            raise SessionFailed(f"{away.strerror}. {NOTHING_LOST}") from away
+            raise SessionFailed(f"{away.strerror}. {WHERE_IT_IS}") from away
         finally:
             self.phase("stopping")
             self._take_down()
@@ -277,7 +278,7 @@ class Session:
         if (error := self.crew.error) is not None:
             return SessionFailed(error)
         if self._storage_fault is not None:
-            return SessionFailed(f"{self._storage_fault}. {NOTHING_LOST}")
+            return SessionFailed(f"{self._storage_fault}. {WHERE_IT_IS}")
         return None
 
     @property
