@@ -26,7 +26,7 @@ def serve(
         list[str],
         typer.Argument(
             metavar="ARTEFACT…",
-            help="Folders that [bold]orchestrator export[/] wrote; NAME=FOLDER gives another name.",
+            help="Folders that [bold]orchestrator export[/] wrote, s3://… too; NAME=FOLDER gives a name.",
         ),
     ],
     host: Annotated[
@@ -67,7 +67,7 @@ def serve(
     from mmap_model.errors import require
     from orchestrator.cli.console import err
     from orchestrator.serving.limits import Limits
-    from orchestrator.serving.places import named
+    from orchestrator.serving.places import fetched_places
     from orchestrator.serving.process import address, bind
     from orchestrator.serving.process import serve as run
     from orchestrator.serving.token import read_token
@@ -85,27 +85,29 @@ def serve(
     )
     require(precision in ("fp32", "bf16"), "--precision", precision, "use fp32 or bf16")
     token = read_token(token_from, os.environ)
-    places = named(artefacts)
-    bound = bind(host, port)
+    with fetched_places(artefacts) as places:
+        bound = bind(host, port)
 
-    from orchestrator.serving.app import Service, make_app
-    from orchestrator.serving.models import load_models
+        from orchestrator.serving.app import Service, make_app
+        from orchestrator.serving.models import load_models
 
-    models = load_models(
-        places,
-        backbone=backbone,
-        device=device,
-        precision="bf16" if precision == "bf16" else "fp32",
-    )
-    service = Service(models, limits)
+        models = load_models(
+            places,
+            backbone=backbone,
+            device=device,
+            precision="bf16" if precision == "bf16" else "fp32",
+        )
+        service = Service(models, limits)
 
-    def started() -> None:
-        names = ", ".join(model.name for model in models)
-        err().print(f"Serving {names} at {address(bound)} (see {address(bound)}/docs)", soft_wrap=True)
-        if token is None and not bound.getsockname()[0].startswith(("127.", "::1")):
-            err().print("Whoever reaches this address may use it: --token-from VARIABLE asks for a token.")
+        def started() -> None:
+            names = ", ".join(model.name for model in models)
+            err().print(f"Serving {names} at {address(bound)} (see {address(bound)}/docs)", soft_wrap=True)
+            if token is None and not bound.getsockname()[0].startswith(("127.", "::1")):
+                err().print(
+                    "Whoever reaches this address may use it: --token-from VARIABLE asks for a token."
+                )
 
-    return run(make_app(service, token), bound, service.admission, started=started)
+        return run(make_app(service, token), bound, service.admission, started=started)
 
 
 def require_libraries() -> None:

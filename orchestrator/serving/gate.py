@@ -89,7 +89,7 @@ class Gate:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raise the refusal of a request whose body need not be read."""
-        path, limits = scope["path"], self._admission.limits
+        path, limits = _route(scope), self._admission.limits
         if self._admission.draining and path not in WATCHED:
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -153,7 +153,7 @@ class Gate:
         return bounded
 
     def _tell(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
-        path = scope["path"]
+        path = _route(scope)
         known = path if path in _PATHS else "other"
         self._metrics.requests.labels(known, str(exchange.status)).inc()
         self._metrics.seconds.labels(known).observe(seconds)
@@ -170,6 +170,11 @@ class Gate:
             exchange.received,
             notes,
         )
+
+
+def _route(scope: Scope) -> str:
+    """The path below the prefix that the application is mounted at."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 async def refuse(refusal: Refusal, send: Send) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
@@ -14,6 +13,7 @@ from mmap_model.data.formats import DAMAGE, TooManyPixels, open_encoded
 from mmap_model.errors import DatasetError
 from mmap_model.inference.classifier import Classifier
 from orchestrator.serving.refusal import Refusal, too_large
+from orchestrator.study.machine import this_machine
 
 
 class Pictures:
@@ -22,7 +22,7 @@ class Pictures:
     def __init__(self, pixels: int) -> None:
         """See ``Limits.pixels``."""
         self._most = pixels
-        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self.threads = ThreadPoolExecutor(this_machine().cores, thread_name_prefix="decode")
 
     async def pixels(self, classifier: Classifier, encoded: bytes | None, name: str) -> Tensor:
         """What a classifier sees of an image, uint8 [3, S, S].

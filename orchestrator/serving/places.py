@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmap_model.errors import ConfigurationError
 from mmap_model.inference.artefact import Artefact
+from orchestrator.predicting.fetching import fetched
 
 
-def named(places: Sequence[str]) -> dict[str, Path]:
-    """Folders of artefacts by name, of ``FOLDER`` (its last part is the name) or ``NAME=FOLDER``.
+@contextmanager
+def fetched_places(places: Sequence[str]) -> Iterator[Mapping[str, Path]]:
+    """Folders of artefacts by name; of URIs copies that are there while the context lasts.
+
+    Args:
+        places: ``PLACE`` (its last part is the name) or ``NAME=PLACE``, each a folder or a URI.
 
     Raises:
         ConfigurationError: no artefact, no name, or one name twice.
-        CheckpointError: a folder without a readable description.
+        CheckpointError: a place without a readable description.
     """
-    found: dict[str, Path] = {}
+    with ExitStack() as stack:
+        folders = {name: stack.enter_context(fetched(place)) for name, place in named(places).items()}
+        for folder in folders.values():
+            Artefact.describe(folder)
+        yield folders
+
+
+def named(places: Sequence[str]) -> dict[str, str]:
+    """The places by name. Raises ConfigurationError: none, no name, or one name twice."""
+    found: dict[str, str] = {}
     for place in places:
         name, is_named, folder = place.partition("=")
-        if not is_named or Path(place).exists():
+        if not is_named or "/" in name or Path(place).exists():
             name, folder = Path(place).resolve().name, place
         if not name or not folder:
             raise ConfigurationError(f"{place!r} has no name", where="ARTEFACT", fix="use NAME=FOLDER")
@@ -27,8 +42,7 @@ def named(places: Sequence[str]) -> dict[str, Path]:
             raise ConfigurationError(
                 f"two artefacts are called {name!r}", where="ARTEFACT", fix="give names: NAME=FOLDER"
             )
-        found[name] = Path(folder)
-        Artefact.describe(folder)
+        found[name] = folder
     if not found:
         raise ConfigurationError("there is no artefact", where="ARTEFACT", fix="give a folder of an artefact")
     return found
