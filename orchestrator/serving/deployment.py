@@ -55,7 +55,7 @@ def app(arguments: Arguments) -> serve.Application:
     deployment = serve.deployment(
         serve.ingress(build)(), name=NAME, max_ongoing_requests=arguments.limits.queue
     )
-    return deployment.bind()  # type: ignore[no-any-return]
+    return deployment.bind()
 
 
 def build_app(arguments: Arguments) -> Gate:
