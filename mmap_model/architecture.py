@@ -11,6 +11,7 @@ from typing import Any
 
 from mmap_model import hugging_face
 from mmap_model.errors import BackboneError, nearest
+from mmap_model.places import expanded
 from mmap_model.text_files import read_json
 
 LOCAL_DIR = "local-dir:"
@@ -162,7 +163,7 @@ def model_directory(model: str) -> Path:
     """Folder of a ``local-dir:`` model or of ``symbols``."""
     if model == SYMBOLS:
         return Path(__file__).parent / "symbols" / "clip"
-    return Path(model.removeprefix(LOCAL_DIR)).expanduser()
+    return expanded(model.removeprefix(LOCAL_DIR))
 
 
 def weights_in(folder: Path, where: str = "backbone.model") -> Path | None:

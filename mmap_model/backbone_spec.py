@@ -15,6 +15,7 @@ from mmap_model.architecture import (
     weights_in,
 )
 from mmap_model.errors import BackboneError
+from mmap_model.places import expanded
 from mmap_model.revisions import added_field
 
 
@@ -71,7 +72,7 @@ class BackboneSpec:
         if self.in_directory:
             return _weights_in(model_directory(self.model))
         assert self.pretrained is not None
-        path = Path(self.pretrained).expanduser()
+        path = expanded(self.pretrained)
         if path.is_file():
             return path
         if path.is_dir() and os.sep in self.pretrained:

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mmap_model.errors import ConfigurationError, InputError
+from mmap_model.places import expanded
 from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}
@@ -46,7 +47,7 @@ class Reference:
     @property
     def path(self) -> Path:
         """Of the file, absolute."""
-        return Path(self.location).expanduser().absolute()
+        return expanded(self.location).absolute()
 
 
 def parse(name: str) -> Reference | None:

@@ -8,6 +8,7 @@ too large or too deeply nested to be meant.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -90,6 +91,15 @@ def read_value(text: str, where: str, error: type[InputError] = ConfigurationErr
     if lost := text[reader.end :].strip(" \n\ufeff"):
         raise error(f"{lost!r} is a comment in YAML and would be lost", where=where, fix="quote the value")
     return value
+
+
+def written(text: str) -> str:
+    """A text as `read_value` reads it back, quoted where it would be something else."""
+    try:
+        plain = read_value(text, "") == text
+    except InputError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 class _Loader(yaml.SafeLoader):

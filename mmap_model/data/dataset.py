@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmap_model.errors import DatasetError, nearest
+from mmap_model.places import expanded
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
 from mmap_model.revisions import added_field
 
@@ -239,7 +240,7 @@ def default_cache_dir() -> Path:
     """``$MMAP_CACHE_DIR``, or ``mmap`` in the user's cache folder."""
     given = os.environ.get("MMAP_CACHE_DIR")
     if given:
-        return Path(given).expanduser()
+        return expanded(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmap"
 
 

@@ -16,6 +16,7 @@ from mmap_model.data.prepared.store import LocalFiles, Store
 from mmap_model.data.sources.base import NO_ALIASES, Indices, Source
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError
+from mmap_model.places import expanded
 
 
 class StoredSource(Source):
@@ -87,7 +88,7 @@ def open_store(location: str, cache_dir: Path) -> Store:
     """The store in a folder or at a URI of ``pyarrow.fs``. Raises DatasetError where no whole store lies."""
     if is_remote(location):
         return Store(RemoteFiles(location, cache_dir))
-    return Store(LocalFiles(Path(location.removeprefix("file://")).expanduser()))
+    return Store(LocalFiles(expanded(location.removeprefix("file://"))))
 
 
 def stored_source(store: Store, spec: DatasetSpec, aliases: Mapping[str, str] = NO_ALIASES) -> Source:

@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.options import Address, AsJson, Overrides, Storage
 
 if TYPE_CHECKING:
+    from orchestrator.notation import written
     from orchestrator.readiness import Finding
     from orchestrator.study import Study
 
@@ -45,7 +46,7 @@ def check(
     from orchestrator.study import load_study
     from orchestrator.submission import check_places, in_ray_job
 
-    given = [*(overrides or ()), *([f"storage={storage}"] if storage else [])]
+    given = [*(overrides or ()), *([f"storage={written(storage)}"] if storage else [])]
     loaded = load_study(study, given)
     check_places(loaded)
     if in_ray_job() or (address is None and _is_node_of_cluster()):

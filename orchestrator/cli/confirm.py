@@ -53,7 +53,6 @@ def confirm(
     if seeds is None:
         return drive(
             plan,
-            study,
             lambda progress: confirm_study(
                 plan, progress, numbers=numbers, reason=reason, retrain=retrain, options=options
             ),
@@ -63,7 +62,6 @@ def confirm(
     further = _with_seeds(stored, plan, numbers, seeds)
     return drive(
         further,
-        further.study.name,
         lambda progress: run_study(further, progress, options=options),
         as_json=as_json,
     )

@@ -59,7 +59,7 @@ def show(*blocks: Block) -> None:
     from orchestrator.tables.terminal import render
 
     console = out()
-    console.print(render(Section("", blocks), console.width))
+    console.print(render(Section("", blocks), console.width), crop=False)
 
 
 def show_error(problem: str, *, where: str | None = None, fix: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,8 +46,9 @@ def import_(
     which one seed or split tests on what another trains or validates with are refused.
     """
     from orchestrator.cli.data_source import load_study_or_layout
+    from orchestrator.notation import written
 
-    given = [*(overrides or ()), f"dataset.lists={lists}"]
+    given = [*(overrides or ()), f"dataset.lists={written(str(lists))}"]
     _write(load_study_or_layout(study, given)[0], folder, as_json)
 
 
@@ -54,6 +56,7 @@ def _write(study: Study, folder: Path, as_json: bool) -> None:
     from mmap_model.data import open_dataset
     from mmap_model.data.lists import PARTS, write_lists
     from orchestrator.cli.console import out, print_json
+    from orchestrator.notation import written
     from orchestrator.study.draws import check_fixed_lists, study_draws
 
     dataset = open_dataset(study.dataset)
@@ -72,4 +75,5 @@ def _write(study: Study, folder: Path, as_json: bool) -> None:
     for row in found:
         images = ", ".join(f"{row[part]} {part}" for part in PARTS)
         console.print(f"{row['task']}  {row['split']}, seed {row['seed']}: {images}", markup=False)
-    console.print(f"Use them with:  dataset.lists={folder}", markup=False)
+    use = shlex.quote(f"dataset.lists={written(str(folder))}")
+    console.print(f"Use them with:  {use}", markup=False, soft_wrap=True)

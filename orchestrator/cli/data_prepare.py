@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmap_model.places import expanded
 from orchestrator.cli.options import AsJson, Overrides
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def prepare(
     plan = plan_store(images, side=side or image_size or DEFAULT_SIDE, evaluated=chosen)
     remote = output if output is not None and is_remote(output) else None
     place = default_store(default_cache_dir(), images)
-    folder = Path(output).expanduser() if output is not None and remote is None else place
+    folder = expanded(output) if output is not None and remote is None else place
     expected = _expected(plan, sum(int(images.sizes(name).sum()) for name in names))
     _check_room(folder, sum(expected.values()))
     count = sum(task.images for task in plan.tasks)

@@ -70,7 +70,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
 
 def _show(found: dict[str, Any], start: str) -> None:
     from orchestrator.cli.console import show
-    from orchestrator.tables import Paragraph, Table
+    from orchestrator.tables import Paragraph, Span, Table
     from orchestrator.tables.words import configuration, duration, integer, share
 
     space, sizes = found["space"], found["parameters"]
@@ -108,7 +108,7 @@ def _show(found: dict[str, Any], start: str) -> None:
     }
     show(
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
-        Paragraph(f"Start it with:  {start}"),
+        Paragraph(("Start it with:  ", Span(start, "code"))),
     )
 
 

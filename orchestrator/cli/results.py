@@ -44,21 +44,37 @@ def results(
     if as_json:
         print_json(found)
     elif chosen is not None:
-        print_document(chosen.write(document(found, stored, study, limit, chosen.layout)))
+        print_document(chosen.write(document(found, stored, limit, chosen.layout)))
     else:
-        show(document(found, stored, study, limit))
+        show(document(found, stored, limit))
 
 
-def document(
-    found: dict[str, Any], stored: Stored, study: str, limit: int = 20, layout: Layout = "page"
-) -> Section:
+def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: Layout = "page") -> Section:
     """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
     from orchestrator.reports.ranking import report
 
-    return report(found, limit=limit, layout=layout, footer=_footer(found, stored, study))
+    return report(
+        found, limit=limit, layout=layout, footer=_footer(found, stored), commands=_commands(found, stored)
+    )
 
 
-def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[Fact]:
+def _commands(found: dict[str, Any], stored: Stored) -> list[Fact]:
+    """How to go on, as a shell takes it."""
+    from orchestrator.work.commands import changed, command
+
+    name, root = stored.store.name, stored.store.storage.root
+    trials = stored.study.search.trials
+    more = f"search.trials={max(trials + 1, 2 * trials)}"
+    sweeps = (changed(run.command, more) for run in reversed(stored.store.load_invocations()))
+    lines = [("Open runs", command("ui", name, storage=root))]
+    if sweep := next(filter(None, sweeps), None):
+        lines.append(("Go on", sweep))
+    if found["winner"] is not None:
+        lines.append(("Confirm", command("confirm", name, "--seeds", "4,5,6", storage=root)))
+    return lines
+
+
+def _footer(found: dict[str, Any], stored: Stored) -> list[Fact]:
     settings = stored.study
     lines = [
         *_groups(found, stored),
@@ -68,15 +84,10 @@ def _footer(found: dict[str, Any], stored: Stored, study: str) -> list[Fact]:
     if budget := settings.label_budget():
         used = ", ".join(f"{k} training + {held} validation" for k, held in budget.values())
         lines.append(("Labels", f"{used} images per class and task"))
-    runs = shown_uri(settings.tracking.resolved_uri)
-    more = max(settings.search.trials + 1, 2 * settings.search.trials)
     lines += [
         ("Records", f"{found['storage']}/studies/{stored.store.name}"),
-        ("Runs", f"{runs}; open them with: orchestrator ui {study}"),
-        ("Go on", f"orchestrator sweep {study} search.trials={more}"),
+        ("Runs", shown_uri(settings.tracking.resolved_uri)),
     ]
-    if found["winner"] is not None:
-        lines.append(("Confirm", f"orchestrator confirm {study} --seeds 4,5,6"))
     if found["damaged_trials"]:
         numbers = ", ".join(map(str, found["damaged_trials"]))
         lines.append(("Repairs", f"the next sweep runs trials again whose records are damaged: {numbers}"))

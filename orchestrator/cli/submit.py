@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,9 +70,11 @@ def submit(
                 soft_wrap=True,
             )
     if not (wait or follow):
-        there = "" if address is None else f" --address {address}"
-        console.print(f"Follow: orchestrator logs --follow {job.id}{there}", markup=False, soft_wrap=True)
-        console.print(f"Stop:   orchestrator stop {job.id}{there}", markup=False, soft_wrap=True)
+        there = () if address is None else ("--address", address)
+        follow_it = shlex.join(["orchestrator", "logs", "--follow", job.id, *there])
+        console.print(f"Follow: {follow_it}", markup=False, soft_wrap=True)
+        stop_it = shlex.join(["orchestrator", "stop", job.id, *there])
+        console.print(f"Stop:   {stop_it}", markup=False, soft_wrap=True)
         return DONE
     try:
         if follow:
@@ -131,7 +134,7 @@ def _show_ranking(study: Study) -> bool:
         found = build_results(stored.store, stored.ledger)
     except (InputError, OSError):
         return False
-    show(document(found, stored, study.name))
+    show(document(found, stored))
     return True
 
 

@@ -45,7 +45,6 @@ def sweep(
     options = Options(command=command_line())
     return drive(
         plan,
-        study,
         lambda progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
         as_json=as_json,
         final_is_ok=final_is_ok,
@@ -54,7 +53,6 @@ def sweep(
 
 def drive(
     plan: StudyPlan,
-    name: str,
     run: Callable[[Callable[[Any], None]], Outcome],
     *,
     as_json: bool,
@@ -64,7 +62,6 @@ def drive(
 
     Args:
         plan: of the study.
-        name: as the user gave it.
         run: the driver.
         as_json: print the results as JSON.
         final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
@@ -88,7 +85,7 @@ def drive(
     if as_json:
         print_json({**found, "tracking": outcome.told.to_dict()})
     else:
-        show(document(found, stored, name))
+        show(document(found, stored))
     if (code := tell_end(outcome)) is not None:
         return code
     failed = any(trial["state"] == "failed" for trial in found["trials"])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Overrides, StudyName
+from orchestrator.cli.options import Overrides, Storage, StudyName
 from orchestrator.redaction import shown_uri
 
 
@@ -19,16 +19,26 @@ def add_to(app: typer.Typer) -> None:
 def ui(
     study: StudyName,
     overrides: Overrides = None,
+    storage: Storage = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> int:
     """Open the page on a study's runs (Ctrl-C ends it)."""
     from mmap_model.errors import InputError
     from orchestrator.cli.console import err, out
-    from orchestrator.study import load_study
+    from orchestrator.face.stored import find_stored
+    from orchestrator.study import StudyError, load_study
     from orchestrator.tracking.backends import find_backend, shortcomings
 
-    tracking = load_study(study, overrides or ()).tracking
+    if overrides and storage is None:
+        tracking = load_study(study, overrides).tracking
+    else:
+        try:
+            tracking = find_stored(study, storage).study.tracking
+        except StudyError:
+            if storage is not None:
+                raise
+            tracking = load_study(study).tracking
     uri = tracking.resolved_uri
     backend = find_backend(uri, tracking.backend)
     page = backend.page(uri, host, port)

@@ -14,6 +14,7 @@ from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import Named, final_rows, finalists
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.work.commands import command
 from orchestrator.work.shown import Progress
 
 if TYPE_CHECKING:
@@ -130,11 +131,12 @@ def _refuse_dropped(ledger: Ledger, study: str, rows: Sequence[Named], scored: C
     for name, row in rows:
         for key, record in ledger.get_many(key for key in row.keys if key not in scored).items():
             if WEIGHTS in record.get("dropped", {}):
-                which = f" --trial {name}" if isinstance(name, int) else ""
+                which = ("--trial", str(name)) if isinstance(name, int) else ()
+                again = command("confirm", study, *which, "--retrain", storage=ledger.storage.root)
                 raise InputError(
                     f"{name}: {DroppedError(key, WEIGHTS, record['dropped'][WEIGHTS]['dropped_at'])}",
                     where="--trial",
-                    fix=f"train it again and score it: orchestrator confirm {study}{which} --retrain",
+                    fix=f"train it again and score it: {again}",
                 )
 
 
@@ -145,13 +147,13 @@ def _check_finalists(plan: StudyPlan, trials: Sequence[TrialRecord]) -> None:
         raise InputError(
             f"none of the {len(trials)} trials of study {name!r} is complete, so there is nothing to score",
             where="STUDY",
-            fix=f"run its sweep: orchestrator sweep {name}; how it stands: orchestrator status {name}",
+            fix="run its sweep; how it stands: " + command("status", name, storage=plan.study.storage),
         )
     if not plan.study.finalists:
         raise InputError(
             f"study {name!r} has finalists: 0, so there is nothing to score",
             where="finalists",
-            fix=f"name trials: orchestrator confirm {name} --trial N",
+            fix=f"name trials: {command('confirm', name, storage=plan.study.storage)} --trial N",
         )
 
 

@@ -21,6 +21,7 @@ from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import Named, scoring_rows
 from orchestrator.statistics.spending import Limits
 from orchestrator.study.machine import this_machine
+from orchestrator.work.commands import command
 from orchestrator.work.events import (
     CellsKnown,
     Done,
@@ -270,7 +271,8 @@ class Session:
                 f"this driver showed no life for a while (it was stopped, or cut off from the storage), and "
                 f"{around.lease.successor_in_words} took study {around.store.name!r} over; this one ends and "
                 "records nothing more",
-                fix=f"leave it to the other: orchestrator status {around.store.name}",
+                fix="leave it to the other: "
+                + command("status", around.store.name, storage=around.store.storage.root),
             )
         if (fault := self._pool_fault) is not None:
             why = death_in_words(str(fault)) or type(fault).__name__

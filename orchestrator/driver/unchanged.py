@@ -18,6 +18,7 @@ from orchestrator.ledger import StudyStore
 from orchestrator.statistics.mixed import rows_by_inputs
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
+from orchestrator.work.commands import command
 from orchestrator.work.inputs import Inputs, require_same
 
 NAMED = 3
@@ -108,12 +109,13 @@ def require_same_rules(
             reasons = reasons_between(record.get("revisions", {}), rules.of(record["cell"]))
             reasons += filter(None, [outpaced(record, records)])
             if reasons:
+                readable = command("results", name, storage=plan.study.storage)
                 raise StudyError(
                     f"{row} of study {name!r} has numbers that this version of the software would not give, "
                     f"so they do not compare with new ones: {'; '.join(reasons)}",
                     where="name",
                     fix=f"run it as another study: {_renamed(name)}; or continue it with the version that "
-                    f"began it. Its results stay readable: orchestrator results {name}",
+                    f"began it. Its results stay readable: {readable}",
                 )
 
 

@@ -12,6 +12,7 @@ from orchestrator.execution.batch import Superseded
 from orchestrator.execution.engine import Engine
 from orchestrator.ledger import CorruptError, DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
+from orchestrator.work.commands import command
 from orchestrator.work.events import CellFailure, CellScored, Emit, Note
 from orchestrator.work.failures import CellFailed, Failure
 from orchestrator.work.item import WorkItem
@@ -149,11 +150,9 @@ class Scoring:
         for key in keys if not self._item.retrain else ():
             if WEIGHTS in before.get(key, {}).get("dropped", {}):
                 at = before[key]["dropped"][WEIGHTS]["dropped_at"]
-                trial = "" if self._item.trial is None else f" --trial {self._item.trial}"
-                raise CellFailed(
-                    f"{DroppedError(key, WEIGHTS, at)}; train it again with: "
-                    f"orchestrator confirm {self._item.study}{trial} --retrain"
-                )
+                trial = () if self._item.trial is None else ("--trial", str(self._item.trial))
+                again = command("confirm", self._item.study, *trial, "--retrain", storage=self._item.storage)
+                raise CellFailed(f"{DroppedError(key, WEIGHTS, at)}; train it again with: {again}")
 
     def _train_again(self, keys: Sequence[str], before: Mapping[str, Record]) -> None:
         cells: dict[str, Cell] = {}

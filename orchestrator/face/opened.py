@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmap_model.errors import InputError
 from orchestrator.face.frames import Form, as_form, frame
 from orchestrator.face.stored import Stored, find_stored
+from orchestrator.work.commands import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,8 @@ class OpenStudy:
             raise InputError(
                 f"study {self.name!r} has no complete trial, so there is no best one",
                 where="STUDY",
-                fix=f"run it to its end: orchestrator sweep {self.name}",
+                fix="run its sweep to the end; how it stands: "
+                + command("status", self.name, storage=self._stored.store.storage.root),
             )
         row = next(row for row in results["trials"] if row["number"] == results["winner"])
         return Best(
@@ -176,7 +178,7 @@ class OpenStudy:
         ledger = self._stored.ledger
         if part == "test":
             record, name, of = ledger.test(whole), "test_predictions.parquet", TEST
-            fix = f"score it: orchestrator confirm {self.name}"
+            fix = "score it: " + command("confirm", self.name, storage=self._stored.store.storage.root)
         else:
             record, name, of = ledger.get(whole), "predictions.parquet", RECORD
             fix = "wait until it is finished; a study without validation images has none"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmap_model.errors import nearest
 from orchestrator.study.errors import StudyError
+from orchestrator.work.commands import STORAGE
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyStore
@@ -38,10 +40,11 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
     if plain is None:
         known = store.storage.names("studies")
         hint = nearest(name, known) if known else "it holds no study yet"
+        sweep = shlex.join(["orchestrator", "sweep", name_or_path])
         raise StudyError(
             f"study {name!r} was never run in {store.storage.locate('')}",
             where="STUDY",
-            fix=f"{hint}; run it with: orchestrator sweep {name_or_path}, or give --storage",
+            fix=f"{hint}; run it with: {sweep}, or give --storage",
         )
     stored = study_from_plain(plain, f"studies/{name}/study.json")
     return Stored(stored, store, Ledger(store.storage))
@@ -54,4 +57,4 @@ def place_of(name_or_path: str, storage: str | None) -> tuple[str, str]:
     if name_or_path in packaged_studies() or Path(name_or_path).suffix in (".yaml", ".yml"):
         study = load_study(name_or_path)
         return study.name, storage or study.storage
-    return name_or_path, storage or "runs"
+    return name_or_path, storage or STORAGE

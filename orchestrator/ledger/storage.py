@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mmap_model.places import expanded
 from orchestrator.ledger.arrow_storage import ArrowStorage
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.storage_interface import Entry, Storage, StorageError, inside
@@ -75,7 +76,7 @@ class LocalStorage(Storage):
     exclusive = True
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root).expanduser().absolute()
+        self._root = expanded(root).absolute()
         self.root = str(self._root)
         self._identity: tuple[int, int] | None = None
         self._looked = -math.inf

@@ -13,6 +13,7 @@ from mmap_model.data.faults import Fault
 from mmap_model.data.sources.files import is_image
 from mmap_model.data.sources.listing import image_files, subfolders
 from mmap_model.errors import ConfigurationError, DatasetError
+from mmap_model.places import expanded
 from orchestrator.predicting.refs import below, is_uri, located, shown_place, split_uri
 from orchestrator.predicting.tables import SUFFIX, ImageTable
 from orchestrator.redaction import redact
@@ -77,7 +78,7 @@ class Arguments:
                 yield Entry(*split_uri(name)) if is_uri(name) else Entry("", name)
 
     def _local(self, argument: str) -> Iterator[Entry]:
-        path = Path(argument).expanduser()
+        path = expanded(argument)
         if path.is_dir():
             yield from self._folder(path)
         elif path.exists():

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmap_model.errors import CheckpointError
+from mmap_model.places import expanded
 from orchestrator.predicting.refs import is_uri, located, shown_place, split_uri
 from orchestrator.redaction import redact
 
@@ -20,7 +21,7 @@ def fetched(place: str) -> Iterator[Path]:
         CheckpointError: nothing can be read there.
     """
     if not is_uri(place):
-        yield Path(place.removeprefix("file://")).expanduser()
+        yield expanded(place.removeprefix("file://"))
         return
     from pyarrow import fs
 

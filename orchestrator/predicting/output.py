@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from mmap_model.errors import ConfigurationError
+from mmap_model.places import expanded
 from orchestrator.ledger.storage import Storage, check_writable, open_storage
 from orchestrator.predicting.refs import is_uri, located, split_uri
 
@@ -37,7 +38,7 @@ class Output:
             above, _, self.name = path.rpartition("/")
             base = f"{place}/{above}" if above else place
         else:
-            local = Path(out.removeprefix("file://")).expanduser().absolute()
+            local = expanded(out.removeprefix("file://")).absolute()
             base, mark, options, self.name = str(local.parent), "", "", local.name
         suffix = self.name.rpartition(".")[2]
         if suffix not in FORMATS or len(self.name) <= len(suffix) + 1:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.statistics.spending import in_words
-from orchestrator.tables import Bullets, Cell, Column, Section, Table, label, number
+from orchestrator.tables import Bullets, Cell, Column, Section, Span, Table, label, number
 from orchestrator.tables.document import Block
 from orchestrator.tables.format import Layout
 from orchestrator.tables.model import Content
 from orchestrator.tables.words import NBSP, configuration, duration, integer, share
+from orchestrator.work.commands import command
 
 Results = Mapping[str, Any]
 Line = Mapping[str, Any]
@@ -42,13 +43,19 @@ BASELINES = {"zero_shot": "zero-shot", "zero_step": "rank 1 before training"}
 
 
 def report(
-    results: Results, *, footer: Iterable[Fact] = (), limit: int = SHOWN, layout: Layout = "page"
+    results: Results,
+    *,
+    footer: Iterable[Fact] = (),
+    commands: Iterable[Fact] = (),
+    limit: int = SHOWN,
+    layout: Layout = "page",
 ) -> Section:
     """Ranking, what its marks mean, states, time, and further facts; as ``paper`` or ``records`` the ranking.
 
     Args:
         results: of the study.
         footer: facts that come last, as name and text.
+        commands: what may be run next, as name and command line.
         limit: trials shown; records have all.
         layout: what it is for.
     """
@@ -65,7 +72,10 @@ def report(
     blocks: list[Block] = [ranking(results, limit=limit)]
     if legend := _legend(results, limit):
         blocks.append(Bullets(tuple(legend)))
-    return Section("", (*blocks, Table.facts(*((name and f"{name}:", text) for name, text in facts))))
+    blocks.append(Table.facts(*((name and f"{name}:", text) for name, text in facts)))
+    if lines := tuple((f"{name}: ", Span(text, "code")) for name, text in commands):
+        blocks.append(Bullets(lines))
+    return Section("", tuple(blocks))
 
 
 def ranking(results: Results, *, limit: int = SHOWN) -> Table:
@@ -124,7 +134,8 @@ def _legend(results: Results, limit: int) -> list[str]:
     lines = _significance(results)
     if len(trials) > limit:
         lines.append(
-            f"{len(trials) - limit} more complete trials: orchestrator results {results['study']} --json"
+            f"{len(trials) - limit} more complete trials: "
+            + command("results", results["study"], "--json", storage=results["storage"])
         )
     if not trials:
         lines.append("No trial is complete yet.")

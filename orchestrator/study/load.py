@@ -6,12 +6,12 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mmap_model.errors import InputError, nearest
+from mmap_model.places import expanded
 from mmap_model.text_files import read_text
 from orchestrator.notation import LONGEST
 from orchestrator.study.errors import StudyError
@@ -33,7 +33,7 @@ def load_study(name_or_path: str, overrides: Iterable[str] = ()) -> Study:
 
 def read_source(name_or_path: str) -> Source:
     """The text of a study, parsed but not yet validated."""
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise StudyError(

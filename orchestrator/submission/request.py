@@ -10,6 +10,7 @@ from typing import Any
 from cluster.job import Request
 from cluster.jobs import STOP_WAIT
 from cluster.sealing import VARIABLE, seal
+from mmap_model.places import expanded
 from mmap_model.plain import content_key
 from mmap_model.references import parse
 from orchestrator.redaction import has_credentials, shown_uri
@@ -94,7 +95,7 @@ def needed_files(name_or_path: str, study: Study, include: Sequence[str] = ()) -
     """
     files: dict[str, Path] = {}
     if name_or_path not in packaged_studies():
-        path = Path(name_or_path).expanduser()
+        path = expanded(name_or_path)
         files[path.name] = path
     spaces = (item.name for item in study.space)
     others = (study.search.scheduler.name, study.tracking.backend or "")

@@ -10,7 +10,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from orchestrator.tables.document import Block, Bullets, Figure, Paragraph, Section, plain
+from orchestrator.tables.document import (
+    Block,
+    Bullets,
+    Figure,
+    Paragraph,
+    Section,
+    Sentence,
+    Span,
+    plain,
+    spans,
+)
 from orchestrator.tables.model import Cell, Table
 from orchestrator.tables.side_by_side import MARKS, side_by_side
 from orchestrator.tables.words import printable
@@ -58,11 +68,23 @@ def _block(block: Block, width: int) -> Iterable[RenderableType]:
             yield from side_by_side(block, width) if block.narrow else [_grid(block, width)]
             yield from (Text(printable(note), "dim") for note in block.notes)
         case Paragraph(text, caution):
-            yield Text(printable(plain(text)), "italic" if caution else "")
+            yield _sentence(text, "italic" if caution else "")
         case Bullets(items):
-            yield from (Text(printable(plain(item)), "dim") for item in items)
+            yield from (_sentence(item, "" if _is_typed(item) else "dim") for item in items)
         case Figure():
             pass
+
+
+def _sentence(sentence: Sentence, style: str) -> Text:
+    """What someone types stays on one line, however long: a command that is copied runs as it is."""
+    text = Text(printable(plain(sentence)), style)
+    if _is_typed(sentence):
+        text.no_wrap, text.overflow = True, "ignore"
+    return text
+
+
+def _is_typed(sentence: Sentence) -> bool:
+    return any(isinstance(span, Span) and span.kind == "code" for span in spans(sentence))
 
 
 def _ends_with_air(block: Block) -> bool:

@@ -15,6 +15,7 @@ from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import Row
 from orchestrator.tracking.tracker import Told, Tracker
+from orchestrator.work.commands import command
 
 CLOSE_S = 5.0
 """Seconds to write the last rows."""
@@ -73,6 +74,7 @@ class StudyTracker(Tracker):
             outboxes,
             connect=connect,
             narration=Narration(study=store.name, tags=tags, locate=ledger.locate),
+            again=command("track", store.name, storage=store.storage.root),
             fence=fence,
             story=story.rows,
             keep=self._keep_row,

@@ -19,6 +19,7 @@ from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Operation, Trial
 from orchestrator.tracking.outbox import open_outbox
 from orchestrator.tracking.row import End, Row
+from orchestrator.work.commands import command
 from orchestrator.work.events import Event
 
 RECENT = 256
@@ -54,6 +55,7 @@ class Tracker:
         outboxes: local folder of the study's outboxes.
         connect: makes the backend, on the courier's own thread.
         narration: how rows are told.
+        again: the command that tells all again, for messages.
         fence: of the driver; earlier drivers' outboxes are discarded.
         story: all rows as the records have them, see ``orchestrator.tracking.retelling``.
         keep: takes rows that can be told from no other record: those that did not complete.
@@ -67,6 +69,7 @@ class Tracker:
         *,
         connect: Callable[[], Backend],
         narration: Narration,
+        again: str | None = None,
         fence: int = 0,
         story: Callable[[Collection[str] | None], Iterator[Row]] = lambda runs: iter(()),
         keep: Callable[[Row], None] = lambda row: None,
@@ -75,6 +78,7 @@ class Tracker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.uri, self._narration, self._keep, self._story = uri, narration, keep, story
+        self._again = again or command("track", narration.study)
         self._lock = threading.Lock()
         self._rows: dict[Trial, Row] = {}
         self._recent: OrderedDict[Trial, Row] = OrderedDict()
@@ -204,13 +208,13 @@ class Tracker:
             lines.append(
                 f"{shown_uri(self.uri)} has not received all updates ({self.last_error or 'still busy'}). "
                 "The next run of the study sends them again, from its records; so does: "
-                f"orchestrator track {self._narration.study}"
+                f"{self._again}"
             )
         if refused:
             what = "1 update was" if refused == 1 else f"{refused} updates were"
             lines.append(
                 f"{what} refused by {shown_uri(self.uri)} ({self.last_error}); listed with its answers in "
-                f"{self._outbox.refused_file}. To send all again: orchestrator track {self._narration.study}"
+                f"{self._outbox.refused_file}. To send all again: {self._again}"
             )
         return "\n".join(lines) or None
 

@@ -16,6 +16,7 @@ from typing import Any
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import Fault
 from mmap_model.errors import DatasetError
+from mmap_model.places import expanded
 from mmap_model.text_files import read_json
 
 FILE = "excluded.json"
@@ -28,10 +29,10 @@ _FORMAT = 1
 def excluded_path(spec: DatasetSpec) -> Path | None:
     """Where the record of a dataset lies: ``dataset.excluded``, else with the images."""
     if spec.excluded is not None:
-        return Path(spec.excluded).expanduser()
+        return expanded(spec.excluded)
     if spec.root is None:
         return None
-    root = Path(spec.root).expanduser()
+    root = expanded(spec.root)
     return root / FILE if root.is_dir() else root.with_name(f"{root.name}.{FILE}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Source
+from mmap_model.places import expanded
 
 
 def links_outside(source: Source, spec: DatasetSpec) -> Iterator[Fault]:
@@ -16,7 +17,7 @@ def links_outside(source: Source, spec: DatasetSpec) -> Iterator[Fault]:
 
     The root itself may be a link: it is what the user named.
     """
-    root = Path(os.path.realpath(Path(spec.root or "").expanduser()))
+    root = Path(os.path.realpath(expanded(spec.root or "")))
     base = root if root.is_dir() else root.parent
     folders: dict[Path, bool] = {}
     for task in source.tasks:

@@ -20,6 +20,7 @@ from mmap_model.data.sources.base import Indices, Source
 from mmap_model.data.sources.files import readable
 from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError, nearest
+from mmap_model.places import expanded
 
 if TYPE_CHECKING:
     from mmap_model.data.sources.shards import Shard
@@ -177,7 +178,7 @@ def _shards(spec: DatasetSpec) -> list[Shard]:
 
     if spec.root is None:
         raise DatasetError("no root is given", where="dataset.root", fix=f"set it to the table{SHAPE}")
-    root = Path(spec.root).expanduser()
+    root = expanded(spec.root)
     found = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES)
     if not found or not all(path.suffix in SUFFIXES for path in found):
         raise DatasetError(f"{root} is no table", where="dataset.root", fix=f"set it to the table{SHAPE}")

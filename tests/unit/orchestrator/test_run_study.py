@@ -126,11 +126,11 @@ def test_confirming_where_nothing_is_complete_is_refused(plan: StudyPlan) -> Non
     store = StudyStore(plan.study.storage, "unit")
     store.save_study(plan.study.to_plain())
     store.save_trial(TrialRecord(number=0, state="failed", point=points_of(plan, 1)[0].to_dict()))
-    with pytest.raises(InputError, match=r"none of the 1 trials .*(?s:.*)orchestrator sweep unit"):
+    with pytest.raises(InputError, match=r"none of the 1 trials .*(?s:.*)orchestrator status unit"):
         confirm_study(plan)
     finish(plan)
     none = replace(plan, study=plan.study.model_copy(update={"finalists": 0}))
-    with pytest.raises(InputError, match=r"finalists: 0(?s:.*)confirm unit --trial N"):
+    with pytest.raises(InputError, match=r"finalists: 0(?s:.*)confirm unit .*--trial N"):
         confirm_study(none)
     assert confirm_study(plan) == Outcome(), "everything is scored"
 
@@ -156,7 +156,7 @@ def test_confirming_what_has_no_weights_any_more_says_how_to_get_them_back(
     assert trial is not None
     trial.cells = [{"key": "w", "split": "6-shot", "seed": "1", "parameters": 1}]
     store.save_trial(trial)
-    with pytest.raises(InputError, match=r"dropped on .*(?s:.*)confirm unit --trial 1 --retrain"):
+    with pytest.raises(InputError, match=r"dropped on .*(?s:.*)confirm unit --storage .* --trial 1"):
         confirm_study(plan, numbers=[1])
     with pytest.raises(Asked) as caught:
         confirm_study(plan, numbers=[1], retrain=True)

@@ -1,0 +1,14 @@
+"""Paths as people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def expanded(text: str | Path) -> Path:
+    """The path with a leading ``~`` or ``~user`` as that home; as it is where there is no such user."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
