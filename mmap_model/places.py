@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
-def expanded(text: str | Path) -> Path:
+def expanded(text: str | os.PathLike[str]) -> Path:
     """The path with a leading ``~`` or ``~user`` as that home; as it is where there is no such user."""
     path = Path(text)
     try:
