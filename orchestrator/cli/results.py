@@ -60,7 +60,7 @@ def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: Lay
 
 def _commands(found: dict[str, Any], stored: Stored) -> list[Fact]:
     """How to go on, as a shell takes it."""
-    from orchestrator.work.commands import changed, command
+    from orchestrator.commands import changed, command
 
     name, root = stored.store.name, stored.store.storage.root
     trials = stored.study.search.trials

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from mmap_model.errors import InputError
+from orchestrator.commands import command
 from orchestrator.driver.draws import check_draws, keep_draws
 from orchestrator.driver.drive import Options, Outcome, drive
 from orchestrator.driver.todo import Todo, find_todo
@@ -14,7 +15,6 @@ from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import Named, final_rows, finalists
 from orchestrator.study import StudyPlan, check_rerun, study_from_plain
-from orchestrator.work.commands import command
 from orchestrator.work.shown import Progress
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from orchestrator.commands import command
 from orchestrator.driver.crew import Crew
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.purse import Purse
@@ -21,7 +22,6 @@ from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import Named, scoring_rows
 from orchestrator.statistics.spending import Limits
 from orchestrator.study.machine import this_machine
-from orchestrator.work.commands import command
 from orchestrator.work.events import (
     CellsKnown,
     Done,

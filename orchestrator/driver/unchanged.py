@@ -13,12 +13,12 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.commands import command
 from orchestrator.execution.company import outpaced
 from orchestrator.ledger import StudyStore
 from orchestrator.statistics.mixed import rows_by_inputs
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
-from orchestrator.work.commands import command
 from orchestrator.work.inputs import Inputs, require_same
 
 NAMED = 3

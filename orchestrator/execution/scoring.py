@@ -8,11 +8,11 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from mmap_model.revisions import reasons_between, revisions_of
+from orchestrator.commands import command
 from orchestrator.execution.batch import Superseded
 from orchestrator.execution.engine import Engine
 from orchestrator.ledger import CorruptError, DroppedError, Ledger, StudyStore
 from orchestrator.ledger.cells import WEIGHTS
-from orchestrator.work.commands import command
 from orchestrator.work.events import CellFailure, CellScored, Emit, Note
 from orchestrator.work.failures import CellFailed, Failure
 from orchestrator.work.item import WorkItem

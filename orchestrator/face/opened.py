@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmap_model.errors import InputError
+from orchestrator.commands import command
 from orchestrator.face.frames import Form, as_form, frame
 from orchestrator.face.stored import Stored, find_stored
-from orchestrator.work.commands import command
 
 if TYPE_CHECKING:
     import pandas as pd

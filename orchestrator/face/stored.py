@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmap_model.errors import nearest
+from orchestrator.commands import STORAGE
 from orchestrator.study.errors import StudyError
-from orchestrator.work.commands import STORAGE
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyStore

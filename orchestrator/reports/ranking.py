@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from orchestrator.commands import command
 from orchestrator.statistics.spending import in_words
 from orchestrator.tables import Bullets, Cell, Column, Section, Span, Table, label, number
 from orchestrator.tables.document import Block
 from orchestrator.tables.format import Layout
 from orchestrator.tables.model import Content
 from orchestrator.tables.words import NBSP, configuration, duration, integer, share
-from orchestrator.work.commands import command
 
 Results = Mapping[str, Any]
 Line = Mapping[str, Any]

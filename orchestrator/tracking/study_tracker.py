@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.commands import command
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
 from orchestrator.ledger.told import ToldStore
 from orchestrator.study.model import Study, Tracking
@@ -15,7 +16,6 @@ from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import Row
 from orchestrator.tracking.tracker import Told, Tracker
-from orchestrator.work.commands import command
 
 CLOSE_S = 5.0
 """Seconds to write the last rows."""

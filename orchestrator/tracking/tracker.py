@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.commands import command
 from orchestrator.redaction import redact, shown_uri
 from orchestrator.tracking.backend import Backend
 from orchestrator.tracking.courier import Courier, Story
@@ -19,7 +20,6 @@ from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Operation, Trial
 from orchestrator.tracking.outbox import open_outbox
 from orchestrator.tracking.row import End, Row
-from orchestrator.work.commands import command
 from orchestrator.work.events import Event
 
 RECENT = 256

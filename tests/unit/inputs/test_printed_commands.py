@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.cli.main import execute
+from orchestrator.commands import changed, command
 from orchestrator.ledger import Invocation, StudyStore
 from orchestrator.notation import read_value, written
 from orchestrator.study import load_plan, load_study
 from orchestrator.study.identity import differences
-from orchestrator.work.commands import changed, command
 
 if TYPE_CHECKING:
     from tests.unit.inputs.conftest import Ask
