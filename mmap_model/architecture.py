@@ -1,4 +1,4 @@
-"""The shape of a CLIP backbone, read from its open_clip configuration; no torch, no open_clip."""
+"""The shape of a CLIP, read from its open_clip configuration; no torch, no open_clip."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmap_model import hugging_face
 from mmap_model.errors import BackboneError, nearest
 from mmap_model.places import expanded
 from mmap_model.text_files import read_json
+from mmap_model.towers import STRIDE, ResNetTower, Tower, norm
 
 LOCAL_DIR = "local-dir:"
 SYMBOLS = "symbols"
@@ -36,51 +37,40 @@ _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tower:
-    """One transformer: ``width`` D, ``layers`` K, ``heads``, hidden width of its MLPs."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-
-    @property
-    def parameters(self) -> int:
-        """Of all blocks: attention, MLP, two LayerNorms, biases included."""
-        d, h = self.width, self.hidden
-        return self.layers * (4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d)
-
-    def shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
-        """Of every parameter of all blocks, by its name in open_clip, which begins with ``prefix``."""
-        d, h = self.width, self.hidden
-        found: dict[str, tuple[int, ...]] = {}
-        for layer in range(self.layers):
-            block = f"{prefix}.resblocks.{layer}"
-            found |= _norm(f"{block}.ln_1", d) | _norm(f"{block}.ln_2", d)
-            found |= {f"{block}.attn.in_proj_weight": (3 * d, d), f"{block}.attn.in_proj_bias": (3 * d,)}
-            for name, rows, columns in (("attn.out_proj", d, d), ("mlp.c_fc", h, d), ("mlp.c_proj", d, h)):
-                found |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Widths, depths and input sizes of a CLIP with a ViT image tower and a causal text tower.
+    """Widths, depths and input sizes of a CLIP with a causal text tower.
 
     Attributes:
+        visual: the image tower, a ViT or a ModifiedResNet.
+        patch_size: pixels along a side of what becomes one token, or one cell of a ResNet's last feature map.
         unused_tokens: rows of the vocabulary that are all zero: a reduced model brings CLIP's vocabulary
             along, and no text of it uses them. They stay zero in training.
     """
 
     model: str
     text: Tower
-    image: Tower
+    visual: Tower | ResNetTower
     embed_dim: int
     context_length: int
     vocab_size: int
     image_size: int
     patch_size: int
     unused_tokens: int = 0
+
+    @property
+    def image(self) -> Tower:
+        """The image tower, which prompts can enter.
+
+        Raises:
+            BackboneError: it is convolutional.
+        """
+        if isinstance(self.visual, ResNetTower):
+            raise BackboneError(
+                f"the image tower of {self.model!r} is a ModifiedResNet, which takes no prompts",
+                where="backbone.model",
+                fix="use a ViT, such as ViT-B-16-quickgelu, or a method that leaves the image tower as it is",
+            )
+        return self.visual
 
     @property
     def depth(self) -> int:
@@ -94,31 +84,42 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """Exact number of parameters of the whole CLIP, logit scale included."""
-        v, t = self.image.width, self.text.width
-        image = (
-            3 * self.patch_size**2 * v + v + (self.patches + 1) * v + 2 * v + self.image.parameters + 2 * v
-        )
+        t = self.text.width
         text = (self.vocab_size + self.context_length) * t + self.text.parameters + 2 * t
-        return image + v * self.embed_dim + text + t * self.embed_dim + 1
+        if isinstance(self.visual, ResNetTower):
+            image = self.visual.parameters(self.patches, self.embed_dim)
+        else:
+            v = self.visual.width
+            embedding = 3 * self.patch_size**2 * v + v + (self.patches + 1) * v
+            image = embedding + 2 * v + self.visual.parameters + 2 * v + v * self.embed_dim
+        return image + text + t * self.embed_dim + 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every parameter, by its name in open_clip."""
-        v, t, side = self.image.width, self.text.width, self.patch_size
+        """Of every parameter, and of running means and variances, by its name in open_clip."""
+        t = self.text.width
         return {
             "positional_embedding": (self.context_length, t),
             "text_projection": (t, self.embed_dim),
             "logit_scale": (),
+            **self._image_shapes(),
+            **self.text.shapes("transformer"),
+            "token_embedding.weight": (self.vocab_size, t),
+            **norm("ln_final", t),
+        }
+
+    def _image_shapes(self) -> dict[str, tuple[int, ...]]:
+        if isinstance(self.visual, ResNetTower):
+            return self.visual.shapes("visual.", self.patches, self.embed_dim)
+        v, side = self.visual.width, self.patch_size
+        return {
             "visual.class_embedding": (v,),
             "visual.positional_embedding": (self.patches + 1, v),
             "visual.proj": (v, self.embed_dim),
             "visual.conv1.weight": (v, 3, side, side),
-            **_norm("visual.ln_pre", v),
-            **self.image.shapes("visual.transformer"),
-            **_norm("visual.ln_post", v),
-            **self.text.shapes("transformer"),
-            "token_embedding.weight": (self.vocab_size, t),
-            **_norm("ln_final", t),
+            **norm("visual.ln_pre", v),
+            **self.visual.shapes("visual.transformer"),
+            **norm("visual.ln_post", v),
         }
 
     @property
@@ -186,7 +187,7 @@ def weights_in(folder: Path, where: str = "backbone.model") -> Path | None:
 
 
 def parse_architecture(model: str, config: dict[str, Any], where: str = "backbone.model") -> Architecture:
-    """Check that ``config`` is a CLIP that prompts can enter, and read its shape."""
+    """Check that ``config`` is a CLIP that this software runs, and read its shape."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     reason = _why_not(vision, text, config)
     if reason:
@@ -195,7 +196,7 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
             where=where,
             fix="use an open_clip ViT with a class token and a causal text tower, such as ViT-B-16-quickgelu",
         )
-    width, text_width = int(vision.get("width", 768)), int(text.get("width", 512))
+    text_width = int(text.get("width", 512))
     return Architecture(
         model=model,
         text=Tower(
@@ -204,22 +205,25 @@ def parse_architecture(model: str, config: dict[str, Any], where: str = "backbon
             heads=int(text.get("heads", 8)),
             hidden=int(text_width * float(text.get("mlp_ratio", 4.0))),
         ),
-        image=Tower(
-            width=width,
-            layers=int(vision["layers"]),
-            heads=width // int(vision.get("head_width", 64)),
-            hidden=int(width * float(vision.get("mlp_ratio", 4.0))),
-        ),
+        visual=_image_tower(vision),
         embed_dim=int(config["embed_dim"]),
         context_length=int(text.get("context_length", 77)),
         vocab_size=int(text.get("vocab_size", END_OF_TEXT + 1)),
         image_size=int(vision.get("image_size", 224)),
-        patch_size=int(vision["patch_size"]),
+        patch_size=STRIDE if isinstance(vision["layers"], list | tuple) else int(vision["patch_size"]),
     )
 
 
-def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+def _image_tower(vision: dict[str, Any]) -> Tower | ResNetTower:
+    width, head = int(vision.get("width", 768)), int(vision.get("head_width", 64))
+    if isinstance(vision["layers"], list | tuple):
+        return ResNetTower(width=width, layers=tuple(vision["layers"]), heads=width * 32 // head)
+    return Tower(
+        width=width,
+        layers=int(vision["layers"]),
+        heads=width // head,
+        hidden=int(width * float(vision.get("mlp_ratio", 4.0))),
+    )
 
 
 def _open_clip_configs() -> Path:
@@ -286,8 +290,12 @@ def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any
         return "its configuration has no vision_cfg or embed_dim"
     if "timm_model_name" in vision:
         return "its image tower comes from timm, not from open_clip's own VisionTransformer"
-    if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
-        return "its image tower is not a ViT"
+    stages = vision.get("layers")
+    if isinstance(stages, list | tuple):
+        if len(stages) != 4 or not all(isinstance(blocks, int) and blocks > 0 for blocks in stages):
+            return "its image tower is neither a ViT nor a ModifiedResNet of four stages"
+    elif not isinstance(stages, int) or "patch_size" not in vision:
+        return "its image tower is neither a ViT nor a ModifiedResNet"
     if not isinstance(vision.get("image_size", 224), int):
         return "its images are not square"
     if "hf_model_name" in text:

@@ -23,6 +23,9 @@ from mmap_model.weights import load_weights
 if TYPE_CHECKING:
     from open_clip import CLIP
 
+COUNTERS = "num_batches_tracked"
+"""What BatchNorm counts in training; it decides no feature."""
+
 __all__ = ["Backbone", "BackboneSpec", "load_backbone", "random_backbone"]
 
 
@@ -78,9 +81,11 @@ class Backbone:
     @cached_property
     def in_bf16(self) -> CLIP:
         """The model with the blocks' matrices in bf16, as autocast would cast them at every use."""
+        blocks = (self.clip.transformer, getattr(self.clip.visual, "transformer", None))
         matrices = {
             id(p): nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False)
-            for tower in (self.clip.transformer, self.clip.visual.transformer)
+            for tower in blocks
+            if tower is not None  # of a ModifiedResNet, whose convolutions are cast at every use
             for p in tower.parameters()
             if p.ndim == 2
         }
@@ -111,11 +116,12 @@ class Backbone:
     @cached_property
     def fingerprint(self) -> str:
         """Of configuration and weights, 32 hexadecimal digits; see ``mmap_model.fingerprint``."""
+        held = self.clip.state_dict()
         return fingerprint(
             self.architecture,
             self.config,
             preprocessing=self.preprocessing,
-            weights={name: p.detach().float().cpu().numpy() for name, p in self.clip.named_parameters()},
+            weights={name: held[name].detach().float().cpu().numpy() for name in self.architecture.shapes},
         )
 
     @cached_property
@@ -153,7 +159,9 @@ def load_backbone(
             where="backbone.model",
             fix="remove the key that it does not know",
         ) from error
-    clip.load_state_dict({name: torch.from_numpy(array) for name, array in loaded.tensors.items()})
+    tensors = {name: torch.from_numpy(array) for name, array in loaded.tensors.items()}
+    left = clip.load_state_dict(tensors, strict=False)
+    assert not left.unexpected_keys and all(name.endswith(COUNTERS) for name in left.missing_keys)
     return Backbone(
         clip.to(device=device, dtype=dtype),
         read_architecture(spec.model),
@@ -176,13 +184,15 @@ def random_backbone(
     head_width: int = 16,
     image_size: int = 16,
     patch_size: int = 4,
+    stages: tuple[int, int, int, int] | None = None,
     embed_dim: int = 24,
     context_length: int = 77,
     quick_gelu: bool = False,
 ) -> Backbone:
     """A randomly initialised CLIP for tests and measurements; ``text_layers`` defaults to ``layers``.
 
-    Biases and LayerNorm weights, which open_clip starts at zero and one, are random too.
+    Biases and LayerNorm weights, which open_clip starts at zero and one, are random too. With ``stages`` its
+    image tower is a ModifiedResNet with so many blocks in each stage, whose running statistics are random.
     """
     from open_clip import CLIP
 
@@ -193,7 +203,7 @@ def random_backbone(
             "image_size": image_size,
             "patch_size": patch_size,
             "width": image_width,
-            "layers": layers,
+            "layers": layers if stages is None else list(stages),
             "head_width": head_width,
         },
         "text_cfg": {
@@ -210,6 +220,9 @@ def random_backbone(
         for name, parameter in clip.named_parameters():
             if name != "logit_scale" and parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        for name, buffer in clip.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.add_(torch.rand_like(buffer), alpha=0.1)
     return Backbone(
         clip.to(device=device, dtype=dtype),
         parse_architecture("random", config),

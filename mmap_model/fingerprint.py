@@ -54,7 +54,11 @@ def _group_of(tensor: str) -> str:
     if tensor == "logit_scale":
         return tensor
     tower = "image" if tensor.startswith("visual.") else "text"
-    return f"{tower} blocks" if "resblocks" in tensor else f"{tower} embeddings or projection"
+    return (
+        f"{tower} blocks"
+        if "resblocks" in tensor or "visual.layer" in tensor
+        else f"{tower} embeddings or projection"
+    )
 
 
 def _described(
@@ -64,6 +68,7 @@ def _described(
     shape = asdict(architecture)
     for name in ("model", "unused_tokens"):
         del shape[name]
+    shape["image"] = shape.pop("visual")  # as it was called in the first fingerprints
     return {
         "architecture": shape,
         "quick_gelu": bool(config.get("quick_gelu", False)),

@@ -64,6 +64,7 @@ class SearchSpace:
         self.spaces = tuple(spaces)
         self.fixed = fixed
         self.method = get_method(fixed.method)
+        self.method.require_tower(architecture)
         self._draft: Draft = fixed.to_dict()
         self._where = tuple(where or (f"space.{i}" for i in range(len(self.spaces))))
         self.limits = Limits(
@@ -266,14 +267,14 @@ class SearchSpace:
 
         for draft, _ in islice(walk(around), 1000):
             try:
-                self.method.check(Point.from_dict(draft).settings, self.limits.architecture)
+                self.method.require(Point.from_dict(draft).settings, self.limits.architecture)
             except InputError as error:
                 problem = f"offers a point that cannot be: {error.where}: {error.problem}"
                 raise SpaceError(problem, where=where, fix=error.fix) from error
 
     def _check_point(self, point: Point, where: str) -> None:
         try:
-            self.method.check(point.settings, self.limits.architecture)
+            self.method.require(point.settings, self.limits.architecture)
         except InputError as error:
             raise type(error)(error.problem, where=f"{where}.{error.where}", fix=error.fix) from error
         most = self.parameters(point)[1]

@@ -32,7 +32,8 @@ sys.path[:0] = [str(HERE.parent / "step_speed"), str(HERE.parents[1])]
 
 from count import Passes, image_passes, text_passes  # noqa: E402
 
-from mmap_model.architecture import Architecture, Tower, parse_architecture  # noqa: E402
+from mmap_model.architecture import Architecture, parse_architecture  # noqa: E402
+from mmap_model.towers import Tower  # noqa: E402
 
 FORWARD_BYTES, BACKWARD_BYTES = 72, 116
 PRODUCTS, ATTENTION, MEMORY = 0.70, 0.35, 0.80

@@ -31,7 +31,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mmap_model.architecture import Architecture, Tower
+from mmap_model.architecture import Architecture
+from mmap_model.towers import Tower
 
 
 class Passes(NamedTuple):

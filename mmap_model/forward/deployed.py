@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mmap_model.forward.image import embed, keys_of_prompt, pool, run_block
+from mmap_model.forward.image import embed, has_blocks, keys_of_prompt, plain_features, pool, run_block
 
 if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
@@ -46,6 +46,8 @@ class DeployedTower(nn.Module):
     @torch.no_grad()
     def of(cls, visual: VisionTransformer, prompts: Sequence[Tensor], *, evolve: bool) -> DeployedTower:
         """With prompts as ``encode_images`` takes them, one [T, P, D] per layer."""
+        if not has_blocks(visual):
+            return cls(visual)
         blocks = visual.transformer.resblocks
         stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
         kept = {}
@@ -58,6 +60,8 @@ class DeployedTower(nn.Module):
 
     def forward(self, pixels: Tensor, task: Tensor) -> Tensor:
         """Embeddings before normalisation [B, E] of normalised pixels [B, 3, H, W] and tasks [B]."""
+        if not has_blocks(self.visual):
+            return plain_features(self.visual, pixels)
         x = embed(self, pixels)
         blocks = self.visual.transformer.resblocks
         for layer, block in enumerate(blocks):

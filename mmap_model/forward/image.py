@@ -50,6 +50,9 @@ def encode_images(
         checkpointed: keep each layer's input only, and compute the layer again in the backward pass.
     """
     sets, images = pixels.shape[:2]
+    if not has_blocks(clip.visual):
+        assert not len(prompts), "methods for such towers have no image prompts"
+        return plain_features(clip.visual, pixels.flatten(0, 1)).view(sets, images, -1)
     x = embed(clip, pixels.flatten(0, 1))
     blocks = clip.visual.transformer.resblocks
     stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
@@ -59,6 +62,17 @@ def encode_images(
         prompt = prompts[layer] if layer < len(prompts) and layer != stays else None
         x = run_layer(_layer, block, x, prompt, images, layer == len(blocks) - 1, checkpointed=checkpointed)
     return pool(clip, x).view(sets, images, -1)
+
+
+def has_blocks(visual: nn.Module) -> bool:
+    """Whether the image tower is a transformer, which prompts can enter; if not, it is a ModifiedResNet."""
+    return hasattr(visual, "transformer")
+
+
+def plain_features(visual: nn.Module, pixels: Tensor) -> Tensor:
+    """Embeddings [N, E] of pixels [N, 3, H, W] by open_clip's forward, in the precision of the weights."""
+    kind = next(visual.parameters()).dtype
+    return visual(pixels.to(kind)).to(kind)  # type: ignore[no-any-return]
 
 
 def _layer(

@@ -46,7 +46,7 @@ def check_probe(grouping: Grouping, architecture: Architecture) -> None:
     if grouping.mode != "gradient" or grouping.probe.same:
         return
     try:
-        get_method(PROBE).check(_shape(grouping.probe), architecture)
+        get_method(PROBE).require(_shape(grouping.probe), architecture)
     except InputError as error:
         raise type(error)(error.problem, where=f"grouping.probe.{error.where}", fix=error.fix) from None
 

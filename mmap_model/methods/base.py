@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
 from mmap_model.class_texts import ClassTexts
-from mmap_model.errors import ConfigurationError, ShapeError
+from mmap_model.errors import BackboneError, ConfigurationError, ShapeError
 from mmap_model.methods.problem import Problem
+from mmap_model.towers import ResNetTower
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -59,6 +60,8 @@ class Method(ABC):
         trains: False when there is nothing to train (zero-shot).
         keeps_weights: what it trains is small and stays with every finished cell; if not, only with cells
             in training and with finalists.
+        any_image_tower: nothing that is trained has a part in image embeddings, so the image tower may be of
+            any kind; if not, it must be a ViT.
         new_classes: what a class gets that is named after training.
         budgets: the method's rows in the table of parameter counts.
     """
@@ -70,8 +73,24 @@ class Method(ABC):
     fuses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
+    any_image_tower: ClassVar[bool] = False
     new_classes: ClassVar[NewClasses] = "text"
     budgets: ClassVar[tuple[Budget, ...]] = (Budget(),)
+
+    def require(self, settings: Any, architecture: Architecture) -> None:
+        """Raise BackboneError or ShapeError unless the method runs on the backbone, with these settings."""
+        self.require_tower(architecture)
+        self.check(settings, architecture)
+
+    def require_tower(self, architecture: Architecture) -> None:
+        """Raise BackboneError where the method has a part in the image tower, and that is no ViT."""
+        if not self.any_image_tower and isinstance(architecture.visual, ResNetTower):
+            able = ", ".join(name for name in method_names() if _REGISTRY[name].any_image_tower)
+            raise BackboneError(
+                f"{self.name} needs a ViT as image tower; that of {architecture.model!r} is a ModifiedResNet",
+                where="method",
+                fix=f"use a method that leaves the image tower as it is ({able}), or a ViT backbone",
+            )
 
     @abstractmethod
     def check(self, settings: Any, architecture: Architecture) -> None:

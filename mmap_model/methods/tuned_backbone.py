@@ -45,8 +45,13 @@ class TunedBackbone(TunedModel):
         per_task: bool,
         trained: Callable[[str], bool],
     ) -> None:
-        """Copy the tensors whose name in the CLIP is ``trained``, once or ``per_task``."""
+        """Copy the tensors whose name in the CLIP is ``trained``, once or ``per_task``.
+
+        Raises:
+            BackboneError: the image tower is no ViT.
+        """
         super().__init__()
+        assert backbone.architecture.image.layers, "the tower is a transformer"
         self.replicates, self.tasks = problem.replicates, problem.tasks
         self._copies = self.tasks if per_task else 1
         weights = dict(backbone.clip.named_parameters())

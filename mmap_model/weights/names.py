@@ -16,6 +16,7 @@ import numpy as np
 from mmap_model import hugging_face
 from mmap_model.architecture import Architecture
 from mmap_model.errors import BackboneError
+from mmap_model.towers import ResNetTower
 from mmap_model.weights.files import Array, RawWeights
 
 Naming = Literal["open_clip", "hugging_face"]
@@ -24,7 +25,8 @@ ANCHORS: Mapping[Naming, str] = {"open_clip": "visual.conv1.weight", "hugging_fa
 INTEGERS = ("input_resolution", "context_length", "vocab_size")
 """What OpenAI's own files hold beside the weights."""
 
-_BUFFERS = frozenset({"attn_mask"})
+_BUFFERS = ("attn_mask", "num_batches_tracked")
+"""Ends of names of what decides no feature."""
 _SHOWN = 4
 
 
@@ -81,7 +83,7 @@ def recognise(raw: RawWeights, file: str, where: str) -> NamedWeights:
             )
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     integers = {name: int(tensors.pop(name)) for name in INTEGERS if name in tensors}
-    return NamedWeights(naming, {n: v for n, v in tensors.items() if n not in _BUFFERS}, integers)
+    return NamedWeights(naming, {n: v for n, v in tensors.items() if not n.endswith(_BUFFERS)}, integers)
 
 
 def fit(named: NamedWeights, architecture: Architecture, file: str, where: str) -> dict[str, Array]:
@@ -160,8 +162,9 @@ def _check_integers(named: NamedWeights, architecture: Architecture, file: str, 
 
 
 def _check_positions(tensors: Mapping[str, Array], architecture: Architecture, file: str, where: str) -> None:
+    resnet = isinstance(architecture.visual, ResNetTower)
     for name, wanted, what in (
-        ("visual.positional_embedding", architecture.patches + 1, "image"),
+        (f"visual.{'attnpool.' * resnet}positional_embedding", architecture.patches + 1, "image"),
         ("positional_embedding", architecture.context_length, "text"),
     ):
         tensor = tensors.get(name)
@@ -189,7 +192,7 @@ def _no_clip(content: Mapping[Any, Any], file: str, where: str) -> BackboneError
     return BackboneError(
         f"{file} holds {only}: {_some(names) if names else 'it is empty'}",
         where=where,
-        fix="give the weights of a whole CLIP with a ViT image tower",
+        fix="give the weights of a whole CLIP",
     )
 
 

@@ -30,7 +30,13 @@ def budgets(
         method = get_method(name)
         for budget in method.budgets:
             wanted = to_plain(method.Settings(**budget.settings))
-            settings = method.fitted(method.Settings(**budget.settings), architecture)
+            settings, problem = method.Settings(**budget.settings), None
+            try:
+                method.require_tower(architecture)
+                settings = method.fitted(settings, architecture)
+                method.check(settings, architecture)
+            except InputError as error:
+                problem = str(error)
             chosen = to_plain(settings)
             row: dict[str, Any] = {
                 "model": architecture.model,
@@ -44,10 +50,8 @@ def budgets(
                 "settings": chosen,
                 "fitted": {name: value for name, value in chosen.items() if value != wanted[name]},
             }
-            try:
-                method.check(settings, architecture)
-            except InputError as error:
-                row["problem"] = str(error)
+            if problem is not None:
+                row["problem"] = problem
             else:
                 row["parameters"] = method.count(settings, architecture, tasks=tasks, groups=groups)
                 row["share"] = row["parameters"] / backbone_parameters

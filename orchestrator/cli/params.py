@@ -50,6 +50,7 @@ def params(
         rows = budgets(architecture, tasks=tasks, groups=number, backbone_parameters=whole)
         print_json(rows) if as_json else show_budgets(rows)
         return
+    kind.require_tower(architecture)
     settings = _settings(kind.Settings, context.args)
     if not context.args:
         settings = kind.fitted(settings, architecture)

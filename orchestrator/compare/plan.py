@@ -163,7 +163,7 @@ class ComparePlan:
         where = f"compare.methods.{column.method}"
         settings = resolve_settings(column, {**base, **options.settings}, f"{where}.settings")
         try:
-            method.check(settings, self.base.architecture)
+            method.require(settings, self.base.architecture)
         except InputError as error:
             raise StudyError(
                 error.problem,

@@ -17,6 +17,7 @@ from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
 from mmap_model.errors import InputError
 from mmap_model.grouping import check_probe
+from mmap_model.methods import get_method
 from mmap_model.plain import to_plain
 from orchestrator.slots.environment import joins_cluster
 from orchestrator.study.draws import check_fixed_lists
@@ -139,6 +140,7 @@ def plan_study(study: Study) -> StudyPlan:
     """
     dataset = _open(study)
     architecture = read_architecture(study.backbone.model)
+    get_method(study.method).require_tower(architecture)
     data = dataset.summary
     check_fixed_lists(study, dataset)
     _check_images(study, data)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmap_model.architecture import Architecture, Tower
+from mmap_model.architecture import Architecture
 from mmap_model.methods.base import Budget, Method, register
 from mmap_model.methods.problem import Problem
+from mmap_model.towers import Tower
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone

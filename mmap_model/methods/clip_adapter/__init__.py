@@ -35,6 +35,7 @@ class ClipAdapterSettings:
 class ClipAdapter(Method):
     name = "clip_adapter"
     Settings = ClipAdapterSettings
+    any_image_tower = True
     budgets = (Budget(printed="0.53M", reading="one adapter per task, with biases"),)
 
     def check(self, settings: ClipAdapterSettings, architecture: Architecture) -> None:

@@ -35,6 +35,7 @@ class CoopSettings:
 class Coop(Method):
     name = "coop"
     Settings = CoopSettings
+    any_image_tower = True
     budgets = (
         Budget(
             settings={"regime": "single"},

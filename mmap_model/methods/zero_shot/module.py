@@ -20,7 +20,7 @@ class ZeroShotModel(PromptedModel):
         super().__init__(backbone, problem, text_prompts_by="none")
 
     def tuned_clips(self, tasks: Sequence[int]) -> list[dict[str, Tensor]] | None:
-        return [{name: p.detach() for name, p in self.backbone.clip.named_parameters()}]
+        return [{name: p.detach() for name, p in self.backbone.clip.state_dict().items()}]
 
     def image_prompts(self) -> Sequence[Tensor]:
         return ()

@@ -27,7 +27,6 @@ def test_towers_of_unequal_depth_share_the_smaller_number_of_layers() -> None:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("RN50", "not a ViT"),
         ("ViT-B-16-SigLIP", "timm"),
         ("xlm-roberta-base-ViT-B-32", "transformers"),
         ("coca_ViT-B-32", "CoCa"),
