@@ -56,6 +56,15 @@ def predict(
     backbone: Annotated[
         str | None, typer.Option(help="The CLIP that was tuned, if not where the artefact says: local-dir:….")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Over the Ray of $RAY_ADDRESS; without one, of this machine's own.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Over the Ray at this address; implies --ray.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray's workers that label; one per GPU or core if not given.")
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever --out holds.")] = False,
 ) -> int:
     """Label images. With --out a run that was stopped resumes, and an image that cannot be read is a row.
@@ -66,11 +75,13 @@ def predict(
 
     from mmap_model.inference.artefact import Artefact
     from orchestrator.predicting.arguments import Arguments
+    from orchestrator.predicting.cluster import Cluster
     from orchestrator.predicting.fetching import fetched
     from orchestrator.predicting.labelling import Question
     from orchestrator.predicting.listing import Listing
+    from orchestrator.predicting.loading import Options
     from orchestrator.predicting.output import Output
-    from orchestrator.predicting.run import Options, Run
+    from orchestrator.predicting.run import Run
 
     options = Options(batch=batch, part=part, device=device, precision=precision, backbone=backbone)
     output = None if out is None else Output(out)
@@ -80,7 +91,8 @@ def predict(
         arguments = Arguments(images, column, sys.stdin.buffer if "-" in images else None)
         with Listing(arguments.entries()) as listing:
             _say_left_out(arguments.left_out)
-            run = Run(folder, description, question, listing, options)
+            cluster = Cluster(address, workers) if ray or address is not None else None
+            run = Run(folder, description, question, listing, options, cluster)
             return _print(run) if output is None else _write(run, output, restart=restart)
 
 

@@ -88,13 +88,14 @@ class Labeller:
     """Labels images with one classifier.
 
     Attributes:
+        classifier: with the classes that are asked for.
         confidence: rows say how sure the task is.
     """
 
     def __init__(self, classifier: Classifier, question: Question) -> None:
         """See ``Question``; the classifier has its classes already."""
         self.confidence = question.task is None
-        self._classifier, self._task = classifier, question.task
+        self.classifier, self._task = classifier, question.task
         self._classes = [classifier.classes(task) for task in classifier.tasks]
         asked = self._classes if question.task is None else [classifier.classes(question.task)]
         self._top = min(question.top, max(map(len, asked)))
@@ -103,7 +104,7 @@ class Labeller:
         """Label a black image. Raises ConfigurationError where the artefact cannot do what is asked."""
         import torch
 
-        side = self._classifier.image_size
+        side = self.classifier.image_size
         self._finish(self._start(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
 
     def tables(self, chunks: Iterable[Sequence[Read]]) -> Iterator[Any]:
@@ -131,16 +132,16 @@ class Labeller:
 
         tasks, confidences = None, None
         if self._task is None:
-            tasks, confidences = nearest_task(self._classifier, pixels)
-            logits = self._classifier.logits(pixels, tasks)
+            tasks, confidences = nearest_task(self.classifier, pixels)
+            logits = self.classifier.logits(pixels, tasks)
         else:
-            logits = self._classifier.logits(pixels, self._task)
+            logits = self.classifier.logits(pixels, self._task)
         best = logits.softmax(-1).topk(min(self._top, logits.shape[1]), dim=-1)
         return _Started(tasks, confidences, best.indices, best.values)
 
     def _finish(self, started: _Started) -> Iterator[Said]:
         images = len(started.places)
-        own = 0 if self._task is None else self._classifier.artefact.task(self._task)
+        own = 0 if self._task is None else self.classifier.artefact.task(self._task)
         tasks = [own] * images if started.tasks is None else started.tasks.tolist()
         sure = [None] * images if started.confidences is None else started.confidences.tolist()
         rows = zip(tasks, sure, started.places.tolist(), started.probabilities.tolist(), strict=True)
@@ -148,7 +149,7 @@ class Labeller:
             classes = self._classes[task]
             shown = min(len(classes), len(places))
             yield Said(
-                task=self._classifier.tasks[task],
+                task=self.classifier.tasks[task],
                 confidence=confidence,
                 labels=[classes[place] for place in places[:shown]],
                 probabilities=probabilities[:shown],

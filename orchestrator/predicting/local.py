@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from mmap_model.inference.classifier import Classifier
 from orchestrator.predicting.labelling import Labeller
 from orchestrator.predicting.listing import Listing
 from orchestrator.predicting.reading import read_ahead
@@ -13,7 +12,6 @@ from orchestrator.predicting.reading import read_ahead
 
 def label_here(
     listing: Listing,
-    classifier: Classifier,
     labeller: Labeller,
     *,
     batch: int,
@@ -25,12 +23,11 @@ def label_here(
 
     Args:
         listing: of all images.
-        classifier: prepares images.
-        labeller: of it.
+        labeller: what labels them.
         batch: images that are computed at once.
         part: images of a part; no batch has images of two.
         done: numbers of parts.
         threads: that read and decode.
     """
     chunks = listing.chunks(batch, part, done)
-    return labeller.tables(read_ahead(chunks, classifier.preprocess, threads=threads))
+    return labeller.tables(read_ahead(chunks, labeller.classifier.preprocess, threads=threads))

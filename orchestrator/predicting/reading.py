@@ -49,13 +49,13 @@ def read_ahead(chunks: Iterable[Chunk], preprocess: Preprocess, *, threads: int)
     One thread reads tables and hands out work, ``threads`` others fetch files and decode. At most
     ``AHEAD + 2`` chunks are in memory.
     """
-    tables = _Tables()
+    tables = Tables()
     with ThreadPoolExecutor(threads) as pool:
 
         def start(chunk: Chunk) -> list[Future[Read]]:
             encoded = tables.read(chunk.refs)
             return [
-                pool.submit(read, chunk.start + place, ref, preprocess, given)
+                pool.submit(read, chunk.start + place, ref.name, ref, preprocess, given)
                 for place, (ref, given) in enumerate(zip(chunk.refs, encoded, strict=True))
             ]
 
@@ -63,25 +63,23 @@ def read_ahead(chunks: Iterable[Chunk], preprocess: Preprocess, *, threads: int)
             yield [future.result() for future in started]
 
 
-def read_chunk(chunk: Chunk, preprocess: Preprocess, tables: _Tables | None = None) -> list[Read]:
-    """The images of one chunk, by this thread alone."""
-    encoded = (tables or _Tables()).read(chunk.refs)
-    return [
-        read(chunk.start + place, ref, preprocess, given)
-        for place, (ref, given) in enumerate(zip(chunk.refs, encoded, strict=True))
-    ]
+def read_chunk(chunk: Chunk, names: Sequence[str], preprocess: Preprocess, tables: Tables) -> Iterator[Read]:
+    """The images of one chunk by this thread alone; ``names`` in place of their own."""
+    encoded = tables.read(chunk.refs)
+    for place, (ref, name, given) in enumerate(zip(chunk.refs, names, encoded, strict=True)):
+        yield read(chunk.start + place, name, ref, preprocess, given)
 
 
-def read(index: int, ref: Ref, preprocess: Preprocess, given: bytes | Exception | None) -> Read:
+def read(index: int, name: str, ref: Ref, preprocess: Preprocess, given: bytes | Exception | None) -> Read:
     """One image, whatever it is like.
 
     Args:
         index: its place in the list.
+        name: for its row.
         ref: where it is.
         preprocess: makes pixels.
         given: of a row of a table what is in it, or why it cannot be read.
     """
-    name = ref.name
     try:
         if ref.row is None:
             source: Path | bytes = ref.read()
@@ -99,7 +97,7 @@ def read(index: int, ref: Ref, preprocess: Preprocess, given: bytes | Exception 
         return Read(index, name, None, f"{name} cannot be read: {redact(said)}")
 
 
-class _Tables:
+class Tables:
     """The table that is being read."""
 
     def __init__(self) -> None:

@@ -7,42 +7,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmap_model.errors import ConfigurationError, require
 from mmap_model.inference.artefact import DESCRIPTION, Artefact
+from mmap_model.methods import get_method
 from mmap_model.plain import to_plain
-from orchestrator.predicting.labelling import Labeller, Question
+from orchestrator.predicting.cluster import Cluster
+from orchestrator.predicting.labelling import Question
 from orchestrator.predicting.listing import Listing
+from orchestrator.predicting.loading import Options, load
 from orchestrator.predicting.local import label_here
 from orchestrator.study.machine import this_machine
 from orchestrator.work.provenance import provenance
 
-if TYPE_CHECKING:
-    from mmap_model.inference.classifier import Classifier
-
 FORMAT = 1
 """Of what is committed and written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a run computes.
-
-    Attributes:
-        batch: images that are computed at once.
-        part: images that are committed together.
-        device, precision, backbone: see ``mmap_model.load``.
-    """
-
-    batch: int
-    part: int
-    device: str = "cpu"
-    precision: str = "fp32"
-    backbone: str | None = None
-
-    def __post_init__(self) -> None:
-        require(self.precision in ("fp32", "bf16"), "--precision", self.precision, "use fp32 or bf16")
 
 
 @dataclass(frozen=True)
@@ -55,6 +34,7 @@ class Run:
         question: what is asked of every image.
         listing: the images.
         options: how it computes.
+        cluster: where; None: in this process.
     """
 
     folder: Path
@@ -62,6 +42,7 @@ class Run:
     question: Question
     listing: Listing
     options: Options
+    cluster: Cluster | None = None
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -112,13 +93,23 @@ class Run:
         Raises:
             InputError: the artefact cannot be loaded, or cannot do what is asked.
         """
-        classifier, labeller = load(self.folder, self.question, self.options)
-        for sentence in remarks(classifier, self.question):
+        for sentence in remarks(self.artefact, self.question):
             say(sentence)
+        if self.cluster is not None:
+            from orchestrator.predicting.ray_data import label_on_ray
+
+            return label_on_ray(
+                self.listing,
+                self.folder,
+                self.artefact,
+                self.question,
+                self.options,
+                done=done,
+                cluster=self.cluster,
+            )
         return label_here(
             self.listing,
-            classifier,
-            labeller,
+            load(self.folder, self.question, self.options),
             batch=self.options.batch,
             part=self.options.part,
             done=done,
@@ -126,49 +117,15 @@ class Run:
         )
 
 
-def load(folder: Path, question: Question, options: Options) -> tuple[Classifier, Labeller]:
-    """The classifier with the classes that are asked for, and what labels with it.
-
-    Raises:
-        InputError: it cannot be loaded, or cannot do what is asked.
-    """
-    import torch
-
-    import mmap_model
-
-    try:
-        device = torch.device(options.device)
-    except RuntimeError:
-        raise ConfigurationError(
-            f"there is no device {options.device!r}", where="--device", fix="use cpu, cuda or cuda:1"
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"{options.device} is not there: torch sees {torch.cuda.device_count()} GPUs",
-            where="--device",
-            fix="use cpu, or a machine with a GPU",
-        )
-    classifier = mmap_model.load(
-        folder,
-        backbone=options.backbone,
-        device=device,
-        precision="bf16" if options.precision == "bf16" else "fp32",
-    )
-    classifier = question.apply(classifier)
-    labeller = Labeller(classifier, question)
-    labeller.warm_up()
-    return classifier, labeller
-
-
-def remarks(classifier: Classifier, question: Question) -> list[str]:
+def remarks(artefact: Artefact, question: Question) -> list[str]:
     """What a reader of the rows should know, a sentence each."""
     found = []
-    if not classifier.calibrated:
+    if not artefact.calibrated or _mixes(artefact, question):
         found.append(
             "Probabilities are not calibrated: classes of the tuned model are mixed with those of the CLIP."
         )
     if question.task is None:
-        accuracy = getattr(classifier.artefact, "task_accuracy", None)
+        accuracy = getattr(artefact, "task_accuracy", None)
         measured = (
             "" if accuracy is None else f" On validation images it was right {accuracy:.1%} of the time."
         )
@@ -177,3 +134,11 @@ def remarks(classifier: Classifier, question: Question) -> list[str]:
             f"task_confidence is a softmax of cosines at the CLIP's logit scale, not calibrated.{measured}"
         )
     return found
+
+
+def _mixes(artefact: Artefact, question: Question) -> bool:
+    """Whether some of the classes that are asked for get features of the CLIP as it was before tuning."""
+    if question.classes is None or get_method(artefact.method.name).new_classes != "zero_shot":
+        return False
+    asked = [task.classes for task in artefact.tasks if question.task in (None, task.name)]
+    return any(not set(question.classes) <= set(known) for known in asked)

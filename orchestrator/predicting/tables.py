@@ -45,6 +45,15 @@ class ImageTable:
         self._place = -1
         self._pending: Iterator[Any] = iter(())
 
+    def group_of(self, row: int) -> int:
+        """The row group that a row is in."""
+        metadata, end = self._file.metadata, 0
+        for group in range(metadata.num_row_groups):
+            end += metadata.row_group(group).num_rows
+            if row < end:
+                return group
+        raise AssertionError(f"there is no row {row}")
+
     def read(self, start: int, count: int) -> list[bytes | None]:
         """Images of consecutive rows; None where there is none. Quick where the last call stopped.
 
@@ -64,10 +73,8 @@ class ImageTable:
         return found
 
     def _from(self, start: int) -> Iterator[bytes | None]:
-        metadata, first, group = self._file.metadata, 0, 0
-        while first + metadata.row_group(group).num_rows <= start:
-            first += metadata.row_group(group).num_rows
-            group += 1
+        metadata, group = self._file.metadata, self.group_of(start)
+        first = sum(metadata.row_group(before).num_rows for before in range(group))
         structs = _is_struct(self._file.schema_arrow.field(self.column).type)
         batches = self._file.iter_batches(
             batch_size=ROWS,

@@ -19,7 +19,7 @@ ATTEMPTS = 3
 """Starts of a local Ray before its error is raised."""
 
 OBJECT_STORE = 256 * 2**20
-"""Bytes of a local object store. Nothing large passes through it."""
+"""Bytes of a local object store where nothing large passes through it."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,15 @@ class RayNotUp(Exception):
     """A local Ray did not come up in the time that Ray gives it, several times in a row."""
 
 
-def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = None) -> bool:
+def start_ray(
+    *, slots: int, cpus: float, gpus: float, present: int | None = None, object_store: int = OBJECT_STORE
+) -> bool:
     """Start or join a Ray, quietly.
 
     Args:
         slots, cpus, gpus: what has to fit on a local Ray: slots, and the cores and GPUs of each.
         present: GPUs of this machine; None: as Ray counts them.
+        object_store: bytes of a local Ray's.
 
     Returns:
         True if this call started it, so that the caller shuts it down; False if Ray was up in this process.
@@ -59,7 +62,7 @@ def start_ray(*, slots: int, cpus: float, gpus: float, present: int | None = Non
                     num_cpus=math.ceil(slots * (cpus + TRIAL_CPUS)) + 1,
                     # Looking for GPUs takes time, and of a card in parts Ray would count one.
                     num_gpus=present if gpus else 0,
-                    object_store_memory=OBJECT_STORE,
+                    object_store_memory=object_store,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
