@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,59 @@ class ClassifierRunner(Runner):
         return logits.double().softmax(-1).cpu().numpy()
 
 
+class OpenClipRunner(Runner):
+    """A folder that plain open_clip loads, with its own preprocessing, tokenizer and text tower."""
+
+    def __init__(self, folder: Path, artefact: Artefact, device: str) -> None:
+        super().__init__(artefact)
+        self._folder, self._device = folder, device
+        self._clips: dict[Path, Any] = {}
+        self._heads: dict[str, Any] = {}
+
+    def probabilities(self, images: Sequence[bytes], task: str) -> npt.NDArray[Any]:
+        import torch
+        from PIL import Image
+
+        clip, preprocess = self._clip(task)
+        with torch.no_grad():
+            opened = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
+            pixels = torch.stack([preprocess(image) for image in opened])
+            features = clip.encode_image(pixels.to(self._device), normalize=True)
+            logits = clip.logit_scale.exp() * features @ self._head(task).T
+        found: npt.NDArray[Any] = logits.double().softmax(-1).cpu().numpy()
+        return found
+
+    def _place(self, task: str) -> Path:
+        """The folder of the CLIP that is a task's."""
+        from mmap_model.inference.formats.open_clip import CONFIG, folder_names
+
+        if CONFIG in self.artefact.files:
+            return self._folder
+        names = [entry.name for entry in self.artefact.tasks]
+        return self._folder / folder_names(names)[self.artefact.task(task)]
+
+    def _clip(self, task: str) -> Any:
+        import open_clip
+
+        place = self._place(task)
+        if place not in self._clips:
+            named = f"local-dir:{place}"
+            self._clips[place] = open_clip.create_model_from_pretrained(named, device=self._device)
+        return self._clips[place]
+
+    def _head(self, task: str) -> Any:
+        import open_clip
+
+        if task not in self._heads:
+            entry = self.artefact.tasks[self.artefact.task(task)]
+            template = entry.template or self.artefact.method.template
+            tokens = open_clip.get_tokenizer(f"local-dir:{self._place(task)}")(
+                [template.replace("{}", name) for name in entry.classes]
+            )
+            self._heads[task] = self._clip(task)[0].encode_text(tokens.to(self._device), normalize=True)
+        return self._heads[task]
+
+
 class MlflowRunner(Runner):
     """An MLflow model, as ``mlflow models serve`` asks it."""
 
@@ -86,6 +140,8 @@ def open_runner(folder: Path, *, backbone: Mapping[str, Any], device: str) -> Ru
 
     artefact = Artefact.read(folder)
     match artefact.kind:
+        case "open_clip":
+            return OpenClipRunner(folder, artefact, device)
         case "mlflow":
             return MlflowRunner(folder, artefact)
         case _:

@@ -145,6 +145,27 @@ def test_every_method_exports_and_agrees(  # type: ignore[no-untyped-def]
     assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
 
 
+@pytest.mark.parametrize("kind", ["torch-export", "onnx"])
+def test_files_that_run_without_this_software_agree(
+    kind: str, study: Stored, tmp_path: Path, here: None
+) -> None:
+    winner = winner_of(study)
+    write(winner, tmp_path / "x", kind)
+    assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("zero_shot", {}), ("full_ft", {"regime": "single"}), ("bitfit", {})],
+)
+def test_plain_open_clip_says_what_was_recorded(  # type: ignore[no-untyped-def]
+    method: str, settings: dict[str, str], trained, tmp_path: Path, here: None
+) -> None:
+    winner = winner_of(trained(method, settings))
+    write(winner, tmp_path / "x", "open_clip")
+    assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
+
+
 def test_the_command_checks_what_was_exported_before_and_tells_exit_codes(
     study: Stored, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
