@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 import mmap_model
-from mmap_model.backbone import Backbone
+from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.errors import CheckpointError, ConfigurationError
 from mmap_model.inference.exporting import export
 from mmap_model.inference.formats import FORMATS, format_of
@@ -35,9 +35,9 @@ needs_onnx = pytest.mark.skipif(
 KINDS = [pytest.param(kind, marks=needs_onnx if kind == "onnx" else ()) for kind in FORMATS]
 
 
-def pixels(count: int = len(TASK)) -> Tensor:
+def pixels(count: int = len(TASK), side: int = 16) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
 def cosines(trained: Trained, images: Tensor, task: Tensor) -> Tensor:
@@ -78,6 +78,27 @@ def test_every_format_holds_every_method_or_says_why_not(
         found = classifier.logits(pixels(batch), task)
         assert found.dtype == torch.float32 and not found.requires_grad
         assert_near(found, cosines(trained, pixels(batch), task), scale[task])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ["zero_shot", "coop", "clip_adapter"])
+def test_a_tower_that_is_no_transformer_is_exported_with_the_methods_that_leave_it(
+    case: str, kind: str, trained_case: Callable[..., Trained], tmp_path: Path
+) -> None:
+    backbone = random_backbone(
+        image_size=32, image_width=8, head_width=8, stages=(1, 1, 1, 1), embed_dim=16, seed=2
+    )
+    trained = trained_case(case, backbone)
+    if kind == "open_clip" and case not in IN_OPEN_CLIP:
+        with pytest.raises(ConfigurationError, match=f"open_clip cannot hold .*{case}"):
+            export(trained, tmp_path / "out", kind)
+        return
+    export(trained, tmp_path / "out", kind)
+    classifier = mmap_model.load(tmp_path / "out", backbone=backbone)
+    images = pixels(7, 32)
+    for batch in (1, 7):
+        found, task = classifier.logits(images[-batch:], TASK[-batch:]), TASK[-batch:]
+        assert_near(found, cosines(trained, images[-batch:], task), trained.deployed.head.scale[task])
 
 
 ELSEWHERE = """
