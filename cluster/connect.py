@@ -17,6 +17,9 @@ from cluster.jobs import Jobs, refused, unreachable
 DEFAULT = "http://127.0.0.1:8265"
 """Where the dashboard of a head node on this machine, or a tunnel to one, answers."""
 
+PATIENCE_S = 10.0
+"""Seconds for a head node to accept a connection."""
+
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Where an address is taken from if none is given, in this order."""
 
@@ -63,6 +66,36 @@ def connect(address: str | None = None, environment: MutableMapping[str, str] = 
         raise ClusterError(str(error), where=found, fix="give the address of a Ray dashboard") from error
     _check_version(found, client._server_ray_version, ray.__version__)
     return Jobs(client, found)
+
+
+def require_cluster(address: str) -> None:
+    """Check that a cluster that a driver is to join is there: Ray itself tries for minutes.
+
+    Args:
+        address: ``HOST:PORT`` or ``ray://HOST:PORT``; ``auto`` is for Ray to find.
+
+    Raises:
+        ClusterError: it is the address of something else, or nothing answers.
+    """
+    fix = "start the cluster, correct RAY_ADDRESS, or unset it for a Ray on this machine alone"
+    if address == "auto":
+        return
+    parts = urlparse(address if "://" in address else f"ray://{address}")
+    if parts.scheme in ("http", "https"):
+        raise ClusterError(
+            f"{address} is the dashboard of a cluster, and a driver joins by HOST:PORT",
+            where="RAY_ADDRESS",
+            fix="submit the study there: orchestrator submit STUDY, or give the address of the head node",
+        )
+    try:
+        if parts.scheme != "ray" or not parts.hostname or not parts.port:
+            raise ValueError("it is not HOST:PORT")
+        with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S):
+            return
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no cluster answers at {address}: {error}", where="RAY_ADDRESS", fix=fix
+        ) from error
 
 
 def travels_in_the_open(address: str) -> bool:

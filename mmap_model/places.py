@@ -7,9 +7,8 @@ from pathlib import Path
 
 
 def expanded(text: str | os.PathLike[str]) -> Path:
-    """The path with a leading ``~`` or ``~user`` as that home; as it is where there is no such user."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
+    """The path with a leading ``~`` or ``~user`` as that home; as it is where there is no such user.
+
+    ``Path.expanduser`` raises there, and takes ``./~`` for ``~``.
+    """
+    return Path(os.path.expanduser(text))  # noqa: PTH111

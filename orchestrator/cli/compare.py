@@ -86,6 +86,7 @@ def compare(
     from orchestrator.driver.compare import run_comparison
     from orchestrator.driver.drive import Options
     from orchestrator.ledger import Ledger, StudyStore, check_writable
+    from orchestrator.slots.cluster import check_cluster
     from orchestrator.submission import plan_for_job
     from orchestrator.terminal import open_display
     from orchestrator.tracking.backends import check_tracking
@@ -101,6 +102,7 @@ def compare(
     )
     plan = replace(plan, base=plan_for_job(plan.base))
     study = plan.base.study
+    check_cluster()
     check_writable(study.storage)
     check_tracking(study.tracking.resolved_uri, study.tracking.backend)
     with open_display(err()) as display:

@@ -71,10 +71,12 @@ def drive(
     from orchestrator.cli.results import document
     from orchestrator.face.stored import find_stored
     from orchestrator.ledger import check_writable
+    from orchestrator.slots.cluster import check_cluster
     from orchestrator.statistics.ranking import build_results
     from orchestrator.terminal import open_display
     from orchestrator.tracking.backends import check_tracking
 
+    check_cluster()
     check_writable(plan.study.storage)
     check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
     _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker

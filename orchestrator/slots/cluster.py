@@ -6,10 +6,16 @@ import contextlib
 import functools
 import logging
 import math
+import os
+import subprocess
+import time
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
-from orchestrator.slots.environment import joins_cluster
+from cluster.connect import require_cluster
+from cluster.errors import ClusterError
+from orchestrator.slots.environment import LONGEST_SOCKET, SOCKET, joins_cluster, too_long_for_sockets
 from orchestrator.slots.replaced import replaced
 
 TRIAL_CPUS = 0.1
@@ -17,6 +23,9 @@ TRIAL_CPUS = 0.1
 
 ATTEMPTS = 3
 """Starts of a local Ray before its error is raised."""
+
+SLOWER = 4
+"""Times the 30 seconds that Ray gives its node to register."""
 
 OBJECT_STORE = 256 * 2**20
 """Bytes of a local object store where nothing large passes through it."""
@@ -50,11 +59,16 @@ def start_ray(
         return False
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     if joins_cluster():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        _join()
         return True
+    folder = os.environ.get("RAY_TMPDIR", "")
+    if too_long_for_sockets(folder):
+        problem = f"{folder} is longer than Ray's sockets allow"
+        fix = f"name a folder of at most {LONGEST_SOCKET - len(SOCKET)} bytes, or unset it"
+        raise ClusterError(problem, where="RAY_TMPDIR", fix=fix)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _without_services(), _in_groups_of_their_own():
+            with _without_services(), _ending_together(), _given_time():
                 ray.init(
                     address="local",
                     include_dashboard=False,
@@ -73,13 +87,75 @@ def start_ray(
                 raise
             if attempt == ATTEMPTS:
                 raise RayNotUp(f"Ray did not come up in {ATTEMPTS} attempts: {error}") from error
-            logger.warning("Ray did not come up in time, starting it again")
+            logger.warning("Ray did not come up in time, as on a busy machine; starting it again")
             ray.shutdown()
     raise AssertionError("the last attempt returns or raises")
 
 
+def check_cluster() -> None:
+    """Check that the cluster to be joined, if any, is there, and that Ray can work here. Does not import Ray.
+
+    Raises:
+        ClusterError: nobody answers at ``RAY_ADDRESS``, or the folder's name is not UTF-8.
+    """
+    folder = os.getcwd()  # noqa: PTH109
+    if any("\ud800" <= character <= "\udfff" for character in folder):
+        problem = f"the name of this folder is not UTF-8, and Ray works in no such folder: {folder}"
+        raise ClusterError(problem, where="working directory", fix="rename it, or start in another folder")
+    if joins_cluster():
+        require_cluster(os.environ["RAY_ADDRESS"])
+
+
+def _join() -> None:
+    import ray
+
+    address = os.environ["RAY_ADDRESS"]
+    require_cluster(address)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"the cluster at {address} cannot be joined: {error}",
+            where="RAY_ADDRESS",
+            fix="start it with the same release of Ray, or unset RAY_ADDRESS for a Ray on this machine alone",
+        ) from error
+
+
 @contextlib.contextmanager
-def _in_groups_of_their_own() -> Iterator[None]:
+def _given_time() -> Iterator[None]:
+    """Wait longer for Ray's node than its fixed 30 seconds: a busy machine is no error of anybody's."""
+    from ray._private import node
+
+    class Clock:
+        """``time`` as Ray's node sees it while it starts: the seconds it counts are longer."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        def monotonic(self) -> float:
+            return time.monotonic() / SLOWER
+
+    with replaced(node, "time", Clock()):
+        yield
+
+
+@contextlib.contextmanager
+def _ending_together() -> Iterator[None]:
+    """End the daemons that were started if one of them does not come up: Ray leaves them to themselves."""
+    started: list[subprocess.Popen[bytes]] = []
+    with _in_groups_of_their_own(started):
+        try:
+            yield
+        except BaseException:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            raise
+
+
+@contextlib.contextmanager
+def _in_groups_of_their_own(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Start Ray's daemons as leaders of process groups, so that a signal to the driver's group spares them.
 
     SIGTERM to a group (``timeout``, some service managers) would end them together with the driver, and a
@@ -88,7 +164,13 @@ def _in_groups_of_their_own() -> Iterator[None]:
     """
     from ray._private import services
 
-    with replaced(services, "ConsolePopen", functools.partial(services.ConsolePopen, process_group=0)):
+    def start(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, process_group=0, **options)
+        started.append(process)
+        return process
+
+    popen = services.ConsolePopen
+    with replaced(services, "ConsolePopen", start):
         yield
 
 

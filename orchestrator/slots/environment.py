@@ -42,6 +42,13 @@ DRIVER: Mapping[str, str] = {
 }
 
 
+LONGEST_SOCKET = 107
+"""Bytes of the path of a Unix socket on Linux."""
+
+SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
+"""The longest path that Ray makes a socket at, below its temporary folder."""
+
+
 def joins_cluster(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether ``RAY_ADDRESS`` names a cluster to join; empty or ``local`` means a Ray of one's own."""
     return environment.get("RAY_ADDRESS", "") not in ("", "local")
@@ -61,9 +68,16 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault("RAY_worker_niceness", "0")
         # A Ray of one machine listens on loopback alone; that is how Ray itself goes about it on macOS.
         environment.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if "RAY_TMPDIR" not in environment and too_long_for_sockets(environment.get("TMPDIR", "")):
+            environment["RAY_TMPDIR"] = "/tmp"
         environment.setdefault("RAY_AUTH_MODE", "token")
         if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
             environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def too_long_for_sockets(folder: str) -> bool:
+    """Whether the sockets that Ray makes below a temporary folder have longer paths than systems take."""
+    return len(os.fsencode(folder.rstrip("/"))) + len(SOCKET) > LONGEST_SOCKET
 
 
 def worker_variables(threads: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -14,6 +15,7 @@ from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
 from mmap_model.execution import Execution
 from mmap_model.methods import get_method, method_names
+from mmap_model.places import expanded
 from mmap_model.plain import from_plain, to_plain
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (
@@ -132,7 +134,8 @@ class Slots(Strict):
         return self
 
 
-DEFAULT_URI = "sqlite:///mlflow.db"
+SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}mlflow.db"
 
 
 class Tracking(Strict):
@@ -158,7 +161,10 @@ class Tracking(Strict):
 
     @property
     def resolved_uri(self) -> str:
-        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        if not uri.startswith(f"{SQLITE}~"):
+            return uri
+        return f"{SQLITE}{quote(str(expanded(unquote(uri.removeprefix(SQLITE)))))}"
 
 
 class ColumnOptions(Strict):

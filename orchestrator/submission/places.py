@@ -9,13 +9,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from mmap_model.architecture import LOCAL_DIR
 from orchestrator.study import Study, StudyError, StudyPlan, Tracking
-from orchestrator.study.model import DEFAULT_URI
+from orchestrator.study.model import DEFAULT_URI, SQLITE
 from orchestrator.tracking.backends import find_backend
-
-SQLITE = "sqlite:///"
 
 
 def in_ray_job(environment: Mapping[str, str] = os.environ) -> bool:
@@ -63,7 +62,7 @@ def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
             where="tracking.uri",
             fix="give the address of an MLflow server: tracking.uri=http://HOST:5000, or MLFLOW_TRACKING_URI",
         )
-    uri = f"{SQLITE}{Path(study.storage) / 'mlflow.db'}"
+    uri = f"{SQLITE}{quote(str(Path(study.storage) / 'mlflow.db'))}"
     return study.model_copy(update={"tracking": Tracking(uri=uri)})
 
 

@@ -48,7 +48,8 @@ class Mlflow(Backend):
 
     @classmethod
     def place(cls, uri: str) -> str | None:
-        return uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else None
+        path = file_of(uri)
+        return None if path is None else str(path)
 
     @classmethod
     def page(cls, uri: str, host: str, port: int) -> Page:
@@ -72,16 +73,23 @@ def make_private(uri: str) -> None:
 
     SQLite gives its journals the same mode. A path of the user's own follows the umask, as records do.
     """
-    path = Path(uri.removeprefix(SQLITE))
-    if uri.startswith(SQLITE) and path.name and not path.is_absolute():
+    path = file_of(uri)
+    if path is not None and path.name and not path.is_absolute():
         with contextlib.suppress(OSError):  # it is there, or its writer will tell
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
+def file_of(uri: str) -> Path | None:
+    """The file of a SQLite URI as SQLAlchemy opens it: without options, ``%20`` being a space."""
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(urllib.parse.unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+
+
 def _check_sqlite(uri: str) -> None:
-    path = Path(uri.removeprefix(SQLITE))
+    path = file_of(uri)
     fix = f"give a file this user may write, e.g. tracking.uri={EXAMPLE} (relative: three slashes)"
-    if not uri.startswith(SQLITE) or not path.name:
+    if path is None or not path.name:
         raise TrackingError(f"{uri!r} names no file", where=WHERE, fix=fix)
     is_new = not path.exists()
     try:
