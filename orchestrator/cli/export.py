@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact
@@ -26,7 +27,7 @@ def export(
         str,
         typer.Option("--format", help="prompts, classifier, torch-export, onnx, open_clip, mlflow or hf."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[str, typer.Option(help="Folder to make, here or as s3://…")],
     trial: Annotated[
         int | None, typer.Option(min=0, help="A complete trial, instead of the first of the ranking.")
     ] = None,
@@ -52,26 +53,31 @@ def export(
 ) -> int:
     """Write the winner of a study as a file that classifies; by validation, never by test images."""
     from orchestrator.cli.console import DONE, FAILED, print_json
+    from orchestrator.exporting.checking import check as score
     from orchestrator.exporting.choice import choose
+    from orchestrator.exporting.publishing import below, publish, working_folder
     from orchestrator.exporting.winner import Winner
-    from orchestrator.face.stored import find_stored
+    from orchestrator.face.stored import find_stored, place_of
+    from orchestrator.submission import check_place, in_ray_job
 
+    if in_ray_job():
+        check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
+        check_place("--out", out, "give a place that outlives the job: --out s3://bucket/winner")
     stored = find_stored(study, storage)
     chosen = choose(stored.store, stored.ledger, trial=trial, split=split, seed=seed, all_seeds=all_seeds)
     documents, holds = [], True
     for one in chosen:
         winner = Winner(stored, one, task, device)
-        folder = out / f"seed-{one.seed.replace('/', '.')}" if all_seeds else out
-        artefact, is_new = _written(winner, folder, form, check)
-        found = None
-        if check:
-            from orchestrator.exporting.checking import check as score
-
-            found = score(winner, folder)
-            holds = holds and found.holds
-        documents.append(_document(one, artefact, folder, found))
+        place = below(out, f"seed-{one.seed.replace('/', '.')}") if all_seeds else out
+        with working_folder(place, again=check) as folder:
+            artefact, is_new = _written(winner, folder, form, check)
+            found = score(winner, folder) if check else None
+            holds = holds and (found is None or found.holds)
+            if is_new and (found is None or found.holds):
+                publish(folder, place)
+        documents.append(_document(one, artefact, place, found))
         if not as_json:
-            _tell(one, artefact, folder, found, is_new)
+            _tell(one, artefact, place, found, is_new)
     if as_json:
         print_json(documents)
     return DONE if holds else FAILED
@@ -98,9 +104,9 @@ def _written(winner: Winner, folder: Path, form: str, check: bool) -> tuple[Arte
     return found, False
 
 
-def _document(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Check | None) -> dict[str, Any]:
+def _document(chosen: Chosen, artefact: Artefact | None, folder: str, check: Check | None) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "folder": str(folder),
+        "folder": shown_uri(folder),
         "kind": None if artefact is None else artefact.kind,
         "trial": chosen.trial,
         "cell": chosen.key,
@@ -122,16 +128,17 @@ def _document(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Ch
     return found
 
 
-def _tell(chosen: Chosen, artefact: Artefact | None, folder: Path, check: Check | None, is_new: bool) -> None:
+def _tell(chosen: Chosen, artefact: Artefact | None, folder: str, check: Check | None, is_new: bool) -> None:
     from orchestrator.cli.console import err, out
     from orchestrator.tables.words import accuracy
 
     console = out()
     if artefact is not None:
         size = sum(entry.bytes for entry in artefact.files.values())
+        said = "Exported" if is_new else "Exported before"
         console.print(
-            f"{'Exported' if is_new else 'Exported before'}: {folder} ({artefact.kind}, {_size(size)}, "
-            f"{len(artefact.tasks)} tasks) from {chosen.reason}",
+            f"{said}: {shown_uri(folder)} ({artefact.kind}, {_size(size)}, {len(artefact.tasks)} tasks) "
+            f"from {chosen.reason}",
             markup=False,
             soft_wrap=True,
         )
