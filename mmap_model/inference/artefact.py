@@ -170,6 +170,12 @@ class Artefact:
     task_accuracy: float | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Folders of the artefacts that this one holds, by name."""
+        ends = f"/{DESCRIPTION}"
+        return tuple(sorted(name.removesuffix(ends) for name in self.files if name.endswith(ends)))
+
     @classmethod
     def read(cls, folder: str | Path) -> Artefact:
         """The description of the artefact in ``folder``, after every file has been checked against it.

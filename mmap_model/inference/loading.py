@@ -12,7 +12,7 @@ from mmap_model.forward.precision import exact_products
 from mmap_model.inference.artefact import Artefact
 from mmap_model.inference.classifier import Classifier
 from mmap_model.inference.engine import Precision
-from mmap_model.inference.formats import LoadOptions, format_of
+from mmap_model.inference.formats import FORMATS, LoadOptions, format_of
 from mmap_model.references import loaded_only
 
 
@@ -31,7 +31,7 @@ def load(
             print(prediction.label)
 
     Args:
-        path: folder of the artefact.
+        path: folder of the artefact. One of another kind that holds artefacts runs as the first of these.
         backbone: the CLIP that was tuned or where it is (``local-dir:DIR``, or a file of weights), for kinds
             that need it; None: where the artefact says.
         device: where to compute.
@@ -46,6 +46,10 @@ def load(
     """
     folder = Path(path)
     artefact = Artefact.read(folder)
+    if artefact.kind not in FORMATS and artefact.inside:
+        # A format of somebody else around one of these: what runs is the same.
+        folder = folder / artefact.inside[0]
+        artefact = Artefact.read(folder)
     found = format_of(artefact.kind, where=f"{folder}: kind")
     found.require()
     exact_products()

@@ -123,8 +123,8 @@ class MlflowRunner(Runner):
         import pandas as pd
 
         given = pd.DataFrame({"image": list(images), "task": [task] * len(images)})
-        answers = self._model.predict(given)
         names = self.classes(task)
+        answers = self._model.predict(given, params={"top": len(names)})
         return np.array(
             [[answer[name] for name in names] for answer in answers["probabilities"]], dtype=np.float64
         )

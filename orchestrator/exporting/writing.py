@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from orchestrator.work.provenance import provenance
 if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact, Source
     from orchestrator.exporting.winner import Winner
+    from orchestrator.exporting.wrapping import Wrapping
 
 OWN_WEIGHTS = "The CLIP ships with this software, under the same licence (Apache-2.0)."
 OTHER_WEIGHTS = "The CLIP's weights ({}) are under the licence of whoever published them."
@@ -27,27 +30,52 @@ def write(winner: Winner, folder: Path, kind: str) -> Artefact:
         InputError: no such format, a library that is missing, a model that the format cannot hold (says why),
             a folder that holds something, or data, weights or records that are not there.
     """
+    from orchestrator.exporting.forms import wrapping_of
+
+    wrapping = wrapping_of(kind)
+    if wrapping is not None:
+        return _wrap(winner, folder, wrapping)
+    (artefact,) = _export(winner, {kind: folder})
+    return artefact
+
+
+def _wrap(winner: Winner, folder: Path, wrapping: Wrapping) -> Artefact:
+    """Write the artefacts that it holds, and the format around them."""
+    with tempfile.TemporaryDirectory(prefix="export-") as temporary:
+        made = Path(temporary)
+        found = _export(winner, {kind: made / kind for kind in wrapping.holds})
+        parts = dict(zip(wrapping.holds, found, strict=True))
+        artefact = wrapping.described(parts)
+        return artefact.write(folder, lambda target: wrapping.fill(winner, parts, made, target))
+
+
+def _export(winner: Winner, folders: Mapping[str, Path]) -> list[Artefact]:
+    """An artefact for each kind, in its folder."""
     from mmap_model.inference.exporting import export, require_format
     from orchestrator.exporting.task_means import task_means
 
-    require_format(winner.trained, kind)
+    for kind in folders:
+        require_format(winner.trained, kind)
     means, accuracy = task_means(winner)
     tasks = winner.numbers().get("tasks", {})
     software = provenance()
-    return export(
-        winner.trained,
-        folder,
-        kind,
-        source=_source(winner),
-        validation_accuracy={task: value for task, value in tasks.items() if value is not None},
-        task_features=means,
-        task_accuracy=accuracy,
-        licence=licence(winner),
-        versions={
-            "mmap-orchestrator": software["versions"].get("mmap-orchestrator"),
-            "commit": software["commit"],
-        },
-    )
+    return [
+        export(
+            winner.trained,
+            folder,
+            kind,
+            source=_source(winner),
+            validation_accuracy={task: value for task, value in tasks.items() if value is not None},
+            task_features=means,
+            task_accuracy=accuracy,
+            licence=licence(winner),
+            versions={
+                "mmap-orchestrator": software["versions"].get("mmap-orchestrator"),
+                "commit": software["commit"],
+            },
+        )
+        for kind, folder in folders.items()
+    ]
 
 
 def licence(winner: Winner) -> str:

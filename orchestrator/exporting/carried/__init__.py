@@ -1,0 +1,1 @@
+"""Files that go into artefacts and run where this software is not: they import nothing of it."""
