@@ -9,18 +9,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.segment import Segment
 from rich.text import Text
 
 from orchestrator.printable import printable
+from orchestrator.printable.console import SafeConsole
 from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from orchestrator.tables.document import Block
 
 _CONTROLS = re.compile("[\x7f-\x9f]")
@@ -29,20 +27,9 @@ _CONTROLS = re.compile("[\x7f-\x9f]")
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-class _Console(Console):
-    """Shows names of strangers as text: no control character reaches the terminal but rich's own."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            if segment.control:
-                yield segment
-            else:
-                yield Segment(printable(segment.text), segment.style)
-
-
 def out() -> Console:
     """Standard output, for results; 100 columns wide where it is no terminal."""
-    console = _Console(highlight=False)
+    console = SafeConsole(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 100
     return console
@@ -50,7 +37,7 @@ def out() -> Console:
 
 def err() -> Console:
     """Standard error, for errors and progress."""
-    return _Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def show(*blocks: Block) -> None:

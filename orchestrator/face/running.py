@@ -10,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.face.opened import OpenStudy
 from orchestrator.face.stored import find_stored
+from orchestrator.printable.console import SafeConsole
 from orchestrator.study import load as studies
 from orchestrator.study.model import Study
 
@@ -86,8 +87,10 @@ def _study(study: Study | str, overrides: Iterable[str]) -> Study:
 def _console() -> Console:
     """A terminal's error output. In a notebook plain lines: it has no cursor to redraw with."""
     if "ipykernel" in sys.modules:
-        return Console(file=sys.stdout, force_jupyter=False, force_terminal=False, highlight=False, width=120)
-    return Console(stderr=True, highlight=False)
+        return SafeConsole(
+            file=sys.stdout, force_jupyter=False, force_terminal=False, highlight=False, width=120
+        )
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def _give_up(code: int) -> None:

@@ -28,7 +28,6 @@ def inspect(encoded: bytes) -> list[tuple[str, str]]:
                 check_scans(io.BytesIO(encoded), file)
                 file.load()
                 orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
-                frames = getattr(file, "n_frames", 1)
                 Image.new(file.mode, (1, 1)).convert("RGB")  # which not all modes can
                 if orientation in range(2, 9):
                     ImageOps.exif_transpose(file)  # also writes the EXIF anew
@@ -39,7 +38,7 @@ def inspect(encoded: bytes) -> list[tuple[str, str]]:
             found = _mode(file)
             if orientation in range(2, 9):
                 found.append(("rotated", f"has EXIF orientation {orientation}"))
-            if frames > 1:
+            if (frames := _frames(file)) > 1:
                 found.append(("animated", f"has {frames} frames"))
             return found
 
@@ -57,3 +56,11 @@ def _mode(image: Image.Image) -> list[tuple[str, str]]:
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") and image.getextrema()[-1] != (255, 255):
         found.append(("alpha", f"has mode {image.mode} and is not opaque"))
     return found
+
+
+def _frames(image: Image.Image) -> int:
+    """How many there are; 1 where only the first is whole, which is the one that is used."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except DAMAGE:
+        return 1

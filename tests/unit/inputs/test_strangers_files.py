@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -152,6 +153,56 @@ def test_an_image_is_read_or_refused_in_words(name: str) -> None:
         with pytest.raises(DatasetError, match=rf"(?s)mug/1\.png cannot be decoded: .*({expected})"):
             open_image(io.BytesIO(encoded), "mug/1.png")
         assert len(found) == 1, "data check finds what reading refuses"
+
+
+def mutated(whole: bytes, chance: random.Random) -> bytes:
+    """With bytes changed, put in, left out or cut off, more of them where the header is."""
+    data = bytearray(whole)
+    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+        place = chance.randrange(len(data) if chance.random() < 0.5 else min(len(data), 120))
+        what = chance.random()
+        if what < 0.6:
+            data[place] = chance.choice((0, 1, 127, 128, 255, chance.randrange(256)))
+        elif what < 0.75:
+            del data[place : place + chance.randrange(1, 20)]
+        elif what < 0.9:
+            data[place:place] = chance.randbytes(chance.randrange(1, 9))
+        else:
+            del data[place + 1 :]
+        data = data or bytearray(1)
+    return bytes(data)
+
+
+FORMATS = {
+    **{f"{kind} {mode}": (kind, mode, {}) for kind in ("JPEG", "TIFF") for mode in ("RGB", "CMYK", "L")},
+    **{f"TIFF {c}": ("TIFF", "RGB", {"compression": c}) for c in ("tiff_lzw", "tiff_deflate", "packbits")},
+    **{f"PNG {mode}": ("PNG", mode, {}) for mode in ("RGB", "P", "RGBA", "I;16", "1")},
+    **{kind: (kind, "RGB", {}) for kind in ("GIF", "BMP", "WEBP", "PPM", "AVIF")},
+    "MPO": ("MPO", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (8, 8))]}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_mutated_image_is_read_or_refused_and_data_check_says_the_same(name: str) -> None:
+    kind, mode, options = FORMATS[name]
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = plain("L").convert("I;16") if mode == "I;16" else plain(mode)
+    image.save(buffer, kind, exif=exif, **options)
+    chance = random.Random(name)
+    outcomes = set()
+    for _ in range(150):
+        encoded = mutated(buffer.getvalue(), chance)
+        try:
+            evaluation_view(open_image(io.BytesIO(encoded), "mug/1.png"), 16)
+            refused = False
+        except DatasetError:
+            refused = True
+        found = {kind for kind, _ in inspect(encoded) if KINDS[kind].severity == "error"}
+        assert bool(found) == refused, encoded.hex()
+        outcomes.add(refused)
+    assert True in outcomes, "some were damaged"
 
 
 def test_postscript_in_a_png_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
