@@ -196,7 +196,7 @@ def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | 
         notes.append(f"{difference.n} of {len(comparison.seeds)} seeds")
     return Claim(
         topic=statement.topic,
-        statement=statement.text.format(better=better.label, worse=worse.label),
+        statement=statement.text.replace("{better}", better.label).replace("{worse}", worse.label),
         split=split,
         recipe=recipe,
         better=better,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -27,6 +28,9 @@ SPECIAL = {
     "σ": r"$\sigma$",
     "|": r"$\mid$",
     "†": r"$\dagger$",
+    "[": "{[}",  # behind the end of a row it would begin an option, and a star would be one
+    "]": "{]}",
+    "*": "{*}",
     "<": r"$<$",
     ">": r"$>$",
     "\N{NO-BREAK SPACE}": "~",
@@ -46,7 +50,8 @@ HEAD = "% Needs \\usepackage{booktabs,graphicx}; input this file, or the tables 
 
 def write(document: Section) -> str:
     """All tables of a document, to be read with ``\\input``."""
-    return HEAD + "\n" + "\n".join(map(table, tables_of(document)))
+    text = "\n".join(map(table, tables_of(document)))
+    return HEAD + _declared(text) + "\n" + text
 
 
 def table(found: Table) -> str:
@@ -76,7 +81,20 @@ def table(found: Table) -> str:
 
 def escape(text: str) -> str:
     """Plain text for LaTeX."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    text = unicodedata.normalize("NFC", text)
+    parts = (SPECIAL.get(character, character) for character in text)
+    return re.sub("(?<=-)-", "{}-", "".join(parts)) if "--" in text else "".join(parts)
+
+
+def _declared(text: str) -> str:
+    """What pdfLaTeX prints in place of characters that it does not know; other engines print them."""
+    return "".join(
+        rf"\ifcsname u8:\detokenize{{{c}}}\endcsname\else\expandafter\gdef"
+        rf"\csname u8:\detokenize{{{c}}}\endcsname{{(U+{ord(c):04X})}}\fi"
+        "\n"
+        for c in sorted({*text})
+        if not c.isascii()
+    )
 
 
 def _groups(columns: Sequence[Column]) -> Iterable[str]:

@@ -77,6 +77,7 @@ def new_figure(width: float, height: float) -> Any:
 
 def save(figure: Any, folder: Path, name: str) -> list[Path]:
     """``name.png`` and ``name.pdf``, the same bytes for the same figure."""
+    _take_literally(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not again for every format
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
@@ -86,3 +87,20 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
         partial.replace(path)
     return paths
+
+
+def _take_literally(figure: Any) -> None:
+    """A dollar sign in a name is one: only the powers of ten of logarithmic axes are mathematics."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    powers = {
+        label
+        for axis in axes
+        if isinstance(axis.get_major_formatter(), LogFormatter)
+        for label in axis.findobj(Text)
+    }
+    for text in figure.findobj(Text):
+        if text not in powers:
+            text.set_parse_math(False)
