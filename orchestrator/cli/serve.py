@@ -68,7 +68,7 @@ def serve(
     from orchestrator.cli.console import err
     from orchestrator.serving.limits import Limits
     from orchestrator.serving.places import fetched_places
-    from orchestrator.serving.process import address, bind
+    from orchestrator.serving.process import address, bind, is_loopback
     from orchestrator.serving.process import serve as run
     from orchestrator.serving.token import read_token
 
@@ -98,16 +98,17 @@ def serve(
             precision="bf16" if precision == "bf16" else "fp32",
         )
         service = Service(models, limits)
+        local = is_loopback(bound)
 
         def started() -> None:
             names = ", ".join(model.name for model in models)
             err().print(f"Serving {names} at {address(bound)} (see {address(bound)}/docs)", soft_wrap=True)
-            if token is None and not bound.getsockname()[0].startswith(("127.", "::1")):
+            if token is None and not local:
                 err().print(
                     "Whoever reaches this address may use it: --token-from VARIABLE asks for a token."
                 )
 
-        return run(make_app(service, token), bound, service.admission, started=started)
+        return run(make_app(service, token, local=local), bound, service.admission, started=started)
 
 
 def require_libraries() -> None:

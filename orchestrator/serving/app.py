@@ -10,6 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import torch
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -83,6 +84,7 @@ class Service:
                     wait=self.limits.wait,
                     seen=partial(self._seen, model.name),
                 )
+            await asyncio.get_running_loop().run_in_executor(thread, self._warm_up)
             tasks = [asyncio.create_task(batcher.run()) for batcher in self._batchers.values()]
             try:
                 yield
@@ -145,17 +147,24 @@ class Service:
             error=None,
         )
 
+    def _warm_up(self) -> None:
+        """The first forward takes several times as long as those after it."""
+        for model in self.models:
+            side = model.classifier.image_size
+            model.classifier.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8), 0)
+
     def _seen(self, model: str, images: int, seconds: float) -> None:
         self.metrics.batches.labels(model).observe(images)
         self.metrics.forwards.labels(model).observe(seconds)
 
 
-def make_app(service: Service, token: str | None = None) -> Gate:
+def make_app(service: Service, token: str | None = None, *, local: bool = False) -> Gate:
     """The ASGI application of a service.
 
     Args:
         service: of the models.
         token: that clients send as ``Authorization: Bearer``; None: everybody may ask.
+        local: it is reached from this machine alone; without a token, web pages are kept out then.
     """
 
     @asynccontextmanager
@@ -214,7 +223,7 @@ def make_app(service: Service, token: str | None = None) -> Gate:
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    return Gate(api, service.admission, service.metrics, token)
+    return Gate(api, service.admission, service.metrics, token, local=local)
 
 
 def _failed(image: Sent, task: str, refusal: Refusal) -> PredictionResponse:

@@ -6,8 +6,10 @@ import asyncio
 import hmac
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,8 +62,11 @@ class Exchange:
 class Gate:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, metrics: Metrics, token: str | None) -> None:
-        self._app, self._admission, self._metrics = app, admission, metrics
+    def __init__(
+        self, app: ASGIApp, admission: Admission, metrics: Metrics, token: str | None, *, local: bool = False
+    ) -> None:
+        """See ``make_app``."""
+        self._app, self._admission, self._metrics, self._local = app, admission, metrics, local
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +110,13 @@ class Gate:
                 "the token is missing or wrong",
                 "send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
+            )
+        if self._local and self._token is None and _from_a_web_page(headers):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "foreign_page",
+                "the request comes from a web page, or names another host than this machine",
+                "ask http://127.0.0.1 or http://localhost, or start the server with --token-from",
             )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > limits.bytes:
@@ -170,6 +182,21 @@ class Gate:
             exchange.received,
             notes,
         )
+
+
+def _from_a_web_page(headers: Headers) -> bool:
+    """Whether a page of some site could have sent this from a browser on this machine.
+
+    It can send forms, and, where its name leads to this machine all of a sudden, read answers too.
+    """
+    if headers.get("sec-fetch-site") == "cross-site":
+        return True
+    name = headers.get("host", "localhost").rpartition("]")[0].lstrip("[")
+    name = name or headers.get("host", "localhost").partition(":")[0]
+    with suppress(ValueError):
+        ip_address(name)
+        return False
+    return name.lower() != "localhost"
 
 
 def _route(scope: Scope) -> str:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from types import FrameType
 
 import uvicorn
@@ -45,6 +46,11 @@ def address(bound: socket.socket) -> str:
     """URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a bound socket."""
+    return ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def serve(app: ASGIApp, bound: socket.socket, admission: Admission, *, started: Callable[[], None]) -> int:

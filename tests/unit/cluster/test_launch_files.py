@@ -183,11 +183,27 @@ def test_the_on_premises_cluster_authenticates_and_keeps_its_dashboard_to_itself
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
-@pytest.mark.parametrize("name", ["on_premises.yaml", "rayjob.yaml", "Containerfile"])
+@pytest.mark.parametrize("name", ["on_premises.yaml", "rayjob.yaml", "serve.yaml", "Containerfile"])
 def test_a_header_says_how_it_is_used_and_what_to_edit(name: str) -> None:
     lines = (LAUNCH / name).read_text().splitlines()
     header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     assert "# Edit:" in [line[:7] for line in header] and any(line.startswith("#     ") for line in header)
+
+
+def test_ray_serve_accepts_the_file_and_listens_on_loopback() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from orchestrator.serving.deployment import NAME, Arguments, app
+
+    config = yaml.safe_load((LAUNCH / "serve.yaml").read_text())
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    assert config["http_options"]["host"] == "127.0.0.1"
+    assert application.import_path == f"{app.__module__}:{app.__name__}"
+    (deployment,) = application.deployments
+    arguments = Arguments.model_validate(application.args)
+    assert deployment.name == NAME
+    assert deployment.max_ongoing_requests <= arguments.limits.queue
+    assert arguments.limits.drain < deployment.graceful_shutdown_timeout_s
 
 
 def instructions() -> list[tuple[str, list[str]]]:

@@ -21,6 +21,7 @@ from orchestrator.serving.admission import Admission, Buffered
 from orchestrator.serving.app import Service, make_app
 from orchestrator.serving.limits import Limits
 from orchestrator.serving.refusal import Refusal
+from orchestrator.study.machine import Machine
 
 TOKEN = "0123456789abcdef"
 
@@ -139,9 +140,9 @@ def test_a_full_queue_is_429_and_empties_again(
         assert go.wait(60)
         return original(self, *given)
 
-    monkeypatch.setattr(Classifier, "logits", held)
     served = service(images=3, queue=4)
     with TestClient(make_app(served)) as client:
+        monkeypatch.setattr(Classifier, "logits", held)
         answers: list[Any] = []
         first = threading.Thread(
             target=lambda: answers.append(client.post("/v1/predict", json=asks(encoded[:3])))
@@ -197,6 +198,58 @@ def test_the_token_is_asked_for_everywhere_but_where_nothing_is_told(
         client.get(f"/v1/models?token={TOKEN}", headers=right)
     assert page.json()["components"]["securitySchemes"]
     assert TOKEN not in caplog.text and "/v1/models" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8000"}, 200),
+        ({"host": "localhost:8000"}, 200),
+        ({"host": "[::1]:8000"}, 200),
+        ({"host": "evil.example:8000"}, 403),
+        ({"host": "127.0.0.1.evil.example"}, 403),
+        ({"host": "localhost", "sec-fetch-site": "cross-site"}, 403),
+        ({"host": "localhost", "sec-fetch-site": "same-origin"}, 200),
+    ],
+)
+def test_web_pages_are_kept_out_of_a_server_without_a_token(
+    headers: dict[str, str], status: int, service: Callable[..., Service]
+) -> None:
+    with TestClient(make_app(service(), local=True)) as client:
+        response = client.get("/v1/models", headers=headers)
+        assert response.status_code == status
+        if status == 403:
+            error_of(response, 403, "foreign_page")
+    with TestClient(make_app(service(), TOKEN, local=True)) as client:
+        right = {"authorization": f"Bearer {TOKEN}", **headers}
+        assert client.get("/v1/models", headers=right).status_code == 200
+
+
+def test_no_more_pixels_are_decoded_at_a_time_than_fit_into_memory(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, most, lock = 0, 0, threading.Lock()
+    original = Classifier.preprocess
+    full = threading.Barrier(2)
+
+    def preprocess(self: Classifier, image: Any, name: str = "image") -> Any:
+        nonlocal pixels, most
+        with lock:
+            pixels += 100
+            most = max(most, pixels)
+        full.wait(60)  # two at a time, so that the test does not pass because threads are slow
+        with lock:
+            pixels -= 100
+        return original(self, image, name)
+
+    monkeypatch.setattr("orchestrator.serving.pictures.this_machine", lambda: Machine(cores=8, gpus=0))
+    monkeypatch.setattr(Classifier, "preprocess", preprocess)
+    file = io.BytesIO()
+    Image.new("L", (10, 10)).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    with serve(pixels=100) as client:
+        assert client.post("/v1/predict", json=asks([data] * 12)).status_code == 200
+    assert most == 200
 
 
 def test_a_stopping_server_answers_503_and_says_so(
