@@ -108,7 +108,7 @@ def _show(found: dict[str, Any], start: str) -> None:
     }
     show(
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
-        Paragraph(("Start it with:  ", Span(start, "code"))),
+        Paragraph(("Start it with:  ", Span(start, "command"))),
     )
 
 

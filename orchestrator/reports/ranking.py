@@ -73,7 +73,7 @@ def report(
     if legend := _legend(results, limit):
         blocks.append(Bullets(tuple(legend)))
     blocks.append(Table.facts(*((name and f"{name}:", text) for name, text in facts)))
-    if lines := tuple((f"{name}: ", Span(text, "code")) for name, text in commands):
+    if lines := tuple((f"{name}: ", Span(text, "command")) for name, text in commands):
         blocks.append(Bullets(lines))
     return Section("", tuple(blocks))
 

@@ -16,13 +16,13 @@ class Span:
 
     Attributes:
         text: what it says.
-        kind: what someone types; a word meant as a term; a link to another document of the report, or to a
-            section of this one.
+        kind: what someone types; a whole command line, which stays on one line; a word meant as a term; a
+            link to another document of the report, or to a section of this one.
         target: name of the document or title of the section.
     """
 
     text: str
-    kind: Literal["code", "term", "document", "section"]
+    kind: Literal["code", "command", "term", "document", "section"]
     target: str = ""
 
 

@@ -70,21 +70,21 @@ def _block(block: Block, width: int) -> Iterable[RenderableType]:
         case Paragraph(text, caution):
             yield _sentence(text, "italic" if caution else "")
         case Bullets(items):
-            yield from (_sentence(item, "" if _is_typed(item) else "dim") for item in items)
+            yield from (_sentence(item, "" if _is_command(item) else "dim") for item in items)
         case Figure():
             pass
 
 
 def _sentence(sentence: Sentence, style: str) -> Text:
-    """What someone types stays on one line, however long: a command that is copied runs as it is."""
+    """A command stays on one line, however long: copied it runs as it is."""
     text = Text(printable(plain(sentence)), style)
-    if _is_typed(sentence):
+    if _is_command(sentence):
         text.no_wrap, text.overflow = True, "ignore"
     return text
 
 
-def _is_typed(sentence: Sentence) -> bool:
-    return any(isinstance(span, Span) and span.kind == "code" for span in spans(sentence))
+def _is_command(sentence: Sentence) -> bool:
+    return any(isinstance(span, Span) and span.kind == "command" for span in spans(sentence))
 
 
 def _ends_with_air(block: Block) -> bool:

@@ -185,7 +185,7 @@ def _facts(comparison: Comparison) -> Iterable[Sentence]:
     if comparison.provenance:
         yield f"Made with: {_settings(comparison.provenance)}"
     for command in comparison.commands:
-        yield ("Command: ", Span(command, "code"))
+        yield ("Command: ", Span(command, "command"))
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def texts(contents: Contents, images: Sequence[str] = ()) -> dict[str, str]:
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a comparison."""
-    console.print(render(screen(Contents(comparison)), console.width))
+    console.print(render(screen(Contents(comparison)), console.width), crop=False)
 
 
 def _replace(path: Path, text: str) -> Path:

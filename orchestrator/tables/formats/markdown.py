@@ -75,7 +75,7 @@ def _text(sentence: Sentence) -> str:
 def _span(span: str | Span) -> str:
     if isinstance(span, str):
         return escape(span)
-    if span.kind == "code":
+    if span.kind in ("code", "command"):
         return f"`{span.text}`" if "`" not in span.text else f"`` {span.text} ``"
     if span.kind == "term":
         return f"*{escape(span.text)}*"
