@@ -106,6 +106,8 @@ def _quiet() -> Any:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             # Both inputs' first axes are one, and so have one name, which the exporter warns of.
             warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+            # The exporter copies what torch itself has given up.
+            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
             yield
     finally:
         exporter.setLevel(level)
