@@ -6,6 +6,7 @@ none is a format in which datasets of photographs are published.
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import warnings
@@ -83,8 +84,11 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 RAW_SUFFIXES = frozenset(".3fr .arw .dcr .dng .erf .iiq .kdc .nef .nrw .pef .sr2 .srf .srw".split())  # noqa: SIM905
 """Cameras' raw files that are TIFF by content, with a thumbnail where a picture would be."""
 
-# Pillow warns from 89 million pixels on; `MAX_PIXELS` refuses instead.
+# Pillow warns and logs about metadata, and from 89 million pixels on. What keeps an image from being read is
+# told by `DAMAGE` and `MAX_PIXELS`, with the image's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
