@@ -77,16 +77,16 @@ def connected(
             config=config, server_state=ServerState(), app_state={}, _loop=loop
         )
         protocol.connection_made(transport)
-        await does(loop, protocol, transport)
+        try:
+            await does(loop, protocol, transport)
+        finally:  # as the real transport says in the end
+            protocol.connection_lost(None)
+            await loop.ahead(0)
 
     config.load()
     try:
         loop.run_until_complete(run())
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
     return transport
 
