@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.predicting.output import Output
+    from orchestrator.predicting.parts import Parts
     from orchestrator.predicting.run import Run
 
 PART = 1024
@@ -82,7 +83,10 @@ def predict(
     from orchestrator.predicting.loading import Options
     from orchestrator.predicting.output import Output
     from orchestrator.predicting.run import Run
+    from orchestrator.submission import check_place, in_ray_job
 
+    if out is not None and in_ray_job():
+        check_place("--out", out, "give a place that outlives the job: --out s3://bucket/labels.parquet")
     options = Options(batch=batch, part=part, device=device, precision=precision, backbone=backbone)
     output = None if out is None else Output(out)
     with fetched(artefact) as folder:
@@ -98,13 +102,18 @@ def predict(
 
 def _write(run: Run, output: Output, *, restart: bool) -> int:
     """Make the file, or what is missing of it."""
-    from orchestrator.cli.console import DONE, FAILED, err
-    from orchestrator.cli.data_prepare import bar
     from orchestrator.predicting.parts import Parts
-    from orchestrator.tables.words import integer
 
     output.check()
-    parts = Parts(output, run.identity)
+    with Parts(output, run.identity) as parts:
+        return _fill(run, parts, output, restart=restart)
+
+
+def _fill(run: Run, parts: Parts, output: Output, *, restart: bool) -> int:
+    from orchestrator.cli.console import DONE, FAILED, err
+    from orchestrator.cli.data_prepare import bar
+    from orchestrator.tables.words import integer
+
     count = run.listing.count
     if not restart and parts.finished():
         parts.clean()

@@ -52,6 +52,11 @@ class Output:
         self.parts = open_storage(f"{base}/{self.name}.parts{mark}{options}")
 
     @property
+    def lock(self) -> Path | None:
+        """A file beside the result, locked while a process works on it; None on other machines."""
+        return None if is_uri(self.folder.root) else Path(self.folder.root) / f".{self.name}.lock"
+
+    @property
     def shown(self) -> str:
         return self.folder.locate(self.name)
 

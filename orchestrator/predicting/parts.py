@@ -6,14 +6,17 @@ Both appear whole. When all parts are there they are joined into ``OUT``, and th
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mmap_model.errors import ConfigurationError
+from orchestrator.ledger.storage import StorageError
 from orchestrator.predicting.output import Output
 from orchestrator.predicting.rows import INDEX, schema
 
@@ -43,7 +46,11 @@ class Tally:
 
 
 class Parts:
-    """The parts of one run."""
+    """The parts of one run; a context, for the time that this process works on them.
+
+    Raises:
+        ConfigurationError: on entering, that another process of this machine works on them.
+    """
 
     def __init__(self, output: Output, run: Mapping[str, Any]) -> None:
         """See ``Output``.
@@ -55,6 +62,27 @@ class Parts:
         self._output, self._store, self._run = output, output.parts, dict(run)
         self._part: int = run["part"]
         self._count: int = run["count"]
+
+    def __enter__(self) -> Self:
+        if self._output.lock is not None:
+            self._lock = self._output.lock.open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._lock.close()
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    return self  # a file system without locks
+                raise ConfigurationError(
+                    f"{self._output.shown} is being written by another process",
+                    where="--out",
+                    fix="wait for its end, or give another file",
+                ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._output.lock is not None and not self._lock.closed:
+            self._output.lock.unlink(missing_ok=True)
+            self._lock.close()
 
     def finished(self) -> bool:
         """Whether the result is there, of this very run.
@@ -144,7 +172,12 @@ class Parts:
 
         for number in range(-(-self._count // self._part)):
             data = self._store.read(_name(number))
-            assert data is not None, f"part {number} was committed"
+            if data is None:
+                raise StorageError(
+                    f"part {number} of {self._output.shown} is gone: another process removed it",
+                    where="--out",
+                    fix="run the command again",
+                )
             yield pq.read_table(io.BytesIO(data), columns=columns)
 
     def _size(self, number: int) -> int:

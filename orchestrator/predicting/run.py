@@ -125,7 +125,7 @@ def remarks(artefact: Artefact, question: Question) -> list[str]:
             "Probabilities are not calibrated: classes of the tuned model are mixed with those of the CLIP."
         )
     if question.task is None:
-        accuracy = getattr(artefact, "task_accuracy", None)
+        accuracy = artefact.task_accuracy
         measured = (
             "" if accuracy is None else f" On validation images it was right {accuracy:.1%} of the time."
         )

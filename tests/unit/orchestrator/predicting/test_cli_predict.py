@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,6 +252,30 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
     captured = capsys.readouterr()
     assert said in " ".join(captured.err.replace("│", " ").split()) and not captured.out
     assert sorted(Path().iterdir()) == before
+
+
+def test_in_a_job_a_result_has_a_place_that_outlives_it(
+    images: Path,
+    tiny_artefact: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert run(tiny_artefact, images, "--task", "photo", "--out", "p.parquet") == 2
+    assert "outlives the job" in " ".join(capsys.readouterr().err.split())
+
+
+def test_auto_is_refused_where_the_artefact_cannot_compare(
+    images: Path,
+    tiny_artefact: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without = Path(shutil.copytree(tiny_artefact, tmp_path / "without"))
+    description = json.loads((without / "artefact.json").read_text())
+    (without / "artefact.json").write_text(json.dumps(description | {"task_features": None}))
+    assert run(without, images, "--task", "auto") == 2
+    assert "task_features" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_artefact_is_refused(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmap_model.errors import ConfigurationError
+from orchestrator.ledger.storage import StorageError
 from orchestrator.predicting.output import METADATA, Output
 from orchestrator.predicting.parts import WORDS, Parts, Tally
 from orchestrator.predicting.rows import Said, table
@@ -166,10 +167,21 @@ def test_a_result_whose_writing_fails_leaves_the_one_before_and_the_parts(tmp_pa
     found.commit([rows(range(10))], nothing)
     (tmp_path / "out.parquet").write_text("before")
     (tmp_path / "out.parquet.parts" / "000002.parquet").unlink()
-    with pytest.raises(AssertionError):
+    with pytest.raises(StorageError, match=r"part 2 of .* is gone"):
         found.join({})
     assert (tmp_path / "out.parquet").read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "out.parquet.parts"]
+
+
+def test_one_process_at_a_time_works_on_a_result(tmp_path: Path) -> None:
+    with parts(tmp_path):
+        with pytest.raises(ConfigurationError, match="another process"), parts(tmp_path):
+            pass
+        with parts(tmp_path, "other.parquet"):
+            pass
+    with parts(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("out", ["out", "out.txt", ".parquet", "folder/", "s3://bucket/out.pq", "-"])
