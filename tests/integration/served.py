@@ -90,7 +90,8 @@ class Served:
     @staticmethod
     def head(*lines: str, path: str = "/v1/predict", method: str = "POST") -> bytes:
         """The beginning of a request, without the empty line."""
-        return "".join(f"{line}\r\n" for line in (f"{method} {path} HTTP/1.1", "Host: localhost", *lines)).encode()
+        first = f"{method} {path} HTTP/1.1"
+        return "".join(f"{line}\r\n" for line in (first, "Host: localhost", *lines)).encode()
 
     @staticmethod
     def form(files: Sequence[tuple[str, bytes]], **fields: str) -> tuple[bytes, dict[str, str]]:
