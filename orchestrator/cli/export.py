@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact
     from orchestrator.exporting.checking import Check
     from orchestrator.exporting.choice import Chosen
+    from orchestrator.exporting.registering import Registered, Registry
     from orchestrator.exporting.winner import Winner
+    from orchestrator.face.stored import Stored
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,6 +50,17 @@ def export(
             "that is what was recorded. What was exported before is only checked.",
         ),
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --format mlflow: make a version of this model in the registry of the study's MLflow. "
+            "Includes --check, and happens only if it holds.",
+        ),
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="With --register: let this name the new version, e.g. champion.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
     storage: Storage = None,
     as_json: AsJson = False,
@@ -65,6 +79,8 @@ def export(
         check_place("--out", out, "give a place that outlives the job: --out s3://bucket/winner")
     stored = find_stored(study, storage)
     chosen = choose(stored.store, stored.ledger, trial=trial, split=split, seed=seed, all_seeds=all_seeds)
+    registry = _registry(stored, chosen, form, register, alias)
+    check = check or registry is not None
     documents, holds = [], True
     for one in chosen:
         winner = Winner(stored, one, task, device)
@@ -75,12 +91,49 @@ def export(
             holds = holds and (found is None or found.holds)
             if is_new and (found is None or found.holds):
                 publish(folder, place)
-        documents.append(_document(one, artefact, place, found))
+            version = None
+            if registry is not None and artefact is not None and found is not None and found.holds:
+                version = registry.register(winner, folder, artefact)
+        document = _document(one, artefact, place, found)
+        if registry is not None:
+            document["registered"] = None if version is None else version.to_dict()
+        documents.append(document)
         if not as_json:
             _tell(one, artefact, place, found, is_new)
+            _tell_registered(version, asked=registry is not None)
     if as_json:
         print_json(documents)
     return DONE if holds else FAILED
+
+
+def _registry(
+    stored: Stored, chosen: Sequence[Chosen], form: str, name: str | None, alias: str | None
+) -> Registry | None:
+    """Where to register, which is looked at before anything is computed."""
+    from mmap_model.errors import InputError
+
+    if name is None:
+        if alias is not None:
+            raise InputError("it names a registered version", where="--alias", fix="add --register NAME")
+        return None
+    if form != "mlflow":
+        raise InputError(
+            f"the registry is MLflow's, which does not serve {form}",
+            where="--register",
+            fix="add --format mlflow",
+        )
+    if alias is not None and len(chosen) > 1:
+        raise InputError(
+            f"it names one version, and {len(chosen)} seeds are exported",
+            where="--alias",
+            fix="leave out --alias or --all-seeds",
+        )
+    from orchestrator.exporting.registering import Registry
+
+    registry = Registry(stored, name, alias)
+    for trial in {one.trial for one in chosen}:
+        registry.run_of(trial)
+    return registry
 
 
 def _written(winner: Winner, folder: Path, form: str, check: bool) -> tuple[Artefact | None, bool]:
@@ -156,6 +209,17 @@ def _tell(chosen: Chosen, artefact: Artefact | None, folder: str, check: Check |
         (console if check.holds else err()).print(check.in_words(), markup=False, soft_wrap=True)
     elif artefact is not None:
         console.print("Not checked; --check scores the validation images through it.", markup=False)
+
+
+def _tell_registered(version: Registered | None, *, asked: bool) -> None:
+    from orchestrator.cli.console import err, out
+
+    if version is not None:
+        made = "Registered" if version.is_new else "Registered before"
+        said = f"{made}: {version.name} version {version.version} of run {version.run}; load {version.uri}"
+        out().print(said, markup=False, soft_wrap=True)
+    elif asked:
+        err().print("Not registered.", markup=False)
 
 
 def _size(bytes_: int) -> str:

@@ -18,6 +18,9 @@ from orchestrator.tracking.backend import WHERE, Backend, Connection, Page, Trac
 SQLITE = "sqlite:///"
 EXAMPLE = f"{SQLITE}mlflow.db"
 
+RUN_TAG, STUDY_TAG = "mmap.run", "mmap.study"
+"""Tags by which a run is found: its own name, and the id of its study."""
+
 
 class Mlflow(Backend):
     """Shows a study as an experiment, a row as a run with a child run per cell; see ``mlflow.writer``."""

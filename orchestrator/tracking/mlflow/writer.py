@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.backend import Connection, Delivery
 from orchestrator.tracking.mlflow.answers import Answer, kind_of
-from orchestrator.tracking.mlflow.backend import Mlflow
+from orchestrator.tracking.mlflow.backend import RUN_TAG, STUDY_TAG, Mlflow
 from orchestrator.tracking.mlflow.known_metrics import KnownMetrics
 from orchestrator.tracking.operations import TRANSIENT_TAGS, Operation
 
@@ -37,7 +37,7 @@ KNOWN_RUNS = 2000
 """Runs whose id is remembered: those told of latest. Earlier ones are found by their tags, which takes longer
 the more runs there are."""
 
-RUN_TAG, STUDY_TAG, CELL_TAG = "mmap.run", "mmap.study", "cell"
+CELL_TAG = "cell"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
 
 

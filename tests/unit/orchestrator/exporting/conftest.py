@@ -76,7 +76,7 @@ def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
         assert isinstance(done, Done) and done.state == "complete", done
         (known,) = (event for event in events if isinstance(event, CellsKnown))
         cells = [
-            {"key": cell.key, "split": cell.split, "seed": cell.seed, "partition": cell.partition}
+            {name: getattr(cell, name) for name in ("key", "split", "seed", "partition", "parameters")}
             for cell in known.cells
         ]
         given = {"number": 0, "state": "complete", "point": point.to_dict(), "cells": cells}
