@@ -62,6 +62,7 @@ class Parts:
         self._output, self._store, self._run = output, output.parts, dict(run)
         self._part: int = run["part"]
         self._count: int = run["count"]
+        self._fresh = False
 
     def __enter__(self) -> Self:
         if self._output.lock is not None:
@@ -111,15 +112,14 @@ class Parts:
         Raises:
             ConfigurationError: they are of another run.
         """
-        found = None if restart else self._store.read(RUN)
+        numbers = (_PART.fullmatch(name) for name in ([] if restart else self._store.names("")))
+        done = frozenset(int(number[1]) for number in numbers if number is not None)
+        found = self._store.read(RUN) if done else None
         if found is None:
-            for name in self._store.names(""):
-                self._store.delete(name)
-            self._store.write(RUN, json.dumps(self._run, indent=1).encode())
+            self._fresh = True
             return frozenset()
         self._same(json.loads(found), "was begun with")
-        numbers = (_PART.fullmatch(name) for name in self._store.names(""))
-        return frozenset(int(number[1]) for number in numbers if number is not None)
+        return done
 
     def images(self, parts: Iterable[int]) -> int:
         """How many images some parts have."""
@@ -145,6 +145,7 @@ class Parts:
                     whole = pa.concat_tables(waiting.pop(number)).sort_by(INDEX)
                     stream = io.BytesIO()
                     pq.write_table(whole, stream, compression="zstd")
+                    self._first()
                     self._store.write(_name(number), stream.getvalue())
             advance(len(table))
         assert not waiting, f"rows of parts {sorted(waiting)} are missing"
@@ -166,6 +167,14 @@ class Parts:
     def errors(self) -> int:
         """How many images of a finished result could not be read, as it says itself."""
         return int((self._output.origin() or {}).get("errors", 0))
+
+    def _first(self) -> None:
+        """Say what the run is about, before its first part: a run that commits nothing binds nobody."""
+        if self._fresh:
+            for name in self._store.names(""):
+                self._store.delete(name)
+            self._store.write(RUN, json.dumps(self._run, indent=1).encode())
+            self._fresh = False
 
     def _tables(self, columns: list[str] | None = None) -> Iterator[Any]:
         import pyarrow.parquet as pq

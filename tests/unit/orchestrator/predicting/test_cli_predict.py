@@ -16,6 +16,10 @@ import pytest
 from PIL import Image
 
 import mmap_model
+from mmap_model.backbone import BackboneSpec, load_backbone
+from mmap_model.checkpoint import DESCRIPTION, TENSORS
+from mmap_model.inference.exporting import export
+from mmap_model.inference.trained import Trained
 from orchestrator.cli.main import execute
 from orchestrator.predicting.output import METADATA
 
@@ -276,6 +280,26 @@ def test_auto_is_refused_where_the_artefact_cannot_compare(
     (without / "artefact.json").write_text(json.dumps(description | {"task_features": None}))
     assert run(without, images, "--task", "auto") == 2
     assert "task_features" in capsys.readouterr().err
+
+
+def test_a_file_that_runs_alone_labels_as_well_and_what_it_cannot_do_leaves_nothing(
+    images: Path, tiny_artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = load_backbone(BackboneSpec(f"local-dir:{tiny_artefact.parent / 'clip'}"))
+    files = {name: (tiny_artefact / name).read_bytes() for name in (TENSORS, DESCRIPTION)}
+    means = mmap_model.load(tiny_artefact).task_features
+    alone = tmp_path / "alone"
+    export(Trained.of(files, backbone), alone, "torch-export", task_features=means)
+    before = sorted(Path().rglob("*"))
+    assert run(alone, images, "--task", "auto", "--out", "p.parquet") == 2
+    assert "does not hold the image tower as it was before tuning" in " ".join(
+        capsys.readouterr().err.replace("│", " ").split()
+    )
+    assert sorted(Path().rglob("*")) == before
+    for artefact, out in ((alone, "p.parquet"), (tiny_artefact, "q.parquet")):
+        assert run(artefact, images, "--task", "photo", "--out", out, "--batch", 9) == 1
+    for one, other in zip(rows("p.parquet"), rows("q.parquet"), strict=True):
+        assert (one["image"], one["label"]) == (other["image"], other["label"])
 
 
 def test_a_folder_that_is_no_artefact_is_refused(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
