@@ -12,7 +12,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Never
 
@@ -60,33 +60,45 @@ class Document:
     lines: Mapping[str, int]
 
 
-def read_document(text: str, name: str, error: type[InputError] = ConfigurationError) -> Document:
+def read_document(
+    text: str, name: str, error: type[InputError] = ConfigurationError, words: Container[str] = ()
+) -> Document:
     """Read YAML.
 
     Args:
         text: all of it.
         name: of the file, for messages.
         error: what to raise.
+        words: dotted keys whose values are words such as ``on`` and ``off``: there these are no booleans.
 
     Raises:
         InputError: of the type ``error``, naming the line, the key and what to change.
     """
-    reader = _Reader(name, error)
+    reader = _Reader(name, error, words=words)
     return Document(reader.read(text), reader.lines)
 
 
-def read_value(text: str, where: str, error: type[InputError] = ConfigurationError) -> Any:
+def read_value(
+    text: str,
+    where: str,
+    error: type[InputError] = ConfigurationError,
+    *,
+    key: str = "",
+    words: Container[str] = (),
+) -> Any:
     """Read one value as it is typed on a command line; no text at all is null.
 
     Args:
         text: the value.
         where: the option or override that gives it, for messages.
         error: what to raise.
+        key: the dotted key that it belongs to.
+        words: as for ``read_document``.
 
     Raises:
         InputError: of the type ``error``.
     """
-    reader = _Reader(where, error, has_lines=False)
+    reader = _Reader(where, error, has_lines=False, words=words, at=key)
     value = reader.read(text)
     if lost := text[reader.end :].strip(" \n\ufeff"):
         raise error(f"{lost!r} is a comment in YAML and would be lost", where=where, fix="quote the value")
@@ -133,10 +145,19 @@ _Loader.add_constructor(f"{_CORE}float", _construct_float)
 class _Reader:
     """Composes a text into nodes and refuses what must not be constructed."""
 
-    def __init__(self, name: str, error: type[InputError], *, has_lines: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        error: type[InputError],
+        *,
+        has_lines: bool = True,
+        words: Container[str] = (),
+        at: str = "",
+    ) -> None:
         self._name = name
         self._error = error
         self._has_lines = has_lines
+        self._words, self._at = words, at
         self.lines: dict[str, int] = {}
         self.end = 0
         """Where the value ends in the text; behind it are comments."""
@@ -273,6 +294,8 @@ class _Reader:
         if kind == "bool" or not (zero or tag in (f"{_CORE}bool", f"{_CORE}int", f"{_CORE}float")):
             return
         old = _construct_as_1_1(tag, text)
+        if old in (True, False) and kind == "str" and _join(self._at, key) in self._words:
+            return
         new = {"int": _construct_int, "float": _construct_float}.get(kind, _text)(None, node)
         if not zero and old == new and type(old) is type(new):
             return
@@ -328,4 +351,4 @@ def _shown(value: Any) -> str:
 
 
 def _join(key: str, part: str) -> str:
-    return f"{key}.{part}" if key else part
+    return ".".join(filter(None, (key, part)))

@@ -69,6 +69,12 @@ def choose(
         )
     row, why = _trial(store, ledger, trial)
     splits = list(dict.fromkeys(cell["split"] for cell in row.cells))
+    if not splits:
+        raise InputError(
+            "its record names no cells",
+            where=f"trial {row.number}",
+            fix=f"run it again: orchestrator sweep {store.name}",
+        )
     if split is not None and split not in splits:
         raise _unknown("split", split, splits)
     part = split or splits[-1]

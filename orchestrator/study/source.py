@@ -10,6 +10,9 @@ from mmap_model.errors import InputError
 from orchestrator.notation import DEEPEST, read_document, read_value
 from orchestrator.study.errors import StudyError
 
+WORDS = frozenset({"fuse", "compute.compile"})
+"""Keys that take ``on`` and ``off``, which version 1.1 of YAML reads as booleans."""
+
 
 @dataclass
 class Source:
@@ -58,7 +61,7 @@ def parse(text: str, name: str) -> Source:
     Raises:
         StudyError: what `orchestrator.notation` refuses, nothing at all, or no mapping; names the line.
     """
-    document = read_document(text, name, StudyError)
+    document = read_document(text, name, StudyError, WORDS)
     if document.data is None:
         raise StudyError("the file is empty", where=name, fix="give at least name: and space:")
     if not isinstance(document.data, dict):
@@ -86,7 +89,7 @@ def override(source: Source, overrides: Iterable[str]) -> Source:
             raise StudyError(
                 f"it has more than {DEEPEST} parts", where=f"override {key[:60]}…", fix="write it shorter"
             )
-        value = read_value(raw, f"override {key}", StudyError)
+        value = read_value(raw, f"override {key}", StudyError, key=key, words=WORDS)
         _set(data, key.split("."), value, text)
         given[key] = text
     lines = {

@@ -154,7 +154,8 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
     assert all(ledger.get(key, verify=True) for trial in trials for key in trial.keys)
 
     confirm = items[other.number].with_(purpose="confirm", cells=tuple(other.keys))
-    assert f"confirm demo --trial {other.number} --retrain" in told(confirm)[-1].error
+    command = f"confirm demo --storage {tmp_path} --trial {other.number} --retrain"
+    assert command in told(confirm)[-1].error
     assert told(confirm.with_(retrain=True))[-1].state == "complete"
     assert set(ledger.tests(other.keys)) == set(other.keys)
     assert weights_of(ledger, other) == entries[other.number], "trained again they are the same"

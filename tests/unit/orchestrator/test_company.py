@@ -75,7 +75,7 @@ def test_a_study_with_such_a_cell_is_not_continued_and_hears_why() -> None:
         )
         for seed in (1, 2)
     ]
-    plan = cast(StudyPlan, SimpleNamespace(known_from_dataset={}))
+    plan = cast(StudyPlan, SimpleNamespace(known_from_dataset={}, study=SimpleNamespace(storage="runs")))
     rows = [("trial 3", [cell.key for cell in cells])]
     short, long = (
         {**record(train, *(other.key for other in cells if other != cell)), "cell": to_plain(cell)}

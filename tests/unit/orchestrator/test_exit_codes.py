@@ -80,6 +80,7 @@ WRONG = {
     "confirm": "confirm tiny --seeds four",
     "cancel": "cancel tiny 99",
     "track": "track new.yaml",
+    "export": "export tiny --format nothing --out x",
     "predict": "predict nothing image.jpg",
     "ui": "ui nothing.yaml",
     "serve": "serve nothing",

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from orchestrator.study import StudyError
-from orchestrator.study.source import override, parse
+from orchestrator.study import Study, StudyError, load_study
+from orchestrator.study.source import WORDS, override, parse
 
 TEXT = """\
 name: x
@@ -131,3 +136,27 @@ def test_an_alias_is_what_it_names() -> None:
 def test_tags_build_no_objects(tag: str) -> None:
     with pytest.raises(StudyError, match=r"the tag .* is not taken"):
         parse(f"a: {tag}", "f.yaml")
+
+
+def test_on_and_off_are_words_where_a_key_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text("name: words\nfuse: off\ncompute: {compile: on}\nspace: [{name: scale_init}]\n")
+    study = load_study(str(path))
+    assert (study.fuse, study.compute.compile) == ("off", "on")
+    again = load_study(str(path), ["fuse=on", "compute.compile=off", "compute={compile: off}"])
+    assert (again.fuse, again.compute.compile) == ("on", "off")
+    with pytest.raises(StudyError, match=r"on is true in YAML 1\.1"):
+        load_study(str(path), ["compute.checkpoint=on"])
+
+
+def test_every_key_that_takes_on_or_off_is_known_to_the_reader() -> None:
+    def keys(model: type, prefix: str) -> Iterator[str]:
+        hints = typing.get_type_hints(model)
+        for name, kind in hints.items():
+            for part in (kind, *typing.get_args(kind)):
+                if dataclasses.is_dataclass(part) or hasattr(part, "model_fields"):
+                    yield from keys(part, f"{prefix}{name}.")
+            if typing.get_origin(kind) is typing.Literal and {"on", "off"} & set(typing.get_args(kind)):
+                yield f"{prefix}{name}"
+
+    assert set(keys(Study, "")) == WORDS

@@ -62,7 +62,8 @@ def test_it_says_who_took_over_and_records_nothing_more(tmp_path: Path) -> None:
     outcome = run_study(plan, options=Options(tracked=False))
     assert outcome.state == "failed" and outcome.error is not None
     assert "process 4242 on gpu-7 (invocation later)" in outcome.error
-    assert outcome.fix == "leave it to the other: orchestrator status unit"
+    status = f"orchestrator status unit --storage {tmp_path / 'runs'}"
+    assert outcome.fix == f"leave it to the other: {status}"
     store = StudyStore(plan.study.storage, "unit")
     assert [(t.state, t.value) for t in store.load_trials()] == [("complete", 0.5)]
     assert {e.path: store.storage.read(e.path) for e in store.storage.everything()} == OVERTAKEN

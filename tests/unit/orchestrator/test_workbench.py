@@ -881,7 +881,8 @@ def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene
     assert {c.status for c in of_kind(scene.run(), CellsKnown)[0].cells} == {"finished"}
     refused = scene.run(purpose="confirm", cells=keys)
     assert refused[-1].state == "failed" and scene.engine.scored == []
-    for word in (keys[0][:12], "was dropped", "orchestrator confirm demo --trial 0 --retrain"):
+    command = f"orchestrator confirm demo --storage {scene.root} --trial 0 --retrain"
+    for word in (keys[0][:12], "was dropped", command):
         assert word in refused[-1].error
     assert StudyStore(scene.root, "demo").load_looks() == []
     trained = scene.engine.epochs_run
