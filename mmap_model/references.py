@@ -25,6 +25,10 @@ from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}
 _PROVIDED: dict[Path, str] = {}
+
+TRUST = "MMAP_TRUST_CODE"
+"""Variable that says 1 where Python files that artefacts name may run."""
+
 _LOADED_ONLY: ContextVar[bool] = ContextVar("loaded_only", default=False)
 
 
@@ -75,7 +79,7 @@ def resolve(
             f"{reference.location}:{reference.attribute} is Python code that this process has not loaded. A "
             "file from elsewhere names it, so it is not run",
             where=where,
-            fix="read it, and if you trust it say so: load(…, trusted=True)",
+            fix=f"read it, and if you trust it say so: load(…, trusted=True), or the variable {TRUST}=1",
         )
     if reference.is_file:
         module = _load_file(reference, where, error)

@@ -46,7 +46,9 @@ class ClassifierRunner(Runner):
         from mmap_model.backbone_spec import BackboneSpec
 
         super().__init__(artefact)
-        self._classifier = mmap_model.load(folder, backbone=BackboneSpec(**backbone), device=device)
+        # Written a moment ago, from a study of the user's own: a method of theirs may run.
+        given = BackboneSpec(**backbone)
+        self._classifier = mmap_model.load(folder, backbone=given, device=device, trusted=True)
 
     def probabilities(self, images: Sequence[bytes], task: str) -> npt.NDArray[Any]:
         import torch
@@ -67,11 +69,12 @@ class OpenClipRunner(Runner):
 
     def probabilities(self, images: Sequence[bytes], task: str) -> npt.NDArray[Any]:
         import torch
-        from PIL import Image
+
+        from mmap_model.data.formats import open_encoded
 
         clip, preprocess = self._clip(task)
         with torch.no_grad():
-            opened = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
+            opened = [open_encoded(io.BytesIO(image)).convert("RGB") for image in images]
             pixels = torch.stack([preprocess(image) for image in opened])
             features = clip.encode_image(pixels.to(self._device), normalize=True)
             logits = clip.logit_scale.exp() * features @ self._head(task).T

@@ -215,7 +215,7 @@ def test_the_classifier_file_is_small_beside_the_clip(load: Load, tiny_backbone:
 
 
 def test_an_artefact_runs_no_code_that_it_names_unless_it_is_trusted(
-    load: Load, tmp_path: Path, tiny_backbone: Backbone
+    load: Load, tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load("mmap")
     folder, started = tmp_path / "mmap prompts", tmp_path / "started"
@@ -238,3 +238,13 @@ def test_an_artefact_runs_no_code_that_it_names_unless_it_is_trusted(
     with pytest.raises(ConfigurationError, match="Mine"):
         mmap_model.load(folder, backbone=tiny_backbone, trusted=True)
     assert started.exists(), "who trusts it has it run"
+    (folder / "evil.py").rename(folder / "other.py")
+    started.unlink()
+    said["configuration"]["method"] = f"{folder}/other.py:Mine"
+    prompts.write_text(json.dumps(said))
+    about["files"]["prompts.json"] = vars(file_entry(prompts))
+    description.write_text(json.dumps(about))
+    monkeypatch.setenv("MMAP_TRUST_CODE", "1")
+    with pytest.raises(ConfigurationError, match="Mine"):
+        mmap_model.load(folder, backbone=tiny_backbone)
+    assert started.exists()
