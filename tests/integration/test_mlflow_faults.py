@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -67,7 +69,9 @@ def statuses(mlflow: Any) -> dict[str, str]:
     """Of all runs; fails if one is there twice."""
     from told_study import story_of
 
-    return {run: about["status"] for run, about in story_of(mlflow.uri, "demo", "a1").items()}
+    # The short patience is the tracker's: what a test looks at may take its time on a busy machine.
+    with patch.dict(os.environ, MLFLOW_HTTP_REQUEST_TIMEOUT="60"):
+        return {run: about["status"] for run, about in story_of(mlflow.uri, "demo", "a1").items()}
 
 
 WHOLE = {f"trial/{n}{part}": "FINISHED" for n in range(3) for part in ("", f"/cell/k{n}")}
