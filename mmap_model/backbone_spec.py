@@ -15,7 +15,7 @@ from mmap_model.architecture import (
     weights_in,
 )
 from mmap_model.errors import BackboneError
-from mmap_model.places import expanded
+from mmap_model.places import expanded, is_file, is_folder
 from mmap_model.revisions import added_field
 
 
@@ -73,9 +73,9 @@ class BackboneSpec:
             return _weights_in(model_directory(self.model))
         assert self.pretrained is not None
         path = expanded(self.pretrained)
-        if path.is_file():
+        if is_file(path):
             return path
-        if path.is_dir() and os.sep in self.pretrained:
+        if is_folder(path) and os.sep in self.pretrained:
             return _weights_in(path, "backbone.pretrained")
         if path.suffix or os.sep in self.pretrained:
             raise BackboneError(

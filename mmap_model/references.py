@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mmap_model.errors import ConfigurationError, InputError
-from mmap_model.places import expanded
+from mmap_model.places import expanded, is_file
 from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}
@@ -163,7 +163,7 @@ def _load_file(reference: Reference, where: str, error: type[InputError]) -> Mod
     if path in _MODULES:
         return _MODULES[path]
     if path not in _PROVIDED:
-        if not path.is_file():
+        if not is_file(path):
             raise error(
                 f"{reference.location} does not exist", where=where, fix="give the path from where you run"
             )

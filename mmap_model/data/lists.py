@@ -30,7 +30,7 @@ from mmap_model.data.draws import Draw
 from mmap_model.data.leaks import Where, find_leak
 from mmap_model.data.sources.base import Source, loose
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded
+from mmap_model.places import expanded, is_folder
 from mmap_model.plain import content_key
 from mmap_model.text_files import read_text
 
@@ -50,7 +50,7 @@ class FixedLists:
 
     def __init__(self, folder: str, source: Source) -> None:
         root = expanded(folder)
-        if not root.is_dir():
+        if not is_folder(root):
             raise DatasetError(f"{root} is not a folder", where="dataset.lists", fix=SHAPE)
         self._source = source
         here = {source.task_called(p.name): p for p in sorted(root.iterdir()) if p.is_dir()}

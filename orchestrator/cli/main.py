@@ -7,6 +7,7 @@ Each command is a module that imports what it needs when it runs: help and param
 
 from __future__ import annotations
 
+import errno
 import importlib
 import select
 import sys
@@ -65,6 +66,11 @@ def execute(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="orchestrator", standalone_mode=False)
     except InputError as error:
         show_error(error.problem, where=error.where, fix=error.fix)
+        return WRONG_INPUT
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        show_error(f"the name is longer than file systems allow: {error.filename}", fix="give another path")
         return WRONG_INPUT
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "orchestrator"

@@ -38,9 +38,11 @@ def run(
     that cell is trained anew in a scratch folder and compared with its record.
     """
     from mmap_model.errors import ConfigurationError
+    from orchestrator.ledger import check_writable
     from orchestrator.study import load_plan
 
     plan = load_plan(study, overrides or ())
+    check_writable(plan.study.storage)
     _ = plan.fingerprint  # what is wrong with the weights is an error of input, not a failed cell
     if cell is not None:
         if values:

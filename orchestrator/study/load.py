@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmap_model.errors import InputError, nearest
-from mmap_model.places import expanded
+from mmap_model.places import expanded, is_file
 from mmap_model.text_files import read_text
 from orchestrator.notation import LONGEST
 from orchestrator.study.errors import StudyError
@@ -34,8 +34,8 @@ def load_study(name_or_path: str, overrides: Iterable[str] = ()) -> Study:
 def read_source(name_or_path: str) -> Source:
     """The text of a study, parsed but not yet validated."""
     path = expanded(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
+    if path.suffix in (".yaml", ".yml") or is_file(path):
+        if not is_file(path):
             raise StudyError(
                 f"{name_or_path} does not exist", where="STUDY", fix="give the path of a study file"
             )

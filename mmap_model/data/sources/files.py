@@ -14,7 +14,7 @@ from mmap_model.data.decoding import upright_size
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Indices, Source, loose
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded
+from mmap_model.places import expanded, is_folder
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Of images, as far as no look at their content is needed when they are listed."""
@@ -126,7 +126,7 @@ def image_root(spec: DatasetSpec, shape: str) -> Path:
     if spec.root is None:
         raise DatasetError("no root is given", where="dataset.root", fix=fix)
     root = expanded(spec.root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetError(f"{root} is not a folder", where="dataset.root", fix=fix)
     return root
 

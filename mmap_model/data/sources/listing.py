@@ -15,6 +15,7 @@ from mmap_model.data.faults import Fault
 from mmap_model.data.formats import HEAD, known_image, other_file
 from mmap_model.data.sources.files import EXTENSIONS, Found, is_image
 from mmap_model.errors import DatasetError
+from mmap_model.places import is_folder
 
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Names of folders, in lower case, that divide images and are no classes and no domains."""
@@ -74,7 +75,7 @@ def holds_images(path: Path) -> bool:
 
 def image_sizes(root: Path, relative: str) -> dict[str, int]:
     """Bytes of all files of one folder by their path relative to the root; empty without the folder."""
-    if not (root / relative).is_dir():
+    if not is_folder(root / relative):
         return {}
     with _entries(root / relative) as entries:
         return {f"{relative}/{e.name}": e.stat().st_size for e in entries if _is_file(e)}

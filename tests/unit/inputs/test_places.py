@@ -188,3 +188,34 @@ def test_a_study_runs_in_any_folder_or_is_refused_before_it_starts(
     assert answer.code == 0, answer.text
     if name != b"caf\xe9":
         assert shlex.split(ask("plan", "x.yaml").out.partition("Start it with:")[2])[-1] == "x.yaml"
+
+
+LONG_PLACES = ("dataset.root", "dataset.lists", "dataset.excluded", "dataset.store", "storage")
+
+
+@pytest.mark.parametrize("key", LONG_PLACES)
+@pytest.mark.parametrize("place", ["a" * 300, "b/" * 3000, "c" * 5000])
+def test_a_place_of_a_very_long_name_is_refused(key: str, place: str, ask: Ask, tree: Path) -> None:
+    Path("x.yaml").write_text(f"{TEXT}dataset: {{name: folder, root: {tree}}}\n")
+    answer = ask("run", "x.yaml", f"{key}={place}")
+    assert answer.code == 2, answer.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "a" * 300 + ".yaml"),
+        ("plan", "a" * 5000),
+        ("plan", "demo", "method=" + "a" * 300 + ".py:M"),
+        ("plan", "demo", "backbone={model: ViT-B-32, pretrained: ./" + "a" * 300 + "}"),
+        ("plan", "demo", "backbone.model=local-dir:" + "a" * 300),
+        ("plan", "demo", "tracking={backend: " + "a" * 300 + ".py:T, uri: x://y}"),
+        ("results", "x", "--storage", "a" * 300),
+        ("data", "draws", "import", "demo", "a" * 300, "out"),
+    ],
+    ids=lambda a: "_".join(a)[:30],
+)
+def test_a_file_of_a_very_long_name_is_refused(arguments: tuple[str, ...], ask: Ask) -> None:
+    answer = ask(*arguments)
+    assert answer.code in (0, 2), answer.text
+    assert answer.code == 2 or "tracking" in arguments[-1], answer.text
