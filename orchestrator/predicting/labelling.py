@@ -53,6 +53,12 @@ class Question:
             )
         chosen = names[0] if task is None else task
         asked = tuple(classes) if classes is not None else None
+        if asked is not None and not artefact.text_tower:
+            raise ConfigurationError(
+                f"an artefact of kind {artefact.kind} has no text tower, so its classes are fixed",
+                where="--classes",
+                fix="export with --format prompts",
+            )
         if chosen == AUTO and AUTO not in names:
             if artefact.task_features is None:
                 raise ConfigurationError(

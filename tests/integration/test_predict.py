@@ -31,16 +31,43 @@ GROWTH = 24 * 2**20
 
 
 def make_images(folder: Path, count: int) -> None:
-    """JPEGs of 20 to 84 pixels, every 97th of them broken in one of three ways."""
+    """JPEGs of 20 to 84 pixels; of every 97 one is broken in one of three ways, one odd in one of five."""
     folder.mkdir()
     rng = np.random.default_rng(count)
     for number in range(count):
         height, width = rng.integers(20, 84, 2)
         path = folder / f"{number:05}.jpg"
+        if number % 97 == 61:
+            continue  # the copy of an odd one
         if number % 97 == 50:
             path.write_bytes([b"", b"no image", b"\xff\xd8\xff\xe0 cut"][number % 3])
+        elif number % 97 == 60:
+            make_odd(path, rng.integers(0, 256, (height, width, 3), dtype=np.uint8), number % 5)
         else:
             Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+
+
+def make_odd(path: Path, pixels: Any, kind: int) -> None:
+    """An image that is not RGB as it lies, and its RGB copy in place of the image after it."""
+    image = Image.fromarray(pixels)
+    deep = pixels[:, :, 0].astype(np.uint16) * 257
+    form, odd = [
+        ("TIFF", image.convert("CMYK")),
+        ("PNG", Image.fromarray(deep)),
+        ("PNG", image.quantize(32)),
+        ("GIF", image.quantize(32)),
+        ("PNG", image),
+    ][kind]
+    copy = Image.fromarray(pixels[:, :, 0]) if kind == 1 else odd
+    more: dict[str, Any] = {}
+    if kind == 3:
+        more = {"save_all": True, "append_images": [odd.rotate(180)], "duration": 10, "loop": 0}
+    if kind == 4:
+        exif = image.getexif()
+        exif[274] = 6
+        more, copy = {"exif": exif}, image.transpose(Image.Transpose.ROTATE_270)
+    odd.save(path, form, **more)
+    copy.convert("RGB").save(path.with_name(f"{int(path.stem) + 1:05}.jpg"), "PNG")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +133,12 @@ def test_a_killed_run_over_2000_images_goes_on_from_committed_parts_in_the_memor
     assert [row["image"] for row in found] == sorted(str(path) for path in (images / "all").iterdir())
     broken = {number for number in range(2000) if number % 97 == 50}
     assert {number for number, row in enumerate(found) if row["error"]} == broken
+    odd = [number for number in range(1999) if number % 97 == 60]
+    assert {number % 5 for number in odd} == set(range(5))
+    for number in odd:
+        one, copy = found[number], found[number + 1]
+        assert one["label"] == copy["label"] is not None
+        assert one["top_probabilities"] == pytest.approx(copy["top_probabilities"], abs=1e-5)
     assert memory_of_2000 < memory_of_500 + GROWTH
 
 

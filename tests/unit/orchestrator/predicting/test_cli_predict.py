@@ -295,6 +295,10 @@ def test_a_file_that_runs_alone_labels_as_well_and_what_it_cannot_do_leaves_noth
     assert "does not hold the image tower as it was before tuning" in " ".join(
         capsys.readouterr().err.replace("│", " ").split()
     )
+    Path("x/new.txt").write_text("zebra")
+    assert run(alone, "nowhere", "--task", "photo", "--classes", "x/new.txt") == 2
+    assert "no text tower" in capsys.readouterr().err, "said before images are looked for"
+    Path("x/new.txt").unlink()
     assert sorted(Path().rglob("*")) == before
     for artefact, out in ((alone, "p.parquet"), (tiny_artefact, "q.parquet")):
         assert run(artefact, images, "--task", "photo", "--out", out, "--batch", 9) == 1
