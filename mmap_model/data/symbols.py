@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -39,12 +40,14 @@ class SymbolsDataset(Dataset):
     def __init__(self, spec: DatasetSpec, cache_dir: Path) -> None:
         from mmap_model.symbols import BENCHMARK_CLASSES, DOMAINS
 
-        if spec.root is not None:
-            raise DatasetError(
-                f"symbols renders its own images, root={spec.root!r} has no use",
-                where="dataset.root",
-                fix="leave it out, or set dataset.name=folder",
-            )
+        for field in fields(spec):
+            value = getattr(spec, field.name)
+            if field.name not in ("name", "tasks") and value != getattr(DatasetSpec(), field.name):
+                raise DatasetError(
+                    f"symbols renders its own images, {field.name}={value!r} has no use",
+                    where=f"dataset.{field.name}",
+                    fix="leave it out, or name a layout of images on disk",
+                )
         self.tasks = tuple(TaskInfo(name, BENCHMARK_CLASSES) for name in choose_tasks(spec, DOMAINS))
         self._store: ImageStore = open_or_write(cache_dir / f"symbols-{_renderer_hash()}.arrow", _render)
 

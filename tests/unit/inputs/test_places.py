@@ -219,3 +219,11 @@ def test_a_file_of_a_very_long_name_is_refused(arguments: tuple[str, ...], ask: 
     answer = ask(*arguments)
     assert answer.code in (0, 2), answer.text
     assert answer.code == 2 or "tracking" in arguments[-1], answer.text
+
+
+@pytest.mark.parametrize(
+    "given", ["root=x", "lists=x", "classes=[sun]", "class_names={sun: star}", "store=x"]
+)
+def test_what_the_embedded_benchmark_does_not_use_is_refused(given: str, ask: Ask) -> None:
+    answer = ask("plan", "demo", f"dataset.{given}")
+    assert (answer.code, "has no use" in answer.text) == (2, True), answer.text
