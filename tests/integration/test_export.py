@@ -9,44 +9,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mmap_model.backbone_spec import BackboneSpec
 from orchestrator.exporting.publishing import working_folder
-from orchestrator.ledger import StudyStore, TrialRecord
-from orchestrator.study import StudyPlan, load_plan
-from orchestrator.work.events import CellsKnown, Done, WorkEvent
+from orchestrator.study import load_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 
 
-def train(plan: StudyPlan) -> None:
-    """One complete trial, by the work of a worker in this process."""
-    from orchestrator.execution.workbench import Workbench
-
-    store = StudyStore(plan.study.storage, plan.study.name)
-    store.save_study(plan.study.to_plain(), plan.inputs.to_dict())
-    point = plan.space.replay(plan.space.preset())
-    item, events = plan.work_item(point, item_id="trial-0", trial=0), list[WorkEvent]()
-    bench = Workbench(item.dataset, item.backbone, item.storage, precision=item.precision)
-    bench.run(item, events.append)
-    assert isinstance(events[-1], Done) and events[-1].state == "complete", events[-1]
-    (known,) = (event for event in events if isinstance(event, CellsKnown))
-    cells: list[dict[str, Any]] = [
-        {"key": cell.key, "split": cell.split, "seed": cell.seed, "partition": cell.partition}
-        for cell in known.cells
-    ]
-    given = {"number": 0, "state": "complete", "point": point.to_dict(), "cells": cells}
-    store.save_trial(TrialRecord.from_dict(given))
-
-
 def test_a_job_exports_from_an_object_store_to_it(importable: None, tiny_study: Path, tmp_path: Path) -> None:
     from head import head_node
     from object_store import bucket
+    from trained_study import train
 
     import mmap_model
 
