@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmap_model.errors import ConfigurationError, nearest
+from orchestrator.exporting.hub_form import HubWrapping
 from orchestrator.exporting.mlflow_form import MlflowWrapping
 from orchestrator.exporting.wrapping import Wrapping
 
-WRAPPINGS: Mapping[str, Wrapping] = {found.name: found for found in (MlflowWrapping(),)}
+WRAPPINGS: Mapping[str, Wrapping] = {found.name: found for found in (MlflowWrapping(), HubWrapping())}
 
 
 def wrapping_of(name: str) -> Wrapping | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -133,6 +134,47 @@ class MlflowRunner(Runner):
         )
 
 
+class HubRunner(Runner):
+    """A folder for the hub, as its card says: by the code beside it. The tensors have to say the same.
+
+    Raises:
+        CheckpointError: they do not, where images are classified.
+    """
+
+    def __init__(self, folder: Path, artefact: Artefact, backbone: Mapping[str, Any], device: str) -> None:
+        from mmap_model.inference.artefact import Artefact
+        from orchestrator.exporting.hub_form import PROGRAM, TENSORS
+
+        super().__init__(artefact)
+        self._folder = folder
+        self._program = _module(folder / "classify.py").Classifier(folder / PROGRAM)
+        tensors = folder / TENSORS
+        self._tensors = ClassifierRunner(tensors, Artefact.read(tensors), backbone, device)
+
+    def probabilities(self, images: Sequence[bytes], task: str) -> npt.NDArray[Any]:
+        from mmap_model.errors import CheckpointError
+        from orchestrator.exporting.agreement import TOLERANCE
+
+        logits = self._program.logits(images, [task] * len(images))[:, : len(self.classes(task))]
+        found: npt.NDArray[Any] = logits.double().softmax(-1).numpy()
+        apart = abs(found - self._tensors.probabilities(images, task)).max()
+        if not apart <= TOLERANCE:
+            raise CheckpointError(
+                f"the program and the tensors give probabilities that are {apart:.1e} apart",
+                where=str(self._folder),
+                fix="export it again",
+            )
+        return found
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("classify", path)
+    assert spec is not None and spec.loader is not None, "a Python file"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def open_runner(folder: Path, *, backbone: Mapping[str, Any], device: str) -> Runner:
     """The artefact in ``folder``, after its files have been checked.
 
@@ -147,5 +189,7 @@ def open_runner(folder: Path, *, backbone: Mapping[str, Any], device: str) -> Ru
             return OpenClipRunner(folder, artefact, device)
         case "mlflow":
             return MlflowRunner(folder, artefact)
+        case "hf":
+            return HubRunner(folder, artefact, backbone, device)
         case _:
             return ClassifierRunner(folder, artefact, backbone, device)

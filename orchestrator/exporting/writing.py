@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.exporting.winner import Winner
     from orchestrator.exporting.wrapping import Wrapping
 
-OWN_WEIGHTS = "The CLIP ships with this software, under the same licence (Apache-2.0)."
+OWN_WEIGHTS = "The CLIP comes with mmap-orchestrator, under the same licence (Apache-2.0)."
 OTHER_WEIGHTS = "The CLIP's weights ({}) are under the licence of whoever published them."
 
 

@@ -1,0 +1,33 @@
+"""The table of methods and formats, for the formats around an exported program: each works, and agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import mmap_model
+from mmap_model.methods import method_names
+from orchestrator.exporting import checking
+from orchestrator.exporting.checking import check
+from orchestrator.exporting.choice import choose
+from orchestrator.exporting.forms import WRAPPINGS
+from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.winner import Winner
+from orchestrator.exporting.writing import write
+
+
+@pytest.mark.parametrize("method", sorted(method_names()))
+def test_every_method_is_exported_and_agrees(  # type: ignore[no-untyped-def]
+    method: str, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    stored = trained(method)
+    (chosen,) = choose(stored.store, stored.ledger)
+    winner = Winner(stored, chosen, None)
+    for kind in WRAPPINGS:
+        artefact = write(winner, tmp_path / kind, kind)
+        found = check(winner, tmp_path / kind)
+        assert found.holds, f"{kind}: {found.in_words()}"
+        assert (artefact.kind, artefact.method.name, artefact.text_tower) == (kind, method, False)
+        assert mmap_model.load(tmp_path / kind).artefact.kind == "torch-export"
