@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -145,13 +147,40 @@ def test_every_method_exports_and_agrees(  # type: ignore[no-untyped-def]
     assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
 
 
-@pytest.mark.parametrize("kind", ["torch-export", "onnx"])
-def test_files_that_run_without_this_software_agree(
-    kind: str, study: Stored, tmp_path: Path, here: None
+def enlarge_program(file: Path) -> None:
+    """Multiply the largest weight of an exported program by 1.01."""
+    program = torch.export.load(file)
+    largest = max((t for t in program.state_dict.values() if t.is_floating_point()), key=lambda t: t.numel())
+    with torch.no_grad():
+        largest.mul_(1.01)
+    torch.export.save(program, file)
+
+
+def enlarge_graph(file: Path) -> None:
+    """The same of an ONNX file."""
+    model = onnx.load(file)
+    floats = [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
+    largest = max(floats, key=lambda one: len(one.raw_data))
+    largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * 1.01, largest.name))
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "enlarge"),
+    [("torch-export", "model.pt2", enlarge_program), ("onnx", "model.onnx", enlarge_graph)],
+)
+def test_files_that_run_without_this_software_agree_until_a_weight_is_changed(
+    kind: str, file: str, enlarge: Callable[[Path], None], study: Stored, tmp_path: Path, here: None
 ) -> None:
-    winner = winner_of(study)
-    write(winner, tmp_path / "x", kind)
-    assert check(winner, tmp_path / "x").in_words().startswith("Checked against")
+    winner, folder = winner_of(study), tmp_path / "x"
+    write(winner, folder, kind)
+    assert check(winner, folder).in_words().startswith("Checked against")
+    enlarge(folder / file)
+    damaged = check(winner, folder)
+    assert not damaged.holds and file in damaged.in_words() and "hash" in damaged.in_words()
+    with_file(folder, file)
+    hidden = check(winner, folder)
+    assert not hidden.holds and hidden.agreement is not None and hidden.agreement.largest > 1e-4
 
 
 @pytest.mark.parametrize(
