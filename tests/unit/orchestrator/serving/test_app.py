@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+import mmap_model
+from mmap_model.backbone import Backbone
 from mmap_model.inference.classifier import Classifier
 from mmap_model.inference.predictions import Prediction
+from mmap_model.testing.artefacts import random_artefact
+from orchestrator.serving.app import Service, make_app
+from orchestrator.serving.limits import Limits
+from orchestrator.serving.models import Model, Models
 
 TASKS = ("art", "photo", "map", "photo", "art")
 
@@ -20,9 +28,10 @@ def offline(classifier: Classifier, picture: bytes, task: str, top: int = 5) -> 
 
 def agrees(answer: dict[str, Any], wanted: Prediction) -> None:
     assert answer["error"] is None and answer["task"] == wanted.task
-    assert answer["labels"] == list(wanted.labels) and answer["label"] == wanted.label
-    assert answer["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
-    assert answer["probability"] == answer["probabilities"][0]
+    told = dict(zip(answer["labels"], answer["probabilities"], strict=True))
+    assert told == pytest.approx(dict(zip(wanted.labels, wanted.probabilities, strict=True)), abs=1e-5)
+    assert answer["probabilities"] == sorted(answer["probabilities"], reverse=True)
+    assert answer["label"] == answer["labels"][0] and answer["probability"] == answer["probabilities"][0]
 
 
 def error_of(response: Any, status: int, code: str) -> str:
@@ -53,6 +62,22 @@ def test_json_with_several_tasks_is_answered_as_offline(
     assert [answer["name"] for answer in body["predictions"]] == [image["name"] for image in images]
     for answer, picture, task in zip(body["predictions"], pictures, TASKS, strict=False):
         agrees(answer, offline(classifiers["winner"], picture, task, 2))
+
+
+@pytest.mark.parametrize("kind", ["prompts", "torch-export", "onnx"])
+def test_every_kind_is_served(
+    kind: str, tiny_backbone: Backbone, pictures: list[bytes], encoded: list[str], tmp_path: Path
+) -> None:
+    settings = {"prompt_length": 2, "source_rows": 2, "source_cols": 8}
+    folder = random_artefact(tmp_path / kind, kind, settings=settings, backbone=tiny_backbone)
+    classifier = mmap_model.load(folder, backbone=tiny_backbone)
+    models = Models([Model("it", "sha", classifier)])
+    images = [{"data": data, "task": task} for data, task in zip(encoded, TASKS, strict=False)]
+    with TestClient(make_app(Service(models, Limits()))) as client:
+        answers = client.post("/v1/predict", json={"images": images}).json()["predictions"]
+        assert client.get("/v1/models").json()["models"][0]["kind"] == kind
+    for answer, picture, task in zip(answers, pictures, TASKS, strict=False):
+        agrees(answer, offline(classifier, picture, task))
 
 
 def test_a_form_with_files_is_answered_as_offline(
