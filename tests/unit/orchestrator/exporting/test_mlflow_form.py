@@ -167,20 +167,41 @@ def test_an_unknown_format_is_refused_with_those_there_are(winner: Winner, tmp_p
     assert "mlflow" in str(refused.value.fix) and not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("mlflow", "model/artifacts/classifier/classify.py", "It differs from"),
+        ("hf", "classify.py", "the program and the tensors give probabilities that are"),
+    ],
+)
 def test_the_command_exits_by_what_the_check_says(
-    study: Stored, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    study: Stored, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, code: str, said: str
 ) -> None:
-    root = str(study.store.storage.root)
-    command = ["export", "made", "--storage", root, "--format", "mlflow", "--out", str(tmp_path / "x")]
+    root, folder = str(study.store.storage.root), tmp_path / "x"
+    command = ["export", "made", "--storage", root, "--format", kind, "--out", str(folder)]
     assert execute([*command, "--check"]) == 0, capfd.readouterr().err
     assert "every label agrees" in capfd.readouterr().out
-    code = tmp_path / "x" / "model" / "artifacts" / "classifier" / "classify.py"
+    text = (folder / code).read_text(encoding="utf-8")
     filter_, other = '"bicubic": Image.Resampling.BICUBIC', '"bicubic": Image.Resampling.BOX'
-    assert filter_ in code.read_text(encoding="utf-8")
-    code.write_text(code.read_text(encoding="utf-8").replace(filter_, other))
-    name = code.relative_to(tmp_path / "x").as_posix()
-    description = json.loads((tmp_path / "x" / DESCRIPTION).read_text(encoding="utf-8"))
-    description["files"][name] = to_plain(file_entry(code))
-    (tmp_path / "x" / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+    assert filter_ in text
+    (folder / code).write_text(text.replace(filter_, other), encoding="utf-8")
     assert execute([*command, "--check"]) == 1
-    assert "It differs from" in capfd.readouterr().err
+    assert "does not have the hash" in capfd.readouterr().err
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    description["files"][code] = to_plain(file_entry(folder / code))
+    (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+    assert execute([*command, "--check"]) == 1
+    assert said in " ".join(capfd.readouterr().err.split())
+
+
+@pytest.mark.parametrize("kind", ["mlflow", "hf"])
+def test_other_commands_take_it_as_any_artefact(
+    winner: Winner, tmp_path: Path, photographs: Path, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    write(winner, tmp_path / "x", kind)
+    files = [str(file) for file in photographs_of(photographs, "photo")]
+    out = tmp_path / "labels.jsonl"
+    assert execute(["predict", str(tmp_path / "x"), *files, "--task", "photo", "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    wanted = mmap_model.load(tmp_path / "x").predict(files, task="photo")
+    assert [row["label"] for row in rows] == [one.label for one in wanted]
