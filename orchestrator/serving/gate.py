@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.printable import printable
 from orchestrator.serving.admission import Admission, Buffered
 from orchestrator.serving.metrics import Metrics
-from orchestrator.serving.refusal import Refusal, busy, too_large
+from orchestrator.serving.refusal import Refusal, too_large
 
 log = logging.getLogger("orchestrator.serving")
 
@@ -121,8 +121,8 @@ class Gate:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > limits.bytes:
             raise self._too_large()
-        if path == "/v1/predict" and self._admission.images >= limits.queue:
-            raise busy(f"{self._admission.images} images wait already")
+        if path == "/v1/predict":
+            self._admission.room()
 
     def _allowed(self, headers: Headers) -> bool:
         if self._token is None:
