@@ -167,6 +167,9 @@ class _Reader:
         if len(text) > LONGEST:
             problem = f"it has {len(text)} characters, and {LONGEST} are the most"
             self._refuse(problem, None, "is this the right file?")
+        if (place := text.find("\ufeff", 1)) >= 0:  # which readers of YAML take for nothing, or for text
+            line = text.count("\n", 0, place) + 1
+            self._refuse("a byte-order mark (U+FEFF) stands in the middle", line, "remove it")
         try:
             self._look_through(text)
             loader = _Loader(text)
@@ -293,6 +296,9 @@ class _Reader:
         zero = _LEADING_ZERO.fullmatch(text) is not None
         if kind == "bool" or not (zero or tag in (f"{_CORE}bool", f"{_CORE}int", f"{_CORE}float")):
             return
+        if len(text) > MOST_DIGITS:
+            problem = f"{text[:20]}… is a number of {len(text)} characters"
+            self._refuse(problem, line, "write a shorter one, or quote the text", key)
         old = _construct_as_1_1(tag, text)
         if old in (True, False) and kind == "str" and _join(self._at, key) in self._words:
             return

@@ -85,6 +85,8 @@ def override(source: Source, overrides: Iterable[str]) -> Source:
             raise StudyError(
                 "this is not an override", where=text, fix="write key=value, such as recipe.lr=0.01"
             )
+        if any("\ud800" <= character <= "\udfff" for character in key):
+            raise StudyError("its key is not UTF-8", where=f"override {key!a}", fix="type it again, in UTF-8")
         if key.count(".") > DEEPEST:
             raise StudyError(
                 f"it has more than {DEEPEST} parts", where=f"override {key[:60]}…", fix="write it shorter"
