@@ -23,7 +23,7 @@ from orchestrator.predicting.parts import Parts
 from orchestrator.predicting.run import Run
 from orchestrator.study.machine import this_machine
 
-BATCH, IMAGES, ROUNDS, PART = 32, 256, 5, 128
+BATCH, IMAGES, ROUNDS, PART = 32, 128, 3, 64
 
 
 def measure(device: str) -> dict[str, Any]:
