@@ -27,7 +27,7 @@ from mmap_model.testing.artefacts import random_artefact
 if TYPE_CHECKING:
     from head import Head
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
