@@ -215,7 +215,7 @@ class _Reader:
             if count > LARGEST:
                 self._refuse_size(line)
             tag = getattr(event, "tag", None)
-            if tag not in (None, "!", f"{_CORE}str"):
+            if tag not in (None, f"{_CORE}str"):
                 shown = tag.replace(_CORE, "!!")
                 self._refuse(f"the tag {shown} is not taken", line, "write the plain value")
 

@@ -52,8 +52,13 @@ def encode(document: dict[str, Any], *, record_format: int = 1) -> bytes:
         record_format: the oldest format that its reader must know.
     """
     text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
-    body = (f'"record_format": {record_format}' + (", " + text[1:] if document else "}")).encode()
+    body = _bytes(f'"record_format": {record_format}' + (", " + text[1:] if document else "}"))
     return _HEAD + digest(body).encode() + _TAIL + body
+
+
+def _bytes(text: str) -> bytes:
+    """JSON as UTF-8; what that cannot hold (parts of file names that are no UTF-8) as JSON's own escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 def encode_state(header: dict[str, Any], payload: bytes) -> bytes:
     """A JSON header and opaque bytes, both under one checksum."""
-    text = json.dumps(finite(header), ensure_ascii=False, allow_nan=False).encode()
+    text = _bytes(json.dumps(finite(header), ensure_ascii=False, allow_nan=False))
     body = len(text).to_bytes(8, "big") + text + payload
     return _MAGIC + hashlib.sha256(body).digest() + body
 

@@ -91,6 +91,13 @@ def test_truncation_of_a_record_never_goes_unnoticed(data: st.DataObject) -> Non
         decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
+def test_what_utf_8_cannot_hold_survives_writing() -> None:
+    """A command line names files as the system gives them, which need not be text."""
+    document = {"command": "orchestrator sweep caf\udce9.yaml", "\ud800": "\\\udcff"}
+    assert decode(encode(document)) == document
+    assert decode_state(encode_state(document, b"x")) == (document, b"x")
+
+
 def test_numbers_that_json_lacks_become_null() -> None:
     assert decode(encode({"loss": float("nan"), "pair": (1, float("inf"))})) == {
         "loss": None,
