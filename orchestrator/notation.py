@@ -47,6 +47,9 @@ _IMPLICIT = {
 }
 """The core schema: patterns of plain scalars, and the characters that these begin with."""
 
+_OTHER_PARSER: Any = getattr(yaml, "CSafeLoader", None)
+"""libyaml's, where PyYAML was built with it: what it refuses is refused here too."""
+
 _TOO_DEEP = f"more than {DEEPEST} levels lie within each other"
 _LEADING_ZERO = re.compile("[-+]?0[0-9]+")
 _VERSION_1_1 = Resolver()
@@ -181,6 +184,9 @@ class _Reader:
                 self.end = len(text) if block else root.end_mark.index
                 self._check_size(root)
                 self._check(root, "")
+                if _OTHER_PARSER is not None:  # the two do not agree on all that is malformed
+                    for _ in yaml.parse(text, _OTHER_PARSER):
+                        pass
                 return loader.construct_document(root)
             finally:
                 loader.dispose()

@@ -106,12 +106,15 @@ def mutated(data: bytes, found: list[Mutation]) -> bytes:
     return data
 
 
+LEFT = ("timestamp", "float", "value")
+
+
 class Independent(yaml.CSafeLoader):
-    """libyaml, with numbers as in version 1.2 and without dates."""
+    """libyaml, with numbers as in version 1.2 and without what that has given up: dates, and ``=``."""
 
 
 Independent.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in listed if "timestamp" not in tag and "float" not in tag]
+    first: [(tag, pattern) for tag, pattern in listed if tag.rpartition(":")[2] not in LEFT]
     for first, listed in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 Independent.add_implicit_resolver(

@@ -110,6 +110,7 @@ OVERRIDES = {
     "a" + ".a" * 3000 + "=1": ("more than 50 parts",),
     "=1": ("this is not an override",),
     "name=!": ("the tag ! is not taken",),
+    "seeds=[1,: 2]": ("this is not YAML",),
     "recipe.\udcff=1": ("its key is not UTF-8", "override 'recipe."),
     "name=x\ufeff": ("a byte-order mark (U+FEFF) stands in the middle",),
     "recipe.lr=1_" + "0" * 5000: ("is a number of 5002 characters",),
