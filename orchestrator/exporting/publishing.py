@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmap_model.errors import CheckpointError
+from mmap_model.inference.artefact import DESCRIPTION
 from mmap_model.places import expanded
 from orchestrator.predicting.fetching import fetched
 from orchestrator.predicting.refs import is_uri, located, shown_place, split_uri
 from orchestrator.redaction import redact
-
-DESCRIPTION = "artefact.json"
 
 
 @contextmanager
@@ -64,11 +63,7 @@ def publish(folder: Path, out: str) -> None:
                 while block := source.read(1 << 20):
                     sink.write(block)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot be written: {redact(str(error)).splitlines()[0]}",
-            where=_shown(out),
-            fix="check its name, and the credentials in the environment",
-        ) from error
+        raise _unreachable("written", out, error) from error
 
 
 def _holds(out: str) -> bool:
@@ -78,11 +73,15 @@ def _holds(out: str) -> bool:
     try:
         return bool(system.get_file_info(f"{target}/{DESCRIPTION}").type == fs.FileType.File)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot be read: {redact(str(error)).splitlines()[0]}",
-            where=_shown(out),
-            fix="check its name, and the credentials in the environment",
-        ) from error
+        raise _unreachable("read", out, error) from error
+
+
+def _unreachable(verb: str, out: str, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"cannot be {verb}: {redact(str(error)).splitlines()[0]}",
+        where=_shown(out),
+        fix="check its name, and the credentials in the environment",
+    )
 
 
 def _shown(out: str) -> str:
