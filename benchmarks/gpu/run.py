@@ -122,7 +122,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, found: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    # What a stage printed names files of this software; where that lies is nobody's business.
+    temporary.write_text(json.dumps(found, indent=1).replace(f"{ROOT}/", "") + "\n")
     temporary.replace(path)
 
 
