@@ -18,6 +18,7 @@ from mmap_model.cells import Configuration, Point
 from mmap_model.checkpoint import pack_prompts
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import Problem, get_method
+from mmap_model.testing.method_cases import CASES
 from mmap_model.testing.weight_files import PLAIN, QUICK
 
 OWN_METHODS = Path(__file__).with_name("deployed_methods.py")
@@ -122,25 +123,13 @@ def originals(
     shutil.rmtree(tmp_path / "weights", ignore_errors=True)
 
 
+GROUP_OR_TASK_ALONE = ("joint group", "joint task", "mlp group", "mlp task", "mmap task")
+"""Take the same way as ``mmap group``."""
+
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bitfit": ("bitfit", {}),
-    "clip_adapter": ("clip_adapter", {}),
-    "clip_adapter shared": ("clip_adapter", {"shared": True, "biases": False, "reduction": 2}),
-    "coop": ("coop", {"prompt_length": 3}),
-    "coop single": ("coop", {"prompt_length": 2, "template": "{}", "regime": "single"}),
-    "full_ft": ("full_ft", {}),
-    "full_ft single": ("full_ft", {"regime": "single"}),
-    "joint": ("joint", {"prompt_length": 2}),
-    "maple": ("maple", {"prompt_length": 2}),
-    "maple single": ("maple", {"prompt_length": 2, "depth": 2, "before_ln_pre": False, "regime": "single"}),
-    "mlp": ("mlp", {"prompt_length": 2, "source_dim": 8}),
-    "mmap": ("mmap", {"prompt_length": 6, "source_rows": 3, "source_cols": 8}),
-    "mmap group": ("mmap", {"prompt_length": 2, "source_rows": 1, "source_cols": 8, "modules": "group"}),
+    **{name: case for name, case in CASES.items() if name not in GROUP_OR_TASK_ALONE},
     "own features": (f"{OWN_METHODS}:OwnFeatures", {}),
     "own finish": (f"{OWN_METHODS}:OwnFinish", {}),
-    "vpt": ("vpt", {"prompt_length": 3}),
-    "vpt single": ("vpt", {"prompt_length": 3, "depth": 1, "before_ln_pre": True, "regime": "single"}),
-    "zero_shot": ("zero_shot", {}),
 }
 """Every method of the library in every regime, and two of one's own; they fit the tiny CLIPs."""
 

@@ -1,0 +1,30 @@
+"""Settings of every registered method that differ in what they do; for tests that go over all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bitfit": ("bitfit", {}),
+    "clip_adapter": ("clip_adapter", {}),
+    "clip_adapter shared": ("clip_adapter", {"shared": True, "biases": False, "reduction": 2}),
+    "coop": ("coop", {"prompt_length": 3}),
+    "coop single": ("coop", {"prompt_length": 2, "template": "{}", "regime": "single"}),
+    "full_ft": ("full_ft", {}),
+    "full_ft single": ("full_ft", {"regime": "single"}),
+    "joint": ("joint", {"prompt_length": 2}),
+    "joint group": ("joint", {"prompt_length": 3, "positions": "assembled", "modules": "group"}),
+    "joint task": ("joint", {"prompt_length": 2, "modules": "task"}),
+    "maple": ("maple", {"prompt_length": 2}),
+    "maple single": ("maple", {"prompt_length": 2, "depth": 2, "before_ln_pre": False, "regime": "single"}),
+    "mlp": ("mlp", {"prompt_length": 2, "source_dim": 8}),
+    "mlp group": ("mlp", {"prompt_length": 2, "source_dim": 8, "modules": "group"}),
+    "mlp task": ("mlp", {"prompt_length": 2, "source_dim": 8, "modules": "task"}),
+    "mmap": ("mmap", {"prompt_length": 6, "source_rows": 3, "source_cols": 8}),
+    "mmap group": ("mmap", {"prompt_length": 2, "source_rows": 1, "source_cols": 8, "modules": "group"}),
+    "mmap task": ("mmap", {"prompt_length": 2, "source_rows": 2, "source_cols": 16, "modules": "task"}),
+    "vpt": ("vpt", {"prompt_length": 3}),
+    "vpt single": ("vpt", {"prompt_length": 3, "depth": 1, "before_ln_pre": True, "regime": "single"}),
+    "zero_shot": ("zero_shot", {}),
+}
+"""Registered name and settings, by a name of the case."""
