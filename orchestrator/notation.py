@@ -52,6 +52,7 @@ _OTHER_PARSER: Any = getattr(yaml, "CSafeLoader", None)
 
 _TOO_DEEP = f"more than {DEEPEST} levels lie within each other"
 _LEADING_ZERO = re.compile("[-+]?0[0-9]+")
+_ESCAPED_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _VERSION_1_1 = Resolver()
 
 
@@ -185,7 +186,8 @@ class _Reader:
                 self._check_size(root)
                 self._check(root, "")
                 if _OTHER_PARSER is not None:  # the two do not agree on all that is malformed
-                    for _ in yaml.parse(text, _OTHER_PARSER):
+                    # JSON's two escapes for a character beyond 16 bits are one character in YAML 1.2 too.
+                    for _ in yaml.parse(_ESCAPED_PAIR.sub(r"\\U0001F600", text), _OTHER_PARSER):
                         pass
                 return loader.construct_document(root)
             finally:

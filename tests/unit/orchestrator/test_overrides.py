@@ -160,3 +160,8 @@ def test_every_key_that_takes_on_or_off_is_known_to_the_reader() -> None:
                 yield f"{prefix}{name}"
 
     assert set(keys(Study, "")) == WORDS
+
+
+def test_a_character_written_as_two_escapes_of_json_is_one_character() -> None:
+    source = override(parse(TEXT, "f.yaml"), ['name="\\ud83d\\ude00 and \\uD83D\\uDE80"'])
+    assert source.data["name"] == "\U0001f600 and \U0001f680"
