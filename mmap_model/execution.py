@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal
 
 from mmap_model.errors import require
+from mmap_model.revisions import added_field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Execution:
     compile: Literal["off", "on", "graphs"] = "off"
     checkpoint: bool = False
     max_memory_gb: float | None = None
+    evaluate: Literal["every", "rungs", "last"] = added_field("every")
+    rungs: tuple[int, ...] = added_field(())
 
     def __post_init__(self) -> None:
         require(
@@ -32,6 +35,19 @@ class Execution:
             self.max_memory_gb,
             "use null or a positive number of gigabytes",
         )
+        require(all(epoch >= 1 for epoch in self.rungs), "compute.rungs", self.rungs, "count epochs from 1")
+        require(
+            not self.rungs or self.evaluate == "rungs",
+            "compute.rungs",
+            self.rungs,
+            "add evaluate: rungs, which is what they are for",
+        )
+
+    def evaluates(self, epoch: int, epochs: int) -> bool:
+        """Whether the validation images are scored after ``epoch`` (1-based) of ``epochs``."""
+        if self.evaluate == "every" or epoch == epochs:
+            return True
+        return self.evaluate == "rungs" and epoch in self.rungs
 
 
 DEFAULT_EXECUTION = Execution()

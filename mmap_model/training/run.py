@@ -49,9 +49,10 @@ class EpochReport:
     Attributes:
         epoch: 1-based; 0 for a freshly initialised model.
         cells: by cell key, JSON-ready: ``accuracy``, ``nll``, ``ece``, ``macro_f1`` (means over tasks on the
-            validation images; None under the ``paper`` protocol, which has none), ``train_loss`` (mean over
-            tasks and steps, nats; None where nothing was trained), ``lr``, ``tasks`` (the same numbers by
-            task), ``seconds`` (this cell's share of the batch's time, by phase).
+            validation images; None under the ``paper`` protocol, which has none, and after epochs at which
+            ``Execution.evaluate`` leaves them out), ``train_loss`` (mean over tasks and steps, nats; None
+            where nothing was trained), ``lr``, ``tasks`` (the same numbers by task), ``seconds`` (this cell's
+            share of the batch's time, by phase).
     """
 
     epoch: int
@@ -102,7 +103,7 @@ class FusedRun:
             backbone,
             problem_of(cells, dataset),
         )
-        self._model.execution = execution
+        self._model.execution = self._execution = execution
         trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._sgd = ReplicateSgd(trained, self._recipe, tasks=len(dataset.tasks)) if trained else None
         self._normalise = Normalisation(backbone)
@@ -147,7 +148,8 @@ class FusedRun:
                 epoch = self.epoch + 1
                 rate = self._sgd.start_epoch(epoch)
                 losses = self._train(self._sgd, epoch, should_stop)
-            if self.active:
+            self._predictions = None
+            if self.active and self._is_scored(epoch):
                 self._predictions = self._evaluate(should_stop)
                 self._health.drop_broken(epoch, self._predictions)
             if not self.active:
@@ -230,8 +232,8 @@ class FusedRun:
             total = total + self._take(taker, pixels, labels, (epoch - 1) * batches.steps + step + 1)
             self._watch.lap("train")
         self._health.drop_diverged(epoch)
-        if self._cell.protocol == "paper" and self.active:
-            # Without validation images nobody looks at the logits before the test images are scored.
+        if self.active and not self._is_scored(epoch):
+            # Without validation images nobody looks at the logits before others are scored.
             sound = self._finite_on(pixels)
             self._health.drop_unsound(sound, epoch, "its logits on training images are not finite")
         self._watch.lap("train")
@@ -259,6 +261,10 @@ class FusedRun:
                 for part in pixels.split(self._step.images, 2)
             ]
         return torch.cat(found, 1).all(1)
+
+    def _is_scored(self, epoch: int) -> bool:
+        """Whether the validation images are, after this epoch; the ``paper`` protocol has none."""
+        return self._cell.protocol != "paper" and self._execution.evaluates(epoch, self._recipe.epochs)
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""

@@ -93,6 +93,7 @@ def _work(
     from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
     from orchestrator.execution.workbench import Workbench
+    from orchestrator.study import execution
     from orchestrator.tables.words import accuracy, configuration, integer
     from orchestrator.work.events import (
         CellFailure,
@@ -144,7 +145,7 @@ def _work(
         device=device,
         precision=item.precision,
         threads=threads,
-        compute=to_plain(plan.study.compute),
+        compute=to_plain(execution(plan.study)),
     )
     bench.run(item, emit)
     return finished, ends[-1]

@@ -31,6 +31,7 @@ def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -
 def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
     from orchestrator.ledger.holding import look
+    from orchestrator.statistics.epochs import latest_scored
     from orchestrator.statistics.spending import budgets, spent_before
 
     trials = stored.store.load_trials()
@@ -52,7 +53,7 @@ def describe(stored: Any) -> dict[str, Any]:
                 "number": t.number,
                 "epoch": t.epochs[-1]["epoch"] if t.epochs else 0,
                 "epochs": t.point.get("recipe", {}).get("epochs"),
-                "mean": t.epochs[-1]["mean"] if t.epochs else None,
+                "mean": latest["mean"] if (latest := latest_scored(t.epochs)) else None,
             }
             for t in trials
             if t.state == "running"

@@ -17,6 +17,7 @@ from orchestrator.slots.membership import Membership
 from orchestrator.slots.placement import Place, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
+from orchestrator.study import execution
 from orchestrator.work.events import SlotMeasured, SlotNews, SlotStopped
 from orchestrator.work.shown import NoteShown, SlotsShown
 
@@ -110,7 +111,7 @@ class Crew:
             "device": "cuda" if size.gpus else "cpu",
             "precision": item.precision,
             "threads": threads,
-            "compute": to_plain(study.compute),
+            "compute": to_plain(execution(study)),
             "sources": references.sources(study.dataset.name),
         }
         if 0 < size.gpus < 1:

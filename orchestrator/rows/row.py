@@ -125,5 +125,12 @@ def last_mean(record: TrialRecord) -> float | None:
 
 
 def epochs_of(record: TrialRecord) -> dict[int, float]:
-    """The objective of a recorded row by epoch; an objective that was not a number is left out as NaN."""
-    return {e["epoch"]: math.nan if e["mean"] is None else e["mean"] for e in record.epochs}
+    """The objective of a recorded row by epoch, NaN where it was not a number.
+
+    Epochs after which not all of its cells were scored have none and are left out (``compute.evaluate``).
+    """
+    return {
+        e["epoch"]: math.nan if e["mean"] is None else e["mean"]
+        for e in record.epochs
+        if e["mean"] is not None or None not in e.get("values", ())
+    }

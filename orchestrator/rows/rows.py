@@ -10,6 +10,7 @@ from mmap_model.cells import Point
 from orchestrator.ledger import Invocation, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.rows.row import End, Row
+from orchestrator.statistics.epochs import latest_scored
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work.events import (
@@ -132,7 +133,7 @@ class Rows:
                 state=state,
                 values=row.values,
                 parameters=record.parameters,
-                mean=record.epochs[-1]["mean"] if record.epochs else None,
+                mean=latest["mean"] if (latest := latest_scored(record.epochs)) else None,
                 error=record.error,
             )
         )

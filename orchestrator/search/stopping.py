@@ -15,12 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from orchestrator.search.thin_trial import EPOCH, OBJECTIVE
-from orchestrator.study.scheduler import Scheduler, own_scheduler
-
-EARLIEST = 0.6
-"""Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up
-epoch, earlier ranks are noise."""
-
+from orchestrator.study.scheduler import Scheduler, grace, own_scheduler
 
 REMEMBERED = 64
 """Ended trials that Tune may keep before they go."""
@@ -158,11 +153,6 @@ def make_scheduler(scheduler: Scheduler | str, *, epochs: int, reduction_factor:
     else:
         inner = own_scheduler(scheduler, epochs=epochs)
     return ThinScheduler(inner, epochs)
-
-
-def grace(epochs: int) -> int:
-    """First epoch after which a trial may be stopped."""
-    return max(1, math.ceil(EARLIEST * epochs))
 
 
 class Recorded:

@@ -1,8 +1,9 @@
-"""An epoch that all cells of an item have reached, told by a worker or joined from the parts of the item."""
+"""Epochs that all cells of an item have reached: told by a worker, joined from parts, or recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.statistics.summary import objective
 from orchestrator.work.events import EpochReached, Report
@@ -23,3 +24,8 @@ def epoch_reached(
     return EpochReached(
         item_id=item_id, epoch=epoch, mean=objective(values), values=list(values.values()), reports=reports
     )
+
+
+def latest_scored(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The last of the recorded epochs of a row after which validation images were scored; None before any."""
+    return next((epoch for epoch in reversed(epochs) if epoch["mean"] is not None), None)

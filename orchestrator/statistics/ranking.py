@@ -11,6 +11,7 @@ from typing import Any
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
+from orchestrator.statistics.epochs import latest_scored
 from orchestrator.statistics.mixed import mixed_origins
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.spending import budgets, spent_before
@@ -175,7 +176,7 @@ class Row:
             "difference_from_best": None if difference is None else difference.to_dict(),
             "gain": self._gain(reference) if reference else None,
             "device_seconds": trial.device_seconds,
-            "last_epoch": trial.epochs[-1] if trial.epochs else None,
+            "last_epoch": latest_scored(trial.epochs),
             "error": trial.error,
             "failure": trial.attributes.get("failure") if trial.state == "failed" else None,
         }

@@ -1,6 +1,7 @@
 """Studies: what a user describes in one file, validated before anything starts. No torch, no Ray."""
 
 from orchestrator.study.errors import StudyError
+from orchestrator.study.evaluating import execution
 from orchestrator.study.identity import check_rerun, differences, identity
 from orchestrator.study.load import build_study, load_study, packaged_studies, read_source, study_from_plain
 from orchestrator.study.model import Search, Slots, Study, Tracking
@@ -16,6 +17,7 @@ __all__ = [
     "build_study",
     "check_rerun",
     "differences",
+    "execution",
     "identity",
     "load_plan",
     "load_study",

@@ -301,6 +301,12 @@ class Study(Strict):
                 where="search.scheduler.grace_period",
                 fix=f"use {self.recipe.epochs} or less",
             )
+        if scheduler.name != "none" and self.compute.evaluate == "last":
+            raise StudyError(
+                f"{scheduler.name} stops trials by what they reach before their last epoch",
+                where="compute.evaluate",
+                fix="use rungs, or search.scheduler: none",
+            )
         if self.protocol == "paper" and written:
             raise StudyError(
                 "protocol paper has no validation images to search by",

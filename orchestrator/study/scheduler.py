@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +79,37 @@ class Scheduler(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+EARLIEST = 0.6
+"""Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up
+epoch, earlier ranks are noise."""
+
+
+def grace(epochs: int) -> int:
+    """First epoch after which a trial may be stopped."""
+    return max(1, math.ceil(EARLIEST * epochs))
+
+
+def judged_epochs(scheduler: Scheduler, *, epochs: int, reduction_factor: int) -> tuple[int, ...] | None:
+    """Epochs after which trials may be stopped, the last one apart; None: any may be.
+
+    Args:
+        scheduler: of the study.
+        epochs: of every trial.
+        reduction_factor: of ``asha``.
+    """
+    first = scheduler.options.get("grace_period", grace(epochs))
+    match scheduler.name:
+        case "none":
+            return ()
+        case "median":
+            return tuple(range(first, epochs))
+        case "asha":
+            rungs = (first * reduction_factor**rung for rung in itertools.count())
+            return tuple(itertools.takewhile(lambda epoch: epoch < epochs, rungs))
+        case _:
+            return None
 
 
 def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:

@@ -64,7 +64,8 @@ class LineDisplay:
                 return f"slot {event.slot} {event.state}: {event.what}".rstrip(": ")
             case EpochShown():
                 of = f" of {self.state.epochs}" if self.state.epochs else ""
-                return f"trial {event.trial}: epoch {event.epoch}{of}, {accuracy(event.mean)} %"
+                reached = "" if event.mean is None else f", {accuracy(event.mean)} %"
+                return f"trial {event.trial}: epoch {event.epoch}{of}{reached}"
             case CellFailureShown():
                 return f"trial {event.trial}: cell {event.key[:8]} failed: {event.error}"
             case NoteShown():

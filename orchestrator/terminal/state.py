@@ -167,7 +167,8 @@ class SweepState:
     def _on_epoch(self, event: EpochShown) -> None:
         trial = self.trial(event.trial)
         self._start(trial)
-        trial.epoch, trial.mean = event.epoch, event.mean
+        trial.epoch = event.epoch
+        trial.mean = trial.mean if event.mean is None else event.mean
 
     def _start(self, trial: TrialState) -> None:
         """Work on a trial begins: when it gets a slot, not when it is queued."""

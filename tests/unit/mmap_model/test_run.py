@@ -12,6 +12,7 @@ from mmap_model.backbone import random_backbone
 from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Recipe, Seeds, Split
 from mmap_model.errors import DatasetError
+from mmap_model.execution import Execution
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.methods.zero_shot import ZeroShotSettings
@@ -43,8 +44,8 @@ def cell(seed=1, partition=PAIRS, recipe=RECIPE, **options):
     return Cell(configuration=configuration, seeds=Seeds.both(seed), **options)
 
 
-def trained(cells, backbone, dataset):
-    run = FusedRun(cells, backbone, dataset)
+def trained(cells, backbone, dataset, **options):
+    run = FusedRun(cells, backbone, dataset, **options)
     reports = list(run.epochs())
     return run, reports
 
@@ -141,15 +142,18 @@ def give_broken_logits(monkeypatch, value, replicate=1):
     monkeypatch.setattr(MmapModel, "compare", broken)
 
 
-@pytest.mark.parametrize("protocol", ["search", "paper"])
+@pytest.mark.parametrize(
+    ("protocol", "evaluate"), [("search", "every"), ("search", "last"), ("paper", "every")]
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_logits_that_are_not_finite_in_evaluation_end_their_replicate_alone(
-    tiny_backbone, dataset, monkeypatch, value, protocol
+    tiny_backbone, dataset, monkeypatch, value, protocol, evaluate
 ):
     cells = [cell(1, protocol=protocol), cell(2, protocol=protocol), cell(3, protocol=protocol)]
-    sound, reports = trained(cells, tiny_backbone, dataset)
+    options = {"execution": Execution(evaluate=evaluate)}
+    sound, reports = trained(cells, tiny_backbone, dataset, **options)
     give_broken_logits(monkeypatch, value)
-    run, ended = trained(cells, tiny_backbone, dataset)
+    run, ended = trained(cells, tiny_backbone, dataset, **options)
     assert list(run.failed) == [cells[1].key]
     assert "diverged in epoch 1: " in run.failed[cells[1].key]
     assert "are not finite; lower recipe.lr" in run.failed[cells[1].key]
@@ -273,6 +277,45 @@ def test_reports_are_json_and_means_of_their_tasks(tiny_backbone, dataset):
     assert result.metrics["labels"]["sketch"] == {"train": 6, "validation": 6}
     assert set(result.metrics["tasks"]["art"]) >= {"per_class", "nll"}
     assert result.seconds["train"] > 0 and result.versions["fused"] == 1
+
+
+@pytest.mark.parametrize(
+    ("execution", "scored"),
+    [
+        (Execution(), [1, 2, 3]),
+        (Execution(evaluate="rungs", rungs=(2,)), [2, 3]),
+        (Execution(evaluate="rungs"), [3]),
+        (Execution(evaluate="last"), [3]),
+    ],
+)
+def test_epochs_that_are_not_scored_change_nothing_that_is_measured(
+    tiny_backbone, dataset, execution, scored
+):
+    cells = [cell(1), cell(2)]
+    usual, expected = trained(cells, tiny_backbone, dataset)
+    run, reports = trained(cells, tiny_backbone, dataset, execution=execution)
+    for report, known in zip(reports, expected, strict=True):
+        for key, values in without_seconds(report.cells).items():
+            if report.epoch in scored:
+                assert values == without_seconds(known.cells)[key]
+            else:
+                assert values["accuracy"] is None and values["train_loss"] == known.cells[key]["train_loss"]
+                assert set(values["tasks"]["art"]) == {"train_loss"}
+    ours, theirs = run.finish(), usual.finish()
+    for key in (one.key for one in cells):
+        assert ours[key].files["prompts.safetensors"] == theirs[key].files["prompts.safetensors"]
+        assert ours[key].metrics["accuracy"] == theirs[key].metrics["accuracy"]
+
+
+def test_a_run_that_goes_on_after_an_epoch_without_scores_is_scored_at_its_end(tiny_backbone, dataset):
+    one, execution = cell(), Execution(evaluate="last")
+    whole, _ = trained([one], tiny_backbone, dataset, execution=execution)
+    begun = FusedRun([one], tiny_backbone, dataset, execution=execution)
+    next(begun.epochs())
+    resumed = FusedRun([one], tiny_backbone, dataset, execution=execution)
+    resumed.restore(begun.state())
+    assert [report.epoch for report in resumed.epochs()] == [2, 3]
+    assert resumed.finish()[one.key].files == whole.finish()[one.key].files
 
 
 def test_paper_protocol_has_no_validation(tiny_backbone, dataset):

@@ -18,6 +18,7 @@ from orchestrator.study import (
     StudyError,
     check_rerun,
     differences,
+    execution,
     load_plan,
     load_study,
     packaged_studies,
@@ -145,6 +146,14 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
             "search.scheduler",
             ["recipe.epochs", "scheduler: none"],
         ),
+        ("compute.evaluate=never", "compute.evaluate", ["'never'", "every, rungs, last"]),
+        ("compute.rungs=[2]", "compute.rungs", ["evaluate: rungs"]),
+        ("compute={evaluate: rungs, rungs: [0]}", "compute.rungs", ["from 1"]),
+        (
+            "search={scheduler: asha}\x00compute.evaluate=last",
+            "compute.evaluate",
+            ["asha", "before their last epoch", "rungs"],
+        ),
         ("search.sampler=grid", "search.sampler", ["lr is continuous", "choices"]),
         ("search.max_params=10", "search.max_params", ["10", "1056"]),
         (
@@ -270,6 +279,43 @@ def test_a_rerun_may_not_change_what_is_trained(file: Path, override: str, key: 
         check_rerun(stored, new)
     assert caught.value.where == key
     assert "name=tiny-2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "scored"),
+    [
+        ("none", [20]),
+        ("{name: median, grace_period: 17}", [17, 18, 19, 20]),
+        ("ray.tune.schedulers:FIFOScheduler", list(range(1, 21))),
+    ],
+)
+def test_images_are_scored_where_a_scheduler_may_stop_trials(
+    file: Path, scheduler: str, scored: list[int]
+) -> None:
+    study = load_study(
+        str(file), [f"search.scheduler={scheduler}", "recipe.epochs=20", "compute.evaluate=rungs"]
+    )
+    resolved = execution(study)
+    assert [epoch for epoch in range(1, 21) if resolved.evaluates(epoch, 20)] == scored
+    chosen = load_study(str(file), ["compute={evaluate: rungs, rungs: [4, 5]}"])
+    assert execution(chosen).rungs == (4, 5)
+
+
+def test_asha_scores_where_ray_tune_looks(file: Path) -> None:
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    study = load_study(
+        str(file),
+        [
+            "search={scheduler: {name: asha, grace_period: 2}, reduction_factor: 3}",
+            "recipe.epochs=40",
+            "compute.evaluate=rungs",
+        ],
+    )
+    theirs = AsyncHyperBandScheduler(max_t=40, grace_period=2, reduction_factor=3)
+    milestones = sorted(rung for bracket in theirs._brackets for rung, _ in bracket._rungs)
+    resolved = execution(study)
+    assert [epoch for epoch in range(1, 40) if resolved.evaluates(epoch, 40)] == milestones
 
 
 def test_a_rerun_may_not_ask_for_fewer_trials(file: Path) -> None:
