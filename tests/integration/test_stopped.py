@@ -35,7 +35,13 @@ def play(folder: Path, *names: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["worker_stopped", "pool_stopped", "driver_stopped"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "worker_stopped",
+        *(pytest.param(who, marks=pytest.mark.slow) for who in ("pool_stopped", "driver_stopped")),
+    ],
+)
 def test_nothing_is_lost_or_done_twice_while_a_process_stands_still(name: str, tmp_path: Path) -> None:
     (found,) = play(tmp_path, name)
     assert "error" not in found, found["error"]

@@ -243,6 +243,7 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
         assert trials[number].info.status == expected
 
 
+@pytest.mark.slow
 def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_look(
     shared_ray: Path, tmp_path: Path
 ) -> None:

@@ -142,6 +142,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("method_case", METHODS)
 
 
+WAYS = (
+    "clip_adapter",
+    "full_ft",
+    "maple single",
+    "mmap",
+    "own features",
+    "own finish",
+    "vpt single",
+    "zero_shot",
+)
+"""One case for each way that images take through a tower."""
+
+COMPILED = ("onnx", "torch-export")
+"""Formats of which writing a file takes seconds."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave methods whose images go the same way as another's, in formats that take seconds, to slow runs."""
+    for item in items:
+        params = getattr(item, "callspec", None) and item.callspec.params
+        if params and params.get("kind") in COMPILED and params.get("method_case", WAYS[0]) not in WAYS:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def method_cases() -> dict[str, tuple[str, dict[str, Any]]]:
     return METHODS
