@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.ledger import Invocation, StudyStore
 
 if TYPE_CHECKING:
-    from orchestrator.study.model import Search
+    from orchestrator.study.search import Search
 
 HOUR = 3600.0
 
