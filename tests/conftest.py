@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny random CLIPs, built in milliseconds once open_clip is imported."""
+"""Shared fixtures: tiny random CLIPs, built in milliseconds once open_clip is imported, and a browser."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import runpy
+import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +22,8 @@ from orchestrator.slots import environment
 environment.prepare()
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from orchestrator.study import StudyPlan
@@ -149,3 +153,61 @@ def _saved_clip(backbone: Backbone, folder: Path) -> Path:
     weights = {name: tensor.contiguous() for name, tensor in backbone.clip.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
     return folder
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, driven by playwright, whose own browsers are not needed."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip("there is no Chromium here to open pages in: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Opened:
+    """A page in the browser.
+
+    Attributes:
+        page: playwright's.
+        requests: addresses that it asked for, other than its own.
+        errors: what the console was told as errors, and exceptions that nobody caught.
+    """
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    """Opens pages: ``open_page(address, width=1400)`` gives an `Opened`.
+
+    Further arguments are those of ``browser.new_context``, such as ``color_scheme="dark"``; with
+    ``offline=True`` nothing can be fetched, files of this machine apart.
+    """
+    contexts = []
+
+    def open_(address: str | Path, *, width: int = 1400, height: int = 1000, **options: Any) -> Opened:
+        url = address.absolute().as_uri() if isinstance(address, Path) else address
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        opened = Opened(context.new_page())
+        page = opened.page
+        page.on("request", lambda asked: None if asked.url == url else opened.requests.append(asked.url))
+        page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        page.on("console", lambda said: opened.errors.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return opened
+
+    yield open_
+    for context in contexts:
+        context.close()
