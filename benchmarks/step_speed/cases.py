@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 from count import Passes, image_passes, text_passes  # noqa: E402
 from reference import Reference  # noqa: E402
 
-from mmap_model.backbone import Backbone, random_backbone  # noqa: E402
+from mmap_model.backbone import Backbone, BackboneSpec, load_backbone, random_backbone  # noqa: E402
 from mmap_model.forward.precision import full_precision  # noqa: E402
 from mmap_model.methods import Problem, get_method  # noqa: E402
 from mmap_model.methods.prompted import PromptedModel  # noqa: E402
@@ -42,6 +42,7 @@ class Case:
         precision: ``fp32`` or ``bf16`` (autocast).
         text_chunk: of the reference, see there.
         tiny: a CLIP of three narrow layers, to try the script.
+        embedded: the small CLIP of the embedded benchmark in place of a ViT-B/16.
     """
 
     method: str
@@ -53,9 +54,12 @@ class Case:
     device: str = "cpu"
     text_chunk: int | None = None
     tiny: bool = False
+    embedded: bool = False
 
     def backbone(self) -> Backbone:
-        """A random ViT-B/16 with QuickGELU, as the paper's model."""
+        """A random ViT-B/16 with QuickGELU, as the paper's model, or the embedded benchmark's CLIP."""
+        if self.embedded:
+            return load_backbone(BackboneSpec("symbols"), device=self.device)
         shape = {} if self.tiny else VIT_B_16
         return random_backbone(quick_gelu=True, device=self.device, **shape)
 
@@ -64,9 +68,7 @@ class Case:
         tasks = tuple(range(self.tasks))
         halves = (tasks[: self.tasks // 2], tasks[self.tasks // 2 :])
         model = method.build(
-            method.Settings(**METHODS[self.method])
-            if not self.tiny
-            else method.Settings(**TINY[self.method]),
+            method.Settings(**self._settings),
             backbone,
             Problem(
                 classes=self.names(),
@@ -78,6 +80,12 @@ class Case:
         )
         assert isinstance(model, PromptedModel)
         return model
+
+    @property
+    def _settings(self) -> dict[str, int]:
+        if self.embedded:
+            return EMBEDDED[self.method]
+        return TINY[self.method] if self.tiny else METHODS[self.method]
 
     @property
     def template(self) -> str:
@@ -126,6 +134,10 @@ TINY = {
     "mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8},
     "maple": {"prompt_length": 2, "depth": 3},
 }
+
+
+EMBEDDED = {"mmap": {"prompt_length": 4, "source_rows": 4, "source_cols": 32}}
+"""The demo's largest shape."""
 
 
 def class_names(count: int) -> list[str]:

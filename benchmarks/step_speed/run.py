@@ -173,6 +173,43 @@ def measure_fusing(options: argparse.Namespace, common: dict[str, Any]) -> list[
     return found
 
 
+def measure_embedded(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """The demo's own step: three seeds and four tasks as one batch of the embedded benchmark's CLIP."""
+    case = {**common, **FUSED, "batch": 16, "embedded": True}
+    sides = {
+        "ours": _side(options, "train", case, reference=False, keep=True),
+        "reference": _side(options, "train", case, reference=True, keep=False),
+        **_rates(options, common),
+    }
+    interleave(sides, options.repeats)
+    ours, reference = sides["ours"], sides["reference"]
+    multiply_adds = sum(ours.about["text"].values()) + sum(ours.about["image"].values())
+    row: dict[str, Any] = {
+        "times_faster": round(reference.median / ours.median, 2),
+        "multiply_adds": multiply_adds,
+        "loss_difference": abs(ours.turns[0]["value"] - reference.turns[0]["value"]),
+        "ours": ours.summary(),
+        "reference": reference.summary(),
+    }
+    for name in sides.keys() - {"ours", "reference"}:
+        rate = 2 * sides[name].about["multiply_adds"] / sides[name].median
+        row[f"share_of_{name}"] = round(2 * multiply_adds / ours.median / rate, 3)
+    print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return [row]
+
+
+def measure_parts(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the time of a step goes."""
+    found = []
+    wanted = [{"method": method, "classes": classes, "batch": batch} for method, classes, batch in STEPS]
+    for case in [*wanted, {**FUSED, "batch": 16, "embedded": True}]:
+        side = _side(options, "parts", {**common, **case}, keep=True)
+        side.close()
+        found.append({**case, **side.about["parts"]})
+        print(json.dumps(found[-1]), flush=True)
+    return found
+
+
 def measure_evaluation(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
     """Images per second to class scores, and of open_clip's encoder."""
     case = {**common, **FUSED, "batch": 64 if options.device == "cuda" else 4}
@@ -229,6 +266,8 @@ def measure_demo(options: argparse.Namespace, common: dict[str, Any]) -> list[di
 MEASURES = {
     "train": measure_steps,
     "fuse": measure_fusing,
+    "embedded": measure_embedded,
+    "parts": measure_parts,
     "evaluate": measure_evaluation,
     "trial": measure_trial,
     "demo": measure_demo,

@@ -102,11 +102,38 @@ def matmul(case: Case, *, onednn: bool) -> tuple[Callable[[], float], dict[str, 
     return turn, {"multiply_adds": repeats * MATMUL**3}
 
 
+def parts(case: Case) -> tuple[Callable[[], float], dict[str, Any]]:
+    """What a step spends its time on: shares of what torch's profiler counts, after three steps."""
+    from torch.profiler import ProfilerActivity, profile
+
+    backbone = case.backbone()
+    step = cases.training_step(case, case.build(backbone), backbone, reference=False)
+    for _ in range(3):
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        step()
+    spent = dict.fromkeys([*PARTS, "rest"], 0.0)
+    for event in found.key_averages():
+        kind = next((kind for kind, words in PARTS.items() if any(w in event.key for w in words)), "rest")
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return lambda: 0.0, {"parts": {kind: round(value / total, 3) for kind, value in spent.items()}}
+
+
+PARTS = {
+    "products": ("_linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("scaled_dot_product",),
+    "activations": ("silu", "gelu", "layer_norm", "softmax"),
+    "copies": ("aten::cat", "aten::copy_", "aten::fill_"),
+}
+"""Parts of a step by words in the names of operations."""
+
 KINDS: dict[str, Callable[..., tuple[Callable[[], float], dict[str, Any]]]] = {
     "train": train,
     "one_by_one": one_by_one,
     "evaluate": evaluate,
     "matmul": matmul,
+    "parts": parts,
 }
 
 
