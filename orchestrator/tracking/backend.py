@@ -54,6 +54,7 @@ class Connection:
         experiment: its name.
         study: id of the study; studies of one name share no run.
         tags: of the experiment.
+        varies: dotted names of the settings by which trials of the study differ.
         adopts: runs tracked before the study had an id are its own.
         backend: the class, if it is not one of this package: ``file.py:MyTracker``.
         outbox: of the driver; once a later driver has one beside it, the process ends. ``writer.lock`` beside
@@ -65,6 +66,7 @@ class Connection:
     experiment: str
     study: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    varies: Sequence[str] = ()
     adopts: bool = False
     backend: str | None = None
     outbox: str | None = None
@@ -95,10 +97,12 @@ class Backend(ABC):
     Attributes:
         schemes: of the URIs that it serves.
         cannot: what it cannot do beyond what shows in the methods it leaves out, one sentence each.
+        keeps_reports: files of a run may be megabytes, so that the study's report is made for it.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
     cannot: ClassVar[tuple[str, ...]] = ()
+    keeps_reports: ClassVar[bool] = False
 
     def __init__(self, to: Connection) -> None:
         self.to = to

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from orchestrator.redaction import redact
 from orchestrator.tracking.backend import Backend, Delivery
-from orchestrator.tracking.operations import Operation, row_of
+from orchestrator.tracking.operations import STUDY_RUN, Operation, row_of
 from orchestrator.tracking.outbox import Outbox
 
 LINGER = 0.5
@@ -237,7 +237,7 @@ class Courier:
         while True:
             while len(operations) < BATCH and (more := self._next_row(rows)):
                 operations += more
-                self._waiting_rows += 1
+                self._waiting_rows += row_of(more[0]["run"]) != STUDY_RUN
             if not operations:
                 break
             self._send(backend, operations)

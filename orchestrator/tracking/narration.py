@@ -15,6 +15,7 @@ from orchestrator.tracking import operations as op
 from orchestrator.tracking.metrics import epoch_metrics, mean_metrics, summary_metrics, test_metrics
 from orchestrator.tracking.names import cell_name, stated, trial_name
 from orchestrator.tracking.operations import Operation
+from orchestrator.tracking.parameters import COLUMN, flat
 from orchestrator.tracking.row import End, Reports, Row
 
 Operations = list[Operation]
@@ -27,11 +28,14 @@ class Narration:
     Attributes:
         study: its name.
         tags: of every run, e.g. the names of dataset and backbone.
+        fixed: settings that all trials share, by dotted name: the study's own run tells them once, so that
+            the parameters of a trial are those by which it differs from others.
         locate: path or URI of a cell in the ledger.
     """
 
     study: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     locate: Callable[[str], str] | None = None
 
     def whole(self, row: Row) -> Operations:
@@ -55,7 +59,7 @@ class Narration:
             name=trial_name(row.trial, row.point, _partitions(row)),
             time=op.milliseconds(row.started_at),
             tags={"study": self.study, **self.tags, "kind": kind, "trial": row.trial, **row.tags},
-            params=_flat(row.point),
+            params=self._params(row),
             cells=row.keys,
         )
         return [begin]
@@ -112,7 +116,8 @@ class Narration:
         if end.state != "complete":
             for cell in row.cells:
                 if cell["status"] in ("new", "resumed"):
-                    told.append(op.end(op.cell_run(row.trial, cell["key"]), end.state, time))
+                    own = op.cell_run(row.trial, cell["key"])
+                    told += [op.log(own, tags={"state": end.state}), op.end(own, end.state, time)]
         return [*told, op.end(run, end.state, time)]
 
     def tested(self, row: Row) -> Operations:
@@ -134,6 +139,13 @@ class Narration:
         time = max(op.milliseconds(test["scored_at"]) for test in row.tests.values())
         means = summarize(list(seed_means(values).values()))
         return [*told, op.log(op.trial_run(row.trial), summary_metrics(means, 0, time, "test"))]
+
+    def _params(self, row: Row) -> dict[str, Any]:
+        """What tells it from other rows; all of a row of a comparison, whose methods share little."""
+        params = flat(row.point)
+        if row.tags.get("kind") == COLUMN:
+            return params
+        return {k: v for k, v in params.items() if k not in self.fixed or self.fixed[k] != v}
 
     def _cell(self, row: Row, cell: Mapping[str, Any]) -> Operations:
         run = op.cell_run(row.trial, cell["key"])
@@ -185,14 +197,3 @@ def _counts(run: str, parameters: int | None, share: float | None) -> Operations
     counts = {"parameters": parameters, "parameter_share": share}
     metrics = [(name, float(value), 0, 0) for name, value in counts.items() if value is not None]
     return [op.log(run, metrics)] if metrics else []
-
-
-def _flat(point: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names; lists and null as JSON."""
-    flat: dict[str, Any] = {}
-    for name, value in point.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

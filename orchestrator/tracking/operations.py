@@ -1,10 +1,11 @@
 """What a backend is told about trials and cells, as plain operations that bear repetition.
 
     start   create a run or take it up again: parent, name, tags, params, cells, time
-    log     metrics, each [name, value, step, time], and tags
+    log     metrics, each [name, value, step, time], and tags; of the study's own run also inputs and files
     end     close a run: status, time
 
-``run`` names a run within the study: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``. ``cells``
+``run`` names a run within the study: ``trial/3``, ``trial/3/cell/<key>``, ``baseline/zero_shot``, and
+``study`` for the study itself. ``cells``
 are keys by which a run of an older version is known to be the same. Times are milliseconds since 1970. A
 metric carries the time that the records know for it: telling it again changes nothing.
 """
@@ -26,8 +27,28 @@ Metric = tuple[str, float, int, int]
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-STATUS: Mapping[str, Status] = {"complete": "FINISHED", "failed": "FAILED"}
-"""Of the states in which a row ends; any other is ``KILLED``."""
+STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+"""Of the states in which a row ends; any other is ``KILLED``. A pruned trial did what it was asked to, and
+its tag ``state`` says that it was pruned."""
+
+STUDY_RUN = "study"
+"""The run of the study itself."""
+
+
+class File(TypedDict, total=False):
+    """What a file holds: ``text``, or what lies at ``path`` on this machine."""
+
+    text: str
+    path: str
+
+
+class Input(TypedDict):
+    """A dataset: its name, the hash of its content, where it comes from, and numbers about it."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, Any]
 
 
 class Operation(TypedDict, total=False):
@@ -41,6 +62,8 @@ class Operation(TypedDict, total=False):
     params: dict[str, str]
     cells: list[str]
     metrics: list[Metric]
+    inputs: list[Input]
+    files: dict[str, File]
     status: Status
     time: int
 
@@ -85,10 +108,27 @@ def start(
     }
 
 
-def log(run: str, metrics: Iterable[Metric] = (), tags: Mapping[str, Any] | None = None) -> Operation:
-    """Metrics that are numbers, and tags. Values that are not finite are left out."""
+def log(
+    run: str,
+    metrics: Iterable[Metric] = (),
+    tags: Mapping[str, Any] | None = None,
+    *,
+    inputs: Sequence[Input] = (),
+    files: Mapping[str, File] | None = None,
+) -> Operation:
+    """Metrics that are numbers, without those that are not finite; tags, inputs, files by their path."""
     kept = [metric for metric in metrics if math.isfinite(metric[1])]
-    return {"op": "log", "run": run, "metrics": kept, "tags": {k: str(v) for k, v in (tags or {}).items()}}
+    told: Operation = {
+        "op": "log",
+        "run": run,
+        "metrics": kept,
+        "tags": {k: str(v) for k, v in (tags or {}).items()},
+    }
+    if inputs:
+        told["inputs"] = list(inputs)
+    if files:
+        told["files"] = dict(files)
+    return told
 
 
 def end(run: str, state: str, time: int) -> Operation:

@@ -10,6 +10,7 @@ from orchestrator.ledger import CorruptError, Ledger, StudyStore, TrialRecord, b
 from orchestrator.ledger.told import ToldStore
 from orchestrator.tracking.narration import is_own
 from orchestrator.tracking.operations import Trial, trial_run
+from orchestrator.tracking.parameters import COLUMN
 from orchestrator.tracking.row import End, Row, row_name
 
 History = list[dict[str, Any]]
@@ -30,6 +31,7 @@ class Retelling:
         driven: a driver is at work elsewhere: rows that are running run.
 
     Attributes:
+        driven: as given.
         missing: what the records do not say, one line each; a row is told as far as they do.
     """
 
@@ -41,7 +43,7 @@ class Retelling:
         label: Label = lambda record: None,
         driven: bool = False,
     ) -> None:
-        self._store, self._ledger, self._label, self._driven = store, ledger, label, driven
+        self._store, self._ledger, self._label, self.driven = store, ledger, label, driven
         self._told = ToldStore(store.storage, store.name)
         self.missing: list[str] = []
 
@@ -79,7 +81,7 @@ class Retelling:
             if tracked_as is None:
                 self.missing.append(f"row {key} of column {column}: its name in MLflow")
                 tracked_as = f"{column} · {split} · {key}"
-            yield tracked_as, record, {"kind": "column", "column": column, "split": split}
+            yield tracked_as, record, {"kind": COLUMN, "column": column, "split": split}
 
     def _row(
         self,
@@ -89,7 +91,7 @@ class Retelling:
         kept: tuple[int, dict[str, Any]] | None,
     ) -> Row:
         state = _state(record)
-        if kept is not None and state != "complete" and not (self._driven and record.state == "running"):
+        if kept is not None and state != "complete" and not (self.driven and record.state == "running"):
             row = Row.from_dict(kept[1])
             end = row.end
             if end is not None and (end.state, end.attempts) == (state, record.attempts):
@@ -98,7 +100,7 @@ class Retelling:
         row = Row(trial=trial, point=record.point, started_at=begun, tags=dict(tags))
         histories = self._add_cells(row, record)
         self._add_epochs(row, record, histories)
-        if state != "interrupted" or not self._driven:
+        if state != "interrupted" or not self.driven:
             latest = max((h[-1]["at"] for h in histories.values() if h), default=begun)
             row.end = End(
                 state=state,

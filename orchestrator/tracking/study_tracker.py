@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from orchestrator.commands import command
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
+from orchestrator.ledger.holding import look
 from orchestrator.ledger.told import ToldStore
+from orchestrator.redaction import redact
 from orchestrator.study.model import Study, Tracking
 from orchestrator.tracking.backend import Backend, Connection
+from orchestrator.tracking.backends import find_backend
 from orchestrator.tracking.narration import Narration
+from orchestrator.tracking.operations import STUDY_RUN, Operation
+from orchestrator.tracking.parameters import fixed
 from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import Row
+from orchestrator.tracking.study_run import Report, StudyRun
 from orchestrator.tracking.tracker import Told, Tracker
 
 CLOSE_S = 5.0
@@ -35,6 +41,7 @@ class StudyTracker(Tracker):
         story: the study's rows from the records.
         before_connect: waits until the backend's client may be imported.
         everything: tell all of the study again, whatever was told already.
+        report: writes the study's report; None leaves it out.
     """
 
     def __init__(
@@ -49,8 +56,13 @@ class StudyTracker(Tracker):
         story: Retelling,
         before_connect: Callable[[], object] = lambda: None,
         everything: bool = False,
+        report: Report | None = None,
     ) -> None:
-        self._fence, self._store = fence, store
+        self._fence, self._store, self._driven = fence, store, story.driven
+        if not find_backend(to.resolved_uri, to.backend).keeps_reports:
+            report = None
+        self._of_study = StudyRun(study, store, ledger, report)
+        self._ending: list[Operation] | None = None
         self._told = ToldStore(store.storage, store.name)
         self._behind = WriteBehind(store.storage)
         told_up_to = self._begin()
@@ -61,6 +73,7 @@ class StudyTracker(Tracker):
             experiment=store.name,
             study=store.id,
             tags={"study": store.name, **tags},
+            varies=self._of_study.varies,
             adopts=store.adopts,
             outbox=str(outboxes / str(fence)),
         )
@@ -73,7 +86,7 @@ class StudyTracker(Tracker):
             to.resolved_uri,
             outboxes,
             connect=connect,
-            narration=Narration(study=store.name, tags=tags, locate=ledger.locate),
+            narration=Narration(study=store.name, tags=tags, fixed=fixed(study), locate=ledger.locate),
             again=command("track", store.name, storage=store.storage.root),
             fence=fence,
             story=story.rows,
@@ -81,9 +94,21 @@ class StudyTracker(Tracker):
             told_up_to=None if everything else told_up_to,
             is_current=lambda: store.fence_valid(fence),
         )
+        self._append(self._about_study(self._of_study.begun))
+
+    def tell_findings(self, *, report: bool = True) -> None:
+        """Tell what the study has found, as its records have it now: the end of the study's own run.
+
+        Nothing is told beside a driver at work elsewhere, which will tell it.
+        """
+        if self._ending is None and not self._driven:
+            folder = self._outbox.folder if report else None
+            self._ending = self._about_study(lambda: self._of_study.ended(folder))
+            self._append(self._ending)
 
     def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
-        """See ``Tracker``; whether all was told is recorded for the next driver."""
+        """See ``Tracker``; whether all was told is recorded for the next driver. In a hurry no report."""
+        self.tell_findings(report=not hurry())
         told = super().close(timeout, hurry)
         if self.complete and self._fence:
             try:
@@ -107,6 +132,27 @@ class StudyTracker(Tracker):
         except OSError as error:
             logger.warning("All of the study is told again: %s", error)
             return None
+
+    def _tell_rows(self, runs: Collection[str] | None, own: bool) -> Iterator[list[Operation]]:
+        """The study's own run, then its rows."""
+        ending = self._ending or []
+        if runs is not None:  # to set right what this driver may have overwritten of a later one's
+            seen = look(self._store.storage, f"studies/{self._store.name}/driver")
+            over = STUDY_RUN in runs and (seen is None or seen.is_free)
+            ending = self._about_study(lambda: self._of_study.ended(None)) if over else []
+        if runs is None or STUDY_RUN in runs:
+            told = [*self._about_study(self._of_study.begun), *ending]
+            if told:  # an empty list would be the end of the story
+                yield told
+        yield from super()._tell_rows(runs, own)
+
+    def _about_study(self, tell: Callable[[], list[Operation]]) -> list[Operation]:
+        """What is to be told of the study as a whole; nothing, with a warning, if its records do not say."""
+        try:
+            return tell()
+        except Exception as error:  # damaged or foreign records must not end a study or hide its trials
+            logger.warning("The run of the study itself is not told: %s", redact(repr(error)))
+            return []
 
     def _keep_row(self, row: Row) -> None:
         self._told.save_row(row.name, self._fence, row.to_dict(), self._behind)

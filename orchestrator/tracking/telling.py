@@ -14,6 +14,7 @@ from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
 from orchestrator.study.model import Study, Tracking
 from orchestrator.tracking.retelling import Label, Retelling
+from orchestrator.tracking.study_run import Report
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 
@@ -57,6 +58,7 @@ def tell_study(
     show: Callable[[int], object] = lambda rows: None,
     note: Callable[[str], None] = lambda text: None,
     label: Label = lambda record: None,
+    report: Report | None = None,
     patience: float = PATIENCE_S,
 ) -> Retold:
     """Tell a tracker everything that the records of a study say. What is there already stays as it is.
@@ -67,6 +69,7 @@ def tell_study(
         show: told now and then how many rows were told.
         note: told in words what is waited for.
         label: names rows of a comparison recorded by an older version.
+        report: writes the study's report; None leaves it out.
         patience: seconds without progress after which a server is given up.
 
     Raises:
@@ -76,7 +79,7 @@ def tell_study(
     if to.resolved_uri != study.tracking.resolved_uri and store.id:
         seen = look(store.storage, f"studies/{store.name}/driver")
         driven = seen is not None and not seen.is_free
-        return _tell(study, store, ledger, to, 0, driven, show, label, patience)
+        return _tell(study, store, ledger, to, 0, driven, show, label, report, patience)
     with store.driver_lease() as lease:
         assert isinstance(lease, DriverLease)
         try:
@@ -86,7 +89,7 @@ def tell_study(
             raise LeaseError(error.problem, where=error.where, fix=fix) from None
         if not store.id and (stored := store.load_study()) is not None:
             store.save_study(stored)  # by an older version: now it gets an id
-        return _tell(study, store, ledger, to, fence, False, show, label, patience)
+        return _tell(study, store, ledger, to, fence, False, show, label, report, patience)
 
 
 def _tell(
@@ -98,13 +101,16 @@ def _tell(
     driven: bool,
     show: Callable[[int], object],
     label: Label,
+    report: Report | None,
     patience: float,
 ) -> Retold:
     uri = to.resolved_uri
     state = local_state(store.storage, store.name)
     outboxes = state / "outbox" if fence else state / f"to-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
     story = Retelling(store, ledger, label=label, driven=driven)
-    tracker = StudyTracker(to, study, store, ledger, outboxes, fence, story=story, everything=True)
+    about = (to, study, store, ledger, outboxes, fence)
+    tracker = StudyTracker(*about, story=story, everything=True, report=report)
+    tracker.tell_findings()
     quiet, rows = 0.0, 0
     while quiet < patience and not tracker.flush(LOOK_S):
         quiet = quiet + LOOK_S if tracker.retold == rows else 0.0

@@ -232,15 +232,18 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
     trials = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] in ("trial", "baseline")}
     cells = [run for run in runs if run.data.tags["kind"] == "cell"]
     records = {str(trial.number): trial for trial in sweep.store.load_trials()}
-    assert len(runs) == len(trials) + len(cells)
+    (study,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    assert study.info.status == "FINISHED"
+    assert len(runs) == len(trials) + len(cells) + 1
     rows = {name.partition("-")[0] for name in set(trials) - set(records)}
     assert set(records) <= set(trials) and rows == {"zero_shot", "zero_step"}
     for number, record in records.items():
         own = [run for run in cells if run.data.tags["trial"] == number]
         assert Counter(run.data.tags["cell"] for run in own) == Counter(record.keys)
         assert all(run.data.tags["mlflow.parentRunId"] == trials[number].info.run_id for run in own)
-        expected = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}[record.state]
+        expected = {"complete": "FINISHED", "failed": "FAILED", "pruned": "FINISHED"}[record.state]
         assert trials[number].info.status == expected
+        assert trials[number].data.tags["state"] == record.state
 
 
 @pytest.mark.slow

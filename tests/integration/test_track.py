@@ -66,6 +66,7 @@ def test_a_live_run_and_its_records_tell_the_same(
         "trial/1": "pruned",
         "trial/2": "failed",
     }
+    assert (first["trial/1"]["status"], first["study"]["tags"]["winner"]) == ("FINISHED", "trial 0")
     assert sum("/cell/" in run for run in first) == 10 and "baseline/zero_shot" in first
     assert "test_accuracy_mean" in first["trial/0"]["metrics"]
     assert [step for step, _, _ in first["trial/1"]["metrics"]["val_accuracy_mean"]] == [1, 2]
@@ -302,11 +303,11 @@ def test_an_older_study_adopts_its_runs_and_not_those_of_another_of_its_name(
     resumed.search(1)
     assert resumed.close().note is None
     story = story_of(uri, "told", resumed.store.id)
-    assert {run for run in story if "cell" not in run} == {"trial/0", "trial/1"}
+    assert {run for run in story if "cell" not in run} == {"study", "trial/0", "trial/1"}
     found = client.search_runs([experiment.experiment_id], f"tags.`mmap.study` = '{resumed.store.id}'")
     assert former != resumed.store.id and before[former] <= {run.info.run_id for run in found}
     left = client.search_runs([experiment.experiment_id])
-    assert sum("mmap.study" not in run.data.tags for run in left) == 3, "the other study's stay as they are"
+    assert sum("mmap.study" not in run.data.tags for run in left) == 4, "the other study's stay as they are"
 
 
 def test_the_command_says_what_it_did(

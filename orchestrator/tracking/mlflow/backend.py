@@ -18,6 +18,9 @@ from orchestrator.tracking.backend import WHERE, Backend, Connection, Page, Trac
 SQLITE = "sqlite:///"
 EXAMPLE = f"{SQLITE}mlflow.db"
 
+ARTIFACTS = "mlartifacts"
+"""Folder beside a SQLite database, as MLflow's own server calls it."""
+
 RUN_TAG, STUDY_TAG = "mmap.run", "mmap.study"
 """Tags by which a run is found: its own name, and the id of its study."""
 
@@ -25,6 +28,7 @@ RUN_TAG, STUDY_TAG = "mmap.run", "mmap.study"
 class Mlflow(Backend):
     """Shows a study as an experiment, a row as a run with a child run per cell; see ``mlflow.writer``."""
 
+    keeps_reports = True
     schemes = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 
     @classmethod
@@ -80,6 +84,15 @@ def make_private(uri: str) -> None:
     if path is not None and path.name and not path.is_absolute():
         with contextlib.suppress(OSError):  # it is there, or its writer will tell
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where files of a new experiment lie: beside a SQLite database; None where the server decides.
+
+    MLflow would take ``mlruns`` in the folder where this process happens to run.
+    """
+    path = file_of(uri)
+    return None if path is None else (path.absolute().parent / ARTIFACTS / experiment).as_uri()
 
 
 def file_of(uri: str) -> Path | None:

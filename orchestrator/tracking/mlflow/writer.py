@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -20,8 +21,10 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.backend import Connection, Delivery
 from orchestrator.tracking.mlflow.answers import Answer, kind_of
-from orchestrator.tracking.mlflow.backend import RUN_TAG, STUDY_TAG, Mlflow
+from orchestrator.tracking.mlflow.attachments import log_inputs, put_file
+from orchestrator.tracking.mlflow.backend import RUN_TAG, STUDY_TAG, Mlflow, artifact_location
 from orchestrator.tracking.mlflow.known_metrics import KnownMetrics
+from orchestrator.tracking.mlflow.views import lacking_tags
 from orchestrator.tracking.operations import TRANSIENT_TAGS, Operation
 
 for _name in ("mlflow", "alembic", "urllib3"):  # creating tables or a server away is no news for a terminal
@@ -39,6 +42,9 @@ the more runs there are."""
 
 CELL_TAG = "cell"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+
+PARTS = ("params", "tags", "files")
+"""Values of an operation by name."""
 
 
 class MlflowWriter(Mlflow):
@@ -62,7 +68,8 @@ class MlflowWriter(Mlflow):
         """Find, restore or create the experiment; what it remembers of the study, None if nothing."""
         found = self._client.get_experiment_by_name(self.to.experiment)
         if found is None:
-            self._client.create_experiment(self.to.experiment, tags=self.to.tags)
+            place = artifact_location(self.to.uri, self.to.experiment)
+            self._client.create_experiment(self.to.experiment, artifact_location=place, tags=self.to.tags)
             found = self._client.get_experiment_by_name(self.to.experiment)
             assert found is not None, "it was created just now"
         elif found.lifecycle_stage == LifecycleStage.DELETED:
@@ -72,6 +79,8 @@ class MlflowWriter(Mlflow):
         self._created.clear()
         heard: str | None = found.tags.get(self._mark)
         self._is_new = heard is None and not self.to.adopts
+        for key, value in lacking_tags(self.to, found.tags, at=round(time.time() * 1000)).items():
+            self._client.set_experiment_tag(self._experiment, key, value)
         if heard is None:
             self._client.set_experiment_tag(self._experiment, self._mark, "")
         return heard
@@ -154,6 +163,9 @@ class MlflowWriter(Mlflow):
             [RunTag(key, value[:TAG_LENGTH]) for key, value in tags.items()],
         )
         self._metrics.add(run_id, fresh)
+        log_inputs(self._client, run_id, [given for o in group for given in o.get("inputs", ())])
+        for path, file in ((path, file) for o in group for path, file in o.get("files", {}).items()):
+            put_file(self._client, run_id, path, file)
         if last is not None and last["op"] == "end":
             self._client.set_terminated(run_id, status=last["status"], end_time=last["time"])
 
@@ -298,17 +310,19 @@ def _parts(operation: Operation) -> list[list[Operation]]:
     """A refused operation as several, so that one bad value takes no others with it: halves of its values."""
     whole: dict[str, Any] = dict(operation)
     values: list[tuple[str, Any]] = [("metrics", point) for point in operation.get("metrics", ())]
-    for kind in ("params", "tags"):
+    for kind in PARTS:
         values += [(kind, item) for item in whole.get(kind, {}).items()]
+    values += [("inputs", given) for given in operation.get("inputs", ())]
     if len(values) < 2:
         return [[operation]]
     half = len(values) // 2
     parts = []
     for some in (values[:half], values[half:]):
         part = dict(whole)
-        if "metrics" in whole:
-            part["metrics"] = [value for kind, value in some if kind == "metrics"]
-        for kind in ("params", "tags"):
+        for kind in ("metrics", "inputs"):
+            if kind in whole:
+                part[kind] = [value for of, value in some if of == kind]
+        for kind in PARTS:
             if kind in whole:
                 part[kind] = dict(value for of, value in some if of == kind)
         parts.append([cast("Operation", part)])

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.tracking import Tracker
+from orchestrator.tracking.narration import Narration
+from orchestrator.tracking.row import Row
 from orchestrator.work.events import CellFailure, CellFinished
 
 
@@ -39,6 +41,25 @@ def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: A
     assert [o["status"] for o in server.of("trial/3/cell/k1", "end")] == ["FINISHED"]
 
 
+def test_a_trial_has_the_parameters_by_which_it_differs_and_a_row_of_a_comparison_all(news: Any) -> None:
+    fixed = {"method": "mmap", "recipe.epochs": 2, "grouping.mode": "random", "settings.source_cols": 16}
+    narration = Narration(study="demo", fixed=fixed)
+
+    def params(tags: dict[str, Any]) -> dict[str, str]:
+        row = Row(trial=0, point=news.POINT, started_at=news.AT, tags=tags)
+        return narration.started(row)[0]["params"]
+
+    assert params({}) == {
+        "settings.prompt_length": "4",
+        "settings.source_rows": "2",
+        "settings.scale_init": "null",
+        "recipe.lr": "0.0035",
+        "grouping.mode": "gradient",
+        "grouping.probe.prompt_length": "4",
+    }
+    assert params({"kind": "column"}).items() >= {"method": "mmap", "recipe.epochs": "2"}.items()
+
+
 def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Any, news: Any) -> None:
     origin = {"study": "earlier", "trial": 7, "invocation": "x"}
     for trial in (0, 1):
@@ -54,7 +75,7 @@ def test_a_reused_cell_says_where_it_came_from(tracker: Tracker, server: Any, ne
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("pruned", "KILLED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
+    ("state", "status"), [("pruned", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
 )
 def test_how_a_trial_ended(tracker: Tracker, server: Any, state: str, status: str, news: Any) -> None:
     tracker.trial_started(0, news.POINT)
@@ -65,6 +86,8 @@ def test_how_a_trial_ended(tracker: Tracker, server: Any, state: str, status: st
     assert [o["status"] for o in server.of("trial/0", "end")] == [status]
     assert [o["status"] for o in server.of("trial/0/cell/k1", "end")] == ["FAILED"]
     assert [o["status"] for o in server.of("trial/0/cell/k2", "end")] == [status]
+    for run in ("trial/0", "trial/0/cell/k2"):
+        assert server.of(run, "log")[-1]["tags"]["state"] == state, "a status says less than that"
 
 
 def test_no_secret_gets_into_a_tag_or_a_message(
