@@ -10,13 +10,14 @@ from orchestrator.work.events import (
     PartDone,
     Requeued,
     Silence,
+    SlotDoing,
     SlotDown,
     SlotGone,
     SlotStopped,
     SlotUp,
 )
 from orchestrator.work.failures import death_in_words
-from orchestrator.work.shown import NoteShown, Progress, SlotShown
+from orchestrator.work.shown import NoteShown, Progress, SlotShown, WorkShown
 
 
 class SlotDisplay:
@@ -42,6 +43,9 @@ class SlotDisplay:
         match event:
             case SlotUp() | SlotDown() | SlotStopped() | SlotGone():
                 self._on_slot(event)
+            case SlotDoing(slot=slot, doing=doing):
+                if not self._closed:
+                    self._progress(WorkShown(slot=slot, doing=doing))
             case Leased(slot=slot):
                 self._slot_of[event.held] = slot
                 self._work[slot] = _busy(slot, event.item_id)

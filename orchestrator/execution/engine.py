@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Grouping, Partition
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from mmap_model.data.dataset import DatasetSummary
+    from mmap_model.training.position import Position
     from orchestrator.work.inputs import Inputs
 
 Report = tuple[int, dict[str, dict[str, Any]]]
@@ -34,6 +35,11 @@ class Run(Protocol):
     def active(self) -> Sequence[str]: ...
     @property
     def failed(self) -> Mapping[str, str]: ...
+    @property
+    def position(self) -> Position | None:
+        """Where it is within an epoch; None before the first and where that is not known."""
+        ...
+
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]: ...
     def initial(self) -> Report:
         """What the model measures before its first step, as epoch 0."""
@@ -63,6 +69,11 @@ class Engine(Protocol):
     def tasks(self) -> int: ...
     @property
     def device(self) -> str: ...
+    @property
+    def loads(self) -> Literal["backbone", "data"] | None:
+        """What is being loaded at this moment."""
+        ...
+
     def load(self) -> None:
         """Load backbone and data now rather than at the first need."""
         ...
@@ -141,6 +152,7 @@ class ModelEngine:
         self._execution = from_plain(Execution, compute or {}, "compute")
         self._gpu_share = gpu_share
         self.device = device
+        self.loads: Literal["backbone", "data"] | None = None
 
     @cached_property
     def summary(self) -> DatasetSummary:

@@ -16,12 +16,14 @@ from typing import Any
 from orchestrator.slots.items import Item, Items
 from orchestrator.slots.news import News
 from orchestrator.slots.roster import Roster, Slot
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import (
     CellFinished,
     Done,
     Event,
     Interrupted,
     ProbeFinished,
+    SlotDoing,
     SlotMeasured,
     SlotPlaced,
     WorkEvent,
@@ -189,6 +191,11 @@ class Pool:
         """Tell the driver what a worker takes of its GPU's memory, see ``Bench.memory``."""
         if self._roster.held_by(slot, worker) is not None:
             self._news.tell(SlotMeasured(slot=slot, **memory))
+
+    def doing(self, slot: str, worker: str, doing: Doing) -> None:
+        """Tell the driver what a worker does. Also a sign of life."""
+        if self._roster.heard(slot, worker) is not None:
+            self._news.tell_latest(SlotDoing(slot=slot, doing=doing))
 
     def died(self, slot: str, error: str, *, grace: float = 0.0) -> bool:
         """The worker of ``slot`` is dead: its item is queued again. False if the slot has no further one.

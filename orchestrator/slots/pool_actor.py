@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.slots.pool import PATIENCE, Pool
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import Event, WorkEvent
 
 T = TypeVar("T")
@@ -64,6 +65,9 @@ class PoolActor:
 
     async def measured(self, slot: str, worker: str, memory: dict[str, int]) -> None:
         self._pool.measured(slot, worker, memory)
+
+    async def doing(self, slot: str, worker: str, doing: Doing) -> None:
+        self._pool.doing(slot, worker, doing)
 
     async def died(self, slot: str, error: str, grace: float = 0.0) -> bool:
         return self._pool.died(slot, error, grace=grace)

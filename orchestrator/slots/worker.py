@@ -19,7 +19,9 @@ from typing import Any, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.redaction import redact
+from orchestrator.slots.teller import Connection, Teller
 from orchestrator.slots.watch import Watch
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import Emit, WorkEvent, with_error
 from orchestrator.work.item import Control, WorkItem
 
@@ -50,16 +52,14 @@ class Bench(Protocol):
         """Bytes of its GPU that this process had at most (``peak``) and that there are (``total``)."""
         ...
 
+    def doing(self) -> Doing | None:
+        """What it does at this moment; None while it has nothing to do. Called from other threads."""
+        ...
+
     def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None: ...
     def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """Called from another thread: the cells in training hang. Record it; the events that say so."""
         ...
-
-
-class Connection(Protocol):
-    """Calls on the pool, answered before they return."""
-
-    def __call__(self, method: str, *arguments: Any) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +98,16 @@ def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] =
     worker = secrets.token_hex(8)
     if not pool("hello", settings.slot, worker):
         return
+    with Teller(pool, settings.slot, worker) as teller:
+        _serve(settings, pool, worker, teller, quit)
+
+
+def _serve(
+    settings: SlotSettings, pool: Connection, worker: str, teller: Teller, quit: Callable[[int], Any]
+) -> None:
     try:
         with _loading(settings, pool, worker, quit):
-            bench = _make(settings)
+            bench = _make(settings, teller)
         peak = 0.0
         while True:
             answer = pool("acquire", settings.slot, worker, ACQUIRE_S)
@@ -259,11 +266,12 @@ def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[in
         watch.stop()
 
 
-def _make(settings: SlotSettings) -> Bench:
+def _make(settings: SlotSettings, teller: Teller) -> Bench:
     import torch
 
     torch.set_num_threads(settings.threads)
     module, _, attribute = settings.workbench.partition(":")
     bench: Bench = getattr(importlib.import_module(module), attribute)(**settings.arguments)
+    teller.look = bench.doing
     bench.load()
     return bench

@@ -12,25 +12,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.tables.words import accuracy, configuration, duration, integer
-from orchestrator.terminal.state import ENDED, SlotState, SweepState
+from orchestrator.tables.words import accuracy, configuration, duration
+from orchestrator.terminal.state import SlotState, SweepState
+from orchestrator.terminal.words import (
+    WORK,
+    best_in_words,
+    gpu,
+    left_in_words,
+    phase_in_words,
+    place,
+)
+from orchestrator.work.doing import STAGES
 from orchestrator.work.shown import NoteShown, Shown
 
 SHOWN_SLOTS = 12
-PHASES = {
-    "starting": "starting the slots",
-    "search": "searching",
-    "columns": "training the columns",
-    "baselines": "measuring zero-shot and zero-step",
-    "finalists": "scoring on the test images",
-    "stopping": "stopping: saving what is in flight",
-    "done": "done",
-}
-WORK = {
-    "probe": "measuring task affinity",
-    "baseline": "reference row",
-    "confirm": "scoring on the test images",
-}
+WIDE = 90
+"""Columns from which on the configuration of a slot's trial has room beside what the slot does."""
+
 STYLES = {"stopped": "red", "restarting": "yellow", "silent": "yellow", "busy": "green"}
 """By the state of a slot."""
 
@@ -51,9 +49,14 @@ class LiveDisplay:
         if isinstance(event, NoteShown):
             self._live.console.print(Text(f"• {event.text}", style="yellow"))
 
+    def show(self, state: SweepState) -> None:
+        """Go on from a state that was folded elsewhere."""
+        with self._lock:
+            self.state = state
+
     def _view(self) -> RenderableType:
         with self._lock:
-            return view(self.state)
+            return view(self.state, self._live.console.width)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -65,11 +68,11 @@ class LiveDisplay:
         self._live.stop()
 
 
-def view(state: SweepState) -> RenderableType:
-    """The whole view."""
+def view(state: SweepState, width: int = 100) -> RenderableType:
+    """The whole view, for a terminal of so many columns."""
     parts: list[RenderableType] = [_title(state), _trials(state)]
     if state.slots:
-        parts.append(_slots(state))
+        parts.append(_slots(state, width))
     parts += [_best(state), _hint(state)]
     return Group(*parts)
 
@@ -78,66 +81,77 @@ def _title(state: SweepState) -> RenderableType:
     line = Table.grid(expand=True)
     line.add_column(ratio=1)
     line.add_column(justify="right")
-    left = duration(state.remaining)
-    times = f"{duration(int(state.elapsed))} elapsed" + (f" · about {left} left" if state.remaining else "")
-    line.add_row(
-        Text.assemble((state.study, "bold"), f"  {PHASES.get(state.phase, state.phase)}"), Text(times, "dim")
-    )
+    what = phase_in_words(state)
+    phase = f"  {what}, {duration(round(state.age(state.phase_since)))}"
+    left = left_in_words(state.left)
+    times = f"{duration(int(state.elapsed))} elapsed" + (f" · {left} left" if left else "")
+    line.add_row(Text.assemble((state.study, "bold"), phase), Text(times, "dim"))
     return line
 
 
 def _trials(state: SweepState) -> RenderableType:
-    ended = state.count(*ENDED)
     line = Table.grid(padding=(0, 2, 0, 0))
-    counts = [f"{ended} of {state.target} trials"]
+    counts = [f"{state.ended} of {state.target} trials"]
     for name in ("running", "pruned", "failed", "cancelled"):
         if number := state.count(name):
             counts.append(f"{number} {name}")
-    bar = ProgressBar(total=max(1, state.target), completed=ended, width=24)
+    bar = ProgressBar(total=max(1, state.target), completed=state.ended, width=24)
     line.add_row(bar, Text(" · ".join(counts)))
     return line
 
 
-def _slots(state: SweepState) -> RenderableType:
+def _slots(state: SweepState, width: int) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column("slot", style="dim", no_wrap=True)
-    table.add_column("what", no_wrap=True)
-    table.add_column("configuration", no_wrap=True, overflow="ellipsis")
-    table.add_column("epochs", no_wrap=True)
+    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    table.add_column("how far", no_wrap=True, overflow="ellipsis")
     table.add_column("accuracy", justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis", style="dim")
     slots = list(state.slots.values())
     for slot in slots[:SHOWN_SLOTS]:
-        table.add_row(f"slot {slot.name}", *_slot(state, slot))
+        cells = (f"slot {slot.name}", *_slot(state, slot), _configuration(state, slot))
+        table.add_row(*cells[: len(table.columns)])
     if len(slots) > SHOWN_SLOTS:
         rest = slots[SHOWN_SLOTS:]
         busy = sum(s.state == "busy" for s in rest)
-        table.add_row("", Text(f"and {len(rest)} more slots, {busy} busy", "dim"), "", "", "")
+        table.add_row("", Text(f"and {len(rest)} more slots, {busy} busy", "dim"))
     return table
 
 
-def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, ...]:
+def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, RenderableType, RenderableType]:
+    """What it works on, how far it is, and the accuracy of its trial."""
     style = STYLES.get(slot.state, "dim")
+    doing = slot.doing
+    stage = "" if doing is None else STAGES[doing.stage]
+    since = duration(round(state.age(slot.since)))
     if slot.trial is None:
-        return Text(WORK.get(slot.what, slot.what) or slot.state, style), "", "", ""
+        what = WORK.get(slot.what, slot.what) or stage or slot.state
+        far = ("" if doing is None else place(doing)) or since
+        return Text(what, style), Text(_joined(far, doing and gpu(doing))), ""
     trial = state.trial(slot.trial)
-    epochs = f"{'●' * trial.epoch}{'○' * max(0, state.epochs - trial.epoch)}"
+    far = f"{'●' * trial.epoch}{'○' * max(0, state.epochs - trial.epoch)}"
     if state.epochs > 10:
-        epochs = f"{trial.epoch}/{state.epochs}"
-    shown = configuration(trial.values) if trial.values else slot.what
-    return Text(f"trial {trial.number}", style), shown, epochs, accuracy(trial.mean)
+        far = f"{trial.epoch}/{state.epochs}"
+    if doing is not None:
+        far = _joined(far, stage if stage != "training" else "", place(doing), gpu(doing))
+    return Text(f"trial {trial.number}", style), Text(far), accuracy(trial.mean)
+
+
+def _joined(*parts: str | None) -> str:
+    return "  ".join(part for part in parts if part)
+
+
+def _configuration(state: SweepState, slot: SlotState) -> str:
+    values = {} if slot.trial is None else state.trial(slot.trial).values
+    return configuration(values) if values else slot.what if slot.trial is not None else ""
 
 
 def _best(state: SweepState) -> RenderableType:
     best = state.best
-    if best is None:
-        return Text("best so far: none complete yet", "dim")
-    return Text.assemble(
-        "best so far: ",
-        (f"{accuracy(best.mean)} %", "bold green"),
-        f"  trial {best.number}  {configuration(best.values)}  {integer(best.parameters)} parameters",
-        no_wrap=True,
-        overflow="ellipsis",
-    )
+    style = "dim" if best is None else "bold"
+    shown = Text("best so far: ", "dim" if best is None else "", no_wrap=True, overflow="ellipsis")
+    return shown.append(best_in_words(best), style)
 
 
 def _hint(state: SweepState) -> RenderableType:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.terminal.left import Left, Pace
+from orchestrator.work.doing import Doing
 from orchestrator.work.shown import (
     EpochShown,
     NoteShown,
@@ -17,6 +19,7 @@ from orchestrator.work.shown import (
     SlotsShown,
     SweepShown,
     TrialShown,
+    WorkShown,
 )
 
 ENDED = ("complete", "pruned", "failed", "cancelled")
@@ -24,7 +27,12 @@ ENDED = ("complete", "pruned", "failed", "cancelled")
 
 @dataclass
 class TrialState:
-    """One configuration: where it stands and how well it does."""
+    """One configuration: where it stands and how well it does.
+
+    Attributes:
+        low, high, n: the interval of ``mean`` and the seeds behind it, see ``TrialShown``.
+        started: when it got a slot, by the clock of the state; None before.
+    """
 
     number: int
     state: str = "running"
@@ -32,18 +40,28 @@ class TrialState:
     parameters: int | None = None
     epoch: int = 0
     mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
     error: str | None = None
     started: float | None = None
 
 
 @dataclass
 class SlotState:
-    """One resident worker: what it is doing, and for which trial."""
+    """One resident worker: what it is doing, for which trial, and how far it is.
+
+    Attributes:
+        doing: as its worker told last; None before, and between two items of work.
+        since: when state, trial or stage changed last, by the clock of the state.
+    """
 
     name: str
     state: str = "starting"
     trial: int | None = None
     what: str = ""
+    doing: Doing | None = None
+    since: float = 0.0
 
 
 class SweepState:
@@ -54,11 +72,12 @@ class SweepState:
 
     Attributes:
         trials: the running ones, the best complete one, and the one that ended last.
+        phase_since: when the phase began, by the clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.began = clock()
+        self.began = self.phase_since = clock()
         self.study = ""
         self.target = 0
         self.epochs = 0
@@ -70,11 +89,10 @@ class SweepState:
         self.trials: dict[int, TrialState] = {}
         self.slots: dict[str, SlotState] = {}
         self.notes: list[str] = []
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.pace = Pace()
         self._best: TrialState | None = None
         self._last_ended: TrialState | None = None
-        self._first_start: float | None = None
-        self._ended_now = 0
 
     def apply(self, event: Shown) -> None:
         """Take one event in."""
@@ -85,6 +103,8 @@ class SweepState:
                 self._open(event.count)
             case SlotShown():
                 self._on_slot(event)
+            case WorkShown():
+                self._on_work(event)
             case TrialShown():
                 self._on_trial(event)
             case EpochShown():
@@ -92,19 +112,28 @@ class SweepState:
             case NoteShown():
                 self.notes.append(event.text)
             case PhaseShown():
-                self.phase = event.name
+                self.phase, self.phase_since = event.name, self._clock()
 
     @property
     def elapsed(self) -> float:
         return self._clock() - self.began
 
+    def age(self, since: float) -> float:
+        """Seconds since a time by the state's clock."""
+        return max(0.0, self._clock() - since)
+
     @property
-    def remaining(self) -> float | None:
-        """Estimated seconds to the last trial, by the pace of those ended in this run; None before any."""
-        if self._first_start is None or not self._ended_now:
-            return None
-        left = max(0, self.target - self.count(*ENDED))
-        return (self._clock() - self._first_start) / self._ended_now * left
+    def left(self) -> Left | None:
+        """Seconds to the end of the last trial, by those ended in this run; None before any."""
+        now = self._clock()
+        running = [trial.started for trial in self.trials.values() if trial.state == "running"]
+        in_work = [now - started for started in running if started is not None]
+        return self.pace.left(max(0, self.target - self.ended), in_work, now)
+
+    @property
+    def ended(self) -> int:
+        """Trials that ended, in this run and before."""
+        return self.done_before + self.count(*ENDED)
 
     @property
     def best(self) -> TrialState | None:
@@ -112,19 +141,21 @@ class SweepState:
         return self._best
 
     def count(self, *states: str) -> int:
-        """Trials in any of these states."""
-        return sum(self._counts[state] for state in states)
+        """Trials in any of these states, those left out that ended before this run."""
+        return sum(self.counts[state] for state in states)
 
     def trial(self, number: int) -> TrialState:
         if number not in self.trials:
             self.trials[number] = TrialState(number)
-            self._counts["running"] += 1
+            self.counts["running"] += 1
         return self.trials[number]
 
     def _on_sweep(self, event: SweepShown) -> None:
         self.study, self.storage, self.tracking = event.study, event.storage, event.tracking
         self.target, self.done_before = event.trials, event.done
         self.epochs, self.cells_per_trial = event.epochs, event.cells_per_trial
+        if event.best is not None:
+            self._best = _state_of(event.best)
         self._open(event.slots)
 
     def _open(self, count: int) -> None:
@@ -136,20 +167,30 @@ class SweepState:
             self.slots.pop(event.slot, None)
             return
         slot = self._slot(event.slot)
+        if (slot.state, slot.trial, slot.what) != (event.state, event.trial, event.what):
+            slot.since, slot.doing = self._clock(), None
         slot.state, slot.trial, slot.what = event.state, event.trial, event.what
         if slot.trial is not None:
             self._start(self.trial(slot.trial))
 
+    def _on_work(self, event: WorkShown) -> None:
+        slot = self._slot(event.slot)
+        if slot.doing is None or slot.doing.stage != event.doing.stage:
+            slot.since = self._clock()
+        slot.doing = event.doing
+
     def _on_trial(self, event: TrialShown) -> None:
         trial = self.trial(event.number)
-        was_running = trial.started is not None and trial.state == "running"
-        self._counts[trial.state] -= 1
+        was_running = trial.state == "running"
+        self.counts[trial.state] -= 1
         trial.state = event.state
-        self._counts[trial.state] += 1
+        self.counts[trial.state] += 1
         trial.values = dict(event.values)
         trial.parameters, trial.mean, trial.error = event.parameters, event.mean, event.error
+        trial.low, trial.high, trial.n = event.low, event.high, event.n
         if trial.state in ENDED:
-            self._ended_now += was_running
+            if was_running and trial.started is not None:
+                self.pace.ended(self._clock() - trial.started)
             self._end(trial)
 
     def _end(self, trial: TrialState) -> None:
@@ -174,8 +215,22 @@ class SweepState:
         """Work on a trial begins: when it gets a slot, not when it is queued."""
         if trial.started is None:
             trial.started = self._clock()
-            self._first_start = trial.started if self._first_start is None else self._first_start
+            self.pace.started(trial.started)
 
     def _slot(self, name: str) -> SlotState:
         """A slot by its name: a number, or its node's with a number (``gpu-node-3:0``)."""
-        return self.slots.setdefault(name, SlotState(name))
+        return self.slots.setdefault(name, SlotState(name, since=self._clock()))
+
+
+def _state_of(shown: TrialShown) -> TrialState:
+    return TrialState(
+        shown.number,
+        state=shown.state,
+        values=dict(shown.values),
+        parameters=shown.parameters,
+        mean=shown.mean,
+        low=shown.low,
+        high=shown.high,
+        n=shown.n,
+        error=shown.error,
+    )

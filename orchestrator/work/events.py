@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from orchestrator.work.doing import Doing
 from orchestrator.work.failures import Failure
 
 CellStatus = Literal["new", "resumed", "finished", "failed"]
@@ -291,6 +292,13 @@ class SlotMeasured(SlotEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SlotDoing(SlotEvent):
+    """What its worker does. Of several that were not read yet the latest alone is kept."""
+
+    doing: Doing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Silence:
     """Somebody has not been heard of for a while, or is heard of again.
 
@@ -321,7 +329,7 @@ WorkEvent = (
 )
 """What a worker tells of its item."""
 
-SlotNews = SlotUp | SlotDown | SlotStopped | SlotGone | SlotPlaced | SlotMeasured
+SlotNews = SlotUp | SlotDown | SlotStopped | SlotGone | SlotPlaced | SlotMeasured | SlotDoing
 
 Event = WorkEvent | Leased | Requeued | Interrupted | PartDone | SlotNews | Silence
 """Whatever the pool tells the driver."""

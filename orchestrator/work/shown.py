@@ -9,9 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-SlotStage = Literal["idle", "busy", "silent", "restarting", "stopped", "gone"]
+from orchestrator.work.doing import Doing
+
+SlotStage = Literal["starting", "idle", "busy", "silent", "restarting", "stopped", "gone"]
 TrialStage = Literal["running", "complete", "pruned", "failed", "cancelled"]
-Phase = Literal["search", "columns", "baselines", "finalists", "stopping", "done"]
+Phase = Literal[
+    "checking",
+    "ray",
+    "slots",
+    "search",
+    "columns",
+    "baselines",
+    "finalists",
+    "stopping",
+    "tracking",
+    "results",
+    "done",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +41,7 @@ class SweepShown:
         done: trials finished by earlier runs.
         storage: where the records are, without credentials.
         tracking: URI of the tracking server, without credentials.
+        best: the best complete trial of earlier runs.
     """
 
     study: str
@@ -37,6 +52,7 @@ class SweepShown:
     done: int = 0
     storage: str = ""
     tracking: str = ""
+    best: TrialShown | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +81,14 @@ class SlotShown:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorkShown:
+    """What the worker of a slot does, told every few seconds as long as it changes."""
+
+    slot: str
+    doing: Doing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialShown:
     """How a trial, or a row of a comparison, stands: all that is known of it.
 
@@ -74,6 +98,8 @@ class TrialShown:
         values: of the parameters searched, by name.
         parameters: trained; None while its partition is unknown.
         mean: of its last epoch over cells; None before any, or where it is not a number.
+        low, high: the 95 % t-interval of that over seeds; None with one seed or where it is not known.
+        n: seeds behind the mean; 0 where it is not known.
         error: why it failed.
     """
 
@@ -82,6 +108,9 @@ class TrialShown:
     values: Mapping[str, Any]
     parameters: int | None = None
     mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
     error: str | None = None
 
 
@@ -126,7 +155,15 @@ class PhaseShown:
 
 
 Shown = (
-    SweepShown | SlotsShown | SlotShown | TrialShown | EpochShown | CellFailureShown | NoteShown | PhaseShown
+    SweepShown
+    | SlotsShown
+    | SlotShown
+    | WorkShown
+    | TrialShown
+    | EpochShown
+    | CellFailureShown
+    | NoteShown
+    | PhaseShown
 )
 
 Progress = Callable[[Shown], None]
