@@ -31,6 +31,7 @@ class Bench:
     """A workbench without records: what remains is what slots, pool and thin trials cost."""
 
     def load(self) -> None: ...
+    def doing(self) -> None: ...
 
     def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         name = item.item_id

@@ -79,6 +79,11 @@ class Evaluation:
         return self.limit(self._step * len(self.indices) * len(self.indices[0]) // 2)
 
     @property
+    def batches(self) -> int:
+        """Batches of one evaluation, as far as memory lets them be as large as now."""
+        return -(-self._most // self._step)
+
+    @property
     def _step(self) -> int:
         """Images of each replicate and task in a batch."""
         of_each = self._per_batch // (len(self.indices) * len(self.indices[0]))

@@ -26,6 +26,7 @@ from mmap_model.training.health import Health
 from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.pixels import Normalisation
+from mmap_model.training.position import Position
 from mmap_model.training.probe import ProbeRecorder
 from mmap_model.training.replicate import Stopwatch, make_replicates, problem_of
 from mmap_model.training.results import CellResult, cell_result
@@ -72,6 +73,7 @@ class FusedRun:
 
     Attributes:
         epoch: completed epochs.
+        position: within the epoch in work; None before the first.
 
     Raises:
         DatasetError: a task is too small for the split.
@@ -87,6 +89,7 @@ class FusedRun:
         execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
         self.epoch = 0
+        self.position: Position | None = None
         self._replicates = make_replicates(cells, dataset)
         self._cell, self._dataset, self._backbone = cells[0], dataset, backbone.to(device)
         exact_products()
@@ -217,10 +220,12 @@ class FusedRun:
         """One epoch; returns the mean training losses [R, T]."""
         self._watch.start()
         batches, taker = self._training_batches(), self._training_step(sgd)
+        position = self.position = Position("training", epoch, steps=batches.steps)
         total = torch.zeros((), device=self._backbone.device)
         self._model.train()
         for step, (pixels, labels) in enumerate(batches.epoch(epoch)):
             self._watch.lap("data")
+            position.step = step
             if step % POLL_STEPS == 0:
                 if should_stop():
                     raise Interrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
@@ -275,13 +280,17 @@ class FusedRun:
             indices = [[d.validation for d in replicate.draws] for replicate in self._replicates]
             self._evaluation = Evaluation(self._dataset, indices, self._backbone)
 
+        position = self.position = Position("validation", self.epoch + (self._sgd is not None))
+
         def check() -> None:
+            position.step += 1
             if should_stop():
                 raise Interrupted("while evaluating")
 
         if self._step is not None and self._step.in_parts:
             # Without gradients an image takes a fraction of what it takes in training.
             self._evaluation.limit(self._step.images * len(self._replicates) * len(self._dataset.tasks))
+        position.steps = self._evaluation.batches
         self._model.eval()
         with self._autocast():
             found = self._evaluation.run(self._model, self._normalise, check)

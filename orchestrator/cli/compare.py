@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from orchestrator.cli.options import AsJson, Overrides
+from orchestrator.cli.showing import Events
 
 LISTS = ("--methods", "--shots", "--seeds")
 """Options that take several values in a row: ``--seeds 1 2 3``."""
@@ -73,6 +74,7 @@ def compare(
         Path | None, typer.Option(help="Folder for tables and figures; reports/NAME if not given.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    events: Events = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare tuning methods on one dataset and print the paper's tables.
@@ -81,6 +83,7 @@ def compare(
     written as CSV, Markdown, LaTeX, PNG and PDF.
     """
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
+    from orchestrator.cli.showing import display
     from orchestrator.cli.sweep import command_line, tell_end
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
@@ -88,39 +91,42 @@ def compare(
     from orchestrator.ledger import Ledger, StudyStore, check_writable
     from orchestrator.slots.cluster import check_cluster
     from orchestrator.submission import plan_for_job
-    from orchestrator.terminal import open_display
+    from orchestrator.terminal.recorder import STDOUT
     from orchestrator.tracking.backends import check_tracking
+    from orchestrator.work.shown import PhaseShown
 
-    plan = plan_comparison(
-        dataset,
-        overrides or (),
-        methods=methods or (),
-        shots=shots or (),
-        seeds=seeds or (),
-        model=model,
-        tune=tune,
-    )
-    plan = replace(plan, base=plan_for_job(plan.base))
-    study = plan.base.study
-    check_cluster()
-    check_writable(study.storage)
-    check_tracking(study.tracking.resolved_uri, study.tracking.backend)
-    with open_display(err()) as display:
-        outcome = run_comparison(
-            plan, display.apply, retry_failed=retry_failed, options=Options(command=command_line())
+    with display(events) as progress:
+        plan = plan_comparison(
+            dataset,
+            overrides or (),
+            methods=methods or (),
+            shots=shots or (),
+            seeds=seeds or (),
+            model=model,
+            tune=tune,
         )
-    from orchestrator.compare.assemble import assemble
-    from orchestrator.reports.comparison import show, write_report
+        plan = replace(plan, base=plan_for_job(plan.base))
+        study = plan.base.study
+        check_cluster()
+        check_writable(study.storage)
+        check_tracking(study.tracking.resolved_uri, study.tracking.backend)
+        outcome = run_comparison(
+            plan, progress, retry_failed=retry_failed, options=Options(command=command_line())
+        )
+        progress(PhaseShown(name="results"))
+        from orchestrator.compare.assemble import assemble
+        from orchestrator.reports.comparison import show, write_report
 
-    store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
-    found = assemble(plan, store, ledger)
-    folder = output or Path("reports") / found.name
-    written = write_report(found, folder)
-    if as_json:
+        store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
+        found = assemble(plan, store, ledger)
+        folder = output or Path("reports") / found.name
+        written = write_report(found, folder)
+    console = err() if events == STDOUT else out()
+    if as_json and events != STDOUT:
         print_json({**json.loads(found.to_json()), "tracking": outcome.told.to_dict()})
     else:
-        show(found, out())
-        out().print(f"{len(written)} files: {folder}", markup=False)
+        show(found, console)
+        console.print(f"{len(written)} files: {folder}", markup=False)
     for line in (*store.damaged, *ledger.damaged):
         err().print(f"Damaged record: {line}", markup=False)
     if (code := tell_end(outcome)) is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.cli.showing import Events
 
 if TYPE_CHECKING:
     from orchestrator.face.stored import Stored
@@ -29,6 +30,7 @@ def confirm(
     ] = False,
     reason: Annotated[str, typer.Option(help="Recorded with the look.")] = "asked for by confirm",
     storage: Storage = None,
+    events: Events = None,
     as_json: AsJson = False,
 ) -> int:
     """Score the best by validation (or given trials) on the test images; every look is recorded.
@@ -52,17 +54,19 @@ def confirm(
     numbers = tuple(trial or ())
     if seeds is None:
         return drive(
-            plan,
-            lambda progress: confirm_study(
+            lambda: plan,
+            lambda plan, progress: confirm_study(
                 plan, progress, numbers=numbers, reason=reason, retrain=retrain, options=options
             ),
+            events=events,
             as_json=as_json,
         )
     require_same_inputs(plan, stored.store)
     further = _with_seeds(stored, plan, numbers, seeds)
     return drive(
-        further,
-        lambda progress: run_study(further, progress, options=options),
+        lambda: further,
+        lambda plan, progress: run_study(plan, progress, options=options),
+        events=events,
         as_json=as_json,
     )
 

@@ -40,12 +40,12 @@ def err() -> Console:
     return SafeConsole(stderr=True, highlight=False)
 
 
-def show(*blocks: Block) -> None:
-    """Print tables and sentences on standard output."""
+def show(*blocks: Block, console: Console | None = None) -> None:
+    """Print tables and sentences, on standard output unless another console is given."""
     from orchestrator.tables.document import Section
     from orchestrator.tables.terminal import render
 
-    console = out()
+    console = console or out()
     console.print(render(Section("", blocks), console.width), crop=False)
 
 

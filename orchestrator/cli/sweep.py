@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import AsJson, Overrides, StudyName
+from orchestrator.cli.showing import Events
 from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
     from orchestrator.driver import Outcome
     from orchestrator.study import StudyPlan
+    from orchestrator.work.shown import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,6 +35,7 @@ def sweep(
             "For launchers that start again what fails.",
         ),
     ] = False,
+    events: Events = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a study and print its ranking. The same command continues one that was stopped."""
@@ -41,50 +44,58 @@ def sweep(
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
-    plan = plan_for_job(load_plan(study, overrides or ()))
     options = Options(command=command_line())
     return drive(
-        plan,
-        lambda progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
+        lambda: plan_for_job(load_plan(study, overrides or ())),
+        lambda plan, progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
+        events=events,
         as_json=as_json,
         final_is_ok=final_is_ok,
     )
 
 
 def drive(
-    plan: StudyPlan,
-    run: Callable[[Callable[[Any], None]], Outcome],
+    load: Callable[[], StudyPlan],
+    run: Callable[[StudyPlan, Progress], Outcome],
     *,
+    events: str | None,
     as_json: bool,
     final_is_ok: bool = False,
 ) -> int:
-    """Check what is written to, run under a display, print the ranking; returns the exit code.
+    """Plan, check what is written to, run, all under a display; print the ranking; returns the exit code.
 
     Args:
-        plan: of the study.
+        load: plans the study.
         run: the driver.
+        events: file that takes what is shown, see ``Recorder``.
         as_json: print the results as JSON.
         final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
             that could not be scored: another start may change that.
     """
     from orchestrator.cli.console import DONE, FAILED, err, print_json, show
     from orchestrator.cli.results import document
+    from orchestrator.cli.showing import display
     from orchestrator.face.stored import find_stored
     from orchestrator.ledger import check_writable
     from orchestrator.slots.cluster import check_cluster
     from orchestrator.statistics.ranking import build_results
-    from orchestrator.terminal import open_display
+    from orchestrator.terminal.recorder import STDOUT
     from orchestrator.tracking.backends import check_tracking
+    from orchestrator.work.shown import PhaseShown
 
-    check_cluster()
-    check_writable(plan.study.storage)
-    check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
-    _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
-    with open_display(err()) as display:
-        outcome = run(display.apply)
-    stored = find_stored(plan.study.name, plan.study.storage)
-    found = build_results(stored.store, stored.ledger)
-    if as_json:
+    with display(events) as progress:
+        plan = load()
+        check_cluster()
+        check_writable(plan.study.storage)
+        check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
+        _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
+        outcome = run(plan, progress)
+        progress(PhaseShown(name="results"))
+        stored = find_stored(plan.study.name, plan.study.storage)
+        found = build_results(stored.store, stored.ledger)
+    if events == STDOUT:
+        show(document(found, stored), console=err())
+    elif as_json:
         print_json({**found, "tracking": outcome.told.to_dict()})
     else:
         show(document(found, stored))

@@ -37,6 +37,10 @@ class CompareTodo:
         return bool(self.rows or self.unscored)
 
     @property
+    def best(self) -> None:
+        """Columns compete with each other only once all are there."""
+
+    @property
     def trials(self) -> int:
         return len(self.rows)
 

@@ -9,17 +9,19 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from mmap_model.errors import InputError
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.last_news import deliver_rest, open_tracker, tell_left
 from orchestrator.driver.resumption import last_run_in_words
-from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore
+from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
 from orchestrator.redaction import shown_uri
+from orchestrator.rows.showing import trial_shown
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
@@ -96,6 +98,11 @@ class Work(Protocol):
 
     @property
     def done(self) -> int: ...
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best complete trial of earlier runs."""
+        ...
+
     @property
     def scoring(self) -> list[str]:
         """Keys of the cells that are to be scored on the test images, as far as known."""
@@ -239,7 +246,7 @@ def _work(
 
 
 def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> SweepShown:
-    study = plan.study
+    study, best = plan.study, todo.best
     return SweepShown(
         study=store.name,
         trials=todo.trials,
@@ -249,4 +256,13 @@ def _header(plan: StudyPlan, store: StudyStore, todo: Work) -> SweepShown:
         done=todo.done,
         storage=store.storage.locate(""),
         tracking=shown_uri(study.tracking.resolved_uri),
+        best=None if best is None else trial_shown(best, _values(plan, best), "complete"),
     )
+
+
+def _values(plan: StudyPlan, record: TrialRecord) -> dict[str, Any]:
+    """What was searched, by name, to show; nothing where the record names other parameters than the space."""
+    try:
+        return dict(plan.space.values(record.params))
+    except InputError:
+        return {}

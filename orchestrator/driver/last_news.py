@@ -16,7 +16,7 @@ from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
-from orchestrator.work.shown import NoteShown, Progress
+from orchestrator.work.shown import NoteShown, PhaseShown, Progress
 
 PATIENCE_S = 30.0
 """Seconds without an answer after which a server in trouble is given up; see ``Courier.close``."""
@@ -64,6 +64,7 @@ def deliver_rest(tracker: Tracker | NoTracker, progress: Progress, interrupt: In
         interrupt: of the run.
     """
     began, said = time.monotonic(), False
+    progress(PhaseShown(name="tracking"))
 
     def hurry() -> bool:
         nonlocal said

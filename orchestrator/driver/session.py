@@ -204,6 +204,7 @@ class Session:
         """Start Ray, the pool and the first slots; Train is imported while Ray starts."""
         from orchestrator.slots import environment
 
+        self.phase("ray")
         environment.prepare()
         imports = threading.Thread(target=_import_train, name="imports", daemon=True)
         imports.start()
@@ -219,6 +220,7 @@ class Session:
         )
         self.around.interrupt.install()
         self.check()
+        self.phase("slots")
         self.serve(PoolClient(start_pool(), self.take))
         self.crew.open(self.pool, imports)
         self.purse.gpus = self.crew.size.gpus if self.crew.size else 0.0

@@ -9,7 +9,7 @@ from mmap_model.cells import Point
 from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.rows.reference import missing_references
-from orchestrator.rows.scoring import Named, unscored
+from orchestrator.rows.scoring import Named, finalists, unscored
 from orchestrator.statistics.spending import Limits, spent_before
 from orchestrator.study import StudyPlan
 
@@ -55,7 +55,12 @@ class Todo:
 
     @property
     def done(self) -> int:
-        return sum(record.state != "running" for record in self.records)
+        return sum(record.state != "running" and record.number not in self.again for record in self.records)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        kept = (record for record in self.records if record.number not in self.again)
+        return next(iter(finalists(kept, 1)), None)
 
     @property
     def scoring(self) -> list[str]:

@@ -16,6 +16,7 @@ from orchestrator.execution.resuming import Start
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode, now
+from orchestrator.work.doing import Doing
 from orchestrator.work.failures import Failure, failure_of, is_device_failure
 from orchestrator.work.provenance import provenance
 
@@ -95,6 +96,18 @@ class Batch:
         if self._run is not None:
             return self._run.epoch
         return self._saved.epoch if self._saved is not None else 0
+
+    @property
+    def doing(self) -> Doing:
+        """What happens to it at this moment; for other threads."""
+        run = self._run
+        position = None if run is None else run.position
+        about = {"epochs": self._last, "cells": len(self.cells)}
+        if position is None:
+            return Doing(stage="preparing", **about)
+        probe = self.cells[0].kind == "probe" and position.stage == "training"
+        at = {"epoch": position.epoch, "step": position.step, "steps": position.steps}
+        return Doing(stage="probe" if probe else position.stage, **at, **about)
 
     @property
     def active(self) -> list[str]:

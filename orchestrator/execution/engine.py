@@ -5,6 +5,7 @@ The interface is small so that ordering, resuming and recording can be tested wi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -284,13 +285,23 @@ class ModelEngine:
         if self._gpu_share < 1 and self.device.startswith("cuda"):
             keep_to_share(self.device, self._gpu_share)
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
-        return load_backbone(self._backbone_spec, device=self.device, dtype=dtype)
+        with self._loading("backbone"):
+            return load_backbone(self._backbone_spec, device=self.device, dtype=dtype)
 
     @cached_property
     def _dataset(self) -> Dataset:
         from mmap_model.data import open_dataset
 
-        return open_dataset(self._dataset_spec, self._cache_dir)
+        with self._loading("data"):
+            return open_dataset(self._dataset_spec, self._cache_dir)
+
+    @contextlib.contextmanager
+    def _loading(self, what: Literal["backbone", "data"]) -> Iterator[None]:
+        self.loads = what
+        try:
+            yield
+        finally:
+            self.loads = None
 
 
 class _ModelRun:
@@ -313,6 +324,11 @@ class _ModelRun:
     @property
     def failed(self) -> Mapping[str, str]:
         return dict(self._run.failed)
+
+    @property
+    def position(self) -> Position | None:
+        found: Position | None = self._run.position
+        return found
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]:
         for report in self._run.epochs(should_stop=should_stop):

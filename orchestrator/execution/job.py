@@ -17,6 +17,7 @@ from orchestrator.execution.scoring import Scoring
 from orchestrator.execution.training import Training
 from orchestrator.ledger import Ledger, StudyStore, batch_key
 from orchestrator.ledger.patient import StorageAway
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import (
     CellFinished,
     CellsKnown,
@@ -50,6 +51,9 @@ class Job:
         item: what is to be done.
         emit: takes what happens.
         control: asked every few steps what is wanted of the item.
+
+    Attributes:
+        over: the last event was told.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Job:
         self._seconds = self._training.seconds
         self._began = time.perf_counter()
         self._waited = -WAIT_NEWS_S
+        self._waits_for_probe = self.over = False
+        self._scoring: Scoring | None = None
 
     def run(self) -> None:
         """Do the item. The last thing told is ``Done``."""
@@ -104,6 +110,7 @@ class Job:
         self._seconds["total"] = time.perf_counter() - self._began
         seconds = {name: round(value, 4) for name, value in self._seconds.items()}
         self._emit(Done(item_id=self._id, state=state, error=error, failure=failure, seconds=seconds))
+        self.over = True
 
     def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """The thread that runs this job hangs. Record the cells it is at as failed; the events to tell.
@@ -113,6 +120,15 @@ class Job:
         seconds = {"total": round(time.perf_counter() - self._began, 4)}
         end = Done(item_id=self._id, state="failed", error=error, failure="timeout", seconds=seconds)
         return [*self._training.give_up(error, traceback), end]
+
+    @property
+    def doing(self) -> Doing:
+        """What it does at this moment; for other threads."""
+        if self._waits_for_probe:
+            return Doing(stage="waiting")
+        if (scoring := self._scoring) is not None and scoring.batches:
+            return Doing(stage="test", step=scoring.batches, cells=len(self._item.cells))
+        return self._training.doing or Doing(stage="preparing")
 
     def waits(self, reason: str) -> None:
         """Tell that the storage does not answer. Once a minute is enough."""
@@ -153,10 +169,12 @@ class Job:
         claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
         while any(self._recorded.finished(key) is None for key in keys):
             if claim.try_acquire() is None:  # the same claim each time: it watches who else holds it
+                self._waits_for_probe = False
                 with claim:
                     self._training.train([cells], self._emit_probe)
                 claim = self._ledger.claim(batch_key(keys), invocation=self._item.invocation)
             else:
+                self._waits_for_probe = True
                 time.sleep(POLL)
                 self._training.check()
                 before["wait"] += POLL
@@ -164,6 +182,7 @@ class Job:
             if failed:
                 kind, error = self._training.failures[failed[0]]
                 raise CellFailed(f"the probe of {split.label} failed: {error}", kind)
+        self._waits_for_probe = False
         self._recorded.check_company(self._ledger.get_many(keys))
         grams: list[bytes | None] = [self._ledger.read_file(key, GRAM) for key in keys]
         elsewhere = before["wait"] - self._seconds["wait"]
@@ -174,7 +193,7 @@ class Job:
     def _score(self, keys: Sequence[str]) -> None:
         """Score finished cells on the test images, once."""
         started = time.perf_counter()
-        Scoring(
+        self._scoring = Scoring(
             self._item,
             self._engine,
             self._ledger,
@@ -184,7 +203,8 @@ class Job:
             resolve=self._resolve,
             check=self._training.check,
             emit=self._emit,
-        ).run(keys)
+        )
+        self._scoring.run(keys)
         self._seconds["test"] += time.perf_counter() - started
 
     def _train_again(self, cells: Sequence[Cell], grouping: Reports) -> None:

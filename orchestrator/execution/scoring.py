@@ -28,6 +28,9 @@ class Scoring:
     where it ran fused with others before; if its validation accuracy differs all the same, the user is told,
     and the new record counts, because its weights are the ones that are scored.
 
+    Attributes:
+        batches: of test images that were begun.
+
     Args:
         item: asks for it.
         engine, ledger, store: what scores and what records.
@@ -55,6 +58,7 @@ class Scoring:
         self._about, self._train, self._resolve = about, train, resolve
         self._check, self._emit = check, emit
         self._recorded = False
+        self.batches = 0
 
     def run(self, keys: Sequence[str]) -> None:
         """Mend the cells that are broken, score those that are not scored yet; tell the scores of all.
@@ -101,6 +105,7 @@ class Scoring:
     def _look(self, keys: Sequence[str]) -> None:
         """Called before every batch of test images: the first one makes it a look, which is recorded."""
         self._check()
+        self.batches += 1
         if not self._recorded:
             if not self._store.fence_valid(self._item.fence):
                 raise Superseded

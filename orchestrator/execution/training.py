@@ -15,6 +15,7 @@ from orchestrator.execution.progress import Progress
 from orchestrator.execution.recorded import Record, Recorded
 from orchestrator.execution.resuming import companions, halves, starts_of
 from orchestrator.ledger import InFlight, Ledger, StudyStore
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import CellFailure, CellFinished, CellsKnown, Emit, WorkEvent
 from orchestrator.work.failures import Failure
 from orchestrator.work.item import Control, WorkItem
@@ -114,6 +115,12 @@ class Training:
         """Raise Interruption if the item was cancelled."""
         if self._control().cancel:
             raise Interruption
+
+    @property
+    def doing(self) -> Doing | None:
+        """What happens at this moment to the cells in training; None if there are none. For other threads."""
+        batch = self._training
+        return None if batch is None else batch.doing
 
     def give_up(self, error: str, traceback: str) -> list[WorkEvent]:
         """Record the cells that are trained now as failed because they hang; what is to be told of it."""

@@ -13,6 +13,7 @@ from orchestrator.execution.job import Job
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.patient import PatientStorage
 from orchestrator.ledger.storage import open_storage
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import Emit, WorkEvent
 from orchestrator.work.inputs import Inputs, require_same
 from orchestrator.work.item import Control, WorkItem
@@ -81,6 +82,13 @@ class Workbench:
 
         peak = torch.cuda.max_memory_reserved(self.engine.device) + CONTEXT
         return {"peak": peak, "total": torch.cuda.mem_get_info(self.engine.device)[1]}
+
+    def doing(self) -> Doing | None:
+        """What it does at this moment; None between two items. Called from other threads."""
+        if (loads := self.engine.loads) is not None:
+            return Doing(stage=loads)
+        job = self._job
+        return None if job is None or job.over else job.doing
 
     def run(self, item: WorkItem, emit: Emit, control: Callable[[], Control] = Control) -> None:
         """Do one item. Everything that happens is told through ``emit``; the last event is ``Done``.

@@ -10,7 +10,7 @@ from mmap_model.cells import Point
 from orchestrator.ledger import Invocation, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.rows.row import End, Row
-from orchestrator.statistics.epochs import latest_scored
+from orchestrator.rows.showing import trial_shown
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.work.events import (
@@ -24,7 +24,7 @@ from orchestrator.work.events import (
     Leased,
 )
 from orchestrator.work.item import WorkItem
-from orchestrator.work.shown import CellFailureShown, EpochShown, NoteShown, Progress, TrialShown, TrialStage
+from orchestrator.work.shown import CellFailureShown, EpochShown, NoteShown, Progress, TrialStage
 
 
 class Queue(Protocol):
@@ -127,16 +127,7 @@ class Rows:
             return
         record = row.record
         state: TrialStage = "failed" if end == "interrupted" else end or record.state
-        self.progress(
-            TrialShown(
-                number=record.number,
-                state=state,
-                values=row.values,
-                parameters=record.parameters,
-                mean=latest["mean"] if (latest := latest_scored(record.epochs)) else None,
-                error=record.error,
-            )
-        )
+        self.progress(trial_shown(record, row.values, state))
 
     def note(self, text: str) -> None:
         """Tell the user something."""

@@ -27,7 +27,7 @@ class News:
         self.notify("driver")
 
     def tell_latest(self, event: SlotDoing) -> None:
-        """Keep an event in place of the last of its slot, and wake nobody for it: it goes with the next ones."""
+        """Keep an event in place of the last of its slot. Nobody is woken: it goes with the next ones."""
         self._sequence += 1
         self._events.pop(self._latest.get(event.slot, 0), None)
         self._events[self._sequence] = event

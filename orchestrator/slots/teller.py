@@ -26,7 +26,7 @@ class Connection(Protocol):
 
 
 class Teller:
-    """Asks every few seconds what the worker does, and tells the pool what changed. The work waits for nothing.
+    """Asks every few seconds what the worker does and tells the pool what changed; the work never waits.
 
     Args:
         pool, slot, worker: whom to tell, and in whose name.

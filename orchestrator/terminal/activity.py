@@ -74,4 +74,3 @@ class Activity:
         where = self._look() or self._at
         shown = f"{self._what}, {where}" if where else self._what
         return f"still {pairs(elapsed=round(seconds))}: {shown}, {duration(round(seconds))} so far"
-

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from orchestrator.tables.words import NONE, accuracy, configuration, duration
 from orchestrator.terminal.stamped import StampedLines, pairs, utc_now
-from orchestrator.terminal.state import ENDED, SlotState, SweepState, TrialState
+from orchestrator.terminal.state import SlotState, SweepState, TrialState
 from orchestrator.terminal.words import (
     PHASES,
     best_in_words,

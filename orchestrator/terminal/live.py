@@ -21,13 +21,14 @@ from orchestrator.terminal.words import (
     left_in_words,
     phase_in_words,
     place,
+    work_in_words,
 )
 from orchestrator.work.doing import STAGES
 from orchestrator.work.shown import NoteShown, Shown
 
 SHOWN_SLOTS = 12
 WIDE = 90
-"""Columns from which on the configuration of a slot's trial has room beside what the slot does."""
+"""Columns from which on slots are a table; on narrower terminals each is a line, cut at its end."""
 
 STYLES = {"stopped": "red", "restarting": "yellow", "silent": "yellow", "busy": "green"}
 """By the state of a slot."""
@@ -37,7 +38,7 @@ class LiveDisplay:
     """Redraws a few times a second; use as a context manager and pass events to ``apply``."""
 
     def __init__(self, console: Console) -> None:
-        self.state = SweepState()
+        self.state, self._console = SweepState(), console
         # Events come from the driver's threads, redraws from rich's.
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
@@ -47,7 +48,7 @@ class LiveDisplay:
         with self._lock:
             self.state.apply(event)
         if isinstance(event, NoteShown):
-            self._live.console.print(Text(f"• {event.text}", style="yellow"))
+            self._console.print(Text(f"• {event.text}", style="yellow"))
 
     def show(self, state: SweepState) -> None:
         """Go on from a state that was folded elsewhere."""
@@ -56,7 +57,7 @@ class LiveDisplay:
 
     def _view(self) -> RenderableType:
         with self._lock:
-            return view(self.state, self._live.console.width)
+            return view(self.state, self._console.width)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -101,22 +102,27 @@ def _trials(state: SweepState) -> RenderableType:
 
 
 def _slots(state: SweepState, width: int) -> RenderableType:
+    if width < WIDE:
+        return Group(*(_line(state, slot) for slot in list(state.slots.values())[:SHOWN_SLOTS]))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column("slot", style="dim", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis")
     table.add_column("how far", no_wrap=True, overflow="ellipsis")
     table.add_column("accuracy", justify="right", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("configuration", no_wrap=True, overflow="ellipsis", style="dim")
+    table.add_column("configuration", no_wrap=True, overflow="ellipsis", style="dim")
     slots = list(state.slots.values())
     for slot in slots[:SHOWN_SLOTS]:
-        cells = (f"slot {slot.name}", *_slot(state, slot), _configuration(state, slot))
-        table.add_row(*cells[: len(table.columns)])
+        table.add_row(f"slot {slot.name}", *_slot(state, slot), _configuration(state, slot))
     if len(slots) > SHOWN_SLOTS:
         rest = slots[SHOWN_SLOTS:]
         busy = sum(s.state == "busy" for s in rest)
         table.add_row("", Text(f"and {len(rest)} more slots, {busy} busy", "dim"))
     return table
+
+
+def _line(state: SweepState, slot: SlotState) -> RenderableType:
+    line = Text.assemble((f"slot {slot.name} ", "dim"), no_wrap=True, overflow="ellipsis")
+    return line.append(work_in_words(state, slot), STYLES.get(slot.state, "dim"))
 
 
 def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, RenderableType, RenderableType]:

@@ -65,6 +65,8 @@ class Engine:
             return replace(found, manifest="e" * 32)
         return found
 
+    loads = None
+
     def load(self) -> None: ...
 
     def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
@@ -114,6 +116,7 @@ class Run:
         self._epochs = cells[0].configuration.recipe.epochs
         self._cancelled: set[str] = set()
         self.epoch = 0
+        self.position = None
         self.failed: dict[str, str] = {}
 
     @property

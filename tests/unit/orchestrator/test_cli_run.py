@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, dict[str, Any]]]
 class Engine:
     """Trains nothing; a cell's accuracy follows from its key."""
 
-    device, tasks = "cpu", 4
+    device, tasks, loads = "cpu", 4, None
     batches = 0
 
     def __init__(self, manifest: str, fingerprint: str) -> None:
@@ -60,6 +60,7 @@ class Batch:
         self.active = tuple(self._values)
         self.failed: dict[str, str] = {}
         self.epoch = 0
+        self.position = None
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
         while self.epoch < self._last:

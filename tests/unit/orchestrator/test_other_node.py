@@ -34,7 +34,7 @@ STUDY = Inputs(manifest="d" * 32, fingerprint="b" * 32, versions={"pillow": "12.
 class Engine:
     """Trains nothing on the data and weights it is given."""
 
-    device, tasks = "cpu", 4
+    device, tasks, loads = "cpu", 4, None
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -70,6 +70,7 @@ class Batch:
         self.active = tuple(cell.key for cell in cells)
         self.failed: dict[str, str] = {}
         self.epoch = 0
+        self.position = None
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
         while self.epoch < 2:

@@ -18,6 +18,7 @@ from orchestrator.slots import worker as worker_module
 from orchestrator.slots.pool import Pool
 from orchestrator.slots.watch import Watch
 from orchestrator.slots.worker import SlotSettings, serve
+from orchestrator.work.doing import Doing
 from orchestrator.work.events import (
     CellFailure,
     Done,
@@ -58,6 +59,9 @@ class Bench:
         self.memories: list[dict[str, int] | None] = []
 
     def load(self) -> None: ...
+
+    def doing(self) -> Doing | None:
+        return None
 
     def memory(self) -> dict[str, int] | None:
         return self.memories.pop(0) if self.memories else None

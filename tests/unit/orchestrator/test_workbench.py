@@ -70,6 +70,7 @@ class PretendedRun:
         self._cells = {cell.key: cell for cell in cells}
         self._recipe = cells[0].configuration.recipe
         self.epoch = 0
+        self.position = None
         self.trace: list[str] = []
         self.failed: dict[str, str] = {}
         self.cancelled: set[str] = set()
@@ -148,6 +149,8 @@ class PretendedEngine:
         self.before_epoch: Callable[[PretendedRun, int], None] = lambda run, epoch: None
         self.before_finish: Callable[[], None] = lambda: None
         self.before_scoring: Callable[[], None] = lambda: None
+
+    loads = None
 
     def load(self) -> None: ...
 

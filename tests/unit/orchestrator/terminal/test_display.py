@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from orchestrator.terminal import LineDisplay, LiveDisplay, SweepState, open_display
+from orchestrator.terminal.left import Left
 from orchestrator.terminal.live import view
+from orchestrator.terminal.words import left_in_words
+from orchestrator.work.doing import Doing
 from orchestrator.work.shown import (
     CellFailureShown,
     EpochShown,
@@ -17,6 +22,7 @@ from orchestrator.work.shown import (
     SlotsShown,
     SweepShown,
     TrialShown,
+    WorkShown,
 )
 
 VALUES = {"prompt_length": 4, "source_rows": 2, "source_cols": 32, "scale_init": None, "lr": 0.02345}
@@ -27,7 +33,9 @@ EVENTS: list[Shown] = [
     TrialShown(number=0, state="running", values=VALUES, parameters=12_345),
     SlotShown(slot="0", state="busy", trial=0),
     EpochShown(trial=0, epoch=5, mean=0.5),
-    TrialShown(number=0, state="complete", values=VALUES, parameters=12_345, mean=0.5),
+    TrialShown(
+        number=0, state="complete", values=VALUES, parameters=12_345, mean=0.5, low=0.48, high=0.52, n=3
+    ),
     TrialShown(number=1, state="running", values={**VALUES, "prompt_length": 2}),
     SlotsShown(count=2),
     SlotShown(slot="0", state="busy", trial=1),
@@ -59,7 +67,7 @@ def test_live_view_shows_slots_trials_and_the_best() -> None:
     assert "1 of 8 trials" in shown and "1 running" in shown
     assert "trial 1" in shown and "b2 m2 n32" in shown and "●●●○○" in shown
     assert "its worker died" in shown
-    assert "best so far: 50.0 %" in shown and "12 345 parameters" in shown
+    assert "best so far: 50.0 % (48.0 to 52.0), trial 0" in shown
     assert "Ctrl-C" in shown
     assert "left" in shown
 
@@ -76,14 +84,60 @@ def test_time_left_follows_the_pace_of_this_run() -> None:
     state = SweepState(clock=lambda: seconds[0])
     state.apply(SweepShown(study="x", trials=6))
     state.apply(TrialShown(number=0, state="complete", values=VALUES))  # of an earlier run
-    assert state.remaining is None
+    assert state.left is None
     for number in (1, 2):
         state.apply(TrialShown(number=number, state="running", values=VALUES))
         state.apply(SlotShown(slot=f"gpu-{number}:0", state="busy", trial=number))
     seconds[0] = 20.0
     for number in (1, 2):
         state.apply(TrialShown(number=number, state="complete", values=VALUES))
-    assert state.remaining == 30.0
+    assert state.left == Left(seconds=30.0, low=30.0, high=30.0), "they took equally long"
+
+
+def test_time_left_says_how_sure_it_is() -> None:
+    seconds = [0.0]
+    state = SweepState(clock=lambda: seconds[0])
+    state.apply(SweepShown(study="x", trials=10))
+    for number, took in enumerate((20.0, 40.0, 30.0)):
+        state.apply(SlotShown(slot="0", state="busy", trial=number))
+        seconds[0] += took
+        state.apply(TrialShown(number=number, state="complete", values=VALUES))
+        if number == 0:
+            assert state.left == Left(seconds=180.0), "one trial tells nothing of how they differ"
+    left = state.left
+    assert left is not None and left.low is not None and left.high is not None
+    assert left.seconds == 210.0 and left.low < 160 and left.high > 260
+    assert left_in_words(left) in text(view(state))
+
+
+def test_the_best_of_earlier_runs_is_known_from_the_start() -> None:
+    state = SweepState()
+    best = TrialShown(number=3, state="complete", values=VALUES, mean=0.6, low=0.55, high=0.65, n=3)
+    state.apply(SweepShown(study="x", trials=10, done=4, best=best))
+    assert state.ended == 4 and "4 of 10 trials" in text(view(state))
+    assert "60.0 % (55.0 to 65.0), trial 3" in text(view(state))
+    state.apply(TrialShown(number=5, state="complete", values=VALUES, mean=0.5))
+    assert state.best is not None and state.best.number == 3
+
+
+def test_slots_say_what_they_do_and_how_far_they_are() -> None:
+    state = SweepState()
+    for event in EVENTS:
+        state.apply(event)
+    doing = Doing(
+        stage="training", epoch=2, epochs=5, step=12, steps=40, cells=3, gpu_busy=0.87, gpu_bytes=10**10
+    )
+    state.apply(WorkShown(slot="0", doing=doing))
+    shown = text(view(state, 160), 160)
+    for part in ("epoch 2 of 5, step 12 of 40, 3 cells", "GPU 87 %, 10.0 GB", "b2 m2 n32"):
+        assert part in shown
+    narrow = text(view(state, 40), 40)
+    assert "slot 0" in narrow and "trial 1" in narrow
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(open_display(Console(file=io.StringIO(), force_terminal=True)), LineDisplay)
 
 
 def test_lines_say_every_event_that_matters_without_escape_codes() -> None:
@@ -94,15 +148,18 @@ def test_lines_say_every_event_that_matters_without_escape_codes() -> None:
             display.apply(event)
     output = target.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b" not in output
-    assert output.count("trial 0 starts") == 1
+    assert output.count("trial=0 state=running") == 1
+    assert all(re.match(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ [a-z]+[ :]", line) for line in output.splitlines())
     for part in (
-        "study demo: 8 trials of 3 cells",
-        "trial 0 starts: b4 m2 n32, σ auto, lr 0.023, 12 345 parameters",
-        "trial 0: epoch 5 of 5, 50.0 %",
-        "trial 0 complete at 50.0 % (1 of 8",
-        "slot 1 restarting: its worker died",
-        "cell abcdef01 failed: loss is NaN",
-        "the tracking server does not answer",
+        "run study=demo trials=8 done=0 cells=3 epochs=5 slots=2 records=runs",
+        "phase phase=search: searching",
+        "trial trial=0 state=running parameters=12345: b4 m2 n32, σ auto, lr 0.023",
+        "epoch trial=0 epoch=5/5 accuracy=50.0",
+        "trial trial=0 state=complete accuracy=50.0 low=48.0 high=52.0 seeds=3 ended=1/8",
+        "best trial=0 accuracy=50.0 low=48.0 high=52.0 seeds=3: 50.0 % (48.0 to 52.0), trial 0, b4 m2",
+        "slot slot=1 state=restarting: its worker died",
+        "cell trial=1 cell=abcdef01 failure=nan: loss is NaN",
+        "note: the tracking server does not answer",
     ):
         assert part in output
 
