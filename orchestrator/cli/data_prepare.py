@@ -137,7 +137,7 @@ def _written(folder: Path) -> dict[str, int]:
 
 @contextmanager
 def bar(title: str, total: int, *, unit: str) -> Iterator[Any]:
-    """A progress bar on standard error; gives a function that takes how much more is done."""
+    """A progress bar, or lines in a log, on standard error; gives a function that takes how much is done."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -148,7 +148,23 @@ def bar(title: str, total: int, *, unit: str) -> Iterator[Any]:
     )
 
     from orchestrator.cli.console import err
+    from orchestrator.tables.words import size
+    from orchestrator.terminal import Activity
+    from orchestrator.terminal.display import redraws
 
+    if not redraws(err()):
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+
+        def look() -> str:
+            return f"{size(done)} of {size(total)}" if unit == "bytes" else f"{done} of {total} {unit}"
+
+        with Activity(err(), title, look):
+            yield advance
+        return
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True) as progress:

@@ -66,13 +66,14 @@ def export(
     as_json: AsJson = False,
 ) -> int:
     """Write the winner of a study as a file that classifies; by validation, never by test images."""
-    from orchestrator.cli.console import DONE, FAILED, print_json
+    from orchestrator.cli.console import DONE, FAILED, err, print_json
     from orchestrator.exporting.checking import check as score
     from orchestrator.exporting.choice import choose
     from orchestrator.exporting.publishing import below, publish, working_folder
     from orchestrator.exporting.winner import Winner
     from orchestrator.face.stored import find_stored, place_of
     from orchestrator.submission import check_place, in_ray_job
+    from orchestrator.terminal import Activity
 
     if in_ray_job():
         check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
@@ -85,10 +86,14 @@ def export(
     for one in chosen:
         winner = Winner(stored, one, task, device)
         place = below(out, f"seed-{one.seed.replace('/', '.')}") if all_seeds else out
-        with working_folder(place, again=check) as folder:
+        about = f"Exporting trial {one.trial}, seed {one.seed}"
+        with working_folder(place, again=check) as folder, Activity(err(), about) as activity:
+            activity.at("writing the artefact")
             artefact, is_new = _written(winner, folder, form, check)
+            activity.at("scoring recorded images through it")
             found = score(winner, folder) if check else None
             holds = holds and (found is None or found.holds)
+            activity.at("publishing it")
             if is_new and (found is None or found.holds):
                 publish(folder, place)
             version = None

@@ -37,13 +37,17 @@ def profile(
     Nothing is trained or recorded but the profile, which `plan` counts with until cells are finished. A step
     is that of all seeds as the study would train them together, with the cores of one slot.
     """
-    from orchestrator.cli.console import print_json
+    from orchestrator.cli.console import err, print_json
     from orchestrator.study import load_plan
     from orchestrator.study.profiles import store_profile
+    from orchestrator.terminal import Activity
 
     plan = load_plan(study, overrides or ())
     chosen = device or ("cuda" if plan.slots is not None and plan.slots.gpus else "cpu")
-    found = {split.label: _measure(plan, number, chosen) for number, split in enumerate(plan.study.splits)}
+    with Activity(err(), "Measuring steps"):
+        found = {
+            split.label: _measure(plan, number, chosen) for number, split in enumerate(plan.study.splits)
+        }
     for split in plan.study.splits:
         store_profile(plan, split, found[split.label])
     if as_json:

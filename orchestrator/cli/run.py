@@ -10,6 +10,7 @@ import typer
 from orchestrator.cli.options import AsJson, Overrides, StudyName
 
 if TYPE_CHECKING:
+    from orchestrator.execution.workbench import Workbench
     from orchestrator.study import StudyPlan
     from orchestrator.work.events import Done
     from orchestrator.work.item import WorkItem
@@ -95,6 +96,7 @@ def _work(
     from orchestrator.execution.workbench import Workbench
     from orchestrator.study import execution
     from orchestrator.tables.words import accuracy, configuration, integer
+    from orchestrator.terminal import Activity
     from orchestrator.work.events import (
         CellFailure,
         CellFinished,
@@ -106,13 +108,12 @@ def _work(
         WorkEvent,
     )
 
-    console = err()
     finished: dict[str, dict[str, Any]] = {}
     ends: list[Done] = []
 
     def say(text: str) -> None:
         if not quiet:
-            console.print(text, markup=False, soft_wrap=True)
+            activity.say(text)
 
     def emit(event: WorkEvent) -> None:
         match event:
@@ -132,11 +133,10 @@ def _work(
             case CellFailure():
                 say(f"cell {event.key[:12]} failed: {event.error}")
             case Note() | Waiting():
-                console.print(event.text, markup=False, soft_wrap=True)
+                activity.say(event.text)
             case Done():
                 ends.append(event)
 
-    say(configuration(shown) if "cell" not in shown else f"training cell {shown['cell']} again")
     threads = plan.slots.threads * plan.slots.count if plan.slots is not None else None
     bench = Workbench(
         item.dataset,
@@ -147,8 +147,19 @@ def _work(
         threads=threads,
         compute=to_plain(execution(plan.study)),
     )
-    bench.run(item, emit)
+    what = configuration(shown) if "cell" not in shown else f"training cell {shown['cell']} again"
+    with Activity(err(), "Working", lambda: _place(bench)) as activity:
+        say(what)
+        bench.run(item, emit)
     return finished, ends[-1]
+
+
+def _place(bench: Workbench) -> str:
+    """What the bench does and how far it is."""
+    from orchestrator.terminal.words import doing_in_words
+
+    doing = bench.doing()
+    return "" if doing is None else doing_in_words(doing)
 
 
 def _recorded(item: WorkItem, key: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def track(
     from orchestrator.compare.columns import recorded_run_name
     from orchestrator.face.stored import find_stored
     from orchestrator.study import Tracking
+    from orchestrator.terminal import Activity
     from orchestrator.tracking.backends import check_tracking, shortcomings
     from orchestrator.tracking.telling import tell_study
 
@@ -49,14 +50,14 @@ def track(
     own = stored.study.tracking
     where = Tracking(uri=to, backend=backend) if to else own
     kind = check_tracking(where.resolved_uri, where.backend, where="--to" if to else "tracking.uri")
-    with err().status("Reading the records") as status:
+    with Activity(err(), "Sending a study to its tracker") as activity:
         retold = tell_study(
             stored.study,
             stored.store,
             stored.ledger,
             where,
-            show=lambda rows: status.update(f"{rows} trials and other rows sent"),
-            note=lambda text: err().print(text, markup=False),
+            show=lambda rows: activity.at(f"{rows} trials and other rows sent"),
+            note=activity.say,
             label=recorded_run_name,
         )
     if as_json:

@@ -23,7 +23,7 @@ STDOUT = "-"
 
 
 class Recorder:
-    """Appends ``{"at": …, "event": …, …}`` for every event, a line each, at once. ``docs/logs.md`` has them all.
+    """Appends ``{"at": …, "event": …, …}`` for every event, a line each; ``docs/logs.md`` has them all.
 
     A file that takes no more (a full disk, a closed pipe) is told of once, and the run goes on.
 
@@ -41,9 +41,7 @@ class Recorder:
         self._stream: TextIO | None = None
         self._open: AbstractContextManager[TextIO]
         try:
-            self._open = (
-                nullcontext(sys.stdout) if place == STDOUT else Path(place).open("a", encoding="utf-8")
-            )
+            self._open = nullcontext(sys.stdout) if place == STDOUT else _appended(place)
         except OSError as error:
             raise InputError(
                 f"cannot write to {place}: {error.strerror}",
@@ -88,6 +86,10 @@ class Recorder:
             self._stream = None
         with contextlib.suppress(OSError):  # what it did not take was told of
             self._open.__exit__(kind, error, trace)
+
+
+def _appended(place: str) -> TextIO:
+    return Path(place).open("a", encoding="utf-8")
 
 
 def _without_secrets(value: Any) -> Any:

@@ -37,7 +37,7 @@ def phase_in_words(state: SweepState) -> str:
 
 
 def place(doing: Doing) -> str:
-    """``epoch 2 of 5, step 12 of 40, 3 cells``: how far the work of a slot is; empty if nothing is counted."""
+    """``epoch 2 of 5, step 12 of 40, 3 cells``: how far a slot is; empty if nothing is counted."""
     parts = []
     if doing.epoch and doing.epochs:
         parts.append(f"epoch {doing.epoch} of {doing.epochs}")
@@ -47,6 +47,11 @@ def place(doing: Doing) -> str:
     if doing.cells > 1:
         parts.append(f"{doing.cells} cells")
     return ", ".join(parts)
+
+
+def doing_in_words(doing: Doing) -> str:
+    """``training, epoch 2 of 5, step 12 of 40, 3 cells``."""
+    return ", ".join(part for part in (STAGES[doing.stage], place(doing), gpu(doing)) if part)
 
 
 def work_in_words(state: SweepState, slot: SlotState) -> str:

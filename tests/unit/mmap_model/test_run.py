@@ -410,3 +410,23 @@ def test_state_is_deterministic_and_readable():
     assert data == pack(dict(reversed(document.items())), tensors)
     found, loaded = unpack(data)
     assert found == document and all(torch.equal(loaded[k], v) for k, v in tensors.items())
+
+
+def test_others_can_see_how_far_a_run_is(tiny_backbone, dataset):
+    run = FusedRun([cell(1), cell(2)], tiny_backbone, dataset)
+    seen = []
+
+    def look():
+        at = run.position
+        seen.append((at.stage, at.epoch, at.step, at.steps))
+        return False
+
+    assert run.position is None
+    for _ in run.epochs(look):
+        pass
+    steps = run._batches.steps
+    for epoch in (1, 2, 3):
+        own = [at for at in seen if at[1] == epoch]
+        assert own[0] == ("training", epoch, 0, steps)
+        batches = [at for at in own if at[0] == "validation"]
+        assert batches == [("validation", epoch, number + 1, len(batches)) for number in range(len(batches))]
