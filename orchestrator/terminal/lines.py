@@ -14,7 +14,8 @@ from typing import Self
 
 from rich.console import Console
 
-from orchestrator.tables.words import NONE, accuracy, configuration, duration
+from orchestrator.tables.model import NONE
+from orchestrator.tables.words import accuracy, configuration, duration
 from orchestrator.terminal.stamped import StampedLines, pairs, utc_now
 from orchestrator.terminal.state import SlotState, SweepState, TrialState
 from orchestrator.terminal.words import (

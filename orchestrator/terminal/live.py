@@ -134,7 +134,7 @@ def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, Renderabl
     if slot.trial is None:
         what = WORK.get(slot.what, slot.what) or stage or slot.state
         far = ("" if doing is None else place(doing)) or since
-        return Text(what, style), Text(_joined(far, doing and gpu(doing))), ""
+        return Text(what, style), Text(_joined(far, gpu(doing) if doing else None)), ""
     trial = state.trial(slot.trial)
     far = f"{'●' * trial.epoch}{'○' * max(0, state.epochs - trial.epoch)}"
     if state.epochs > 10:
