@@ -18,7 +18,7 @@ def cancel(
     trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of a running trial.")],
     storage: Storage = None,
 ) -> None:
-    """Stop one running trial; its study goes on with the next."""
+    """Stop one running trial; the study continues with the next."""
     from orchestrator.cli.console import out
     from orchestrator.driver import request_cancel
     from orchestrator.face.stored import find_stored

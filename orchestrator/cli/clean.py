@@ -34,7 +34,10 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show what is on disk and what may go; remove it only on --remove and a yes, or on --yes."""
+    """Show what is on disk, and remove what is not needed.
+
+    Nothing is removed without --remove and a yes, or --yes.
+    """
     from orchestrator.cleaning import remove, survey
     from orchestrator.cli.console import DONE, INTERRUPTED, err, out, print_json
     from orchestrator.ledger import open_storage

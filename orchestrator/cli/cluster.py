@@ -27,12 +27,12 @@ def add_to(app: typer.Typer) -> None:
 
 @group.callback()
 def _group() -> None:
-    """Look at a cluster."""
+    """Inspect a cluster."""
 
 
 @group.command("check")
 def check(
-    study: Annotated[str, typer.Argument(metavar="[STUDY]", help="The study that is to run there.")] = "demo",
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study that is to run there.")] = "demo",
     overrides: Overrides = None,
     storage: Storage = None,
     address: Address = None,

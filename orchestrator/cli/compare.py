@@ -77,10 +77,10 @@ def compare(
     events: Events = None,
     as_json: AsJson = False,
 ) -> int:
-    """Compare tuning methods on one dataset and print the paper's tables.
+    """Compare tuning methods; print the paper's tables.
 
-    Trains what is missing; the same command continues one that was stopped. Tables and figures are
-    written as CSV, Markdown, LaTeX, PNG and PDF.
+    Trains what is missing on one dataset; the same command resumes one that was stopped. Tables and
+    figures are written as CSV, Markdown, LaTeX, PNG and PDF.
     """
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.cli.showing import display

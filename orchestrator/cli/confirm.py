@@ -33,7 +33,9 @@ def confirm(
     events: Events = None,
     as_json: AsJson = False,
 ) -> int:
-    """Score the best by validation (or given trials) on the test images; every look is recorded.
+    """Score the best configurations on the test images.
+
+    The best are those by validation, or the trials that are named; every test-set evaluation is recorded.
 
     With --seeds they are also trained on further seeds, as a study of their own, and ranked on those alone.
     """

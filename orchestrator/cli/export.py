@@ -65,7 +65,10 @@ def export(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write the winner of a study as a file that classifies; by validation, never by test images."""
+    """Write the winner of a study as a classifier.
+
+    The winner is chosen by validation images, never by test images.
+    """
     from orchestrator.cli.console import DONE, FAILED, err, print_json
     from orchestrator.exporting.checking import check as score
     from orchestrator.exporting.choice import choose

@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
-    """The jobs of a cluster that run studies, the latest first."""
+    """List the jobs of a cluster, the latest first."""
     from cluster.connect import connect
     from orchestrator.cli.console import print_json, show
     from orchestrator.redaction import redact
@@ -48,7 +48,7 @@ def logs(
     address: Address = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
 ) -> int:
-    """What the driver of a study prints on the cluster."""
+    """Print the log of a study on a cluster."""
     from cluster.connect import connect
     from orchestrator.cli.console import DONE, INTERRUPTED
     from orchestrator.cli.submit import report, write
@@ -65,7 +65,10 @@ def logs(
 
 
 def stop(name: JobName, address: Address = None) -> None:
-    """Ask a study on a cluster to save and end; submitting it again continues."""
+    """Stop the job of a study.
+
+    It saves its work first; submitting the study again resumes it.
+    """
     from cluster.connect import connect
     from orchestrator.cli.console import out
 

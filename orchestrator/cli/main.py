@@ -1,14 +1,11 @@
 """The ``orchestrator`` command.
 
-Exit codes: 0 done, 1 failure or failed cells, 2 bad input, 129 closed terminal,
-130 interrupted (Ctrl-C), 143 SIGTERM.
 Each command is a module that imports what it needs when it runs: help and params answer at once.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import select
 import sys
 import warnings
@@ -30,25 +27,8 @@ from orchestrator.cli.console import (
     show_error,
 )
 from orchestrator.cli.streams import prepare_streams
+from orchestrator.cli.tree import root
 from orchestrator.redaction import redact, redact_logging
-
-COMMANDS = (
-    "plan profile params sweep compare run status results confirm export predict serve cancel data track ui "
-    "submit jobs cluster clean schema"
-)
-"""Modules with commands, in the order of ``--help``."""
-
-app = typer.Typer(
-    name="orchestrator",
-    help="Search, train and rank multi-modal alignment prompts for CLIP on several related tasks.",
-    epilog="Start with:  orchestrator sweep demo",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-for command in COMMANDS.split():
-    importlib.import_module(f"orchestrator.cli.{command}").add_to(app)
 
 
 def main() -> None:
@@ -63,7 +43,7 @@ def execute(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
         open_sealed()
-        code = app(list(arguments), prog_name="orchestrator", standalone_mode=False)
+        code = root()(list(arguments), prog_name="orchestrator", standalone_mode=False)
     except InputError as error:
         show_error(error.problem, where=error.where, fix=error.fix)
         return WRONG_INPUT
@@ -74,7 +54,10 @@ def execute(arguments: Sequence[str]) -> int:
         return WRONG_INPUT
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "orchestrator"
-        show_error(error.format_message(), where=command, fix=f"see {command} --help")
+        near = [name for name in getattr(error, "possibilities", None) or () if not name.startswith("--no-")]
+        problem = error.message if near else error.format_message()
+        fix = f"did you mean {near[0]}? See {command} --help" if near else f"see {command} --help"
+        show_error(problem, where=command, fix=fix)
         return WRONG_INPUT
     except ClickException as error:
         show_error(error.format_message())

@@ -30,7 +30,10 @@ def params(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Exact trained parameters of one configuration or of all methods, without loading a model."""
+    """Count the trained parameters of every method.
+
+    Of one configuration with --method; exact, and without loading a model.
+    """
     from mmap_model.architecture import read_architecture
     from mmap_model.errors import ConfigurationError, InputError
     from mmap_model.methods import get_method

@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def plan(study: StudyName, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Check a study and show its space, exact parameter counts, cells and expected time."""
+    """Check a study: space, parameter counts, cells, expected time."""
     from orchestrator.cli.console import print_json
     from orchestrator.study import load_plan
 

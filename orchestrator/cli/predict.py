@@ -68,7 +68,9 @@ def predict(
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever --out holds.")] = False,
 ) -> int:
-    """Label images. With --out a run that was stopped resumes, and an image that cannot be read is a row.
+    """Label images with an exported classifier.
+
+    With --out a run that was stopped resumes, and an image that cannot be read has a row that says so.
 
     Exit code 0: every image has a label; 1: some could not be read, and their rows say why.
     """

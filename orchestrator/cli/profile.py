@@ -32,7 +32,9 @@ def profile(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a few steps of the study's first configuration and show where their time goes.
+    """Time a few training steps of a study.
+
+    They are those of its first configuration.
 
     Nothing is trained or recorded but the profile, which `plan` counts with until cells are finished. A step
     is that of all seeds as the study would train them together, with the cores of one slot.

@@ -30,7 +30,10 @@ def results(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The ranking of a study; works while it runs and from another machine."""
+    """Print the ranking of a study.
+
+    Read from its records, so it works while the study runs and from another machine.
+    """
     from orchestrator.cli.console import print_document, print_json, show
     from orchestrator.face.stored import find_stored
     from orchestrator.statistics.ranking import build_results

@@ -33,7 +33,7 @@ def run(
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     as_json: AsJson = False,
 ) -> int:
-    """Train one configuration in this process, without Ray.
+    """Train one configuration here, without Ray.
 
     It is the study's first point, changed by --set; finished cells are not trained again. With --cell KEY
     that cell is trained anew in a scratch folder and compared with its record.

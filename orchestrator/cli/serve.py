@@ -62,7 +62,10 @@ def serve(
         float, typer.Option(min=0.1, help="Seconds in which a stopping server finishes what it has begun.")
     ] = 25,
 ) -> int:
-    """Serve exported classifiers over HTTP (Ctrl-C or SIGTERM ends it, after what has begun)."""
+    """Serve exported classifiers over HTTP.
+
+    Ctrl-C or SIGTERM ends it after the requests that have begun.
+    """
     require_libraries()
     from mmap_model.errors import require
     from orchestrator.cli.console import err

@@ -17,7 +17,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
-    """How far a study is, from its records; works while it runs and from another machine."""
+    """Show how far a study is.
+
+    Read from its records, so it works while the study runs and from another machine.
+    """
     from orchestrator.cli.console import print_json
     from orchestrator.face.stored import find_stored
 

@@ -36,7 +36,10 @@ def submit(
         list[str] | None, typer.Option(metavar="PATH", help="Further code of yours to send along.")
     ] = None,
 ) -> int:
-    """Start a study on a cluster, or attach to its job. The same command continues a stopped one."""
+    """Run a study on a cluster, or attach to its job.
+
+    The same command resumes a study that was stopped.
+    """
     import os
 
     from cluster.authentication import find_token, use_token

@@ -38,7 +38,7 @@ def sweep(
     events: Events = None,
     as_json: AsJson = False,
 ) -> int:
-    """Run a study and print its ranking. The same command continues one that was stopped."""
+    """Run a study, or resume it, and print its ranking."""
     from orchestrator.driver import run_study
     from orchestrator.driver.drive import Options
     from orchestrator.study import load_plan

@@ -34,7 +34,10 @@ def track(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> int:
-    """Send everything about a study to its tracker again, from its records; what is there already stays."""
+    """Send the records of a study to its tracker again.
+
+    Nothing is sent twice, and what is there already stays.
+    """
     from mmap_model.errors import InputError
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.compare.columns import recorded_run_name

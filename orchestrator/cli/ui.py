@@ -23,7 +23,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> int:
-    """Open the page on a study's runs (Ctrl-C ends it)."""
+    """Show the runs of a study in MLflow (end with Ctrl-C)."""
     from mmap_model.errors import InputError
     from orchestrator.cli.console import err, out
     from orchestrator.face.stored import find_stored

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import orchestrator.driver
 import orchestrator.driver.compare
-from orchestrator.cli import console
-from orchestrator.cli.main import app, execute
+from orchestrator.cli import console, tree
+from orchestrator.cli.main import execute
 from orchestrator.driver import Outcome
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.reports import comparison
@@ -43,13 +42,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyStore:
 
 def commands() -> Iterable[str]:
     """Every command that can be typed."""
-
-    def walk(group: Any, path: tuple[str, ...]) -> Iterable[str]:
-        for name, command in group.commands.items():
-            inner = hasattr(command, "commands")
-            yield from walk(command, (*path, name)) if inner else [" ".join((*path, name))]
-
-    yield from walk(typer.main.get_command(app), ())
+    for path, command in tree.commands(tree.root()).items():
+        if not hasattr(command, "commands"):
+            yield path.removeprefix("orchestrator ")
 
 
 DONE = [
