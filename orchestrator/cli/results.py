@@ -28,6 +28,9 @@ def results(
         str | None,
         typer.Option("--format", help="Print it as csv, md, tex, or your own my_format.py:FORMAT."),
     ] = None,
+    per_seed: Annotated[
+        bool, typer.Option("--per-seed", help="One line per trial and seed, as csv or in --format.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the ranking of a study.
@@ -36,16 +39,24 @@ def results(
     """
     from orchestrator.cli.console import print_document, print_json, show
     from orchestrator.face.stored import find_stored
+    from orchestrator.reports.per_seed import seeds_of
     from orchestrator.statistics.ranking import build_results
+    from orchestrator.tables import Section
     from orchestrator.tables.registry import get_format
 
     if form is not None and as_json:
         raise typer.BadParameter("--format and --json exclude each other")
-    chosen = None if form is None else get_format(form)
+    if per_seed and as_json:
+        raise typer.BadParameter(
+            "--json has the numbers of every seed, as measurements; leave --per-seed out"
+        )
+    chosen = None if form is None and not per_seed else get_format(form or "csv")
     stored = find_stored(study, storage)
     found = build_results(stored.store, stored.ledger)
     if as_json:
         print_json(found)
+    elif chosen is not None and per_seed:
+        print_document(chosen.write(Section("", (seeds_of(found),))))
     elif chosen is not None:
         print_document(chosen.write(document(found, stored, limit, chosen.layout)))
     else:
@@ -55,9 +66,16 @@ def results(
 def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: Layout = "page") -> Section:
     """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
     from orchestrator.reports.ranking import report
+    from orchestrator.reports.verdict import verdict
 
+    conclusion = verdict(found)
     return report(
-        found, limit=limit, layout=layout, footer=_footer(found, stored), commands=_commands(found, stored)
+        found,
+        limit=limit,
+        layout=layout,
+        footer=_footer(found, stored),
+        conclusion=conclusion,
+        commands=[*_commands(found, stored), *conclusion.commands],
     )
 
 
@@ -72,8 +90,6 @@ def _commands(found: dict[str, Any], stored: Stored) -> list[Fact]:
     lines = [("Open runs", command("ui", name, storage=root))]
     if sweep := next(filter(None, sweeps), None):
         lines.append(("Go on", sweep))
-    if found["winner"] is not None:
-        lines.append(("Confirm", command("confirm", name, "--seeds", "4,5,6", storage=root)))
     return lines
 
 

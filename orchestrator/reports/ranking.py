@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.commands import command
+from orchestrator.reports.verdict import Verdict
 from orchestrator.statistics.spending import in_words
 from orchestrator.tables import Bullets, Cell, Column, Section, Span, Table, label, number
 from orchestrator.tables.document import Block
 from orchestrator.tables.format import Layout
-from orchestrator.tables.model import Content
-from orchestrator.tables.words import NBSP, configuration, duration, integer, share
+from orchestrator.tables.model import NONE, Content
+from orchestrator.tables.words import NBSP, chance, configuration, duration, integer, share
 
 Results = Mapping[str, Any]
 Line = Mapping[str, Any]
@@ -47,6 +48,7 @@ def report(
     *,
     footer: Iterable[Fact] = (),
     commands: Iterable[Fact] = (),
+    conclusion: Verdict | None = None,
     limit: int = SHOWN,
     layout: Layout = "page",
 ) -> Section:
@@ -56,6 +58,7 @@ def report(
         results: of the study.
         footer: facts that come last, as name and text.
         commands: what may be run next, as name and command line.
+        conclusion: what all this means for whoever has to decide.
         limit: trials shown; records have all.
         layout: what it is for.
     """
@@ -73,6 +76,8 @@ def report(
     if legend := _legend(results, limit):
         blocks.append(Bullets(tuple(legend)))
     blocks.append(Table.facts(*((name and f"{name}:", text) for name, text in facts)))
+    if conclusion is not None:
+        blocks.append(Table.facts(*conclusion.facts, title="Verdict"))
     if lines := tuple((f"{name}: ", Span(text, "command")) for name, text in commands):
         blocks.append(Bullets(lines))
     return Section("", tuple(blocks))
@@ -82,10 +87,12 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     """Trials by validation, at most ``limit``, with the reference rows below."""
     trials = ranked(results)
     varied = _varied(trial.get("config", {}) for trial in trials)
+    marks = {trial["number"]: _mark(trial, results) if trial is not trials[0] else "" for trial in trials}
+    width = max([1, *map(len, marks.values())])
     lines = [
         {
             **trial,
-            "rank": Cell(f"{rank}{_mark(trial, results) if rank > 1 else ' '}", value=rank),
+            "rank": Cell(f"{rank}{marks[trial['number']]:{width}}", value=rank),
             "label": configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
         }
         for rank, trial in enumerate(trials[:limit], start=1)
@@ -107,6 +114,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
             (label("configuration"), lambda line: line["label"]),
             (number("size (of CLIP)"), _parameters),
             (number("validation"), score("val")),
+            *([(number("best"), _best)] if any(_probability(trial) is not None for trial in trials) else []),
             (number("test"), score("test")),
             (Column("device", number=True, spare=True), _seconds),
         ],
@@ -151,11 +159,11 @@ def _legend(results: Results, limit: int) -> list[str]:
 
 
 def _mark(trial: Line, results: Results) -> str:
-    """``≈`` not significantly different from rank 1, ``?`` not compared with it, a space for worse."""
-    if trial.get("separable_from_best") is False:
-        return "≈"
+    """``≈`` not significantly different from rank 1, ``*`` could be the best, ``?`` not compared."""
     left_out = {*_comparison(results).get("apart", ()), *_comparison(results).get("incomplete", ())}
-    return "?" if trial["number"] in left_out else " "
+    equal = "≈" if trial.get("separable_from_best") is False else ""
+    possible = "*" if trial.get("could_be_best") else ""
+    return equal + possible or ("?" if trial["number"] in left_out else "")
 
 
 def _significance(results: Results) -> list[str]:
@@ -171,6 +179,13 @@ def _significance(results: Results) -> list[str]:
             f"{found['rows']} complete trials: threshold {100 * found['threshold']:.1f} points, residual s "
             f"{100 * found['s']:.1f} points, {found['nu']} degrees of freedom)"
         )
+    if found.get("lead") is not None:
+        lines.append(
+            f"* could be the best: within {100 * found['lead']:.1f} points of rank 1 (one-sided Dunnett: "
+            f"rank 1 and these hold the truly best trial in {100 * found['confidence']:.0f} of 100 studies)"
+        )
+    if any(_probability(trial) is not None for trial in ranked(results)):
+        lines.append("best: probability of being the best of these trials, luck accounted for (shrinkage)")
     if apart := [number for number in found.get("apart", ()) if number != results.get("winner")]:
         trials = ", ".join(map(str, apart))
         lines.append(
@@ -181,6 +196,16 @@ def _significance(results: Results) -> list[str]:
         pairs = ", ".join(f"{a} with {b}" for a, b in same)
         lines.append(f"Compared once, because they share all cells: trial{'s' * (len(same) > 1)} {pairs}")
     return lines
+
+
+def _probability(trial: Line) -> float | None:
+    found: float | None = (trial.get("estimate") or {}).get("best")
+    return found
+
+
+def _best(line: Line) -> Cell:
+    found = _probability(line)
+    return Cell(NONE) if found is None else Cell(chance(found), value=found)
 
 
 def _comparison(results: Results) -> Line:

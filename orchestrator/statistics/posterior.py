@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.statistics.noise import Noise, Table
+from orchestrator.statistics.student import cdf, density
+from orchestrator.statistics.summary import student_quantile
 
 if TYPE_CHECKING:
     from numpy import float64, int64
@@ -97,13 +99,13 @@ class Posterior:
         squares = (self._values**2).sum() - g @ self.sums**2 - (right * levels).sum(1) + self._known
         squares = np.maximum(squares, np.finfo(np.float64).tiny)
         prior = 1.0 if k > 2 else 1 / (1 + ratio**2)
-        density = (
+        log_weight = (
             -np.log1p(counts * lam).sum(1) / 2
             - np.linalg.slogdet(normal)[1] / 2
             - self.nu / 2 * np.log(squares)
             + np.log(prior / (1 - u) ** 2)
         )
-        weight = np.exp(density - density.max())
+        weight = np.exp(log_weight - log_weight.max())
         heavy = weight > NEGLIGIBLE
         self.ratio, self.weight = ratio[heavy], weight[heavy] / weight[heavy].sum()
         self.g, self.levels, self.squares = g[heavy], levels[heavy], squares[heavy]
@@ -138,21 +140,19 @@ class Posterior:
     def quantile(self, probability: float) -> Array:
         """Of every level [k]: of the mixture over λ of Student's t, by Newton's method within a bracket."""
         import numpy as np
-        from scipy.special import gammaln, stdtr, stdtrit
 
         location, scale = self._given
-        parts = location + scale * stdtrit(self.nu, probability)
+        upper = student_quantile(max(probability, 1 - probability), self.nu)
+        parts = location + scale * math.copysign(upper, probability - 0.5)
         low, high, found = parts.min(0), parts.max(0), self.weight @ parts
-        half = (self.nu + 1) / 2
-        top = math.exp(gammaln(half) - gammaln(self.nu / 2)) / math.sqrt(self.nu * math.pi)
         for _ in range(STEPS):
             t = (found - location) / scale
-            excess = self.weight @ stdtr(self.nu, t) - probability
+            excess = self.weight @ cdf(t, self.nu) - probability
             if np.abs(excess).max() < CLOSE:
                 break
-            density = top * (self.weight @ ((1 + t**2 / self.nu) ** -half / scale))
+            slope = self.weight @ (density(t, self.nu) / scale)
             low, high = np.where(excess < 0, found, low), np.where(excess < 0, high, found)
-            step = found - excess / np.maximum(density, np.finfo(np.float64).tiny)
+            step = found - excess / np.maximum(slope, np.finfo(np.float64).tiny)
             found = np.where((low < step) & (step < high), step, (low + high) / 2)
         result: Array = found + self.shift
         return result

@@ -12,9 +12,12 @@ from typing import Any
 from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.statistics.epochs import latest_scored
+from orchestrator.statistics.estimates import estimate_rows
 from orchestrator.statistics.mixed import mixed_origins
+from orchestrator.statistics.pace import pace
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.spending import budgets, spent_before
+from orchestrator.statistics.stability import stability
 from orchestrator.statistics.summary import (
     delta_m,
     objective,
@@ -44,13 +47,21 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
     ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
     per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
-    error, failure}``;
+    error, failure, could_be_best, estimate, measurements}``;
     ``val``, ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
     ``separable_from_best`` is True for trials that are significantly worse than rank 1 and False for those
     that are not significantly different from it, corrected for the selection of rank 1 among all complete
     trials; None for rank 1 itself, for trials that are not compared, and for reference rows. ``comparison``
     has what this rests on, ``{confidence, rows, unit, blocks, s, nu, q, threshold, cochran_level, apart,
     incomplete, same_cells, reason}`` (see ``orchestrator.statistics.significance``; trials by number).
+
+    ``could_be_best`` is False for trials that are ruled out as the best of all complete ones, by Dunnett's
+    one-sided test. ``estimate`` is ``{mean, n, shrunk, error, low, high, best}`` of ``.shrinkage``: what is
+    left of the mean once selection is accounted for, and the probability of being the best; ``estimation``
+    has what it rests on, ``{noise, spread, reason}``. ``stability`` is ``{winner, without}``: which trial
+    would be first without each seed; None of one seed. ``measurements`` are lists of
+    ``{split, seed, cell, val, test}``. ``pace`` is ``{cells, trials}`` per hour of all runs so far, None where
+    their times are not on record.
 
     Intervals of ``difference_from_best`` and ``gain`` are paired t-intervals of the pair alone; on
     validation they are not corrected for selection. ``test_gains`` are the winner's paired differences to
@@ -76,6 +87,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     rows = ranked_rows(trials, records, tests)
     best = rows[0] if rows and rows[0].seeds else None
     found = significance(rows)
+    estimated = estimate_rows(rows, found)
+    steady = stability(rows)
     failures = ledger.failures(key for key in keys if key not in records)
     invocations = store.load_invocations()
     last = invocations[-1] if invocations else Invocation()
@@ -84,14 +97,25 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "storage": store.storage.locate(""),
         "winner": None if best is None else best.trial.number,
         "test_gains": {} if best is None else _test_gains(best, by_name, records, tests),
-        "trials": [row.to_dict(best, reference, found.worse.get(row.trial.number)) for row in rows],
+        "trials": [
+            {
+                **row.to_dict(best, reference, found.worse.get(row.trial.number)),
+                "could_be_best": found.possible.get(row.trial.number),
+                "estimate": estimated.of(row.trial.number),
+                "measurements": row.measurements,
+            }
+            for row in rows
+        ],
         "comparison": found.to_dict(),
+        "estimation": estimated.to_dict(),
+        "stability": None if steady is None else steady.to_dict(),
         "baselines": [
             {"name": name, **Row(trial, records, tests).to_dict(best, None, None)}
             for name, trial in sorted(by_name.items(), key=lambda pair: (pair[0] != REFERENCE, pair[0]))
         ],
         "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
         "timing": last.timing,
+        "pace": pace(invocations, trials),
         "budgets": budgets(store.load_study() or {}, len(trials), spent_before(store)),
         "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
         "looks": looks,
@@ -143,8 +167,8 @@ class Row:
         measured = ended and objective(values) is not None
         self.values = {pair: v for pair, v in values.items() if v is not None} if measured else {}
         self.seeds = seed_means(self.values)
-        scores = {(c["split"], c["seed"]): _accuracy(tests.get(c["key"])) for c in cells}
-        tested = {pair: v for pair, v in scores.items() if v is not None}
+        self.scores = {(c["split"], c["seed"]): _accuracy(tests.get(c["key"])) for c in cells}
+        tested = {pair: v for pair, v in self.scores.items() if v is not None}
         self.test_seeds = seed_means(tested) if ended and len(tested) == len(cells) else {}
         self.tasks = _by_task(cells, records) if ended else {}
 
@@ -153,6 +177,20 @@ class Row:
         """Sorts the best first: complete, highest mean, fewest parameters, earliest."""
         mean = summarize(list(self.seeds.values())).mean if self.seeds else 0.0
         return not self.seeds, -mean, self.trial.parameters or 0, self.trial.number
+
+    @property
+    def measurements(self) -> list[dict[str, Any]]:
+        """Its cells with their accuracies on validation and test images, where they count."""
+        return [
+            {
+                "split": cell["split"],
+                "seed": cell["seed"],
+                "cell": cell["key"],
+                "val": self.values.get((cell["split"], cell["seed"])),
+                "test": self.scores.get((cell["split"], cell["seed"])),
+            }
+            for cell in self.trial.cells
+        ]
 
     def to_dict(self, best: Row | None, reference: Row | None, worse: bool | None) -> dict[str, Any]:
         """The row of ``build_results``; ``worse`` says whether it is significantly worse than ``best``."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from orchestrator.statistics.cochran import ROUNDING
 from orchestrator.statistics.noise import Noise, Table, pooled_noise
@@ -82,6 +82,16 @@ class Shrinkage(Generic[R]):
     noise: Noise | None = None
     spread: float | None = None
     reason: Reason | None = None
+
+    def of(self, name: R) -> dict[str, float | int | None] | None:
+        """A configuration's estimate, JSON-able; None if it has none."""
+        found = self.estimates.get(name)
+        return None if found is None else found.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the estimates rest on, JSON-able."""
+        noise = None if self.noise is None else self.noise.to_dict()
+        return {"noise": noise, "spread": self.spread, "reason": self.reason}
 
 
 def shrink(table: Table[R, B], *, noise: Noise | None = None, seed: int = SEED) -> Shrinkage[R]:

@@ -84,6 +84,15 @@ def short_share(fraction: float) -> str:
     return f"{percent:.0f}%" if percent >= 9.95 else f"{percent:.2g}%"
 
 
+def chance(probability: float) -> str:
+    """``64 %`` of a probability; ``< 1 %`` and ``> 99 %`` near its ends."""
+    if 0 < probability < 0.01:
+        return f"<{NBSP}1{NBSP}%"
+    if 0.99 < probability < 1:
+        return f">{NBSP}99{NBSP}%"
+    return f"{100 * probability:.0f}{NBSP}%"
+
+
 def size(count: float) -> str:
     """``21.1 GB``, in powers of 1000."""
     units = ("bytes", "kB", "MB", "GB", "TB")

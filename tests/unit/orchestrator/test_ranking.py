@@ -290,7 +290,8 @@ def test_settings_stand_under_their_own_names() -> None:
 
 
 def test_reading_results_imports_nothing_heavy(study: Study) -> None:
-    study.trial(0, 0.5, 0.7)
+    for number, lift in enumerate((0.0, 0.01, 0.03)):
+        study.trial(number, 0.5 + lift, 0.7, 0.6 - lift)
     program = (
         "import sys\nfrom orchestrator.ledger import Ledger, StudyStore\n"
         "from orchestrator.statistics.ranking import build_results\n"

@@ -1,0 +1,38 @@
+"""The complete trials of a ranking as a table of configurations and seeds, and what is estimated of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from orchestrator.statistics.shrinkage import Shrinkage, shrink
+from orchestrator.statistics.significance import Significance
+
+if TYPE_CHECKING:
+    from orchestrator.statistics.ranking import Row
+
+
+def estimate_rows(rows: Iterable[Row], found: Significance) -> Shrinkage[int]:
+    """Estimate the complete trials of a ranking; the unit is the seed, over splits their mean.
+
+    Trials that share all cells are one configuration and have one estimate. Trials whose variance is an
+    outlier have none: the model gives all the same.
+
+    Args:
+        rows: of the ranking.
+        found: what is said of them beside the first.
+    """
+    apart = set(found.apart)
+    measured = {row.trial.number: row.seeds for row in rows if row.seeds and row.trial.number not in apart}
+    estimated = shrink({number: seeds for number, seeds in measured.items() if number not in found.same})
+    twins = {
+        number: estimated.estimates[other]
+        for number, other in found.same.items()
+        if other in estimated.estimates
+    }
+    return Shrinkage(
+        estimates={**estimated.estimates, **twins},
+        noise=estimated.noise,
+        spread=estimated.spread,
+        reason=estimated.reason,
+    )

@@ -1,0 +1,32 @@
+"""The first of a ranking without each of the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.statistics.ranking import Row
+from orchestrator.statistics.stability import stability
+
+Rank = Callable[..., list[Row]]
+
+
+def test_a_winner_of_one_lucky_seed_is_found_out(rank: Rank) -> None:
+    found = stability(rank([0.50, 0.51, 0.70], [0.55, 0.55, 0.55], [0.2, 0.2, 0.2]))
+    assert found is not None and found.winner == 0
+    assert found.without == {"1": 0, "2": 0, "3": 1} and found.hangs_on == ["3"]
+    assert found.to_dict() == {"winner": 0, "without": {"1": 0, "2": 0, "3": 1}}
+
+
+def test_a_winner_on_every_seed_hangs_on_none(rank: Rank) -> None:
+    found = stability(rank([0.50, 0.51, 0.50], [0.45, 0.45, 0.45]))
+    assert found is not None and found.hangs_on == []
+
+
+def test_equal_means_keep_the_order_of_the_ranking(rank: Rank) -> None:
+    found = stability(rank([0.5, 0.6], [0.5, 0.6]))
+    assert found is not None and (found.winner, found.hangs_on) == (0, [])
+
+
+def test_one_trial_or_one_seed_can_hang_on_nothing(rank: Rank) -> None:
+    assert stability(rank([0.5, 0.6])) is None and stability(rank([0.5], [0.4])) is None
+    assert stability([]) is None
