@@ -161,12 +161,12 @@ def _accuracy(best: Line, results: Results) -> str:
     """The mean as measured, and what is left of it once it is accounted for that it was selected."""
     value, estimate = best["val"], best.get("estimate") or {}
     over = f" over {value['n']} seeds" if value["n"] > 1 else " on one seed"
-    text = f"{100 * value['mean']:.1f} % on validation{over}"
+    text = f"{100 * value['mean']:.1f}{NBSP}% on validation{over}"
     if estimate.get("low") is None:
         return text
     return (
         f"{text}; corrected for the luck of being selected "
-        f"{100 * estimate['shrunk']:.1f} % (95 % interval {100 * estimate['low']:.1f} to "
+        f"{100 * estimate['shrunk']:.1f}{NBSP}% (95{NBSP}% interval {100 * estimate['low']:.1f} to "
         f"{100 * estimate['high']:.1f}, on these seeds)"
     )
 
@@ -178,7 +178,7 @@ def _gain(best: Line, results: Results) -> Iterator[tuple[str, str]]:
     for gain, images in ((test, "test"), (validation, "validation")):
         if gain is not None:
             between = interval(gain.get("low"), gain.get("high"))
-            sure = "" if gain.get("low") is None else f" (95 % interval {between})"
+            sure = "" if gain.get("low") is None else f" (95{NBSP}% interval {between})"
             yield "Gain", f"{signed(gain['mean'])} points over zero-shot on {images} images{sure}"
             return
 
@@ -191,7 +191,7 @@ def _how_sure(best: Line, complete: Sequence[Line], results: Results) -> Iterato
         yield "Confidence", sure + _next_best(complete)
     elif len(complete) > 1:
         yield (
-            "Sure",
+            "Confidence",
             "unknown: "
             + (
                 "with one seed there is no spread to compare a difference with"

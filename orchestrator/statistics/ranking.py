@@ -60,8 +60,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     left of the mean once selection is accounted for, and the probability of being the best; ``estimation``
     has what it rests on, ``{noise, spread, reason}``. ``stability`` is ``{winner, without}``: which trial
     would be first without each seed; None of one seed. ``measurements`` are lists of
-    ``{split, seed, cell, val, test}``. ``pace`` is ``{cells, trials}`` per hour of all runs so far, None where
-    their times are not on record.
+    ``{split, seed, cell, val, test}``. ``pace`` is ``{cells, trials}`` per hour of all runs so far, None
+    where their times are not on record.
 
     Intervals of ``difference_from_best`` and ``gain`` are paired t-intervals of the pair alone; on
     validation they are not corrected for selection. ``test_gains`` are the winner's paired differences to
