@@ -94,8 +94,9 @@ def study_page() -> str:
     definitions = schema["$defs"]
     parts = [
         "# Study files",
-        "A study is a YAML file. Keys that a file leaves out take their defaults; unknown keys are errors. Every key\n"
-        "can be given on the command line too: `orchestrator sweep birds.yaml search.trials=40 'seeds=[1,2]'`.\n"
+        "A study is a YAML file. Keys that a file leaves out take their defaults; unknown keys are errors.\n"
+        "Every key can be given on the command line too, as in\n"
+        "`orchestrator sweep birds.yaml search.trials=40 'seeds=[1,2]'`.\n"
         "`orchestrator schema` prints the same as a JSON schema, for completion in editors.",
         _table(schema["properties"]),
     ]

@@ -1,4 +1,4 @@
-"""What README, pages and folders' READMEs name is there: files, headings, commands, options, keys of studies."""
+"""What pages name is there: files, headings, commands, options, keys of studies."""
 
 from __future__ import annotations
 
