@@ -15,7 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "Data": "data",
     "Clusters": "submit jobs cluster",
     "Models": "params profile",
-    "Other": "clean schema",
+    "Other": "selftest clean schema",
 }
 """Modules with commands by the group under which ``--help`` shows them, in this order."""
 

@@ -1,0 +1,1 @@
+"""One simulation each, found by lying here: a module with ``SUITE``."""
