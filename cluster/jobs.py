@@ -156,7 +156,7 @@ class Jobs:
                 raise ClusterError(
                     f"job {job_id} was told to stop, but is still {job.state} after {patience:.0f} s",
                     where=self.address,
-                    fix=f"look at orchestrator logs {job_id}; Ray ends it the hard way by itself",
+                    fix=f"look at orchestrator logs {job_id}; Ray will kill it",
                 )
             time.sleep(POLL / 2)
         return job

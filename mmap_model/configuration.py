@@ -16,7 +16,7 @@ Partition = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one cell is trained (paper, Implementation Details; the lineage's defaults where it is silent).
+    """The recipe of a cell (paper, Implementation Details; the lineage's defaults where it is silent).
 
     Attributes:
         epochs: passes over the largest task (>= 1). The schedule's length; never truncated.
@@ -94,7 +94,7 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping:
-    """How tasks are put into groups (paper, section on the multi-task prompt learning framework, eq. 8).
+    """The grouping of tasks (paper, section on the multi-task prompt learning framework, eq. 8).
 
     Attributes:
         mode: ``gradient`` (from the probe), ``random`` (keyed by the train seed), ``fixed`` (``partition``),
@@ -140,7 +140,7 @@ class Grouping:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How much of each task is labelled: ``shots`` per class, or ``percent`` of each class."""
+    """The labelled share of each task: ``shots`` per class, or ``percent`` of each class."""
 
     shots: int | None = None
     percent: float | None = None

@@ -34,7 +34,7 @@ def check_grouping(grouping: Grouping, tasks: int) -> None:
     """Raise ConfigurationError unless ``tasks`` tasks can be grouped this way."""
     if grouping.partition is not None and sum(map(len, grouping.partition)) != tasks:
         raise ConfigurationError(
-            f"{[list(g) for g in grouping.partition]} is no partition of the dataset's {tasks} tasks",
+            f"{[list(g) for g in grouping.partition]} is not a partition of the dataset's {tasks} tasks",
             where="grouping.partition",
             fix=f"name every task index from 0 to {tasks - 1} exactly once",
         )

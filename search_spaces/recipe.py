@@ -42,7 +42,7 @@ class LearningRate(Space):
                 )
         elif not 0 < self.low < self.high < inf:
             raise SpaceError(
-                f"low={self.low:g}, high={self.high:g} is no range",
+                f"low={self.low:g}, high={self.high:g} is not a range",
                 where=f"{where}.low",
                 fix="use 0 < low < high, or a list of choices",
             )
@@ -104,7 +104,7 @@ class ScaleInit(Space):
         for size in self.choices:
             if size is not None and not 0 < size < inf:
                 raise SpaceError(
-                    f"{size} is no standard deviation",
+                    f"{size} is not a standard deviation",
                     where=f"{where}.choices",
                     fix="use sizes above 0, or null",
                 )
@@ -133,7 +133,7 @@ class Choice(Space):
             endless = isinstance(value, float) and not isfinite(value)
             if endless or not isinstance(value, str | int | float | bool | None):
                 raise SpaceError(
-                    f"{value!r} is no single value",
+                    f"{value!r} is not a single value",
                     where=f"{where}.choices",
                     fix="use numbers, words or null",
                 )

@@ -76,7 +76,7 @@ KINDS = {
     ),
     "duplicate_task": Kind("warning", "same bytes in two tasks", "--fix keeps the first", drops=True),
     "by_content": Kind("note", "image known by its content alone", "read as what it is"),
-    "not_image": Kind("note", "file that is no image", "left out"),
+    "not_image": Kind("note", "file that is not an image", "left out"),
     "cmyk": Kind("note", "CMYK colours", "converted to RGB"),
     "palette": Kind("note", "palette colours", "converted to RGB"),
     "grey": Kind("note", "no colour", "the grey stands in all three channels"),

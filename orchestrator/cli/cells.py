@@ -65,7 +65,7 @@ def _from_record(plan: StudyPlan, key: str, record: dict[str, Any]) -> FoundCell
         )
     if cell.kind == "probe":
         raise StudyError(
-            f"cell {key[:12]} measured task affinity; it is no configuration",
+            f"cell {key[:12]} measured task affinity; it is not a configuration",
             where="--cell",
             fix="give a cell of a trial",
         )

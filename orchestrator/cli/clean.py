@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def clean(
     storage: Annotated[str, typer.Option(help="Where the records are: a folder or s3://…")] = "runs",
     study: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A study that is to go, with cells only it uses.")
+        list[str] | None, typer.Option(metavar="NAME", help="A study to delete, with the cells only it uses.")
     ] = None,
     caches: Annotated[bool, typer.Option("--caches", help="This machine's caches are to go too.")] = False,
     only: Annotated[
@@ -89,13 +89,13 @@ def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None
             )
         if is_driven(place, name, tell=tell):
             raise StudyError(
-                f"somebody drives study {name!r}",
+                f"a driver is running study {name!r}",
                 where="--study",
                 fix="stop it first: orchestrator status says who",
             )
     for kind in only:
         if kind not in CATEGORIES:
-            raise StudyError(f"{kind!r} is no kind of item", where="--only", fix=nearest(kind, CATEGORIES))
+            raise StudyError(f"{kind!r} is not a kind of item", where="--only", fix=nearest(kind, CATEGORIES))
 
 
 def _show(found: Survey, chosen: list[Item], place: str) -> None:

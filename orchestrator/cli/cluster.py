@@ -126,7 +126,7 @@ def _look_by_job(name: str, study: Study, overrides: list[str], address: str | N
     start, end = log.find("\n[\n"), log.rfind("\n]")
     if start < 0 or end < start:
         raise ClusterError(
-            f"the check did not answer; its last words: {' '.join(log.splitlines()[-1:])}",
+            f"the check did not answer; last log line: {' '.join(log.splitlines()[-1:])}",
             where=job.id,
             fix=f"orchestrator logs {job.id} shows why",
         )

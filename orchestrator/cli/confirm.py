@@ -28,7 +28,9 @@ def confirm(
         bool,
         typer.Option("--retrain", help="Train cells again whose weights were dropped (full fine-tuning)."),
     ] = False,
-    reason: Annotated[str, typer.Option(help="Recorded with the look.")] = "asked for by confirm",
+    reason: Annotated[
+        str, typer.Option(help="Recorded with the test-set evaluation.")
+    ] = "by the confirm command",
     storage: Storage = None,
     events: Events = None,
     as_json: AsJson = False,
@@ -147,7 +149,7 @@ def _parse(text: str) -> tuple[Any, ...]:
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong or not parts:
         raise StudyError(
-            f"{(wrong or [text])[0]!r} is no seed", where="--seeds", fix="write numbers: --seeds 4,5,6"
+            f"{(wrong or [text])[0]!r} is not a seed", where="--seeds", fix="write numbers: --seeds 4,5,6"
         )
     seeds = tuple(parse_seed(int(part), "--seeds") for part in parts)
     if len(set(seeds)) < len(seeds):

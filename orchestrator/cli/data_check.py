@@ -34,7 +34,7 @@ def check(
     overrides: Overrides = None,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="Record what is to be left out. No file is changed or removed."),
+        typer.Option("--fix", help="Record what to leave out. No file is changed or removed."),
     ] = False,
     shots: Annotated[
         int | None, typer.Option(min=1, help="Images per class that are to train; a study knows its own.")

@@ -20,7 +20,7 @@ def classes(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the classes of every task with the prompts made of them."""
+    """List the classes of every task with their prompts."""
     from mmap_model.architecture import read_architecture
     from mmap_model.class_texts import check_class_texts, check_template, class_text
     from mmap_model.data import open_dataset

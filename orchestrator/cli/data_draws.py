@@ -13,7 +13,7 @@ from orchestrator.cli.options import AsJson, Overrides, StudyName
 if TYPE_CHECKING:
     from orchestrator.study import Study
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the lists lie.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the lists.")]
 
 
 def add_to(app: typer.Typer) -> None:

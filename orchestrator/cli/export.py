@@ -61,7 +61,7 @@ def export(
     alias: Annotated[
         str | None, typer.Option(help="With --register: let this name the new version, e.g. champion.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to compute on.")] = "cpu",
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> int:

@@ -196,7 +196,7 @@ def _parse(values: list[str]) -> dict[str, Any]:
         name, equals, raw = text.partition("=")
         if not equals or not name:
             raise ConfigurationError(
-                f"{text!r} is no value", where="--set", fix="write --set prompt_length=4"
+                f"{text!r} is not NAME=VALUE", where="--set", fix="write --set prompt_length=4"
             )
         found[name] = read_value(raw, f"--set {name}")
     return found

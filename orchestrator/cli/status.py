@@ -109,7 +109,7 @@ def _show(found: dict[str, Any]) -> None:
         )
     elif found["last_run"]:
         run = found["last_run"]
-        console.print(f"Nobody drives it; the last run ended {_time(run['ended_at'])}: {run['outcome']}")
+        console.print(f"Not running; the last run ended {_time(run['ended_at'])}: {run['outcome']}")
     for slot in found["quarantined"]:
         where = f" on {slot['node']}" if slot["node"] else ""
         reason = _last_line(slot["reason"])
@@ -126,7 +126,7 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"Best: trial {found['best']['number']} at {accuracy(found['best']['mean'])} %")
     console.print(
         f"Device time {duration(found['device_seconds'])}; records in {found['storage']}; "
-        f"looks at the test images: {found['looks_at_test']}"
+        f"test-set evaluations: {found['looks_at_test']}"
     )
     console.print(f"Spent: {in_words(found['budgets'])}")
     for damage in found["damaged"]:

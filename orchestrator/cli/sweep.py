@@ -31,7 +31,7 @@ def sweep(
         bool,
         typer.Option(
             "--final-is-ok",
-            help="Exit 0 although trials failed for good, which another start would not change. "
+            help="Exit 0 even if trials failed permanently, which a restart would not change. "
             "For launchers that start again what fails.",
         ),
     ] = False,

@@ -233,7 +233,9 @@ def plan_comparison(
                 fix="leave --tune out, or use protocol=search",
             )
         if tune == 1:
-            raise StudyError("one rate is no choice", where="--tune", fix="use 2 or more, or leave it out")
+            raise StudyError(
+                "one rate leaves nothing to choose", where="--tune", fix="use 2 or more, or leave it out"
+            )
         base = plan_study(study)
         tasks = tuple(task.name for task in base.data.tasks)
         columns = choose_columns(methods or ("table",), tasks)

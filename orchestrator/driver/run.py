@@ -61,7 +61,7 @@ def confirm_study(
     progress: Progress = lambda event: None,
     *,
     numbers: Sequence[int] = (),
-    reason: str = "asked for by confirm",
+    reason: str = "by the confirm command",
     retrain: bool = False,
     options: Options | None = None,
 ) -> Outcome:

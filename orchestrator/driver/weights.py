@@ -101,7 +101,7 @@ def drop_weights(
     try:
         needed = kept() | needed_elsewhere(ledger, own)
     except UnreadableStudy as unreadable:
-        tell(f"Weights that nobody seems to need are kept, because a study may need them: {unreadable}")
+        tell(f"Weights are kept that no readable study needs, because another may need them: {unreadable}")
         return
     for key in holders:
         if key not in needed:

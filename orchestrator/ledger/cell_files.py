@@ -54,12 +54,12 @@ def check_record(document: dict[str, Any], key: str) -> dict[str, Any]:
     check_key(document, key)
     files, dropped = document.get("files"), document.get("dropped", {})
     if not isinstance(files, dict) or not isinstance(dropped, dict):
-        raise CorruptError("it is no record of a cell: it names no files")
+        raise CorruptError("not a record of a cell: it names no files")
     for name, entry in [*files.items(), *dropped.items()]:
         whole = isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
         place = entry.get("path", name) if whole else None
         if not isinstance(place, str) or "/" in place or place in ("", ".", ".."):
-            raise CorruptError(f"it is no record of a cell: its entry of {name!r} cannot be read")
+            raise CorruptError(f"not a record of a cell: its entry of {name!r} cannot be read")
     return document
 
 

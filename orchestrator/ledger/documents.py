@@ -75,7 +75,7 @@ def decode(data: bytes) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(b"{" + data[start:])
         found = document.pop("record_format")
     except (ValueError, KeyError) as error:
-        raise CorruptError("it is no record") from error
+        raise CorruptError("not a record") from error
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise CorruptError(f"{found!r} is no record_format")
     if found > NEWEST:

@@ -89,7 +89,7 @@ class Opening:
                 opened_at=data["opened_at"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CorruptError("it is no opening of a driver") from error
+            raise CorruptError("not the opening record of a driver") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,7 +232,7 @@ class Lease:
         since = f" since {seen.holding.acquired_at}" if seen.holding else ""
         invocation = (seen.holding.owner.invocation if seen.holding else "") or "?"
         return LeaseError(
-            f"{what} is being driven by {seen.who}{since} (invocation {invocation}); it is alive: its lease "
+            f"{what} is being run by {seen.who}{since} (invocation {invocation}); it is alive: its lease "
             "was renewed just now",
             where=self._storage.locate(self._path(seen.fence)),
             fix=fix,

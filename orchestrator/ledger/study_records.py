@@ -141,7 +141,7 @@ def parse_draw(name: str, document: dict[str, Any]) -> dict[str, Any]:
 def parse_look(name: str, document: dict[str, Any]) -> dict[str, Any]:
     """A look; that its file is its own is told by its name or, in records without one, by its time."""
     if not isinstance(document.get("keys"), list) or not isinstance(document.get("time"), str):
-        raise CorruptError("it is no record of a look at the test images")
+        raise CorruptError("not a record of a test-set evaluation")
     own = document.pop("name", None)
     if own is None:
         own = "-".join([digits(document["time"]), *name.split("-")[1:]])
@@ -158,7 +158,7 @@ def parse_invocation(name: str, document: dict[str, Any]) -> Invocation:
 def parse_spending(name: str, document: dict[str, Any]) -> tuple[str, dict[str, float]]:
     spent = dictionary(document, "spent")
     if not all(isinstance(value, int | float) for value in spent.values()):
-        raise CorruptError("it is no record of what was spent")
+        raise CorruptError("not a record of what was spent")
     _require_name(document.get("invocation"), name, "spending of run")
     return name, {kind: float(value) for kind, value in spent.items()}
 

@@ -154,7 +154,7 @@ class Arguments:
             return self._table(root, path)
         if suffix in LISTS:
             raise ConfigurationError(
-                f"{shown_place(root, path)} is no image",
+                f"{shown_place(root, path)} is not an image",
                 where="IMAGES",
                 fix="give a list of files on standard input: … - < list.txt; tables are Parquet files",
             )

@@ -24,7 +24,7 @@ def read_token(variable: str | None, environment: Mapping[str, str]) -> str | No
         raise ConfigurationError("the variable is not set", where=where, fix=f"export {variable}=…")
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigurationError(
-            f"what it holds is no token of {SHORTEST} or more visible ASCII characters",
+            f"its content is not a token of {SHORTEST} or more visible ASCII characters",
             where=where,
             fix=f'export {variable}="$(openssl rand -hex 32)"',
         )

@@ -73,7 +73,7 @@ class Slots(Strict):
     def _positive(self) -> Self:
         if self.count != "auto" and self.count < 1:
             raise StudyError(
-                f"{self.count} is no number of slots", where="slots.count", fix="use auto, or 1 or more"
+                f"{self.count} is not a number of slots", where="slots.count", fix="use auto, or 1 or more"
             )
         if self.gpus != "auto" and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
             raise StudyError(

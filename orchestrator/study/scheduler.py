@@ -128,7 +128,7 @@ def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
     bases = [kind.__name__ for kind in found.__mro__] if isinstance(found, type) else []
     if "TrialScheduler" not in bases:
         raise StudyError(
-            f"{scheduler.name} is no scheduler",
+            f"{scheduler.name} is not a scheduler",
             where=WHERE,
             fix="make it a class that derives from ray.tune.schedulers.FIFOScheduler",
         )

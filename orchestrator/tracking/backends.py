@@ -89,7 +89,7 @@ def _own(name: str, where: str) -> type[Backend]:
     found = references.resolve(reference, where=where, example=EXAMPLE, error=TrackingError)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise TrackingError(
-            f"{reference.attribute!r} of {reference.location} is no tracker",
+            f"{reference.attribute!r} of {reference.location} is not a tracker",
             where=where,
             fix="make it a class that derives from orchestrator.tracking.Backend",
         )

@@ -55,7 +55,7 @@ def from_plain(data: Mapping[str, Any]) -> Shown:
     """
     kind = EVENTS.get(str(data.get("event")))
     if kind is None:
-        raise ValueError(f"{data.get('event')!r:.40} is no event")
+        raise ValueError(f"{data.get('event')!r:.40} is not an event")
     found: Shown = _build(kind, data)
     return found
 

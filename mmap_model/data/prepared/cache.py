@@ -23,7 +23,7 @@ def cache_limit() -> int:
             raise ValueError
     except ValueError:
         raise DatasetError(
-            f"{text!r} is no size", where=LIMIT_VARIABLE, fix="give a number of gigabytes, e.g. 100"
+            f"{text!r} is not a size", where=LIMIT_VARIABLE, fix="give a number of gigabytes, e.g. 100"
         ) from None
     return int(limit * 1e9)
 

@@ -102,7 +102,7 @@ class RemoteFiles:
             raise DatasetError(
                 f"{self.location} is not a whole store",
                 where="dataset.store",
-                fix="run: orchestrator data prepare … --output THERE (it goes on where it was interrupted)",
+                fix="run: orchestrator data prepare … --output THERE (it resumes)",
             ) from None
         except OSError as error:
             raise DatasetError(
@@ -153,7 +153,7 @@ def _connect(uri: str) -> tuple[Any, str]:
         filesystem, base = FileSystem.from_uri(uri)
     except (OSError, ValueError, ImportError, pa.ArrowException) as error:
         raise DatasetError(
-            f"{_shown(uri)} is no location: {str(error).replace(uri, _shown(uri))}",
+            f"{_shown(uri)} is not a location: {str(error).replace(uri, _shown(uri))}",
             where="dataset.store",
             fix="give a folder, or s3://bucket/folder, gs://…, abfs://…, hdfs://…",
         ) from error

@@ -74,7 +74,7 @@ class Store:
             raise DatasetError(
                 f"{files.location} is not a whole store",
                 where="dataset.store",
-                fix="run: orchestrator data prepare … --output THERE (it goes on where it was interrupted)",
+                fix="run: orchestrator data prepare … --output THERE (it resumes)",
             ) from None
         self.bytes: dict[str, int] = document["bytes"]
         self.sha256: str = document["sha256"]

@@ -79,7 +79,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     try:
         document = read_json(path, "dataset.excluded", DatasetError)
     except DatasetError as error:
-        problem = f"{path} is no record of excluded images: {error.problem}"
+        problem = f"{path} is not a record of excluded images: {error.problem}"
         raise DatasetError(problem, where="dataset.excluded", fix=error.fix) from error
     try:
         entries: list[dict[str, Any]] = document["images"]
@@ -87,7 +87,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         assert all(isinstance(e["id"], str) and isinstance(e["size"], int) for e in entries)
     except (KeyError, TypeError, AssertionError) as error:
         raise DatasetError(
-            f"{path} is no record of excluded images: {error or type(error).__name__}",
+            f"{path} is not a record of excluded images: {error or type(error).__name__}",
             where="dataset.excluded",
             fix="remove it and run data check --fix again",
         ) from error

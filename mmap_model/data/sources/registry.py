@@ -77,7 +77,7 @@ def get_layout(name: str, where: str = "dataset.name") -> Layout:
         return _REGISTRY[name]
     if (reference := parse(name)) is None:
         raise DatasetError(
-            f"{name!r} is no layout of images on disk",
+            f"{name!r} is not a layout of images on disk",
             where=where,
             fix=f"{nearest(name, _REGISTRY)}; {OWN}",
         )

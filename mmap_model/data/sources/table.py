@@ -181,7 +181,7 @@ def _shards(spec: DatasetSpec) -> list[Shard]:
     root = expanded(spec.root)
     found = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES)
     if not found or not all(path.suffix in SUFFIXES for path in found):
-        raise DatasetError(f"{root} is no table", where="dataset.root", fix=f"set it to the table{SHAPE}")
+        raise DatasetError(f"{root} is not a table", where="dataset.root", fix=f"set it to the table{SHAPE}")
     return [open_shard(path) for path in found]
 
 

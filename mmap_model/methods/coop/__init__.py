@@ -22,7 +22,7 @@ class CoopSettings:
     Attributes:
         prompt_length: n, tokens of the context (>= 1), after SOS; the class name moves behind them.
         prompt_init: standard deviation of the context.
-        template: what follows the context. The context stands for the words of ``recipe.template``.
+        template: what follows the context. The context replaces the words of ``recipe.template``.
         regime: one context for all tasks (CoOp-MT), or ``single``: one per task.
     """
 

@@ -383,5 +383,5 @@ def test_label_numbers_without_a_name_are_refused(
 def test_a_nested_record_of_excluded_images_is_refused_in_words(tmp_path: Path) -> None:
     write_office_home(tmp_path, tasks=("art",), classes=("Mug", "TV"), per_class=2, side=8)
     (tmp_path / "excluded.json").write_text("[" * 100_000)
-    with pytest.raises(DatasetError, match="is no record of excluded images"):
+    with pytest.raises(DatasetError, match="is not a record of excluded images"):
         open_source(DatasetSpec(name="folder", root=str(tmp_path)))

@@ -293,7 +293,7 @@ JSON: Mapping[str, tuple[bytes, str]] = {
     "nested": (b"[" * 200_000, "is nested too deeply"),
     "not_a_number": (b'{"format": 1, "images": [{"id": "a", "size": NaN}]}', "it holds NaN"),
     "many_digits": (b'{"format": ' + b"1" * 5000 + b"}", "is not JSON"),
-    "a_list": (b"[]", "is no record of excluded images"),
+    "a_list": (b"[]", "is not a record of excluded images"),
     "cut_off": (b'{"format": 1, "ima', "is not JSON"),
 }
 

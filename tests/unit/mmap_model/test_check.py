@@ -183,7 +183,7 @@ def test_the_record_may_lie_elsewhere_and_must_be_one(root: Path, tmp_path: Path
     with pytest.raises(DatasetError, match="does not exist"):
         open_source(spec(root, excluded=str(elsewhere)))
     elsewhere.write_text("[]")
-    with pytest.raises(DatasetError, match="is no record"):
+    with pytest.raises(DatasetError, match="not a record"):
         open_source(spec(root, excluded=str(elsewhere)))
 
 

@@ -94,7 +94,7 @@ def test_where_no_store_lies_is_said_without_secrets(tmp_path):
     with pytest.raises(DatasetError, match="not a whole store") as error:
         open_store("fsspec+memory://key:secret@nowhere/x", tmp_path)
     assert "secret" not in str(error.value) and "memory://nowhere/x" in str(error.value)
-    with pytest.raises(DatasetError, match="is no location"):
+    with pytest.raises(DatasetError, match="is not a location"):
         open_store("gopher://nowhere", tmp_path)
 
 

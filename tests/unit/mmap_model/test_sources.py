@@ -374,7 +374,7 @@ def test_listing_does_not_depend_on_the_order_of_the_file_system(mini_root: Path
 def test_a_layout_is_registered_once() -> None:
     with pytest.raises(DatasetError, match="registered twice"):
         register_source("office_home", open_source)
-    with pytest.raises(DatasetError, match="no layout"):
+    with pytest.raises(DatasetError, match="not a layout"):
         open_source(DatasetSpec(name="symbols"))
 
 

@@ -235,7 +235,7 @@ def test_a_driven_study_is_not_removed(root: Path, capsys: pytest.CaptureFixture
     with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         assert execute(["clean", "--study", "demo", "--yes"]) == 2
-    assert "somebody drives study 'demo'" in capsys.readouterr().err
+    assert "a driver is running study 'demo'" in capsys.readouterr().err
 
 
 def test_an_object_store_is_surveyed_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,8 @@ def test_what_a_plugin_of_mlflow_takes_goes_to_mlflow(monkeypatch: pytest.Monkey
     [
         ("mine:runs", None, "tracking.uri", "nothing here serves mine:"),
         ("sqlite:///x.db", "mine.py:Mine", "tracking.uri", "begins with mine:"),
-        ("mine:runs", "mine.py:NoTracker", "tracking.backend", "is no tracker"),
-        ("mine:runs", "mine.py:Nothing", "tracking.backend", "is no tracker"),
+        ("mine:runs", "mine.py:NoTracker", "tracking.backend", "is not a tracker"),
+        ("mine:runs", "mine.py:Nothing", "tracking.backend", "is not a tracker"),
         ("silent:runs", "mine.py:Silent", "tracking.backend", "a method write"),
         ("mine:runs", "mine.py:Nowhere", "tracking.backend", "schemes"),
         ("mine:runs", "yours.py:Mine", "tracking.backend", "yours.py does not exist"),

@@ -1,0 +1,38 @@
+"""Sentences that people read are plain English; see ``docs/words.py``."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+WORDS = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "words.py"), run_name="words")
+
+
+def test_no_sentence_shows_a_pattern_to_leave() -> None:
+    wrong = [f"{found.place}: {found.text!r}: {advice}" for found, advice in WORDS["findings"]()]
+    assert not wrong
+
+
+def test_errors_help_and_pages_are_among_the_strings() -> None:
+    places = {found.place.partition(":")[0] for found in WORDS["strings"]()}
+    assert {"README.md", "docs/weights.md", "orchestrator/study/model.py"} <= places
+    assert "orchestrator sweep --help" in places and len(places) > 150
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'x' is no value",
+        "Nobody drives it",
+        "its last words: out of memory",
+        "their work goes elsewhere",
+        "every look is recorded",
+        "Ray ends it the hard way",
+        "# A method of your own",
+    ],
+)
+def test_what_was_once_written_is_found(text: str) -> None:
+    assert any(re.search(pattern, text) for pattern in WORDS["PATTERNS"])
