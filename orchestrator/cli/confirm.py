@@ -28,9 +28,29 @@ def confirm(
         bool,
         typer.Option("--retrain", help="Train cells again whose weights were dropped (full fine-tuning)."),
     ] = False,
-    reason: Annotated[
-        str, typer.Option(help="Recorded with the test-set evaluation.")
-    ] = "by the confirm command",
+    reason: Annotated[str | None, typer.Option(help="Recorded with the test-set evaluation.")] = None,
+    race: Annotated[
+        bool,
+        typer.Option("--race", help="Race the finalists on fresh seeds until one is left."),
+    ] = False,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="CELLS", help="Cells of the race; 10 seeds for each finalist."),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Probability, at most, that the race loses the best finalist; 0.05.")
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="End the race when those left differ by no more, e.g. 1."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Race the N best by validation.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Race finalists again that left because a cell failed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show what the race would train, and start nothing.")] = False,
     storage: Storage = None,
     events: Events = None,
     as_json: AsJson = False,
@@ -40,10 +60,16 @@ def confirm(
     The best are those by validation, or the trials that are named; every test-set evaluation is recorded.
 
     With --seeds they are also trained on further seeds, as a study of their own, and ranked on those alone.
+
+    With --race they are trained on one fresh seed after another, as a study of their own. A finalist falls as
+    soon as the evidence against it suffices, which may be looked at after every seed: the best one falls with
+    probability --alpha at most. The same command continues a race; a larger --budget prolongs it.
     """
+    from orchestrator.cli.race import check_options, race_study
     from orchestrator.cli.sweep import command_line, drive
     from orchestrator.driver import confirm_study, run_study
     from orchestrator.driver.drive import Options
+    from orchestrator.driver.run import BY_CONFIRM
     from orchestrator.driver.unchanged import require_same_inputs
     from orchestrator.face.stored import find_stored, place_of
     from orchestrator.study import plan_study
@@ -51,16 +77,50 @@ def confirm(
 
     if in_ray_job():
         check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
+    check_options(
+        race,
+        seeds=seeds,
+        retrain=retrain,
+        of_race={
+            "--budget": budget,
+            "--alpha": alpha,
+            "--within": within,
+            "--top": top,
+            "--retry-failed": retry_failed or None,
+            "--dry-run": dry_run or None,
+        },
+    )
     stored = find_stored(study, storage)
     root = stored.store.storage.root
     plan = plan_for_job(plan_study(stored.study.model_copy(update={"storage": root})))
     options = Options(command=command_line())
     numbers = tuple(trial or ())
+    if race:
+        return race_study(
+            stored,
+            plan,
+            options,
+            trials=numbers,
+            budget=budget,
+            alpha=alpha,
+            within=within,
+            top=top,
+            reason=reason,
+            retry_failed=retry_failed,
+            dry_run=dry_run,
+            events=events,
+            as_json=as_json,
+        )
     if seeds is None:
         return drive(
             lambda: plan,
             lambda plan, progress: confirm_study(
-                plan, progress, numbers=numbers, reason=reason, retrain=retrain, options=options
+                plan,
+                progress,
+                numbers=numbers,
+                reason=reason or BY_CONFIRM,
+                retrain=retrain,
+                options=options,
             ),
             events=events,
             as_json=as_json,
@@ -77,8 +137,8 @@ def confirm(
 
 def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text: str) -> StudyPlan:
     """The plan of a study that holds only the chosen trials, on other seeds."""
-    import dataclasses
 
+    from orchestrator.driver.chosen_trials import complete_trials, fitting, only_trials
     from orchestrator.driver.draws import check_draws
     from orchestrator.rows.scoring import finalists
     from orchestrator.study.draws import check_fixed_lists
@@ -91,54 +151,16 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
             f"seed {own[0]} is one of the study's own", where="--seeds", fix="give seeds that it has not used"
         )
     check_draws(stored.store, plan.study, plan.dataset)
-    records = {record.number: record for record in stored.store.load_trials()}
-    chosen = [records[n] for n in numbers if n in records and records[n].state == "complete"]
-    if len(chosen) < len(numbers):
-        missing = next(n for n in numbers if n not in records or records[n].state != "complete")
-        raise StudyError(
-            f"trial {missing} is not complete",
-            where="--trial",
-            fix="orchestrator results lists complete ones",
-        )
-    chosen = chosen or finalists(records.values(), plan.study.finalists)
+    trials = stored.store.load_trials()
+    chosen = complete_trials(trials, numbers) or finalists(trials, plan.study.finalists)
     if not chosen:
         raise StudyError(
             f"study {plan.study.name!r} has no complete trial", where="STUDY", fix="run its sweep first"
         )
     picked = "" if not numbers else "-trials-" + "-".join(map(str, numbers))
-    name = _fitting(f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}")
-    points = tuple(plan.space.values(record.params) for record in chosen)
-    search = {
-        "trials": len(chosen),
-        "preset": False,
-        "enqueue": points,
-        "scheduler": "none",
-        "sampler": "random",
-    }
-    study = plan.study.model_copy(
-        update={
-            "name": name,
-            "seeds": seeds,
-            "finalists": len(chosen),
-            "search": plan.study.search.model_copy(update=search),
-        }
-    )
-    check_fixed_lists(study.model_copy(update={"seeds": (*plan.study.seeds, *seeds)}), plan.dataset)
-    return dataclasses.replace(
-        plan, study=study, trials=len(chosen), first=tuple(dict(record.params) for record in chosen)
-    )
-
-
-def _fitting(name: str) -> str:
-    """A name as long as a study's may be: the same for the same seeds and trials, so that it is resumed."""
-    import hashlib
-
-    from orchestrator.study.model import NAME_LENGTH
-
-    if len(name) <= NAME_LENGTH:
-        return name
-    end = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return f"{name[: NAME_LENGTH - len(end)].rstrip('-.')}{end}"
+    name = f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}"
+    check_fixed_lists(plan.study.model_copy(update={"seeds": (*plan.study.seeds, *seeds)}), plan.dataset)
+    return only_trials(plan, chosen, seeds, fitting(name))
 
 
 def _parse(text: str) -> tuple[Any, ...]:

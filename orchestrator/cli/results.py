@@ -90,12 +90,39 @@ def _commands(found: dict[str, Any], stored: Stored) -> list[Fact]:
     lines = [("Open runs", command("ui", name, storage=root))]
     if sweep := next(filter(None, sweeps), None):
         lines.append(("Go on", sweep))
+    if race := found["race"]:
+        lines += _race_commands(race, root)
     return lines
+
+
+def _race_commands(race: dict[str, Any], root: str) -> list[Fact]:
+    """How a race goes on, and where its finalists come from."""
+    from orchestrator.commands import command
+
+    if "problem" in race:
+        return []
+    search = race["of"]["study"]
+    trials = [word for line in race["finalists"] for word in ("--trial", str(line["number"]))]
+    lines = [("Search", command("results", search, storage=root))]
+    if race["end"] == "budget":
+        more = ("--budget", str(2 * race["budget"]))
+        lines.append(("Prolong", command("confirm", search, "--race", *trials, *more, storage=root)))
+    return lines
+
+
+def _races(stored: Stored) -> list[Fact]:
+    """Races of the study's finalists that lie beside it."""
+    from orchestrator.commands import command
+
+    store = stored.store
+    names = [name for name in store.storage.names("studies") if name.startswith(f"{store.name}-race-")]
+    return [("Race", command("results", name, storage=store.storage.root)) for name in names]
 
 
 def _footer(found: dict[str, Any], stored: Stored) -> list[Fact]:
     settings = stored.study
     lines = [
+        *_races(stored),
         *_groups(found, stored),
         *(("Mixed", line) for line in found["mixed"]),
         *(("Damaged", line) for line in found["damaged"]),

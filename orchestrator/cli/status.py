@@ -35,9 +35,11 @@ def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
     from orchestrator.ledger.holding import look
     from orchestrator.statistics.epochs import latest_scored
+    from orchestrator.statistics.race_records import describe_race
     from orchestrator.statistics.spending import budgets, spent_before
 
     trials = stored.store.load_trials()
+    race = describe_race(stored.store, stored.ledger, trials)
     invocations = stored.store.load_invocations()
     driver = _driver(look(stored.store.storage, f"studies/{stored.store.name}/driver"))
     complete = [t for t in trials if t.state == "complete" and t.value is not None]
@@ -64,6 +66,7 @@ def describe(stored: Any) -> dict[str, Any]:
         "best": None if best is None else {"number": best.number, "mean": best.value},
         "device_seconds": sum(t.device_seconds for t in trials),
         "budgets": budgets(stored.study.to_plain(), len(trials), spent_before(stored.store)),
+        "race": race,
         "last_run": None
         if last is None
         else {"outcome": last.outcome, "started_at": last.started_at, "ended_at": last.ended_at},
@@ -122,7 +125,12 @@ def _show(found: dict[str, Any]) -> None:
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
         console.print(f"  trial {trial['number']}: {at}, {accuracy(trial['mean'])} %")
-    if found["best"]:
+    if found["race"]:
+        from orchestrator.reports.race import race_sentences
+
+        for sentence in race_sentences(found["race"]):
+            console.print(sentence, markup=False)
+    elif found["best"]:
         console.print(f"Best: trial {found['best']['number']} at {accuracy(found['best']['mean'])} %")
     console.print(
         f"Device time {duration(found['device_seconds'])}; records in {found['storage']}; "

@@ -20,6 +20,7 @@ from orchestrator.work.shown import Progress
 if TYPE_CHECKING:
     from orchestrator.driver.session import Agenda, Session
 
+BY_CONFIRM = "by the confirm command"
 END_OF_SWEEP = "end of the sweep: the best by validation"
 
 
@@ -61,7 +62,7 @@ def confirm_study(
     progress: Progress = lambda event: None,
     *,
     numbers: Sequence[int] = (),
-    reason: str = "by the confirm command",
+    reason: str = BY_CONFIRM,
     retrain: bool = False,
     options: Options | None = None,
 ) -> Outcome:

@@ -119,6 +119,17 @@ def parse_baseline(own_id: str) -> Parse[dict[str, Any]]:
     return parse
 
 
+def parse_race(own_id: str) -> Parse[dict[str, Any]]:
+    """What is kept of the race of that id."""
+
+    def parse(name: str, document: dict[str, Any]) -> dict[str, Any]:
+        _require_own(document, own_id)
+        _require_name(document.get("name"), name, "race")
+        return dictionary(document, "race")
+
+    return parse
+
+
 def _require_own(document: dict[str, Any], own_id: str) -> None:
     """Records of versions before studies had ids say nothing of theirs."""
     theirs = document.get("study_id")

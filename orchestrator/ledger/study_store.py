@@ -7,6 +7,7 @@ studies/<name>/trials/<number>.<fence>.json     one per trial, replaced as it pr
 studies/<name>/proposals/<number>.<fence>.json  what a trial is: runs it again where its record is damaged
 studies/<name>/baselines/<row>.<fence>.json     keys of the reference rows
 studies/<name>/rows/<key>.<fence>.json          rows of a comparison
+studies/<name>/race/<name>.<fence>.json         of a race: its terms, and its course with every decision
 studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
@@ -49,6 +50,7 @@ from orchestrator.ledger.study_records import (
     parse_draw,
     parse_invocation,
     parse_look,
+    parse_race,
     parse_row,
     parse_spending,
     parse_trial,
@@ -56,7 +58,7 @@ from orchestrator.ledger.study_records import (
 from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
 
-FENCED = ("trials", "rows", "baselines")
+FENCED = ("trials", "rows", "baselines", "race")
 """Folders of records that drivers replace."""
 
 LEGACY = "baselines.json"
@@ -220,6 +222,17 @@ class StudyStore:
         self._note_unreadable(found)
         self.late = found.late
         return found.records
+
+    def save_race(self, name: str, record: dict[str, Any]) -> None:
+        """Keep the ``terms`` of a race or its ``course``, under the fence of the driver."""
+        document = {"name": name, "race": record, "study_id": self._identity()}
+        self._folder.write(f"race/{file_name(name, self.fence)}", document)
+
+    def load_race(self, name: str) -> dict[str, Any] | None:
+        """What was given to ``save_race``; None: no race, or not readable (see ``damaged``)."""
+        found = self._fenced("race", parse_race).load(name)
+        self._note_unreadable(found)
+        return found.records.get(name)
 
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orchestrator.commands import command
+from orchestrator.reports.race import race_blocks
 from orchestrator.reports.verdict import Verdict
 from orchestrator.statistics.spending import in_words
 from orchestrator.tables import Bullets, Cell, Column, Section, Span, Table, label, number
@@ -73,6 +74,8 @@ def report(
         *footer,
     ]
     blocks: list[Block] = [ranking(results, limit=limit)]
+    if race := results.get("race"):
+        blocks += race_blocks(race)
     if legend := _legend(results, limit):
         blocks.append(Bullets(tuple(legend)))
     blocks.append(Table.facts(*((name and f"{name}:", text) for name, text in facts)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from mmap_model.cells import Point
+from mmap_model.configuration import Seeds
 from mmap_model.methods.registry import get_method
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.rows.row import End, Ends, Row
@@ -38,8 +39,11 @@ class ReferenceEnds(Ends):
             self._rows.note(text)
 
 
-def reference_rows(rows: Rows, store: StudyStore, points: Mapping[str, Point]) -> Iterator[Row]:
-    """Rows to measure, by their names."""
+def reference_rows(
+    rows: Rows, store: StudyStore, points: Mapping[str, Point], *, seeds: tuple[Seeds, ...] | None = None
+) -> Iterator[Row]:
+    """Rows to measure, by their names, at the seeds of the study or at ``seeds``."""
+    where = {} if seeds is None else {"seeds": seeds}
     ends = ReferenceEnds(store, rows)
     for name, point in points.items():
         item = rows.item(
@@ -48,6 +52,7 @@ def reference_rows(rows: Rows, store: StudyStore, points: Mapping[str, Point]) -
             purpose="baseline",
             retry_failed=True,
             untrained=name == ZERO_STEP,
+            **where,
         )
         record = rows.record(point)
         keep = name == ZERO_STEP  # the next best trial's takes its place in the records

@@ -24,25 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.statistics.cochran import ROUNDING, incomplete_beta
+from orchestrator.statistics.noise import Noise
 
 STEPS = 50
 """Bisections of a limit."""
 
 FARTHEST = 1e6
 """Standard deviations beyond which a limit is as good as none."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What is known of the noise of one seed before a comparison.
-
-    Attributes:
-        variance: s₀², of a configuration's value at one seed; a paired difference has twice that.
-        nu: ν₀, its degrees of freedom; 0: nothing is known.
-    """
-
-    variance: float = 0.0
-    nu: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,14 +50,20 @@ class Differences:
     nu: int
 
     @classmethod
-    def of(cls, differences: Sequence[float], noise: Noise) -> Differences:
-        """Of one difference per seed; what is less than a rounding error counts as zero."""
+    def of(cls, differences: Sequence[float], noise: Noise | None) -> Differences:
+        """Of one difference per seed; what is less than a rounding error counts as zero.
+
+        Args:
+            differences: n of them.
+            noise: of a configuration's value at one seed, known before; s₀ and ν₀.
+        """
         n = len(differences)
         assert n >= 1, "evidence needs at least one seed"
         mean = math.fsum(differences) / n
         own = math.fsum((d - mean) ** 2 for d in differences)
-        squares = noise.nu * 2 * noise.variance + (own if own > n * ROUNDING**2 else 0.0)
-        return cls(n, mean if abs(mean) > ROUNDING else 0.0, squares, noise.nu + n - 1)
+        earlier = 0 if noise is None else noise.nu
+        squares = (2 * earlier * noise.s**2 if noise else 0.0) + (own if own > n * ROUNDING**2 else 0.0)
+        return cls(n, mean if abs(mean) > ROUNDING else 0.0, squares, earlier + n - 1)
 
 
 def log_evidence(found: Differences, shift: float = 0.0) -> float:

@@ -25,7 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.statistics.evidence import Differences, Noise, log_evidence, rules_out, upper_limit
+from orchestrator.statistics.evidence import Differences, log_evidence, rules_out, upper_limit
+from orchestrator.statistics.noise import Noise
 
 Finalist = int
 """Its number as a trial."""
@@ -45,14 +46,14 @@ class Rules:
         within: survivors that differ by no more are good enough; None: only one may be left.
         budget: cells.
         cells: of one finalist at one seed: the number of splits.
-        noise: of the search.
+        noise: of the search; None: nothing is known before the race.
     """
 
     alpha: float = 0.05
     within: float | None = None
     budget: int
     cells: int = 1
-    noise: Noise = field(default_factory=Noise)
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class Race:
         }
 
 
-def run_race(finalists: Sequence[Finalist], waves: Iterable[Wave], rules: Rules) -> Race:
+def decide(finalists: Sequence[Finalist], waves: Iterable[Wave], rules: Rules) -> Race:
     """Decide a race as far as the values go.
 
     Args:

@@ -15,6 +15,7 @@ from orchestrator.statistics.epochs import latest_scored
 from orchestrator.statistics.estimates import estimate_rows
 from orchestrator.statistics.mixed import mixed_origins
 from orchestrator.statistics.pace import pace
+from orchestrator.statistics.race_records import describe_race
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.spending import budgets, spent_before
 from orchestrator.statistics.stability import stability
@@ -41,19 +42,19 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
 
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
     complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
-    ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see
-    ``.spending``), ``looks``, ``extended_after_look``, ``damaged`` (one line per record),
-    ``mixed`` (one line per origin of rows that do not compare, see ``.mixed``),
+    ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see ``.spending``),
+    ``looks``, ``extended_after_look``, ``race`` (None but for a race, see ``.race_records``), ``damaged``
+    (one line per record), ``mixed`` (one line per origin of rows that do not compare, see ``.mixed``),
     ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
     ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
     per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
-    error, failure, could_be_best, estimate, measurements}``;
-    ``val``, ``test`` and differences are ``{mean, std, n, low, high}``, fractions of 1, over seeds.
-    ``separable_from_best`` is True for trials that are significantly worse than rank 1 and False for those
-    that are not significantly different from it, corrected for the selection of rank 1 among all complete
-    trials; None for rank 1 itself, for trials that are not compared, and for reference rows. ``comparison``
-    has what this rests on, ``{confidence, rows, unit, blocks, s, nu, q, threshold, cochran_level, apart,
-    incomplete, same_cells, reason}`` (see ``orchestrator.statistics.significance``; trials by number).
+    error, failure, could_be_best, estimate, measurements}``; ``val``, ``test`` and differences are
+    ``{mean, std, n, low, high}``, fractions of 1, over seeds. ``separable_from_best`` is True for trials that
+    are significantly worse than rank 1 and False for those that are not significantly different from it,
+    corrected for the selection of rank 1 among all complete trials; None for rank 1 itself, for trials that
+    are not compared, and for reference rows. ``comparison`` has what this rests on, ``{confidence, rows,
+    unit, blocks, s, nu, q, threshold, cochran_level, apart, incomplete, same_cells, reason}`` (see
+    ``orchestrator.statistics.significance``; trials by number).
 
     ``could_be_best`` is False for trials that are ruled out as the best of all complete ones, by Dunnett's
     one-sided test. ``estimate`` is ``{mean, n, shrunk, error, low, high, best}`` of ``.shrinkage``: what is
@@ -120,6 +121,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
         "looks": looks,
         "extended_after_look": _extended(trials, looks),
+        "race": describe_race(store, ledger, trials),
         "mixed": mixed_origins(_measured(rows, by_name), records),
         "damaged": [*store.damaged, *ledger.damaged],
         "damaged_trials": sorted(store.unreadable),

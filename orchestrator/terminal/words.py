@@ -14,6 +14,7 @@ PHASES = {
     "ray": "starting Ray",
     "slots": "starting the slots",
     "search": "searching",
+    "race": "racing the finalists",
     "columns": "training the columns",
     "baselines": "measuring zero-shot and zero-step",
     "finalists": "scoring on the test images",

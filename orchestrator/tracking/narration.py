@@ -120,6 +120,11 @@ class Narration:
                     told += [op.log(own, tags={"state": end.state}), op.end(own, end.state, time)]
         return [*told, op.end(run, end.state, time)]
 
+    def settled(self, trial: op.Trial, state: str, at: str) -> Operations:
+        """It was decided what a row has come to."""
+        run = op.trial_run(trial)
+        return [op.log(run, tags={"state": state}), op.end(run, state, op.milliseconds(at))]
+
     def tested(self, row: Row) -> Operations:
         """Its cells were scored on the test images."""
         if not row.tests:

@@ -170,6 +170,13 @@ class Tracker:
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
 
+    def trial_settled(self, trial: Trial, state: str, *, at: str) -> None:
+        """What a row has come to was decided after its work had ended."""
+        recent = self._recent.get(trial)
+        if recent is not None and recent.end is not None:
+            recent.end.state = state
+        self._append(self._narration.settled(trial, state, at))
+
     def trial_tested(
         self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
     ) -> None:
@@ -244,6 +251,7 @@ class NoTracker:
     def trial_started(self, trial: Trial, point: dict[str, Any], **about: Any) -> None: ...
     def event(self, trial: Trial, event: Event) -> None: ...
     def trial_ended(self, trial: Trial, state: str, **about: Any) -> None: ...
+    def trial_settled(self, trial: Trial, state: str, *, at: str) -> None: ...
     def trial_tested(
         self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
     ) -> None: ...

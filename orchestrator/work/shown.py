@@ -18,6 +18,7 @@ Phase = Literal[
     "ray",
     "slots",
     "search",
+    "race",
     "columns",
     "baselines",
     "finalists",

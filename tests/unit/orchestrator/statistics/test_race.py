@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.statistics.evidence import Differences, Noise, log_evidence
-from orchestrator.statistics.race import Race, Rules, Wave, run_race
+from orchestrator.statistics.evidence import Differences, log_evidence
+from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.race import Race, Rules, Wave, decide
 
-NOISE = Noise(variance=0.012**2, nu=18)
+NOISE = Noise(s=0.012, nu=18)
 
 
 def waves(means: dict[int, float], seeds: int, *, deviation: float = 0.012, seed: int = 1) -> list[Wave]:
@@ -31,7 +32,7 @@ def rules(**more: object) -> Rules:
 
 def test_a_finalist_falls_when_the_mean_of_the_evidence_over_its_rivals_reaches_one_over_alpha() -> None:
     known = waves({7: 0.03, 3: 0.0, 9: 0.028}, 40)
-    race = run_race([7, 3, 9], known, rules())
+    race = decide([7, 3, 9], known, rules())
     first = race.fallen[0]
     assert first.finalist == 3
 
@@ -48,7 +49,7 @@ def test_a_finalist_falls_when_the_mean_of_the_evidence_over_its_rivals_reaches_
 
 def test_fallen_rivals_keep_their_last_evidence() -> None:
     known = waves({1: 0.05, 2: 0.0, 3: 0.049}, 30)
-    race = run_race([1, 2, 3], known, rules(budget=60))
+    race = decide([1, 2, 3], known, rules(budget=60))
     (fall,) = race.fallen
     assert race.seeds > fall.seed
     kept = Differences.of([float(w[2] or 0) - float(w[1] or 0) for w in known[: fall.seed]], NOISE)
@@ -56,35 +57,35 @@ def test_fallen_rivals_keep_their_last_evidence() -> None:
 
 
 def test_a_race_ends_when_one_is_left() -> None:
-    race = run_race([1, 2, 3], waves({1: 0.08, 2: 0.0, 3: 0.01}, 60), rules())
+    race = decide([1, 2, 3], waves({1: 0.08, 2: 0.0, 3: 0.01}, 60), rules())
     assert (race.end, race.standing) == ("one left", (1,))
     assert race.seeds < 60
 
 
 def test_a_race_ends_when_its_survivors_differ_by_no_more_than_wanted() -> None:
     known = waves({1: 0.0, 2: 0.001}, 200)
-    race = run_race([1, 2], known, rules(within=0.02))
+    race = decide([1, 2], known, rules(within=0.02))
     assert race.end == "within"
     assert race.gap <= 0.02
-    before = run_race([1, 2], known[: race.seeds - 1], rules(within=0.02))
+    before = decide([1, 2], known[: race.seeds - 1], rules(within=0.02))
     assert before.end is None
     assert before.gap > 0.02
 
 
 def test_a_race_ends_before_the_seed_that_its_budget_does_not_pay_for() -> None:
-    race = run_race([1, 2, 3], waves({1: 0.0, 2: 0.0, 3: 0.0}, 50), rules(budget=29, cells=2))
+    race = decide([1, 2, 3], waves({1: 0.0, 2: 0.0, 3: 0.0}, 50), rules(budget=29, cells=2))
     assert (race.end, race.seeds, race.cells) == ("budget", 4, 24)
     assert race.standing == (1, 2, 3)
 
 
 def test_a_budget_below_one_seed_ends_a_race_at_once() -> None:
-    race = run_race([1, 2, 3], [], rules(budget=2))
+    race = decide([1, 2, 3], [], rules(budget=2))
     assert (race.end, race.seeds) == ("budget", 0)
 
 
 def test_a_raised_budget_goes_on_from_where_the_race_ended() -> None:
     known = waves({1: 0.012, 2: 0.0, 3: 0.004}, 60)
-    short, long = (run_race([1, 2, 3], known, rules(budget=budget)) for budget in (12, 120))
+    short, long = (decide([1, 2, 3], known, rules(budget=budget)) for budget in (12, 120))
     assert short.end == "budget"
     assert long.fallen[: len(short.fallen)] == short.fallen
     assert long.seeds > short.seeds
@@ -93,42 +94,42 @@ def test_a_raised_budget_goes_on_from_where_the_race_ended() -> None:
 def test_values_trained_ahead_change_nothing() -> None:
     """Those of a finalist after its fall, and seeds after the end."""
     known = waves({1: 0.05, 2: 0.0, 3: 0.045}, 60)
-    whole = run_race([1, 2, 3], known, rules())
+    whole = decide([1, 2, 3], known, rules())
     assert whole.end == "one left"
     needed: list[Wave] = []
     for n, wave in enumerate(known[: whole.seeds], start=1):
         gone = {fall.finalist for fall in whole.fallen if fall.seed < n}
         needed.append({name: value for name, value in wave.items() if name not in gone})
-    assert run_race([1, 2, 3], needed, rules()) == whole
+    assert decide([1, 2, 3], needed, rules()) == whole
 
 
 def test_a_race_waits_for_the_seed_that_lacks_a_value() -> None:
     known = waves({1: 0.0, 2: 0.0}, 6)
     lacking: list[Wave] = [*known[:3], {1: 0.5}, *known[4:]]
-    race = run_race([1, 2], lacking, rules())
+    race = decide([1, 2], lacking, rules())
     assert (race.seeds, race.end) == (3, None)
 
 
 def test_a_finalist_whose_cell_failed_leaves_and_the_others_race_on() -> None:
     known = waves({1: 0.0, 2: 0.0, 3: 0.0}, 8)
     known[2] = {**known[2], 2: None}
-    race = run_race([1, 2, 3], known, rules(budget=20))
+    race = decide([1, 2, 3], known, rules(budget=20))
     assert [(fall.finalist, fall.seed, fall.evidence) for fall in race.fallen] == [(2, 3, None)]
     assert race.standing == (1, 3)
 
 
 def test_a_race_in_which_every_cell_failed_has_no_winner() -> None:
-    race = run_race([1, 2], [{1: None, 2: None}], rules())
+    race = decide([1, 2], [{1: None, 2: None}], rules())
     assert (race.end, race.standing) == ("none left", ())
 
 
 def test_equal_values_never_decide() -> None:
-    race = run_race([1, 2], [{1: 0.5, 2: 0.5}] * 50, rules(budget=100))
+    race = decide([1, 2], [{1: 0.5, 2: 0.5}] * 50, rules(budget=100))
     assert (race.end, race.standing) == ("budget", (1, 2))
 
 
 def test_a_race_is_plain_json() -> None:
-    race = run_race([4, 2], waves({4: 0.0, 2: 0.0}, 1), rules(noise=Noise()))
+    race = decide([4, 2], waves({4: 0.0, 2: 0.0}, 1), rules(noise=None))
     assert json.loads(json.dumps(race.to_dict(), allow_nan=False))["gap"] is None
 
 
@@ -136,9 +137,9 @@ def test_the_best_finalist_falls_in_at_most_one_race_of_twenty() -> None:
     rng = np.random.default_rng(8)
     repeats, falls = 500, 0
     for _ in range(repeats):
-        noise = Noise(float(rng.chisquare(18)) / 18, 18)
+        noise = Noise(s=math.sqrt(float(rng.chisquare(18)) / 18), nu=18)
         drawn = [dict(enumerate(map(float, row))) for row in rng.normal(0, 1, (10, 4))]
-        race: Race = run_race(range(4), drawn, Rules(budget=1000, noise=noise))
+        race: Race = decide(range(4), drawn, Rules(budget=1000, noise=noise))
         falls += any(fall.finalist == 0 for fall in race.fallen)
     assert falls <= stats.binom.ppf(0.999, repeats, 0.05)
     assert falls > 0
