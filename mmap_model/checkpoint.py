@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class PromptCheckpoint:
         preprocessing: ``mean`` and ``std`` per channel of pixels in [0, 1], and ``size`` of the square input;
             ``resize_mode``, ``interpolation``, ``fill_color`` as in open_clip where they are not CLIP's own.
         metrics: whatever was known of the prompts when they were saved.
+        images: labelled images of each task, in their order; None where a method does not keep any.
     """
 
     configuration: Configuration
@@ -43,6 +44,7 @@ class PromptCheckpoint:
     fingerprint: str
     preprocessing: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    images: tuple[int, ...] | None = None
 
 
 def pack_prompts(
@@ -53,6 +55,7 @@ def pack_prompts(
     tasks: Mapping[str, tuple[str, ...]],
     backbone: Backbone,
     metrics: Mapping[str, Any] | None = None,
+    images: Sequence[int] | None = None,
 ) -> dict[str, bytes]:
     """The files of one replicate's prompts, by name.
 
@@ -63,6 +66,7 @@ def pack_prompts(
         tasks: class names by task name, as the model was built with.
         backbone: that the model runs on.
         metrics: JSON-ready numbers to keep beside the prompts.
+        images: labelled images of each task; kept where the shape of what is saved depends on them.
     """
     state = model.replicate_state(replicate)
     tensors = save({name: tensor.cpu().contiguous() for name, tensor in state.items()})
@@ -82,6 +86,7 @@ def pack_prompts(
             **backbone.resize.described(),
         },
         "metrics": dict(metrics or {}),
+        **({"images": list(images)} if images is not None and model.fits else {}),
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
     text = json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False)
@@ -122,6 +127,7 @@ def read_checkpoint(files: Mapping[str, bytes], where: str = "checkpoint") -> Pr
             fingerprint=data["backbone"]["fingerprint"],
             preprocessing=data["preprocessing"],
             metrics=data["metrics"],
+            images=tuple(data["images"]) if "images" in data else None,
         )
     except InputError:
         raise
@@ -162,6 +168,7 @@ def load_prompts(files: Mapping[str, bytes], backbone: Backbone, where: str = "c
             template=configuration.recipe.template,
             partitions=[configuration.partition],
             train_seeds=[0],
+            images=checkpoint.images,
         ),
     )
     try:
@@ -179,4 +186,4 @@ def load_prompts(files: Mapping[str, bytes], backbone: Backbone, where: str = "c
             fix="copy both files of the same checkpoint again",
         )
     model.load_replicate_state(0, tensors)
-    return model
+    return model.eval()

@@ -9,6 +9,7 @@ from typing import Literal
 
 from mmap_model.errors import ConfigurationError, require
 from mmap_model.plain import to_plain
+from mmap_model.revisions import added_field
 
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
@@ -30,6 +31,9 @@ class Recipe:
         loss_reduction: ``sum`` of the task losses (eq. 11) or their ``mean``.
         augment: apply the dataset's augmentation to training images.
         template: class prompt; ``{}`` is the class name.
+        views: augmented views of each image that are drawn once (>= 1); every epoch shows one of them, chosen
+            anew. None: a new view every time. Methods that train nothing before the image embedding keep the
+            embeddings of all views and do not run the tower again.
     """
 
     epochs: int = 5
@@ -44,8 +48,10 @@ class Recipe:
     loss_reduction: Literal["sum", "mean"] = "sum"
     augment: bool = True
     template: str = "a photo of a {}."
+    views: int | None = added_field(None)
 
     def __post_init__(self) -> None:
+        require(self.views is None or self.views >= 1, "recipe.views", self.views, "use null or 1 or more")
         require(self.epochs >= 1, "recipe.epochs", self.epochs, "use 1 or more")
         require(self.batch_size >= 1, "recipe.batch_size", self.batch_size, "use 1 or more")
         require(0 < self.lr < inf, "recipe.lr", self.lr, "use a positive learning rate")

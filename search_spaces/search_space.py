@@ -14,7 +14,7 @@ from mmap_model.cells import Point
 from mmap_model.class_texts import ClassTexts
 from mmap_model.configuration import Grouping, Recipe
 from mmap_model.errors import InputError, nearest
-from mmap_model.methods import get_method
+from mmap_model.methods import ProblemSize, get_method
 from mmap_model.plain import from_plain
 from search_spaces.errors import SpaceError
 from search_spaces.groups import check_grouping, group_range
@@ -45,6 +45,8 @@ class SearchSpace:
         fixed: the point they start from.
         architecture, tasks: the backbone and the number of tasks.
         max_params: bound on the trained parameters of one replicate, or None.
+        classes: class names of each task; methods that train something for every class need them.
+        images: labelled images of each task; methods that train something for every one of them need them.
         where: keys of the spaces in the study, for messages.
 
     Raises:
@@ -59,6 +61,8 @@ class SearchSpace:
         architecture: Architecture,
         tasks: int,
         max_params: int | None = None,
+        classes: Sequence[Sequence[str]] | None = None,
+        images: Sequence[int] | None = None,
         where: Sequence[str] | None = None,
     ) -> None:
         self.spaces = tuple(spaces)
@@ -72,6 +76,8 @@ class SearchSpace:
             tasks=tasks,
             groups=self._most_groups(tasks),
             max_params=max_params,
+            classes=None if classes is None else tuple(tuple(names) for names in classes),
+            images=None if images is None else tuple(images),
         )
         self._check()
 
@@ -170,9 +176,12 @@ class SearchSpace:
         return min(least), max(most)
 
     def _counts(self, point: Point, groups: tuple[int, int]) -> tuple[int, int]:
+        limits = self.limits
         fewest, most = (
-            self.method.count(
-                point.settings, self.limits.architecture, tasks=self.limits.tasks, groups=number
+            self.method.parameters(
+                point.settings,
+                limits.architecture,
+                ProblemSize(tasks=limits.tasks, groups=number, classes=limits.classes, images=limits.images),
             )
             for number in groups
         )

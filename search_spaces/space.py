@@ -28,12 +28,16 @@ class Limits:
         tasks: N.
         groups: the largest number of groups that any point of the space can come to.
         max_params: trained parameters of one replicate at that many groups, or None.
+        classes: class names of each task, where they are known.
+        images: labelled images of each task at the largest split, where they are known.
     """
 
     architecture: Architecture
     tasks: int
     groups: int
     max_params: int | None = None
+    classes: tuple[tuple[str, ...], ...] | None = None
+    images: tuple[int, ...] | None = None
 
 
 class Space(ABC):

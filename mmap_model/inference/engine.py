@@ -101,7 +101,7 @@ class TorchEngine(Engine):
 
     @torch.no_grad()
     def logits(self, pixels: Tensor, task: Tensor) -> Tensor:
-        return self._classifier.head(self.features(pixels, task), task)  # type: ignore[no-any-return]
+        return self._classifier.of_features(self.features(pixels, task), task)
 
     @torch.no_grad()
     def features(self, pixels: Tensor, task: Tensor) -> Tensor:
@@ -118,6 +118,12 @@ class TorchEngine(Engine):
     def with_classes(self, task: int, classes: Sequence[str], template: str | None) -> tuple[Engine, bool]:
         if self._reword is None:
             return super().with_classes(task, classes, template)
+        if self._classifier.beside is not None:
+            raise ConfigurationError(
+                "what it keeps of labelled images counts for the classes it was trained on, in their order",
+                where="classes",
+                fix="leave the classes as they are",
+            )
         rows = self._reword(task, classes, template)
         head = self._classifier.head.with_rows(task, rows.features)
         changed = DeployedClassifier(self._classifier.images, head).eval()

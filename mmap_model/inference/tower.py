@@ -74,17 +74,23 @@ class DeployedClassifier(nn.Module):
     Attributes:
         images: ``TunedModel.deployed``.
         head: of the same tasks.
+        beside: ``TunedModel.beside_head``.
     """
 
-    def __init__(self, images: nn.Module, head: Head) -> None:
+    def __init__(self, images: nn.Module, head: Head, beside: nn.Module | None = None) -> None:
         super().__init__()
-        self.images, self.head = images, head
+        self.images, self.head, self.beside = images, head, beside
 
     @classmethod
     def of(cls, model: TunedModel, tasks: Sequence[int]) -> DeployedClassifier:
         """Of some tasks of a model of one replicate."""
-        return cls(model.deployed(tasks), Head.of(model, tasks)).eval()
+        return cls(model.deployed(tasks), Head.of(model, tasks), model.beside_head(tasks)).eval()
 
     def forward(self, pixels: Tensor, task: Tensor) -> Tensor:
         """Logits [B, C] of normalised pixels [B, 3, H, W] and places of tasks, int64 [B]."""
-        return self.head(self.images(pixels, task), task)  # type: ignore[no-any-return]
+        return self.of_features(self.images(pixels, task), task)
+
+    def of_features(self, features: Tensor, task: Tensor) -> Tensor:
+        """Logits [B, C] of unit features [B, E] and places of tasks, int64 [B]."""
+        logits: Tensor = self.head(features, task)
+        return logits if self.beside is None else logits + self.beside(features, task)

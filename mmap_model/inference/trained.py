@@ -92,6 +92,7 @@ class Trained:
             template=template or self.template,
             partitions=[configuration.partition],
             train_seeds=[0],
+            images=self.checkpoint.images,
         )
         model = self.method.build(settings, self.backbone, problem)
         state = self.model.replicate_state(0)

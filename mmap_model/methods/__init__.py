@@ -1,15 +1,33 @@
 """Tuning methods, one folder each, registered by name."""
 
-from mmap_model.methods import bitfit, clip_adapter, coop, full_ft, joint, maple, mlp, mmap, vpt, zero_shot
+from mmap_model.methods import (
+    bitfit,
+    clap,
+    clip_adapter,
+    coop,
+    full_ft,
+    joint,
+    maple,
+    mlp,
+    mmap,
+    task_res,
+    tip_adapter,
+    tip_adapter_f,
+    vpt,
+    zero_shot,
+    zs_lp,
+)
 from mmap_model.methods.base import Budget, Method, method_names, register
-from mmap_model.methods.problem import Problem
+from mmap_model.methods.problem import Problem, ProblemSize
 from mmap_model.methods.registry import get_method, method_identity, own_provenance
 
 __all__ = [
     "Budget",
     "Method",
     "Problem",
+    "ProblemSize",
     "bitfit",
+    "clap",
     "clip_adapter",
     "coop",
     "full_ft",
@@ -22,6 +40,10 @@ __all__ = [
     "mmap",
     "own_provenance",
     "register",
+    "task_res",
+    "tip_adapter",
+    "tip_adapter_f",
     "vpt",
     "zero_shot",
+    "zs_lp",
 ]

@@ -7,7 +7,7 @@ A method is a folder: ``__init__.py`` holds its settings, checks and exact param
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from mmap_model.architecture import Architecture
 from mmap_model.class_texts import ClassTexts
 from mmap_model.errors import BackboneError, ConfigurationError, ShapeError
-from mmap_model.methods.problem import Problem
+from mmap_model.methods.problem import Problem, ProblemSize
 from mmap_model.towers import ResNetTower
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ NewClasses = Literal["text", "zero_shot", "refused"]
 """What a class named after training gets: its text feature as tuned, that of the plain CLIP, or nothing."""
 Regime = Literal["single", "multi"]
 """``single``: a copy of everything trained for each task. ``multi``: one copy that all tasks train."""
+GroupedRegime = Literal["single", "multi", "grouped"]
+"""Also ``grouped``: a part for each group of tasks and one for each task, which act together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Budget:
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    regime: Regime | None = "multi"
+    regime: GroupedRegime | None = "multi"
     printed: str | None = None
     reading: str = ""
 
@@ -55,7 +57,9 @@ class Method(ABC):
             stands in the keys of cells with the name. Registered ones have none: what changes
             their numbers is a ``Revision``.
         Settings: frozen, keyword-only dataclass of the method's own hyper-parameters.
-        grouped: needs a partition of the tasks.
+        grouped: needs a partition of the tasks, whatever its settings (see ``needs_partition``).
+        fits: computes something of the labelled images before training (``TunedModel.fits``).
+        class_bound: has tensors with a row for every class, keyed by its name.
         fuses: replicates may be trained as one batch (the backbone stays frozen).
         trains: False when there is nothing to train (zero-shot).
         keeps_weights: what it trains is small and stays with every finished cell; if not, only with cells
@@ -70,6 +74,8 @@ class Method(ABC):
     version: ClassVar[int] = 1
     Settings: ClassVar[type]
     grouped: ClassVar[bool] = False
+    fits: ClassVar[bool] = False
+    class_bound: ClassVar[bool] = False
     fuses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
@@ -104,9 +110,21 @@ class Method(ABC):
         """The texts that class names stand in, of a recipe with this template."""
         return ClassTexts(template)
 
+    def needs_partition(self, settings: Any) -> bool:
+        """Whether tasks must have been put into groups: always (``grouped``), or with ``regime: grouped``."""
+        return self.grouped or getattr(settings, "regime", None) == "grouped"
+
     @abstractmethod
     def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
         """Exact number of trained parameters of one replicate."""
+
+    def parameters(self, settings: Any, architecture: Architecture, size: ProblemSize) -> int:
+        """Exact number of trained parameters of one replicate: ``count``, where classes have no part in it.
+
+        Raises:
+            ConfigurationError: it depends on something that ``size`` does not say.
+        """
+        return self.count(settings, architecture, tasks=size.tasks, groups=size.groups)
 
     def probed(self, settings: Any) -> Any | None:
         """The settings with one model for all tasks, which is a ``Probed``; None where there is no such."""
@@ -119,6 +137,20 @@ class Method(ABC):
         Every trained tensor has a leading replicate axis R; slice r is initialised from
         ``problem.train_seeds[r]`` alone.
         """
+
+
+class ClassBoundMethod(Method):
+    """A method whose count depends on the classes, or on how many images are labelled."""
+
+    class_bound = True
+
+    def count(self, settings: Any, architecture: Architecture, *, tasks: int, groups: int) -> int:
+        """Raise ConfigurationError: the classes are not given."""
+        return self.parameters(settings, architecture, ProblemSize(tasks=tasks, groups=groups))
+
+    @abstractmethod
+    def parameters(self, settings: Any, architecture: Architecture, size: ProblemSize) -> int:
+        """Exact number of trained parameters of one replicate."""
 
 
 def check_range(where: str, value: float, lowest: float, highest: float | None = None) -> None:
@@ -139,6 +171,43 @@ def check_template(where: str, template: str) -> None:
 def nearest_divisor(wanted: int, number: int) -> int:
     """The divisor of ``number`` nearest to ``wanted``, the smaller of two."""
     return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: (abs(n - wanted), n))
+
+
+def copies_of(regime: str, *, tasks: int, groups: int) -> int:
+    """Copies of what one replicate trains in a regime."""
+    return {"single": tasks, "multi": 1, "grouped": groups + tasks}[regime]
+
+
+def rows_of(regime: str, size: ProblemSize, method: str) -> int:
+    """Rows of one replicate that are keyed by class name, in a regime.
+
+    ``single`` has each task's own, ``multi`` those of the union of all lists, ``grouped`` those of the union
+    of every group's lists and each task's own.
+
+    Raises:
+        ConfigurationError: the classes are not known.
+    """
+    if size.classes is None:
+        raise ConfigurationError(
+            f"{method} trains numbers for every class",
+            where="--classes",
+            fix="say how many classes a task has",
+        )
+    own = sum(len(names) for names in size.classes)
+    if regime == "single":
+        return own
+    if regime == "multi":
+        return _union(size.classes, range(size.tasks))
+    if size.partition is not None:
+        return own + sum(_union(size.classes, group) for group in size.partition)
+    lists = {tuple(names) for names in size.classes}
+    # Groups that are not known yet: with one list for all every partition counts the same.
+    most = max(map(len, lists)) if len(lists) == 1 else _union(size.classes, range(size.tasks))
+    return own + size.groups * most
+
+
+def _union(classes: Sequence[Sequence[str]], tasks: Iterable[int]) -> int:
+    return len({name for task in tasks for name in classes[task]})
 
 
 _REGISTRY: dict[str, Method] = {}

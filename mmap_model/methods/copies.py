@@ -1,6 +1,6 @@
-"""Base of the methods that train one copy of their tensors for all tasks, or one per task.
+"""Base of the methods that train one copy of their tensors for all tasks, one per task, or both per group.
 
-Legend: R replicates, T tasks, N copies (1 or T).
+Legend: R replicates, T tasks, N copies, J copies that act on a task (2 in the ``grouped`` regime, else 1).
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.forward.class_prompts import Positions
+from mmap_model.methods.base import GroupedRegime
+from mmap_model.methods.layout import Layout
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 
 
 class CopiedModel(PromptedModel):
-    """Every trained tensor is [R, N, …].
+    """Every trained tensor is [R, N, …]: N is 1 (``multi``), T (``single``), or G + T (``grouped``).
 
-    The copies of a replicate start equal, as trainings of one task each with the same seed do.
+    The copies of a replicate start equal, as trainings of one task each with the same seed do; those of
+    groups and tasks that act together start from streams of their own.
 
     Attributes:
         copies: N; copy t belongs to task t where there is one per task.
+        of_task: copies that act on each task, J: that of its group, then its own.
     """
+
+    _members: Tensor | None
 
     def __init__(
         self,
@@ -31,7 +37,8 @@ class CopiedModel(PromptedModel):
         problem: Problem,
         *,
         name: str,
-        per_task: bool,
+        per_task: bool = False,
+        regime: GroupedRegime | None = None,
         text_prompt_length: int = 0,
         positions: Positions = "original",
     ) -> None:
@@ -39,11 +46,13 @@ class CopiedModel(PromptedModel):
 
         Args:
             name: of the method, in the names of its random streams.
-            per_task: one copy per task instead of one for all.
-            text_prompt_length: tokens inserted into each class prompt.
+            per_task: one copy per task instead of one for all: ``single`` instead of ``multi``.
+            regime: in place of ``per_task``.
+            text_prompt_length: tokens inserted into each class prompt, by all of its prompts together.
             positions: of the class prompts, see ``ClassPrompts``.
         """
-        by_copy = "task" if per_task else "replicate"
+        self.regime: GroupedRegime = regime or ("single" if per_task else "multi")
+        by_copy = "replicate" if self.regime == "multi" else "task"
         super().__init__(
             backbone,
             problem,
@@ -51,23 +60,49 @@ class CopiedModel(PromptedModel):
             positions=positions,
             text_prompts_by=by_copy if text_prompt_length else "none",  # type: ignore[arg-type]
         )
-        self.copies = self.tasks if per_task else 1
-        self._streams = problem.streams(name)
+        self.layout = Layout.of(problem.groups, problem.tasks) if self.regime == "grouped" else None
+        self.copies = self.tasks if self.regime == "single" else 1
+        self.of_task, members = 1, None
+        if self.layout is not None:
+            self.copies, self.of_task = len(self.layout.names), 2
+            members = torch.tensor(self.layout.members, device=backbone.device)
+        self.register_buffer("_members", members, persistent=False)
+        self._streams, self._copied = problem.streams(name), set[str]()
 
     def register_copies(self, name: str, initial: Callable[[str], Tensor]) -> None:
         """Add the trained tensor ``name`` of ``initial(stream)``, the start of all copies of a replicate."""
-        drawn = torch.stack([initial(f"{stream}/{name}") for stream in self._streams])
-        copied = drawn.unsqueeze(1).repeat_interleave(self.copies, dim=1)
+        if self.layout is not None:
+            own = [
+                torch.stack([initial(f"{stream}/{module}/{name}") for module in self.layout.names])
+                for stream in self._streams
+            ]
+            copied = torch.stack(own)
+        else:
+            drawn = torch.stack([initial(f"{stream}/{name}") for stream in self._streams])
+            copied = drawn.unsqueeze(1).repeat_interleave(self.copies, dim=1)
         self.register_parameter(name, nn.Parameter(copied.to(self.backbone.device, self.backbone.dtype)))
+        self._copied.add(name)
+
+    def of_tasks(self, tensor: Tensor) -> Tensor:
+        """[R, N, …] → [R, T, J, …]: the copies that act on each task."""
+        if self._members is None:
+            return tensor.expand(-1, self.tasks, *[-1] * (tensor.ndim - 2)).unsqueeze(2)
+        return tensor.flatten(0, 1)[self._members].unflatten(0, (self.replicates, self.tasks))
 
     def for_texts(self, prompts: Tensor) -> Sequence[Tensor]:
-        """[R, N, layers, P, D] → by layer [sets, P, D] for ``text_sets``."""
-        return _by_layer(prompts, self.text_sets[1])
+        """[R, N, layers, P, D] → by layer [sets, J·P, D] for ``text_sets``."""
+        return self._by_layer(prompts, self.text_sets[1])
 
     def for_images(self, prompts: Tensor) -> Sequence[Tensor]:
-        """[R, N, layers, P, D] → by layer [R·T, P, D]."""
-        return _by_layer(prompts, self.tasks)
+        """[R, N, layers, P, D] → by layer [R·T, J·P, D]."""
+        return self._by_layer(prompts, self.tasks)
 
+    def state_rows(self, name: str, replicate: int) -> list[int] | slice:
+        if self.layout is None or name not in self._copied:
+            return slice(None)
+        return self.layout.used(replicate)
 
-def _by_layer(prompts: Tensor, sets: int) -> Sequence[Tensor]:
-    return prompts.expand(-1, sets, -1, -1, -1).flatten(0, 1).unbind(1)
+    def _by_layer(self, prompts: Tensor, sets: int) -> Sequence[Tensor]:
+        if self._members is None:
+            return prompts.expand(-1, sets, -1, -1, -1).flatten(0, 1).unbind(1)
+        return self.of_tasks(prompts).transpose(2, 3).flatten(3, 4).flatten(0, 1).unbind(1)

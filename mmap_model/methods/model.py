@@ -12,10 +12,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.deployed import EveryTask, without_gradients
+from mmap_model.methods.support import Support
 
 
 class TunedModel(nn.Module, ABC):
@@ -27,10 +29,13 @@ class TunedModel(nn.Module, ABC):
         constant_images: nothing trained has a part in ``image_embeddings``: of the same pixels they may be
             computed once and kept. Then ``image_features`` is ``finish_images`` of them.
         execution: how to compute.
+        fits: ``fit`` computes something of the labelled images before training.
     """
 
     execution: Execution = DEFAULT_EXECUTION
     constant_images: ClassVar[bool] = False
+    fits: ClassVar[bool] = False
+    _fitted: tuple[str, ...] = ()
     replicates: int
     tasks: int
 
@@ -99,12 +104,65 @@ class TunedModel(nn.Module, ABC):
         """
         return None
 
+    def beside_head(self, tasks: Sequence[int]) -> nn.Module | None:
+        """What the logits have beside scaled cosines of ``class_features``, of the model of one replicate.
+
+        Returns:
+            A module as ``deployed`` gives, whose ``forward(features, task)`` is what is added to the logits
+            [B, C] of unit features [B, E]; None where logits are scaled cosines and nothing else.
+        """
+        return None
+
+    def fit(self, support: Support) -> None:
+        """Compute what the labelled images alone decide, before the first step. Only models that ``fits``.
+
+        Results belong into tensors of ``register_fitted`` or into parameters: they are saved and restored.
+        """
+
+    def register_fitted(self, name: str, value: Tensor) -> None:
+        """Add a tensor [R, …] that is computed, not trained, and belongs to checkpoints."""
+        self.register_buffer(name, value)
+        self._fitted = (*self._fitted, name)
+
+    def fitted(self) -> dict[str, Tensor]:
+        """The tensors of ``register_fitted``, by name."""
+        return {name: self.get_buffer(name) for name in self._fitted}
+
+    def image_losses(self, images: Tensor, pixels: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        """What training lowers, for each image: cross-entropy, [R, T, B].
+
+        Args:
+            images: their features [R, T, B, E].
+            pixels: normalised, [R, T, B, 3, H, W]; what ``image_embeddings`` gave where that is kept.
+            labels: [R, T, B].
+            classes: features [R, T, C, E].
+        """
+        return cross_entropy(self.compare(images, classes), labels)
+
+    def class_losses(self, classes: Tensor) -> Tensor | None:
+        """What training lowers beside ``image_losses``, [R, T]: of class features and parameters."""
+        return None
+
+    def state_rows(self, name: str, replicate: int) -> list[int] | slice:
+        """Of the tensor ``name`` [R, N, …] the places along N that the replicate uses."""
+        return slice(None)
+
     def replicate_state(self, replicate: int) -> dict[str, Tensor]:
-        """What replicate ``replicate`` has trained, detached, without the replicate axis: its checkpoint."""
-        return {name: p.detach()[replicate].clone() for name, p in self.named_parameters()}
+        """What replicate ``replicate`` has trained and fitted, without the replicate axis: its checkpoint."""
+        return {
+            name: tensor.detach()[replicate][self.state_rows(name, replicate)].clone()
+            for name, tensor in (*self.named_parameters(), *self.fitted().items())
+        }
 
     @torch.no_grad()
     def load_replicate_state(self, replicate: int, tensors: Mapping[str, Tensor]) -> None:
         """Take over what ``replicate_state`` of a model of the same configuration gave."""
-        for name, parameter in self.named_parameters():
-            parameter[replicate] = tensors[name].to(parameter)
+        for name, tensor in (*self.named_parameters(), *self.fitted().items()):
+            tensor[replicate, self.state_rows(name, replicate)] = tensors[name].to(tensor)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of logits [R, T, B, C] and labels [R, T, B], for each image [R, T, B], in full precision."""
+    with full_precision(logits):
+        each = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none")
+    return each.view(labels.shape)

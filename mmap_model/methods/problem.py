@@ -9,6 +9,37 @@ from mmap_model.configuration import Partition
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProblemSize:
+    """What the number of trained parameters depends on, beside settings and backbone.
+
+    Attributes:
+        tasks, groups: T and G.
+        classes: class names of each task, [T][C]; None where nobody knows.
+        images: labelled images of each task, [T]; None where nobody knows.
+        partition: the groups, where they are known; their number counts otherwise.
+    """
+
+    tasks: int
+    groups: int = 0
+    classes: Sequence[Sequence[str]] | None = None
+    images: Sequence[int] | None = None
+    partition: Partition | None = None
+
+    @classmethod
+    def equal(
+        cls, *, tasks: int, groups: int = 0, classes: int | None = None, shots: int | None = None
+    ) -> ProblemSize:
+        """Tasks with the same number of classes, of the same names, each with as many labelled images."""
+        names = None if classes is None else [str(number) for number in range(classes)]
+        return cls(
+            tasks=tasks,
+            groups=groups,
+            classes=None if names is None else [names] * tasks,
+            images=None if classes is None or shots is None else [classes * shots] * tasks,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """T tasks in words, and the R replicates that are trained on them as one batch.
 
@@ -17,12 +48,15 @@ class Problem:
         template: class prompt of all tasks; ``{}`` is the class name.
         partitions: groups of tasks, by replicate; None where the method has none.
         train_seeds: by replicate.
+        images: labelled images of each task, [T], the same in all replicates; None where nobody knows.
+            Methods whose tensors have a row per labelled image need it.
     """
 
     classes: Sequence[Sequence[str]]
     template: str
     partitions: Sequence[Partition | None]
     train_seeds: Sequence[int]
+    images: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.partitions) == len(self.train_seeds), "a partition and a seed for each replicate"

@@ -110,7 +110,7 @@ class PromptedModel(TunedModel):
             evolve=self.evolve,
             checkpointed=self.execution.checkpoint,
         )
-        return features.view(self.replicates, self.tasks, *features.shape[1:])
+        return features.view(*pixels.shape[:2], *features.shape[1:])
 
     def finish_images(self, embeddings: Tensor) -> Tensor:
         with full_precision(embeddings):
@@ -141,6 +141,11 @@ class PromptedModel(TunedModel):
             return self.backbone.in_bf16
         return self.backbone.clip
 
+    def raw_class_features(self) -> Tensor:
+        """Class embeddings before normalisation, [R or 1, T, C, E]."""
+        features = self._encode_raw()
+        return features if self._list_of_task is None else features[:, self._list_of_task]
+
     @torch.no_grad()
     def _constant_class_features(self) -> Tensor:
         if self._constant is None:
@@ -148,15 +153,20 @@ class PromptedModel(TunedModel):
         return self._constant
 
     def _encode_classes(self) -> Tensor:
+        features = self._encode_raw()
+        with full_precision(features):
+            unit = F.normalize(features, dim=-1)
+        return unit if self._list_of_task is None else unit[:, self._list_of_task]
+
+    def _encode_raw(self) -> Tensor:
+        """Class embeddings of every set, before normalisation, [*text_sets, C, E]."""
         prompts = self.text_prompts()
         encode = class_encoder(self.execution)
-        features = encode(
+        features: Tensor = encode(
             self._clip,
             self.class_prompts,
             prompts,
             evolve=self.evolve,
             checkpointed=self.execution.checkpoint,
         )
-        with full_precision(features):
-            unit = F.normalize(features, dim=-1).view(*self.text_sets, *features.shape[1:])
-        return unit if self._list_of_task is None else unit[:, self._list_of_task]
+        return features.view(*self.text_sets, *features.shape[1:])

@@ -49,7 +49,7 @@ def random_artefact(
     clip = backbone or load_backbone(BackboneSpec())
     point = Point.from_dict({"method": method, "settings": dict(settings or {})})
     chosen = get_method(method)
-    partition = (tuple(range(len(tasks))),) if chosen.grouped else None
+    partition = (tuple(range(len(tasks))),) if chosen.needs_partition(point.settings) else None
     configuration = Configuration(method=method, settings=point.settings, partition=partition)
     problem = Problem(
         classes=list(tasks.values()),

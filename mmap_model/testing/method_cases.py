@@ -6,6 +6,8 @@ from typing import Any
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bitfit": ("bitfit", {}),
+    "clap": ("clap", {"views": 3}),
+    "clap multi": ("clap", {"views": 2, "regime": "multi"}),
     "clip_adapter": ("clip_adapter", {}),
     "clip_adapter shared": ("clip_adapter", {"shared": True, "biases": False, "reduction": 2}),
     "coop": ("coop", {"prompt_length": 3}),
@@ -23,8 +25,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mmap": ("mmap", {"prompt_length": 6, "source_rows": 3, "source_cols": 8}),
     "mmap group": ("mmap", {"prompt_length": 2, "source_rows": 1, "source_cols": 8, "modules": "group"}),
     "mmap task": ("mmap", {"prompt_length": 2, "source_rows": 2, "source_cols": 16, "modules": "task"}),
+    "task_res": ("task_res", {"regime": "multi"}),
+    "task_res grouped": ("task_res", {"alpha": 1.0, "regime": "grouped"}),
+    "task_res single": ("task_res", {"regime": "single"}),
+    "tip_adapter": ("tip_adapter", {"views": 2}),
+    "tip_adapter multi": ("tip_adapter", {"views": 1, "beta": 5.5, "regime": "multi"}),
+    "tip_adapter_f": ("tip_adapter_f", {"views": 2}),
+    "tip_adapter_f multi": ("tip_adapter_f", {"views": 2, "alpha": 3.0, "regime": "multi"}),
     "vpt": ("vpt", {"prompt_length": 3}),
     "vpt single": ("vpt", {"prompt_length": 3, "depth": 1, "before_ln_pre": True, "regime": "single"}),
     "zero_shot": ("zero_shot", {}),
+    "zs_lp": ("zs_lp", {"regime": "multi"}),
+    "zs_lp grouped": ("zs_lp", {"regime": "grouped"}),
+    "zs_lp single": ("zs_lp", {}),
 }
 """Registered name and settings, by a name of the case."""

@@ -22,19 +22,13 @@ from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.checkpoint import load_prompts, pack_prompts
 from mmap_model.configuration import Partition, Recipe, Seeds, Split
 from mmap_model.inference.tower import DeployedClassifier
-from mmap_model.methods import Method, Problem, get_method
+from mmap_model.methods import Method, Problem, ProblemSize, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.testing.patterns import PatternDataset
+from mmap_model.testing.support import CLASSES, IMAGES, NoiseSupport
 from mmap_model.training import FusedRun, score_test
 from mmap_model.training.optimiser import ReplicateSgd
 from mmap_model.training.step import TrainingStep
-
-CLASSES = (
-    ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
-    ("dog", "cat"),
-    ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
-)
-"""Class lists of different lengths, names of one to four tokens."""
 
 PARTITIONS: tuple[Partition, ...] = (((0, 2), (1,)), ((0, 1, 2),))
 STEPS = 20
@@ -72,7 +66,8 @@ class Subject:
     def configurations(self) -> list[Configuration]:
         """One per replicate."""
         point = Point.from_dict({"method": self.name, "settings": dict(self.settings)})
-        partitions: Iterable[Partition | None] = PARTITIONS if self.method.grouped else (None, None)
+        grouped = self.method.needs_partition(point.settings)
+        partitions: Iterable[Partition | None] = PARTITIONS if grouped else (None, None)
         return [
             Configuration(method=self.name, settings=point.settings, recipe=FINE, partition=partition)
             for _, partition in zip(self.seeds, partitions, strict=False)
@@ -84,7 +79,7 @@ class Subject:
         """A model of some replicates (all if None) with these train seeds."""
         known = self.configurations
         given = known if replicates is None else [known[r] for r in replicates]
-        return self.method.build(
+        model = self.method.build(
             given[0].settings,
             backbone,
             Problem(
@@ -92,8 +87,12 @@ class Subject:
                 template=FINE.template,
                 partitions=[c.partition for c in given],
                 train_seeds=seeds,
+                images=IMAGES,
             ),
         )
+        if model.fits:
+            model.fit(NoiseSupport(seeds, backbone))
+        return model
 
 
 def check_method(
@@ -143,13 +142,16 @@ def the_count_is_that_of_the_trained_tensors(subject: Subject) -> None:
     model = subject.build(backbone, subject.seeds)
     trains = subject.method.trains
     for replicate, configuration in enumerate(subject.configurations):
-        counted = subject.method.count(
-            configuration.settings,
-            backbone.architecture,
+        size = ProblemSize(
             tasks=len(CLASSES),
             groups=len(configuration.partition or ()),
+            classes=CLASSES,
+            images=IMAGES,
+            partition=configuration.partition,
         )
-        trained = sum(tensor.numel() for tensor in model.replicate_state(replicate).values())
+        counted = subject.method.parameters(configuration.settings, backbone.architecture, size)
+        state, fitted = model.replicate_state(replicate), model.fitted()
+        trained = sum(tensor.numel() for name, tensor in state.items() if name not in fitted)
         assert trained == counted, f"count says {counted}, replicate_state holds {trained}"
         assert trains == (counted > 0), f"trains is {trains} with {counted} parameters"
     assert all(p.requires_grad for p in model.parameters()), "a parameter is not trained"
@@ -243,9 +245,11 @@ def what_is_saved_is_what_was_trained(subject: Subject) -> None:
     tasks = {f"task {t}": names for t, names in enumerate(CLASSES)}
     model, pixels = subject.build(backbone, subject.seeds), _pixels(subject).float()
     _train(model, pixels, 1)
-    logits = model.logits(pixels)
+    logits = model.eval().logits(pixels)
     for replicate, configuration in enumerate(subject.configurations):
-        files = pack_prompts(model, replicate, configuration=configuration, tasks=tasks, backbone=backbone)
+        files = pack_prompts(
+            model, replicate, configuration=configuration, tasks=tasks, backbone=backbone, images=IMAGES
+        )
         loaded = load_prompts(files, backbone)
         _same_tensors(model.replicate_state(replicate), loaded.replicate_state(0), "comes back changed")
         torch.testing.assert_close(loaded.logits(pixels[replicate : replicate + 1])[0], logits[replicate])
@@ -257,6 +261,7 @@ def what_is_deployed_is_what_was_trained(subject: Subject) -> None:
         model = subject.build(_double(), [seed], [replicate])
         _train(model, _pixels(subject)[:1].expand(1, -1, -1, -1, -1, -1), 1)
         pixels, task = _pixels(subject)[0].flatten(0, 1), torch.tensor([0, 1, 2, 0, 1, 2])
+        model.eval()
         with torch.no_grad():
             every = model.logits(pixels.expand(1, len(CLASSES), *pixels.shape))[0]
             scale = model.logit_scale().expand(1, len(CLASSES), 1, 1).flatten()

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
 from mmap_model.data.transfer import to_device
 from mmap_model.out_of_memory import is_out_of_memory
-from mmap_model.training.feeding import BankFeed, CropFeed, Feed, PackedFeed
+from mmap_model.training.feeding import BankFeed, CropFeed, Feed, Noise, PackedFeed
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ class TrainingBatches:
     Attributes:
         steps: of one epoch.
         batch_size: B.
+        views: augmented views of each image that there are in all (``recipe.views``); None: always new ones.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class TrainingBatches:
         self._names = [task.name for task in dataset.tasks]
         self._seeds = train_seeds
         self._augmentation = dataset.augmentation if recipe.augment else None
+        self.views = recipe.views if recipe.augment else None
         self._device = backbone.device
         wanted = [[d.train for d in replicate] for replicate in draws]
         self._feed = self._make_feed(dataset, wanted, recipe, backbone)
@@ -108,6 +109,49 @@ class TrainingBatches:
         for part, pixels in zip(parts, taken, strict=True):
             yield pixels.view(*shape[:2], self.batch_size, *pixels.shape[1:]), all_labels[:, :, part]
 
+    @property
+    def augments(self) -> bool:
+        """Whether views of one image differ."""
+        return self._augmentation is not None
+
+    def labelled(self) -> list[list[Tensor]]:
+        """Labels [n] of all images, by replicate and task."""
+        return [[to_device(torch.from_numpy(own), self._device) for own in r] for r in self._labels]
+
+    def view(self, number: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Replicate, task, and pixels [B or fewer, 3, H, W] of one view of all images, in the labels' order.
+
+        Without augmentation every view is that of the evaluation.
+        """
+        for r, seed in enumerate(self._seeds):
+            for t, name in enumerate(self._names):
+                rows = self._rows[r][t]
+                noise = self._noise_of_view(name, len(rows), seed, number) if self._augmentation else None
+                parts = [slice(s, s + self.batch_size) for s in range(0, len(rows), self.batch_size)]
+                drawn = None if noise is None else [noise[part] for part in parts]
+                for pixels in self._feed.stream([rows[part] for part in parts], drawn):
+                    yield r, t, pixels
+
+    def order(self, replicate: int, task: int, epoch: int) -> tuple[Indices, Indices]:
+        """Places among a task's images for a whole epoch, and the view of each (0 where views are new)."""
+        count, name, seed = len(self._rows[replicate][task]), self._names[task], self._seeds[replicate]
+        wanted = self.steps * self.batch_size
+        places, views = [], []
+        for number in range(-(-wanted // count)):
+            places.append(permutation(count, "order", name, seed, epoch, number))
+            views.append(self._view_of(name, count, seed, epoch, number)[places[-1]])
+        return np.concatenate(places)[:wanted], np.concatenate(views)[:wanted]
+
+    def _view_of(self, task: str, count: int, seed: int, epoch: int, number: int) -> Indices:
+        """Which view each of a task's images shows in one pass."""
+        if self.views is None:
+            return np.zeros(count, np.int64)
+        return stream("view", task, seed, epoch, number).integers(self.views, size=count)
+
+    def _noise_of_view(self, task: str, count: int, seed: int, view: int) -> Noise:
+        assert self._augmentation is not None, "views differ by augmentation"
+        return stream("augment view", task, seed, view).random((count, self._augmentation.noise))
+
     def _make_feed(
         self, dataset: Dataset, wanted: Sequence[Sequence[Indices]], recipe: Recipe, backbone: Backbone
     ) -> Feed:
@@ -133,16 +177,18 @@ class TrainingBatches:
 
         return BankFeed(fetch, wanted, augmentation, backbone)
 
-    def _stream_of(
-        self, task: str, count: int, seed: int, epoch: int
-    ) -> tuple[Indices, npt.NDArray[np.float64] | None]:
+    def _stream_of(self, task: str, count: int, seed: int, epoch: int) -> tuple[Indices, Noise | None]:
         """Positions among the task's images for a whole epoch, and the noise of their augmentation."""
         wanted = self.steps * self.batch_size
         order, drawn = [], []
         for number in range(-(-wanted // count)):
             places = permutation(count, "order", task, seed, epoch, number)
             order.append(places)
-            if self._augmentation:
+            if self._augmentation and self.views is not None:
+                shown = self._view_of(task, count, seed, epoch, number)
+                every = np.stack([self._noise_of_view(task, count, seed, v) for v in range(self.views)])
+                drawn.append(every[shown, np.arange(count)][places])
+            elif self._augmentation:
                 shape = (count, self._augmentation.noise)
                 drawn.append(stream("augment", task, seed, epoch, number).random(shape)[places])
         noise = np.concatenate(drawn)[:wanted] if drawn else None

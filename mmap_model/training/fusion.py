@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from mmap_model.cells import Cell
 from mmap_model.data.dataset import Dataset
 from mmap_model.errors import DatasetError
+from mmap_model.methods import get_method
 from mmap_model.training.batches import EpochLength
 from mmap_model.training.replicate import draw_tasks
+
+Length = EpochLength | tuple[EpochLength, tuple[int, ...]] | str | None
+"""What replicates of one batch have in common; where a method has a row for each image, their numbers too."""
 
 
 def fusable(cells: Sequence[Cell], dataset: Dataset) -> list[list[Cell]]:
@@ -21,17 +25,20 @@ def fusable(cells: Sequence[Cell], dataset: Dataset) -> list[list[Cell]]:
     A cell whose lists are missing or damaged is alone, so that it fails alone. Groups and cells keep their
     order. Reads lists, but no images.
     """
-    groups: dict[EpochLength | str | None, list[Cell]] = {}
+    groups: dict[Length, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(_length(cell, dataset), []).append(cell)
     return list(groups.values())
 
 
-def _length(cell: Cell, dataset: Dataset) -> EpochLength | str | None:
+def _length(cell: Cell, dataset: Dataset) -> Length:
     """Of its epochs; None as of all draws of its split; its key if it has none."""
+    by_image = get_method(cell.configuration.method).fits
     try:
         if all(dataset.fixed(t.name, cell.split, cell.seeds.draw) is None for t in dataset.tasks):
             return None
-        return EpochLength.of(draw_tasks(cell, dataset), cell.configuration.recipe)
+        draws = draw_tasks(cell, dataset)
+        length = EpochLength.of(draws, cell.configuration.recipe)
+        return (length, tuple(len(drawn.train) for drawn in draws)) if by_image else length
     except (DatasetError, OSError):
         return cell.key

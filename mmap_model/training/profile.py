@@ -108,7 +108,7 @@ def profile_cells(
     model = get_method(cell.configuration.method).build(
         cell.configuration.settings,
         backbone,
-        problem_of(cells, dataset),
+        problem_of(cells, dataset, draws),
     )
     model.execution = execution
     sgd = ReplicateSgd(dict(model.named_parameters()), recipe, tasks=len(dataset.tasks))

@@ -65,13 +65,18 @@ def make_replicates(cells: Sequence[Cell], dataset: Dataset) -> list[Replicate]:
     return [Replicate(cell, key, draw_tasks(cell, dataset)) for cell, key in zip(cells, keys, strict=True)]
 
 
-def problem_of(cells: Sequence[Cell], dataset: Dataset) -> Problem:
-    """What the model of a batch of cells is built for."""
+def problem_of(
+    cells: Sequence[Cell], dataset: Dataset, draws: Sequence[Sequence[Draw]] | None = None
+) -> Problem:
+    """What the model of a batch of cells is built for; with its images, where ``draws`` are given."""
+    sizes = {tuple(len(drawn.train) for drawn in own) for own in draws or ()}
     return Problem(
         classes=[task.classes for task in dataset.tasks],
         template=cells[0].configuration.recipe.template,
         partitions=[cell.configuration.partition for cell in cells],
         train_seeds=[cell.seeds.train for cell in cells],
+        # Replicates of lists that differ in length have no common number, and methods that need it are alone.
+        images=sizes.pop() if len(sizes) == 1 else None,
     )
 
 

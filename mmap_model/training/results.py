@@ -13,6 +13,7 @@ from mmap_model.data.draws import Indices
 from mmap_model.grouping.affinity import GramStack
 from mmap_model.methods import get_method, own_provenance
 from mmap_model.methods.model import TunedModel
+from mmap_model.methods.problem import ProblemSize
 from mmap_model.training.metrics import (
     Predictions,
     mean_over_tasks,
@@ -74,6 +75,7 @@ def cell_result(
             tasks={task.name: task.classes for task in dataset.tasks},
             backbone=backbone,
             metrics=scores,
+            images=[len(drawn.train) for drawn in replicate.draws],
         )
     labels = {
         task.name: {"train": len(d.train), "validation": len(d.validation)}
@@ -82,11 +84,16 @@ def cell_result(
     method = get_method(configuration.method)
     return CellResult(
         metrics={**scores, "labels": labels, "history": replicate.history, "metric_version": METRIC_VERSION},
-        parameters=method.count(
+        parameters=method.parameters(
             configuration.settings,
             backbone.architecture,
-            tasks=len(dataset.tasks),
-            groups=len(configuration.partition or ()),
+            ProblemSize(
+                tasks=len(dataset.tasks),
+                groups=len(configuration.partition or ()),
+                classes=[task.classes for task in dataset.tasks],
+                images=[len(drawn.train) for drawn in replicate.draws],
+                partition=configuration.partition,
+            ),
         ),
         seconds=dict(replicate.seconds),
         versions={

@@ -32,9 +32,12 @@ from mmap_model.training.replicate import Stopwatch, make_replicates, problem_of
 from mmap_model.training.results import CellResult, cell_result
 from mmap_model.training.state import pack, unpack
 from mmap_model.training.step import TrainingStep
+from mmap_model.training.support import DrawnSupport, KeptBatches
 
 POLL_STEPS = 4
 """Steps between two looks at ``should_stop`` and at what has become of the losses."""
+
+_FITTED = "fitted."
 
 METRICS = ("accuracy", "nll", "ece", "macro_f1", "train_loss")
 
@@ -104,13 +107,16 @@ class FusedRun:
         self._model = self._method.build(
             cells[0].configuration.settings,
             backbone,
-            problem_of(cells, dataset),
+            problem_of(cells, dataset, [replicate.draws for replicate in self._replicates]),
         )
         self._model.execution = self._execution = execution
         trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._sgd = ReplicateSgd(trained, self._recipe, tasks=len(dataset.tasks)) if trained else None
         self._normalise = Normalisation(backbone)
         self._batches: TrainingBatches | None = None
+        self._support: DrawnSupport | None = None
+        self._kept: KeptBatches | None = None
+        self._fitted = not self._model.fits
         self._step: TrainingStep | None = None
         self._evaluation: Evaluation | None = None
         self._predictions: list[list[Predictions]] | None = None
@@ -146,6 +152,7 @@ class FusedRun:
         """
         while self.epoch < self._recipe.epochs and self.active:
             self._between_epochs = False
+            self._fit()
             epoch, rate, losses = self._recipe.epochs, 0.0, None
             if self._sgd is not None:
                 epoch = self.epoch + 1
@@ -171,6 +178,7 @@ class FusedRun:
         Cells of which the logits are not finite fail here as they do in ``epochs``.
         """
         assert self.epoch == 0, "training has begun"
+        self._fit()
         self._predictions = self._evaluate(lambda: False)
         self._health.drop_broken(0, self._predictions)
         return self._report(0, 0.0, None)
@@ -179,6 +187,7 @@ class FusedRun:
         """Everything that going on bit for bit needs. Only between epochs, not after `Interrupted`."""
         assert self._between_epochs, "an interrupted epoch leaves no whole state"
         tensors = self._sgd.state() if self._sgd is not None else {}
+        tensors |= {_FITTED + name: tensor for name, tensor in self._model.fitted().items()}
         if self._probe is not None:
             tensors |= self._probe.state()
         return pack({"epoch": self.epoch, "replicates": [r.record() for r in self._replicates]}, tensors)
@@ -191,6 +200,10 @@ class FusedRun:
             replicate.restore(record)
         if self._sgd is not None:
             self._sgd.restore(tensors)
+        with torch.no_grad():
+            for name, tensor in self._model.fitted().items():
+                tensor.copy_(tensors[_FITTED + name])
+        self._fitted = True
         if self._probe is not None:
             self._probe.restore(tensors)
         self._predictions, self._between_epochs = None, True
@@ -219,7 +232,7 @@ class FusedRun:
     def _train(self, sgd: ReplicateSgd, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """One epoch; returns the mean training losses [R, T]."""
         self._watch.start()
-        batches, taker = self._training_batches(), self._training_step(sgd)
+        batches, taker = self._kept_batches() or self._training_batches(), self._training_step(sgd)
         position = self.position = Position("training", epoch, steps=batches.steps)
         total = torch.zeros((), device=self._backbone.device)
         self._model.train()
@@ -254,6 +267,14 @@ class FusedRun:
         self._health.see(losses, number)
         return losses
 
+    def _fit(self) -> None:
+        """Let the model compute what it needs of the labelled images, once."""
+        if not self._fitted:
+            self._watch.start()
+            self._model.fit(self._training_support())
+            self._watch.lap("train")
+            self._fitted = True
+
     @torch.no_grad()
     def _finite_on(self, pixels: Tensor) -> Tensor:
         """Whether all logits of training images [R, T, B, 3, H, W] are finite, bool [R]."""
@@ -262,7 +283,7 @@ class FusedRun:
         with self._autocast():
             classes = self._model.class_features()
             found = [
-                finite_logits(self._model, self._model.logits(self._normalise(part), classes)).flatten(1)
+                finite_logits(self._model, self._logits(part, classes)).flatten(1)
                 for part in pixels.split(self._step.images, 2)
             ]
         return torch.cat(found, 1).all(1)
@@ -270,6 +291,12 @@ class FusedRun:
     def _is_scored(self, epoch: int) -> bool:
         """Whether the validation images are, after this epoch; the ``paper`` protocol has none."""
         return self._cell.protocol != "paper" and self._execution.evaluates(epoch, self._recipe.epochs)
+
+    def _logits(self, pixels: Tensor, classes: Tensor) -> Tensor:
+        """Of pixels, or of what is kept of them."""
+        if self._kept is not None:
+            return self._model.compare(self._model.finish_images(pixels), classes)
+        return self._model.logits(self._normalise(pixels), classes)
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""
@@ -330,8 +357,21 @@ class FusedRun:
 
     def _training_step(self, sgd: ReplicateSgd) -> TrainingStep:
         if self._step is None:
-            self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast)
+            kept = self._kept_batches() is not None
+            self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast, kept=kept)
         return self._step
+
+    def _kept_batches(self) -> KeptBatches | None:
+        """Embeddings to train on, where a recipe has so many views and training leaves them alone."""
+        if self._kept is None and self._recipe.views is not None and self._model.constant_images:
+            self._kept = KeptBatches(self._training_batches(), self._training_support())
+        return self._kept
+
+    def _training_support(self) -> DrawnSupport:
+        if self._support is None:
+            batches = self._training_batches()
+            self._support = DrawnSupport(self._model, batches, self._normalise, self._autocast)
+        return self._support
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

@@ -12,10 +12,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mmap_model.forward.precision import full_precision
-from mmap_model.methods.model import TunedModel
+from mmap_model.methods.deployed import overrides
+from mmap_model.methods.model import TunedModel, cross_entropy
 from mmap_model.methods.probed import Probed
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import images_at_a_time, release
@@ -40,6 +39,7 @@ class TrainingStep:
         sgd: of its parameters.
         prepare: pixels in [0, 255] to normalised ones.
         autocast: makes the context of a forward pass.
+        kept: steps are given ``image_embeddings`` in place of pixels.
 
     Attributes:
         images: of each (replicate, task) computed at a time; 0 before the first step plans it.
@@ -52,18 +52,20 @@ class TrainingStep:
         sgd: ReplicateSgd,
         prepare: Callable[[Tensor], Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
+        *,
+        kept: bool = False,
     ) -> None:
         self._model, self._sgd = model, sgd
-        self._prepare, self._autocast = prepare, autocast
+        self._prepare, self._autocast, self._kept = prepare, autocast, kept
         self.images, self.in_parts = 0, False
 
     def take(
         self, pixels: Tensor, labels: Tensor, active: Tensor | None = None, snapshot: Snapshot | None = None
     ) -> Tensor:
-        """Mean cross-entropy [R, T] before the step, which is taken.
+        """Mean loss [R, T] before the step, which is taken: cross-entropy, and what the method adds.
 
         Args:
-            pixels: in [0, 255], [R, T, B, 3, H, W].
+            pixels: in [0, 255], [R, T, B, 3, H, W]; or what is kept of them, [R, T, B, E].
             labels: [R, T, B].
             active: bool [R], the replicates that learn; None: all.
             snapshot: of a probe's step, in place of the backward pass through the prompts' generator.
@@ -71,7 +73,7 @@ class TrainingStep:
         Raises:
             torch.OutOfMemoryError: one image of each (replicate, task), with checkpoints, is too much.
         """
-        prepared = self._prepare(pixels)
+        prepared = pixels if self._kept else self._prepare(pixels)
         while True:
             try:
                 losses = self._differentiate(prepared, labels, active, snapshot)
@@ -95,7 +97,8 @@ class TrainingStep:
         self.in_parts = self.images < pixels.shape[2]
         if self.in_parts:
             return self._in_parts(self.images, pixels, labels, active, snapshot)
-        losses = self._each(pixels, labels).mean(-1)
+        classes = self._classes()
+        losses = self._of_classes(self._each(pixels, labels, classes).mean(-1), classes)
         if snapshot is None:
             self._sgd.differentiate(_masked(losses, active))
         else:
@@ -111,8 +114,7 @@ class TrainingStep:
     def _in_parts(
         self, images: int, pixels: Tensor, labels: Tensor, active: Tensor | None, snapshot: Snapshot | None
     ) -> Tensor:
-        with self._autocast():
-            classes = self._model.class_features()
+        classes = self._classes()
         leaf = classes.detach().requires_grad_(classes.requires_grad)
         leaves = [leaf] if leaf.requires_grad else []
         parameters, total = self._sgd.parameters, torch.zeros((), device=labels.device)
@@ -122,6 +124,10 @@ class TrainingStep:
             total = total + losses.detach()
             targets = parameters if snapshot is None else [self._probed.generated("image")]
             of_images = _added(of_images, _gradients(_masked(losses, active).sum(), [*targets, *leaves]))
+        own = self._of_classes(torch.zeros_like(total), leaf)
+        if own.requires_grad:
+            of_images = _added(of_images, _gradients(_masked(own, active).sum(), [*parameters, *leaves]))
+        total = total + own.detach()
         targets = parameters if snapshot is None else [self._probed.generated("text")]
         of_texts: list[Tensor | None] = [None] * len(targets)
         if leaves:
@@ -138,15 +144,27 @@ class TrainingStep:
         self._sgd.differentiate(total, backward)
         return total
 
-    def _each(self, pixels: Tensor, labels: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Cross-entropy [R, T, B] of normalised pixels and labels [R, T, B]."""
+    def _classes(self) -> Tensor:
         with self._autocast():
-            logits = self._model.logits(pixels, classes)
-        with full_precision(logits):
-            each = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none")
-        return each.view(labels.shape)
+            return self._model.class_features()
+
+    def _each(self, pixels: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        """Losses [R, T, B] of normalised pixels and labels [R, T, B]."""
+        with self._autocast():
+            if overrides(self._model, TunedModel, "logits"):
+                return cross_entropy(self._model.logits(pixels, classes), labels)
+            images = self._model.finish_images(pixels) if self._kept else self._model.image_features(pixels)
+            return self._model.image_losses(images, pixels, labels, classes)
+
+    def _of_classes(self, losses: Tensor, classes: Tensor) -> Tensor:
+        """``losses`` [R, T] and what the method adds of class features."""
+        with self._autocast():
+            own = self._model.class_losses(classes)
+        return losses if own is None else losses + own
 
     def _plan(self, pixels: Tensor) -> int:
+        if self._kept:
+            return pixels.shape[2]
         with self._autocast():
             images = images_at_a_time(self._model, pixels)
             if images == 0 and not self._model.execution.checkpoint:

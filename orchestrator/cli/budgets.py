@@ -6,35 +6,37 @@ from typing import Any
 
 from mmap_model.architecture import Architecture
 from mmap_model.errors import InputError
-from mmap_model.methods import get_method, method_names
+from mmap_model.methods import ProblemSize, get_method, method_names
 from mmap_model.plain import to_plain
 
 PAPER_MODEL, PAPER_TASKS = "ViT-B-16", 4
 
 
 def budgets(
-    architecture: Architecture, *, tasks: int, groups: int, backbone_parameters: int
+    architecture: Architecture, size: ProblemSize, *, backbone_parameters: int
 ) -> list[dict[str, Any]]:
     """One JSON-ready row per method and regime, with the settings that are the paper's or the defaults.
 
     Returns:
-        Rows of ``method``, ``regime`` (``single``, ``multi``; None where nothing is trained), ``parameters``,
-        ``share`` of the backbone, ``groups``, ``settings``, and ``fitted``: for settings that the backbone
-        does not take the nearest that it does, as in the first point of a study; empty where all fit. Where
-        nothing near fits, ``parameters`` is None and ``problem`` says why. For the paper's backbone and
-        number of tasks also ``paper`` (as printed; None for what it does not list) and ``reading``.
+        Rows of ``method``, ``regime`` (``single``, ``multi``, ``grouped``; None where nothing is trained),
+        ``parameters``, ``share`` of the backbone, ``groups``, ``settings``, and ``fitted``: for settings that
+        the backbone does not take the nearest that it does, as in the first point of a study; empty where all
+        fit. Where nothing near fits, or the count depends on what ``size`` does not say, ``parameters`` is
+        None and ``problem`` says why. For the paper's backbone and number of tasks also ``paper`` (as
+        printed; None for what it does not list) and ``reading``.
     """
     rows = []
-    of_paper = architecture.model.removesuffix("-quickgelu") == PAPER_MODEL and tasks == PAPER_TASKS
+    of_paper = architecture.model.removesuffix("-quickgelu") == PAPER_MODEL and size.tasks == PAPER_TASKS
     for name in method_names():
         method = get_method(name)
         for budget in method.budgets:
             wanted = to_plain(method.Settings(**budget.settings))
-            settings, problem = method.Settings(**budget.settings), None
+            settings, count, problem = method.Settings(**budget.settings), 0, None
             try:
                 method.require_tower(architecture)
                 settings = method.fitted(settings, architecture)
                 method.check(settings, architecture)
+                count = method.parameters(settings, architecture, size)
             except InputError as error:
                 problem = str(error)
             chosen = to_plain(settings)
@@ -42,8 +44,8 @@ def budgets(
                 "model": architecture.model,
                 "method": name,
                 "regime": budget.regime,
-                "tasks": tasks,
-                "groups": groups if method.grouped else None,
+                "tasks": size.tasks,
+                "groups": size.groups if method.needs_partition(settings) else None,
                 "parameters": None,
                 "backbone_parameters": backbone_parameters,
                 "share": None,
@@ -53,7 +55,7 @@ def budgets(
             if problem is not None:
                 row["problem"] = problem
             else:
-                row["parameters"] = method.count(settings, architecture, tasks=tasks, groups=groups)
+                row["parameters"] = count
                 row["share"] = row["parameters"] / backbone_parameters
             if of_paper:
                 row |= {"paper": budget.printed, "reading": budget.reading}
@@ -84,6 +86,6 @@ def show_budgets(rows: list[dict[str, Any]]) -> None:
         f"{rows[0]['model']}"
         for method, changed in fitted.items()
     ]
-    problems = [f"{row['method']}: {row['problem']}" for row in rows if "problem" in row]
+    problems = list(dict.fromkeys(f"{row['method']}: {row['problem']}" for row in rows if "problem" in row))
     about = f"{rows[0]['tasks']} tasks, {groups} groups where tasks are grouped"
     show(Table.of(fields, rows, title=rows[0]["model"], about=about, notes=notes + problems))

@@ -28,6 +28,13 @@ def params(
     groups: Annotated[
         int | None, typer.Option(min=1, help="Number of groups; half the tasks if not given.")
     ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Classes of a task, for methods that train something for each.")
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Labelled images of a class, for methods that train something for each."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count the trained parameters of every method.
@@ -36,7 +43,7 @@ def params(
     """
     from mmap_model.architecture import read_architecture
     from mmap_model.errors import ConfigurationError, InputError
-    from mmap_model.methods import get_method
+    from mmap_model.methods import ProblemSize, get_method
     from mmap_model.plain import to_plain
     from orchestrator.cli.budgets import budgets, show_budgets
     from orchestrator.cli.console import print_json
@@ -50,7 +57,8 @@ def params(
         )
     whole = architecture.counted_parameters
     if method is None and not context.args:
-        rows = budgets(architecture, tasks=tasks, groups=number, backbone_parameters=whole)
+        size = ProblemSize.equal(tasks=tasks, groups=number, classes=classes, shots=shots)
+        rows = budgets(architecture, size, backbone_parameters=whole)
         print_json(rows) if as_json else show_budgets(rows)
         return
     kind.require_tower(architecture)
@@ -61,21 +69,24 @@ def params(
         kind.check(settings, architecture)
     except InputError as error:
         raise type(error)(error.problem, where=_option(error.where or ""), fix=error.fix) from None
-    count = kind.count(settings, architecture, tasks=tasks, groups=number)
+    by_groups = {
+        g: kind.parameters(
+            settings, architecture, ProblemSize.equal(tasks=tasks, groups=g, classes=classes, shots=shots)
+        )
+        for g in range(1, tasks + 1)
+    }
+    grouped = kind.needs_partition(settings)
     found = {
         "model": model,
         "method": kind.name,
         "settings": to_plain(settings),
         "tasks": tasks,
-        "groups": number if kind.grouped else None,
-        "parameters": count,
+        "groups": number if grouped else None,
+        "parameters": by_groups[number],
         "backbone_parameters": whole,
-        "share": count / whole,
-        "by_groups": {
-            str(g): kind.count(settings, architecture, tasks=tasks, groups=g) for g in range(1, tasks + 1)
-        }
-        if kind.grouped
-        else {},
+        "share": by_groups[number] / whole,
+        "by_groups": {str(g): count for g, count in by_groups.items()} if grouped else {},
+        **{name: given for name, given in (("classes", classes), ("shots", shots)) if given is not None},
     }
     if as_json:
         print_json(found)

@@ -176,10 +176,12 @@ class ComparePlan:
         recipe = from_plain(Recipe, {**to_plain(recipe), **options.recipe}, f"{where}.recipe")
         names = [name for task in self.base.data.tasks for name in task.classes]
         check_class_texts(method.texts(settings, recipe.template), names, self.base.architecture)
-        return Point(method=column.method, settings=settings, recipe=recipe, grouping=self._grouping(column))
+        return Point(
+            method=column.method, settings=settings, recipe=recipe, grouping=self._grouping(column, settings)
+        )
 
-    def _grouping(self, column: ColumnSpec) -> Grouping | None:
-        if not get_method(column.method).grouped:
+    def _grouping(self, column: ColumnSpec, settings: Any) -> Grouping | None:
+        if not get_method(column.method).needs_partition(settings):
             return None
         given = self.base.study.grouping or Grouping()
         if column.grouping is None:

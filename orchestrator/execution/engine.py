@@ -92,7 +92,7 @@ class Engine(Protocol):
         """Replicates as groups, in order, of which every cell gets in one batch what it gets alone."""
         ...
 
-    def count(self, configuration: Configuration) -> int:
+    def count(self, cell: Cell) -> int:
         """Exact number of trained parameters of one replicate."""
         ...
 
@@ -237,16 +237,25 @@ class ModelEngine:
 
         return fusable(cells, self._dataset)
 
-    def count(self, configuration: Configuration) -> int:
+    def count(self, cell: Cell) -> int:
         from mmap_model.architecture import read_architecture
-        from mmap_model.methods import get_method
+        from mmap_model.methods import ProblemSize, get_method
 
-        return get_method(configuration.method).count(
-            configuration.settings,
-            read_architecture(self._backbone_spec.model),
+        configuration, images = cell.configuration, None
+        method = get_method(configuration.method)
+        if method.class_bound and method.fits:
+            from mmap_model.training.replicate import draw_tasks
+
+            images = [len(drawn.train) for drawn in draw_tasks(cell, self._dataset)]
+        size = ProblemSize(
             tasks=self.tasks,
             groups=len(configuration.partition or ()),
+            classes=[task.classes for task in self.summary.tasks],
+            images=images,
+            partition=configuration.partition,
         )
+        architecture = read_architecture(self._backbone_spec.model)
+        return method.parameters(configuration.settings, architecture, size)
 
     def probe(self, point: Point) -> Configuration:
         from mmap_model.grouping import probe_configuration

@@ -109,7 +109,7 @@ class ItemCells:
             split=cell.split.label,
             seed=cell.seeds.label,
             partition=None if partition is None else [list(group) for group in partition],
-            parameters=self._engine.count(cell.configuration),
+            parameters=self._engine.count(cell),
             grouping=grouping.get(cell.key),
             status=status,
             epoch=epoch,

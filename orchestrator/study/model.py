@@ -227,11 +227,15 @@ class Study(Strict):
     @classmethod
     def _grouping_of_method(cls, value: Grouping | None, info: ValidationInfo) -> Grouping | None:
         method = get_method(info.data.get("method", "mmap"))
-        if value is not None and not method.grouped:
+        settings = info.data.get("settings")
+        grouped = method.grouped if settings is None else method.needs_partition(settings)
+        if value is not None and not grouped:
             raise StudyError(
-                f"method {method.name!r} groups no tasks", where="grouping", fix="remove grouping"
+                f"method {method.name!r} groups no tasks",
+                where="grouping",
+                fix="remove grouping, or set settings.regime=grouped if the method has that regime",
             )
-        return Grouping() if value is None and method.grouped else value
+        return Grouping() if value is None and grouped else value
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

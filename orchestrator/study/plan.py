@@ -153,6 +153,8 @@ def plan_study(study: Study) -> StudyPlan:
         architecture=architecture,
         tasks=tasks,
         max_params=study.search.max_params,
+        classes=[task.classes for task in data.tasks],
+        images=_most_labelled(study, dataset),
     )
     for texts in sorted(space.texts(), key=lambda texts: -texts.prompts):
         check_class_texts(texts, [name for task in data.tasks for name in task.classes], architecture)
@@ -232,20 +234,7 @@ def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None
         return
     recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
     for split in study.splits:
-        largest = max(
-            len(
-                draw_task(
-                    dataset,
-                    task.name,
-                    split=split,
-                    draw_seed=study.seeds[0].draw,
-                    protocol=study.protocol,
-                    largest_shots=study.shots_before_validation,
-                    largest_percent=study.percent_before_validation,
-                ).train
-            )
-            for task in dataset.tasks
-        )
+        largest = max(_labelled(study, dataset, split))
         per_epoch = largest // min(recipe.batch_size, largest)
         warm, last = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch
         for every in space.choices("grouping.snapshot_every"):
@@ -257,3 +246,29 @@ def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None
                     fix=f"use a multiple of {grouping.probe.snapshot_every} up to {last - warm}, "
                     "or more grouping.probe.recipe.epochs",
                 )
+
+
+def _most_labelled(study: Study, dataset: Dataset) -> list[int] | None:
+    """Labelled images of each task at the largest split, for methods that train something for every one."""
+    method = get_method(study.method)
+    if not (method.class_bound and method.fits):
+        return None
+    return max((_labelled(study, dataset, split) for split in study.splits), key=sum)
+
+
+def _labelled(study: Study, dataset: Dataset, split: Split) -> list[int]:
+    """Labelled images of each task at one split, of the first seed's draw."""
+    return [
+        len(
+            draw_task(
+                dataset,
+                task.name,
+                split=split,
+                draw_seed=study.seeds[0].draw,
+                protocol=study.protocol,
+                largest_shots=study.shots_before_validation,
+                largest_percent=study.percent_before_validation,
+            ).train
+        )
+        for task in dataset.tasks
+    ]

@@ -81,8 +81,8 @@ class Engine:
     def fuses(self, point: Point) -> bool:
         return True
 
-    def count(self, configuration: Configuration) -> int:
-        return 10 * len(configuration.partition or ())
+    def count(self, cell: Cell) -> int:
+        return 10 * len(cell.configuration.partition or ())
 
     def probe(self, point: Point) -> Configuration:
         assert point.grouping is not None

@@ -38,6 +38,14 @@ class ClassifierFormat(Format):
 
     name = "classifier"
 
+    def refusal(self, trained: Trained) -> str | None:
+        if trained.deployed.beside is None:
+            return None
+        return (
+            f"{trained.method.name} keeps features of labelled images beside its classes; use torch-export, "
+            "onnx or prompts"
+        )
+
     def write(self, trained: Trained, folder: Path) -> None:
         deployed = trained.deployed
         tensors = {f"head.{name}": tensor for name, tensor in deployed.head.state_dict().items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmap_model.cells import Cell, Configuration
+from mmap_model.cells import Cell
 from mmap_model.configuration import canonical_partition
 from orchestrator.cli.main import execute
 from orchestrator.ledger import Ledger
@@ -43,7 +43,7 @@ class Engine:
     def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         return [cells]
 
-    def count(self, configuration: Configuration) -> int:
+    def count(self, cell: Cell) -> int:
         return 10
 
     def resolve(self, grouping: Any, gram: bytes | None, train_seed: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mmap_model.cells import Cell, Configuration, Point
+from mmap_model.cells import Cell, Point
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split, canonical_partition
 from mmap_model.data.content import TaskContent
 from mmap_model.methods.mmap import MmapSettings
@@ -56,7 +56,7 @@ class Engine:
     def fusable(self, cells: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         return [cells]
 
-    def count(self, configuration: Configuration) -> int:
+    def count(self, cell: Cell) -> int:
         return 10
 
     def resolve(self, grouping: Grouping, gram: bytes | None, train_seed: int) -> Any:

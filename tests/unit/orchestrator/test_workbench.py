@@ -173,8 +173,8 @@ class PretendedEngine:
             found.setdefault(self.lengths.get(cell.seeds.train, 0), []).append(cell)
         return list(found.values())
 
-    def count(self, configuration: Configuration) -> int:
-        return 10 * len(configuration.partition or ())
+    def count(self, cell: Cell) -> int:
+        return 10 * len(cell.configuration.partition or ())
 
     def probe(self, point: Point) -> Configuration:
         return Configuration(method="mmap", settings=MmapSettings(), partition=((0, 1, 2, 3),))

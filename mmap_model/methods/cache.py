@@ -1,0 +1,148 @@
+"""Base of the methods that keep features of the labelled images as keys, beside the text (Tip-Adapter).
+
+Legend: R replicates, T tasks, B images, C classes (the most of any task), n labelled images of a task, K keys
+of a replicate, V views, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmap_model.backbone import Backbone
+from mmap_model.forward.precision import full_precision
+from mmap_model.methods.problem import Problem
+from mmap_model.methods.prompted import PromptedModel
+from mmap_model.methods.support import Support
+
+
+class CacheModel(PromptedModel):
+    """exp(logit_scale)·f·t + α·exp(-β·(1 - f·Fᵀ))·L of unit features f, t, with keys F and one-hot labels L.
+
+    Attributes:
+        keys: F, the mean of an image's views before normalisation, normalised; task after task, [R, K, E].
+        key_labels: class of each key in the list of its own task, [R, K].
+    """
+
+    constant_images = True
+    fits = True
+    keys: Tensor
+    key_labels: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        problem: Problem,
+        *,
+        alpha: float,
+        beta: float,
+        views: int,
+        is_shared: bool,
+    ) -> None:
+        """Make room for the keys.
+
+        Args:
+            alpha, beta: α and β.
+            views: V of an image.
+            is_shared: every task looks into the cache of all tasks, whose classes count by their names.
+        """
+        super().__init__(backbone, problem, text_prompts_by="none")
+        assert problem.images is not None, "a cache has a key for every labelled image"
+        self.alpha, self.beta, self._views = alpha, beta, views
+        self.sizes = tuple(problem.images)
+        total = sum(self.sizes)
+        shape = (self.replicates, total, backbone.architecture.embed_dim)
+        self._make_keys(torch.zeros(shape, dtype=backbone.dtype, device=backbone.device))
+        self.register_fitted("key_labels", torch.zeros(shape[:2], dtype=torch.int64, device=backbone.device))
+        owner = torch.repeat_interleave(torch.arange(self.tasks), torch.tensor(self.sizes))
+        seen = (
+            torch.ones(self.tasks, total, dtype=torch.bool)
+            if is_shared
+            else owner == torch.arange(self.tasks)[:, None]
+        )
+        for name, value in (("_owner", owner), ("_seen", seen), ("_renamed", _renamed(problem.classes))):
+            self.register_buffer(name, value.to(backbone.device), persistent=False)
+
+    def image_prompts(self) -> Sequence[Tensor]:
+        return ()
+
+    @torch.no_grad()
+    def fit(self, support: Support) -> None:
+        found = support.embeddings(self._views)
+        for r, by_task in enumerate(support.labels()):
+            assert tuple(map(len, by_task)) == self.sizes, (
+                "as many labelled images as the model was built for"
+            )
+            means = torch.cat([own.mean(0) for own in found[r]])
+            self.keys[r] = F.normalize(means, dim=-1)
+            self.key_labels[r] = torch.cat(list(by_task))
+
+    def compare(self, images: Tensor, classes: Tensor) -> Tensor:
+        scores = super().compare(images, classes)
+        with full_precision(images):
+            near = (self.beta * (images @ self.keys.unsqueeze(1).transpose(-1, -2) - 1)).exp()
+            return scores + self.alpha * near @ self.values()
+
+    def values(self) -> Tensor:
+        """L by the classes of each task that looks: [R, T, K, C], zero for keys that mean nothing to it."""
+        owner, renamed = self.get_buffer("_owner"), self.get_buffer("_renamed")
+        labels = renamed[:, owner, self.key_labels].transpose(0, 1)
+        shown = (labels >= 0) & self.get_buffer("_seen")
+        one_hot = F.one_hot(labels.clamp(min=0), self.class_mask.shape[1])
+        return (one_hot * shown[..., None]).to(self.keys.dtype)
+
+    @torch.no_grad()
+    def beside_head(self, tasks: Sequence[int]) -> nn.Module:
+        assert self.replicates == 1, "one replicate is deployed"
+        most = int(self.class_mask[list(tasks)].sum(1).max())
+        values = self.values()[0, list(tasks), :, :most]
+        return Cache(self.keys.detach()[0].clone(), values, self.alpha, self.beta).eval()
+
+    def _make_keys(self, zeros: Tensor) -> None:
+        self.register_fitted("keys", zeros)
+
+
+class TrainedCacheModel(CacheModel):
+    """The keys are trained, and not normalised again."""
+
+    def _make_keys(self, zeros: Tensor) -> None:
+        self.register_parameter("keys", nn.Parameter(zeros))
+
+
+class Cache(nn.Module):
+    """What the keys add to logits [B, C] of unit features [B, E] and tasks [B].
+
+    Attributes:
+        keys: [K, E].
+        values: [T, K, C].
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, alpha: float, beta: float) -> None:
+        super().__init__()
+        self.register_buffer("keys", keys.contiguous())
+        self.register_buffer("values", values.contiguous())
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, features: Tensor, task: Tensor) -> Tensor:
+        with full_precision(features):
+            near = (self.beta * (features @ self.keys.T - 1)).exp()
+            every: Tensor = self.alpha * near @ self.values  # [T, B, C]
+            places = task[None, :, None].expand(1, -1, every.shape[2])
+            return every.gather(0, places).squeeze(0)
+
+
+def _renamed(classes: Sequence[Sequence[str]]) -> Tensor:
+    """[T, T, C]: by task that looks, task that owns and its class, the place among the former's, or -1."""
+    most = max(map(len, classes))
+    found = torch.full((len(classes), len(classes), most), -1, dtype=torch.int64)
+    for t, looking in enumerate(classes):
+        places = {name: place for place, name in enumerate(looking)}
+        for u, owned in enumerate(classes):
+            found[t, u, : len(owned)] = torch.tensor([places.get(name, -1) for name in owned])
+    return found

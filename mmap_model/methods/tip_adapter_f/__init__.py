@@ -1,0 +1,73 @@
+"""Tip-Adapter-F: Tip-Adapter whose keys are trained (Zhang et al., 2022; code of gaopengcuhk/Tip-Adapter)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmap_model.architecture import Architecture
+from mmap_model.errors import ConfigurationError
+from mmap_model.methods.base import Budget, ClassBoundMethod, Regime, check_range, register
+from mmap_model.methods.problem import Problem, ProblemSize
+
+if TYPE_CHECKING:
+    from mmap_model.backbone import Backbone
+    from mmap_model.methods.model import TunedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class TipAdapterFSettings:
+    """As for Tip-Adapter; α and β are settings to search on validation images.
+
+    Attributes:
+        alpha: α, the weight of the cache beside the text (> 0).
+        beta: β, how fast a cached image loses weight with distance (> 0).
+        views: augmented views of an image whose mean is its key at the start (>= 1).
+        regime: a cache of each task's own images, or ``multi``: one of all tasks' images for all.
+    """
+
+    alpha: float = 1.17
+    beta: float = 1.0
+    views: int = 10
+    regime: Regime = "single"
+
+
+class TipAdapterF(ClassBoundMethod):
+    name = "tip_adapter_f"
+    Settings = TipAdapterFSettings
+    any_image_tower = True
+    fits = True
+    new_classes = "refused"
+    budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
+
+    def check(self, settings: TipAdapterFSettings, architecture: Architecture) -> None:
+        check_range("alpha", settings.alpha, 1e-6)
+        check_range("beta", settings.beta, 1e-6)
+        check_range("views", settings.views, 1)
+
+    def parameters(self, settings: TipAdapterFSettings, architecture: Architecture, size: ProblemSize) -> int:
+        """E for every labelled image of all tasks, in both regimes."""
+        self.check(settings, architecture)
+        if size.images is None:
+            raise ConfigurationError(
+                f"{self.name} trains numbers for every labelled image",
+                where="--shots",
+                fix="say how many classes a task has and how many images of each are labelled",
+            )
+        return sum(size.images) * architecture.embed_dim
+
+    def build(self, settings: TipAdapterFSettings, backbone: Backbone, problem: Problem) -> TunedModel:
+        from mmap_model.methods.cache import TrainedCacheModel
+
+        self.check(settings, backbone.architecture)
+        return TrainedCacheModel(
+            backbone,
+            problem,
+            alpha=settings.alpha,
+            beta=settings.beta,
+            views=settings.views,
+            is_shared=settings.regime == "multi",
+        )
+
+
+register(TipAdapterF())

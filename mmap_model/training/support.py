@@ -1,0 +1,95 @@
+"""What the frozen image tower makes of the labelled images: for methods that compute something of them, and
+for trainings that never run the tower again.
+
+Legend: R replicates, T tasks, B images per replicate, task and step, V views, n labelled images, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from mmap_model.data.transfer import to_device
+from mmap_model.methods.model import TunedModel
+from mmap_model.training.batches import TrainingBatches
+
+
+class DrawnSupport:
+    """The labelled images of a batch of cells; a ``methods.support.Support``.
+
+    Views are embedded once, when they are first asked for, each replicate and task by itself: what else is in
+    the batch changes no bit.
+
+    Args:
+        model: with ``constant_images``.
+        batches: of its cells.
+        prepare: pixels in [0, 255] to normalised ones.
+        autocast: makes the context of a forward pass.
+    """
+
+    def __init__(
+        self,
+        model: TunedModel,
+        batches: TrainingBatches,
+        prepare: Callable[[Tensor], Tensor],
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        assert model.constant_images, "only a tower that training leaves alone has features to keep"
+        self._model, self._batches = model, batches
+        self._prepare, self._autocast = prepare, autocast
+        self._views: list[list[list[Tensor]]] = []
+
+    def labels(self) -> Sequence[Sequence[Tensor]]:
+        return self._batches.labelled()
+
+    def embeddings(self, views: int) -> Sequence[Sequence[Tensor]]:
+        wanted = views if self._batches.augments else 1
+        while len(self._views) < wanted:
+            self._views.append(self._embed(len(self._views)))
+        return [
+            [torch.stack(own) for own in zip(*(view[r] for view in self._views[:wanted]), strict=True)]
+            for r in range(len(self._views[0]))
+        ]
+
+    @torch.no_grad()
+    def _embed(self, view: int) -> list[list[Tensor]]:
+        parts: dict[tuple[int, int], list[Tensor]] = {}
+        for r, t, pixels in self._batches.view(view):
+            with self._autocast():
+                own = self._model.image_embeddings(self._prepare(pixels)[None, None])[0, 0]
+            parts.setdefault((r, t), []).append(own)
+        replicates, tasks = self._model.replicates, self._model.tasks
+        return [[torch.cat(parts[r, t]) for t in range(tasks)] for r in range(replicates)]
+
+
+class KeptBatches:
+    """Embeddings in place of pixels, of a recipe with a fixed number of views.
+
+    Args:
+        batches: that say which image is shown when, and in which view.
+        support: of the same cells.
+    """
+
+    def __init__(self, batches: TrainingBatches, support: DrawnSupport) -> None:
+        self.steps, self.batch_size = batches.steps, batches.batch_size
+        self._batches = batches
+        self._embeddings = support.embeddings(batches.views or 1)
+        self._labels = support.labels()
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings [R, T, B, E] and labels [R, T, B] of every step."""
+        features, labels = [], []
+        for r, by_task in enumerate(self._embeddings):
+            for t, own in enumerate(by_task):
+                places, views = (
+                    to_device(torch.from_numpy(part), own.device) for part in self._batches.order(r, t, epoch)
+                )
+                features.append(own[views, places])
+                labels.append(self._labels[r][t][places])
+        shape = (len(self._embeddings), len(self._embeddings[0]))
+        by_image = torch.stack(features).unflatten(0, shape)
+        of_images = torch.stack(labels).unflatten(0, shape)
+        yield from zip(by_image.split(self.batch_size, 2), of_images.split(self.batch_size, 2), strict=True)
