@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 QUERIES, KEYS, ALL = slice(0, 1), slice(1, 3), slice(0, 3)
 """Parts of the packed input projection; keys come with their values."""
 
+BESIDE = "beside"
+"""Name of a module that a method may put beside the input projection: of normalised tokens and ``part``."""
+
 
 def run_layer(layer: Callable[..., Tensor], *given: Any, checkpointed: bool) -> Tensor:
     """``layer(*given)``; if ``checkpointed``, nothing but ``given`` is kept for the backward pass.
@@ -46,7 +49,9 @@ def project(block: ResidualAttentionBlock, normalised: Tensor, part: slice) -> T
     """``part`` of queries, keys and values of normalised tokens [..., D]: [..., D·parts]."""
     d = normalised.shape[-1]
     rows = slice(part.start * d, part.stop * d)
-    return linear(normalised, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
+    projected = linear(normalised, block.attn.in_proj_weight[rows], block.attn.in_proj_bias[rows])
+    beside = getattr(block.attn, BESIDE, None)
+    return projected if beside is None else projected + beside(normalised, part)
 
 
 def attend(

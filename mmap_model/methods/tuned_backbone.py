@@ -60,8 +60,8 @@ class TunedBackbone(TunedModel):
         for name, own in self._trained.items():
             value = weights[name].detach().expand(self.replicates, self._copies, *weights[name].shape)
             self.register_parameter(own, nn.Parameter(value.clone()))
-        # In a tuple, as the skeleton's own parameters are none of this model's.
-        self._towers = (_Towers(_skeleton(backbone.clip)),)
+        # In tuples, as their parameters are none of this model's.
+        self._towers, self._shared = (_Towers(_skeleton(backbone.clip)),), (backbone.clip,)
 
         lists = list(dict.fromkeys(tuple(names) for names in problem.classes))
         self._list_of_task = [lists.index(tuple(names)) for names in problem.classes]
@@ -135,8 +135,8 @@ class TunedBackbone(TunedModel):
 
     def _visual(self, number: int) -> VisionTransformer:
         """The image tower of one copy of replicate 0."""
-        visual, tensors = self._towers[0].clip.visual, self._clip_tensors(number, "visual.")
-        # The skeleton's parameters are replaced by these; whatever else it has is copied.
+        visual, tensors = self._shared[0].visual, self._clip_tensors(number, "visual.")
+        # Its parameters are replaced by these; whatever else it has is copied.
         real = {
             id(p): nn.Parameter(tensors[f"visual.{name}"], requires_grad=False)
             for name, p in visual.named_parameters()

@@ -110,7 +110,7 @@ def test_a_task_of_its_own_copy_learns_from_its_own_images_only(
     pixels = torch.randn(2, 3, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model.logits(pixels)[0, 1].log_softmax(-1)[:, 0].mean().backward()
     for name, parameter in model.named_parameters():
-        moved = parameter.grad.flatten(2).abs().amax(2) > 0  # type: ignore[union-attr]
+        moved = parameter.grad.reshape(*parameter.shape[:2], -1).abs().amax(2) > 0  # type: ignore[union-attr]
         if isinstance(model, RowsModel):  # rows [R, U, E], keyed by task and class
             found = [
                 {owner for (owner, _), own in zip(model.index.keys[r], moved[r], strict=True) if own}

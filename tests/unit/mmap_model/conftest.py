@@ -19,6 +19,7 @@ from mmap_model.checkpoint import pack_prompts
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import Problem, get_method
 from mmap_model.testing.method_cases import CASES
+from mmap_model.testing.support import IMAGES, NoiseSupport
 from mmap_model.testing.weight_files import PLAIN, QUICK
 
 OWN_METHODS = Path(__file__).with_name("deployed_methods.py")
@@ -123,15 +124,21 @@ def originals(
     shutil.rmtree(tmp_path / "weights", ignore_errors=True)
 
 
-GROUP_OR_TASK_ALONE = ("joint group", "joint task", "mlp group", "mlp task", "mmap task")
-"""Take the same way as ``mmap group``."""
+LIKE = {
+    **dict.fromkeys(("joint group", "joint task", "mlp group", "mlp task", "mmap task"), "mmap group"),
+    **dict.fromkeys(("clap", "clap multi", "task_res", "zs_lp", "zs_lp single"), "task_res single"),
+    **dict.fromkeys(("task_res grouped", "zs_lp grouped"), "task_res single"),
+    **dict.fromkeys(("tip_adapter", "tip_adapter_f", "tip_adapter_f multi"), "tip_adapter multi"),
+}
+"""Cases that take the same way through deployment and export as another one."""
 
+assert set(LIKE) | set(LIKE.values()) <= set(CASES)
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: case for name, case in CASES.items() if name not in GROUP_OR_TASK_ALONE},
+    **{name: case for name, case in CASES.items() if name not in LIKE},
     "own features": (f"{OWN_METHODS}:OwnFeatures", {}),
     "own finish": (f"{OWN_METHODS}:OwnFinish", {}),
 }
-"""Every method of the library in every regime, and two of one's own; they fit the tiny CLIPs."""
+"""Every way that methods of the library take, and two of one's own; they fit the tiny CLIPs."""
 
 TASKS = dict(zip(("art", "photo", "map"), UNEQUAL_CLASSES, strict=True))
 
@@ -168,11 +175,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def method_cases() -> dict[str, tuple[str, dict[str, Any]]]:
-    return METHODS
-
-
-@pytest.fixture(scope="session")
 def trained_case() -> Callable[..., Trained]:
     """Makes what training could have left of a method: ``trained_case(case, backbone, tasks=None)``.
 
@@ -183,7 +185,7 @@ def trained_case() -> Callable[..., Trained]:
         name, settings = METHODS[case]
         point = Point.from_dict({"method": name, "settings": settings})
         method = get_method(name)
-        partition = ((0, 2), (1,)) if method.grouped else None
+        partition = ((0, 2), (1,)) if method.needs_partition(point.settings) else None
         configuration = Configuration(method=name, settings=point.settings, partition=partition)
         model = method.build(
             point.settings,
@@ -193,14 +195,19 @@ def trained_case() -> Callable[..., Trained]:
                 template=configuration.recipe.template,
                 partitions=[partition],
                 train_seeds=[1],
+                images=IMAGES,
             ),
         )
+        if model.fits:
+            model.fit(NoiseSupport([1], backbone))
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
             for parameter in model.parameters():
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(noise.to(parameter), alpha=0.05)
-        files = pack_prompts(model, 0, configuration=configuration, tasks=TASKS, backbone=backbone)
+        files = pack_prompts(
+            model, 0, configuration=configuration, tasks=TASKS, backbone=backbone, images=IMAGES
+        )
         return Trained.of(files, backbone, tasks)
 
     return make

@@ -11,7 +11,6 @@ from torch import Tensor
 from mmap_model.backbone import Backbone
 from mmap_model.inference.tower import DeployedClassifier
 from mmap_model.inference.trained import Trained
-from mmap_model.methods import get_method, method_names
 
 TASK = torch.tensor([2, 0, 1, 1, 2, 0, 0])
 
@@ -82,15 +81,6 @@ def test_nothing_that_is_deployed_asks_for_a_gradient(
     assert all(p.requires_grad for p in trained.model.parameters()), "the model itself stays as it was"
     vocabulary = tiny_backbone.clip.token_embedding.weight.shape
     assert all(tensor.shape != vocabulary for tensor in held), "no text tower"
-
-
-def test_every_method_is_deployed_in_a_test(method_cases: dict[str, tuple[str, dict[str, str]]]) -> None:
-    for name in method_names():
-        tested = {settings.get("regime") for used, settings in method_cases.values() if used == name}
-        assert tested, f"{name} is in no case"
-        default = vars(get_method(name).Settings()).get("regime")
-        if default is not None:
-            assert {regime or default for regime in tested} == {"single", "multi"}, name
 
 
 def test_keys_and_values_are_computed_once(
