@@ -20,6 +20,8 @@ FULL_FT_RATE = 0.1
 """Full fine-tuning starts at this share of ``recipe.lr``: the paper states its rate, 0.0035, for
 parameter-efficient methods only, and at that rate a whole CLIP forgets what it knew. Our choice."""
 
+_SUFFIX = {"single": "_stl", "grouped": "_grouped"}
+
 MOST_PAIRINGS = 15
 """Partitions of equal group sizes that the ablation trains one by one (six tasks have 15)."""
 
@@ -45,7 +47,7 @@ class ColumnSpec:
     section: Section = "table"
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    regime: Literal["single", "multi"] | None = "multi"
+    regime: Literal["single", "multi", "grouped"] | None = "multi"
     grouping: Literal["fixed", "random", "single"] | None = None
     partition: Partition | None = None
     doubled: bool = False
@@ -82,9 +84,9 @@ TABLE: tuple[ColumnSpec, ...] = (
 
 def run_name(label: str, regime: str | None, split: str, lr: float | None) -> str:
     """Name of a row's run in MLflow: seeds that are added later join it."""
-    single = " (single-task)" if regime == "single" else ""
+    how = {"single": " (single-task)", "grouped": " (grouped)"}.get(regime or "", "")
     rate = "" if lr is None else f" · lr {lr:g}"
-    return f"{label}{single} · {split}{rate}"
+    return f"{label}{how} · {split}{rate}"
 
 
 _ABLATION = (
@@ -222,7 +224,7 @@ def _own(name: str, known: Iterable[str]) -> list[ColumnSpec]:
     label = name.rpartition(":")[2]
     return [
         ColumnSpec(
-            name=f"{method.name}_stl" if budget.regime == "single" else method.name,
+            name=method.name + _SUFFIX.get(budget.regime or "", ""),
             label=label,
             method=name,
             settings=budget.settings,

@@ -31,7 +31,7 @@ class Column:
         label: as the paper heads it, e.g. ``CoOp-MT``.
         section: where it stands.
         method, settings: the registered method and all its settings, JSON-ready.
-        regime: ``single`` (a copy per task), ``multi``, or None where nothing is trained.
+        regime: ``single`` (a copy per task), ``multi``, ``grouped``, or None where nothing is trained.
         grouping: ``gradient``, ``fixed``, ``random``, ``single``; None for methods that group no tasks.
         partition: of ``fixed``.
         parameters: exact count; of a grouped method at the largest number of groups among its cells.
@@ -44,7 +44,7 @@ class Column:
     section: Section = "table"
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    regime: Literal["single", "multi"] | None = "multi"
+    regime: Literal["single", "multi", "grouped"] | None = "multi"
     grouping: str | None = None
     partition: Partition | None = None
     parameters: int = 0

@@ -13,7 +13,7 @@ from orchestrator.tables import Cell, Column, Table, label, number, row, words
 from orchestrator.tables.model import NONE, Content
 
 Layout = Literal["page", "paper", "screen"]
-REGIMES = {None: "", "single": "Single-task", "multi": "Multi-task"}
+REGIMES = {None: "", "single": "Single-task", "multi": "Multi-task", "grouped": "Grouped"}
 MISSING = "none"
 """In place of a number that does not exist for a reason; the reason stands below the table."""
 

@@ -10,7 +10,7 @@ from orchestrator.reports.comparison.method_table import AVERAGE
 from orchestrator.tables import Table, label, row
 from orchestrator.tables.model import Row
 
-REGIMES = {None: "ZS", "single": "STL", "multi": "MTL"}
+REGIMES = {None: "ZS", "single": "STL", "multi": "MTL", "grouped": "grouped"}
 """As the paper's tables call them."""
 
 

@@ -10,8 +10,8 @@ RECIPES: tuple[Recipe, ...] = ("shared", "tuned")
 BEST_FIRST: tuple[Recipe, ...] = ("tuned", "shared")
 """In the order preferred where one of them has to speak."""
 
-REGIMES = (None, "single", "multi")
-"""In the order of the paper's columns: nothing trained, a copy per task, one model for all."""
+REGIMES = (None, "single", "multi", "grouped")
+"""In the order of the paper's columns: nothing trained, a copy per task, one for all; then both parts."""
 
 SINGLE_TASK_PROMPTS = ("coop", "vpt", "maple")
 GENERATORS = ("joint", "mlp", "mmap")

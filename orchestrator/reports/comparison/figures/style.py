@@ -26,7 +26,7 @@ METHODS = {
 }
 """Colour, marker and line of methods drawn as curves."""
 
-REGIMES = {"single": (BLUE, "s"), "multi": (GREEN, "o")}
+REGIMES = {"single": (BLUE, "s"), "multi": (GREEN, "o"), "grouped": (BLUE, "D")}
 HIGHLIGHT = ORANGE
 
 SETTINGS = {

@@ -86,7 +86,7 @@ def _zero_shot(axes: Any, table: MethodTable) -> None:
 def _legend(axes: Any, trained: list[MethodResult]) -> None:
     from matplotlib.lines import Line2D
 
-    names = {"single": "single-task", "multi": "multi-task"}
+    names = {"single": "single-task", "multi": "multi-task", "grouped": "grouped"}
     present = [regime for regime in names if any(m.column.regime == regime for m in trained)]
     handles = [
         Line2D([], [], color=style.REGIMES[r][0], marker=style.REGIMES[r][1], linestyle="", label=names[r])
