@@ -118,13 +118,13 @@ class TorchEngine(Engine):
     def with_classes(self, task: int, classes: Sequence[str], template: str | None) -> tuple[Engine, bool]:
         if self._reword is None:
             return super().with_classes(task, classes, template)
+        rows = self._reword(task, classes, template)
         if self._classifier.beside is not None:
             raise ConfigurationError(
                 "what it keeps of labelled images counts for the classes it was trained on, in their order",
                 where="classes",
                 fix="leave the classes as they are",
             )
-        rows = self._reword(task, classes, template)
         head = self._classifier.head.with_rows(task, rows.features)
         changed = DeployedClassifier(self._classifier.images, head).eval()
         again = TorchEngine(

@@ -45,7 +45,10 @@ class Rewording:
             )
         rows = dict(known)
         if new:
-            features = plain_classes(self._trained.backbone, new, template or self._trained.template)
+            if self._trained.method.new_classes == "tuned_text":
+                features = self._trained.model.text_rows(self._trained.tasks[task], new, template)
+            else:
+                features = plain_classes(self._trained.backbone, new, template or self._trained.template)
             rows |= dict(zip(new, features.to(next(iter(known.values()))), strict=True))
         return Rows(torch.stack([rows[name] for name in classes]), mixed=bool(new))
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from mmap_model.methods.model import TunedModel
 
 
-NewClasses = Literal["text", "zero_shot", "refused"]
-"""What a class named after training gets: its text feature as tuned, that of the plain CLIP, or nothing."""
+NewClasses = Literal["text", "tuned_text", "zero_shot", "refused"]
+"""What a class named after training gets: its text feature as tuned, as all classes have it (``text``) or in
+place of a trained row (``tuned_text``), that of the plain CLIP, or nothing."""
 Regime = Literal["single", "multi"]
 """``single``: a copy of everything trained for each task. ``multi``: one copy that all tasks train."""
 GroupedRegime = Literal["single", "multi", "grouped"]

@@ -20,6 +20,11 @@ def linear(stream: str, shape: tuple[int, ...], inputs: int) -> Tensor:
     return unit / math.sqrt(inputs)
 
 
-def _generator(stream: str) -> torch.Generator:
+def uniform(stream: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """U(0, 1), fp32, drawn on the device: what is random in a step, not before training."""
+    return torch.rand(shape, generator=_generator(stream, device), device=device)
+
+
+def _generator(stream: str, device: torch.device | str = "cpu") -> torch.Generator:
     seed = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big") >> 1
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)

@@ -30,11 +30,18 @@ class TunedModel(nn.Module, ABC):
             computed once and kept. Then ``image_features`` is ``finish_images`` of them.
         execution: how to compute.
         fits: ``fit`` computes something of the labelled images before training.
+        step: number of the training step, 1-based over all epochs: what is random in a step is keyed by it.
+        part: of a step's images per replicate and task the number of the first that comes and of all; (0, 0)
+            where all come at once.
+        stages: shares of the training after which other tensors are trained; see ``enter_stage``.
     """
 
     execution: Execution = DEFAULT_EXECUTION
     constant_images: ClassVar[bool] = False
     fits: ClassVar[bool] = False
+    stages: ClassVar[tuple[float, ...]] = ()
+    step: int = 0
+    part: tuple[int, int] = (0, 0)
     _fitted: tuple[str, ...] = ()
     replicates: int
     tasks: int
@@ -113,10 +120,26 @@ class TunedModel(nn.Module, ABC):
         """
         return None
 
+    def text_rows(self, task: int, names: Sequence[str], template: str | None) -> Tensor:
+        """Unit features [C, E] of classes without rows; only models of ``new_classes = "tuned_text"``.
+
+        Args:
+            task: whose classes they shall be.
+            names: of the classes.
+            template: of their texts; None: the one trained with.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no features of other classes")
+
     def fit(self, support: Support) -> None:
         """Compute what the labelled images alone decide, before the first step. Only models that ``fits``.
 
         Results belong into tensors of ``register_fitted`` or into parameters: they are saved and restored.
+        """
+
+    def enter_stage(self, stage: int) -> None:
+        """Train what stage ``stage`` trains, 0 being the first; only models with ``stages``.
+
+        Called once, before the stage's first epoch, with an optimiser that remembers nothing.
         """
 
     def register_fitted(self, name: str, value: Tensor) -> None:

@@ -86,8 +86,8 @@ class TunedBackbone(TunedModel):
 
     def class_features(self) -> Tensor:
         by_copy = [
-            torch.cat([self._encode_texts(weights, number) for number, weights in enumerate(copies)])
-            for copies in self._weights()
+            torch.cat([self._encode_texts(weights, (r, number)) for number, weights in enumerate(copies)])
+            for r, copies in enumerate(self._weights())
         ]
         features = torch.stack(by_copy)
         with full_precision(features):
@@ -95,8 +95,15 @@ class TunedBackbone(TunedModel):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         by_copy = [
-            torch.cat([self._run(*pair) for pair in zip(copies, own.chunk(self._copies), strict=True)])
-            for copies, own in zip(self._weights(), pixels, strict=True)
+            torch.cat(
+                [
+                    self._run(weights, part, (r, number))
+                    for number, (weights, part) in enumerate(
+                        zip(copies, own.chunk(self._copies), strict=True)
+                    )
+                ]
+            )
+            for r, (copies, own) in enumerate(zip(self._weights(), pixels, strict=True))
         ]
         features = torch.stack(by_copy)
         with full_precision(features):
@@ -143,13 +150,14 @@ class TunedBackbone(TunedModel):
         }
         return copy.deepcopy(visual, real)
 
-    def _encode_texts(self, weights: Weights, number: int) -> Tensor:
-        """Class embeddings of the tasks of one copy, [T or 1, C, E]."""
+    def _encode_texts(self, weights: Weights, place: tuple[int, int]) -> Tensor:
+        """Class embeddings of the tasks of one copy, [T or 1, C, E]; at ``place``, see ``_run``."""
+        number = place[1]
         places = self.get_buffer("_places")
         if self._copies == 1:
-            features = self._run(weights, self._texts[0])[self.get_buffer("_lists")]
+            features = self._run(weights, self._texts[0], place)[self.get_buffer("_lists")]
         else:
-            features = self._run(weights, self._texts[self._list_of_task[number]])
+            features = self._run(weights, self._texts[self._list_of_task[number]], place)
             places = places[number : number + 1]
         places = places[..., None].expand(-1, -1, features.shape[-1])
         return features.gather(1, places)
@@ -167,7 +175,8 @@ class TunedBackbone(TunedModel):
         sets = [dict(zip(parts, tensors, strict=True)) for tensors in zip(*parts.values(), strict=True)]
         return [sets[first : first + self._copies] for first in range(0, len(sets), self._copies)]
 
-    def _run(self, weights: Weights, given: nn.Module | Tensor) -> Tensor:
+    def _run(self, weights: Weights, given: nn.Module | Tensor, place: tuple[int, int]) -> Tensor:
+        """What the towers of the copy at ``place``, a replicate and a number, make of texts or pixels."""
         frozen = {f"clip.{name}": tensor for name, tensor in self._frozen.items()}
         return functional_call(self._towers[0], weights | frozen, (given,))  # type: ignore[no-any-return]
 

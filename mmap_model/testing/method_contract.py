@@ -24,6 +24,7 @@ from mmap_model.configuration import Partition, Recipe, Seeds, Split
 from mmap_model.inference.tower import DeployedClassifier
 from mmap_model.methods import Method, Problem, ProblemSize, get_method
 from mmap_model.methods.model import TunedModel
+from mmap_model.testing.comparing import assert_near, same_tensors, weights_of
 from mmap_model.testing.patterns import PatternDataset
 from mmap_model.testing.support import CLASSES, IMAGES, NoiseSupport
 from mmap_model.training import FusedRun, score_test
@@ -165,29 +166,44 @@ def the_train_seed_alone_decides_the_start(subject: Subject) -> None:
     order = list(reversed(range(len(seeds))))
     again = subject.build(_double(), [seeds[r] for r in order], order)
     for place, replicate in enumerate(order):
-        _same_tensors(
+        same_tensors(
             first.replicate_state(replicate), again.replicate_state(place), "depends on more than its seed"
         )
 
 
 def every_trained_tensor_gets_a_gradient(subject: Subject) -> None:
-    model = subject.build(_double(), subject.seeds)
-    losses = _losses(model, _pixels(subject)).sum()
-    assert losses.requires_grad == subject.method.trains, "the loss does not depend on what is trained"
-    if losses.requires_grad:
-        losses.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, f"{name} gets no gradient"
-        assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-        for number, replicate in enumerate(parameter.grad):
-            assert replicate.abs().max() > 0, f"replicate {number} of {name} gets no gradient"
+    """In the first step, or in the second where some tensor starts at exactly zero; in one of the stages."""
+    model, pixels = subject.build(_double(), subject.seeds), _pixels(subject)
+    parameters = dict(model.named_parameters())
+    moved = {name: torch.zeros(len(p), dtype=torch.bool) for name, p in parameters.items()}
+    starts_at_zero = any((p.detach() == 0).all() for p in parameters.values())
+    for stage in range(1 + len(model.stages)):
+        if stage:
+            model.enter_stage(stage)
+        for _ in range(1 + starts_at_zero):
+            model.zero_grad()
+            losses = _losses(model, pixels).sum()
+            assert losses.requires_grad == subject.method.trains, (
+                "the loss does not depend on what is trained"
+            )
+            if losses.requires_grad:
+                losses.backward()
+            for name, parameter in parameters.items():
+                if parameter.grad is not None:
+                    assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+                    moved[name] |= parameter.grad.flatten(1).abs().amax(1) > 0
+            _train(model, pixels, 1)
+    for name, by_replicate in moved.items():
+        assert by_replicate.all(), (
+            f"{name} gets no gradient in replicates {(~by_replicate).nonzero().tolist()}"
+        )
 
 
 def twenty_steps_lower_the_loss_and_leave_the_backbone(subject: Subject) -> None:
     """At the default learning rate, by ``least_drop``; a second time with the same bits."""
     if not subject.method.trains:
         return
-    frozen = _weights(_double())
+    frozen = weights_of(_double())
     drops, states = [], []
     for _ in range(2):
         model, pixels = subject.build(_double(), subject.seeds), _pixels(subject)
@@ -196,8 +212,8 @@ def twenty_steps_lower_the_loss_and_leave_the_backbone(subject: Subject) -> None
         drops.append((before - _losses(model, pixels).sum(1)).min().item())
         states.append(model.state_dict())
     assert drops[0] >= subject.least_drop, f"fell by {drops[0]:.4f} nats, less than {subject.least_drop}"
-    _same_tensors(states[0], states[1], "differs when trained again")
-    _same_tensors(frozen, _weights(_double()), "of the backbone has changed")
+    same_tensors(states[0], states[1], "differs when trained again")
+    same_tensors(frozen, weights_of(_double()), "of the backbone has changed")
 
 
 def fused_replicates_equal_separate_ones(subject: Subject) -> None:
@@ -211,12 +227,12 @@ def fused_replicates_equal_separate_ones(subject: Subject) -> None:
     for replicate, seed in enumerate(subject.seeds):
         own = pixels[replicate : replicate + 1]
         alone = subject.build(_double(), [seed], [replicate])
-        _close(losses[replicate], _losses(alone, own)[0], "the loss of a replicate alone")
+        assert_near(losses[replicate], _losses(alone, own)[0], "the loss of a replicate alone")
         _train(alone, own, 3)
         state, expected = fused.replicate_state(replicate), alone.replicate_state(0)
         assert state.keys() == expected.keys(), "replicate_state has other names"
         for name, tensor in expected.items():
-            _close(state[name], tensor, f"{name} of a replicate alone")
+            assert_near(state[name], tensor, f"{name} of a replicate alone")
 
 
 def a_step_in_parts_is_the_whole_step(subject: Subject) -> None:
@@ -234,9 +250,9 @@ def a_step_in_parts_is_the_whole_step(subject: Subject) -> None:
         found.append((step.take(pixels, labels), dict(model.named_parameters())))
     (losses, whole), *others = found
     for own_losses, parameters in others:
-        _close(own_losses, losses, "the loss of a step in parts")
+        assert_near(own_losses, losses, "the loss of a step in parts")
         for name, parameter in parameters.items():
-            _close(parameter.detach(), whole[name].detach(), f"{name} after a step in parts")
+            assert_near(parameter.detach(), whole[name].detach(), f"{name} after a step in parts")
 
 
 def what_is_saved_is_what_was_trained(subject: Subject) -> None:
@@ -251,7 +267,7 @@ def what_is_saved_is_what_was_trained(subject: Subject) -> None:
             model, replicate, configuration=configuration, tasks=tasks, backbone=backbone, images=IMAGES
         )
         loaded = load_prompts(files, backbone)
-        _same_tensors(model.replicate_state(replicate), loaded.replicate_state(0), "comes back changed")
+        same_tensors(model.replicate_state(replicate), loaded.replicate_state(0), "comes back changed")
         torch.testing.assert_close(loaded.logits(pixels[replicate : replicate + 1])[0], logits[replicate])
 
 
@@ -313,7 +329,7 @@ def the_training_loop_trains_resumes_and_scores_it(subject: Subject) -> None:
         )
         for seed, configuration in zip(subject.seeds, subject.configurations, strict=True)
     ]
-    frozen = _weights(backbone)
+    frozen = weights_of(backbone)
     whole, first, resumed = (FusedRun(cells, backbone, dataset) for _ in range(3))
     epochs = len(list(whole.epochs()))
     assert epochs == (FINE.epochs if subject.method.trains else 1), f"reported {epochs} epochs"
@@ -327,7 +343,7 @@ def the_training_loop_trains_resumes_and_scores_it(subject: Subject) -> None:
         assert 0 <= result.metrics["accuracy"] <= 1
     files = {key: result.files for key, result in results.items()}
     assert set(score_test(cells, files, backbone, dataset)) == {cell.key for cell in cells}
-    _same_tensors(frozen, _weights(backbone), "of the backbone has changed")
+    same_tensors(frozen, weights_of(backbone), "of the backbone has changed")
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
@@ -361,10 +377,6 @@ def _single() -> Backbone:
     return random_backbone(seed=3)
 
 
-def _weights(backbone: Backbone) -> dict[str, Tensor]:
-    return {key: tensor.clone() for key, tensor in backbone.clip.state_dict().items()}
-
-
 def _pixels(subject: Subject) -> Tensor:
     """A fixed batch of two images per task and replicate, fp64."""
     shape = (len(subject.seeds), len(CLASSES), 2, 3, 16, 16)
@@ -385,15 +397,3 @@ def _train(model: TunedModel, pixels: Tensor, steps: int) -> None:
     sgd.start_epoch(1)
     for _ in range(steps):
         sgd.step(_losses(model, pixels))
-
-
-def _same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor], otherwise: str) -> None:
-    assert first.keys() == second.keys(), f"{sorted(first)} became {sorted(second)}"
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), f"{name} {otherwise}"
-
-
-def _close(found: Tensor, expected: Tensor, what: str) -> None:
-    limit = 1e-9 * max(1.0, expected.abs().max().item())
-    apart = (found - expected).abs().max().item()
-    assert apart <= limit, f"{what} is {apart:.1e} away from what it is otherwise"

@@ -263,6 +263,7 @@ class FusedRun:
         warm_up = self._recipe.warmup_epochs * self._training_batches().steps
         if probe is not None and probe.due(number, warm=number > warm_up):
             snapshot = partial(probe.record, number)
+        self._model.step = number
         losses = step.take(pixels, labels, self._health.mask(), snapshot)
         self._health.see(losses, number)
         return losses

@@ -97,6 +97,7 @@ class TrainingStep:
         self.in_parts = self.images < pixels.shape[2]
         if self.in_parts:
             return self._in_parts(self.images, pixels, labels, active, snapshot)
+        self._model.part = (0, 0)
         classes = self._classes()
         losses = self._of_classes(self._each(pixels, labels, classes).mean(-1), classes)
         if snapshot is None:
@@ -119,11 +120,14 @@ class TrainingStep:
         leaves = [leaf] if leaf.requires_grad else []
         parameters, total = self._sgd.parameters, torch.zeros((), device=labels.device)
         of_images: list[Tensor | None] = []
-        for own_pixels, own_labels in zip(pixels.split(images, 2), labels.split(images, 2), strict=True):
+        for number, own_pixels in enumerate(pixels.split(images, 2)):
+            own_labels = labels[:, :, number * images : (number + 1) * images]
+            self._model.part = (number * images, pixels.shape[2])
             losses = self._each(own_pixels, own_labels, leaf).sum(-1) / labels.shape[2]
             total = total + losses.detach()
             targets = parameters if snapshot is None else [self._probed.generated("image")]
             of_images = _added(of_images, _gradients(_masked(losses, active).sum(), [*targets, *leaves]))
+        self._model.part = (0, 0)
         own = self._of_classes(torch.zeros_like(total), leaf)
         if own.requires_grad:
             of_images = _added(of_images, _gradients(_masked(own, active).sum(), [*parameters, *leaves]))

@@ -128,6 +128,8 @@ LIKE = {
     **dict.fromkeys(("joint group", "joint task", "mlp group", "mlp task", "mmap task"), "mmap group"),
     **dict.fromkeys(("clap", "clap multi", "task_res", "zs_lp", "zs_lp single"), "task_res single"),
     **dict.fromkeys(("task_res grouped", "zs_lp grouped"), "task_res single"),
+    **dict.fromkeys(("clip_lora multi", "clip_lora"), "clip_lora grouped"),
+    "two_stage multi": "two_stage",
     **dict.fromkeys(("tip_adapter", "tip_adapter_f", "tip_adapter_f multi"), "tip_adapter multi"),
 }
 """Cases that take the same way through deployment and export as another one."""

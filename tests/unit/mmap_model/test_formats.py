@@ -28,7 +28,7 @@ from mmap_model.methods.model import TunedModel
 from mmap_model.training.pixels import Normalisation
 
 TASK = torch.tensor([2, 0, 1, 1, 2, 0, 0])
-IN_OPEN_CLIP = {"bitfit", "full_ft", "full_ft single", "zero_shot"}
+IN_OPEN_CLIP = {"bitfit", "clip_lora grouped", "full_ft", "full_ft single", "zero_shot"}
 needs_onnx = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="the extra onnx is not installed"
 )
