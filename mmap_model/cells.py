@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mmap_model.configuration import Grouping, Partition, Recipe, Seeds, Split
-from mmap_model.errors import ConfigurationError
+from mmap_model.errors import ConfigurationError, require
 from mmap_model.methods import get_method, method_identity
 from mmap_model.plain import content_key, from_plain, to_plain
 from mmap_model.revisions import added_field, revisions_of
@@ -94,6 +94,14 @@ class Cell:
     large_images: bool = added_field(False)
 
     def __post_init__(self) -> None:
+        recipe, method = self.configuration.recipe, get_method(self.configuration.method)
+        recipe.for_split(self.split)
+        require(
+            recipe.epochs >= method.least_epochs,
+            "recipe.epochs",
+            recipe.epochs,
+            f"use {method.least_epochs} or more: {method.name} trains in stages",
+        )
         if self.protocol == "paper" or self.largest_percent == self.split.percent:
             object.__setattr__(self, "largest_percent", None)
         if self.protocol == "paper":

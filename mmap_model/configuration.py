@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
@@ -13,6 +13,30 @@ from mmap_model.revisions import added_field
 
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Trained tensors that are optimised in another way than the rest.
+
+    Attributes:
+        match: their names, with ``*`` and ``?``; a tensor belongs to the first group that matches.
+        lr_factor: times the recipe's learning rate (>= 0).
+        weight_decay: in place of the recipe's, or None.
+    """
+
+    match: str
+    lr_factor: float = 1.0
+    weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        require(0 <= self.lr_factor < inf, "recipe.groups.lr_factor", self.lr_factor, "use 0 or more")
+        require(
+            self.weight_decay is None or 0 <= self.weight_decay < inf,
+            "recipe.groups.weight_decay",
+            self.weight_decay,
+            "use null, or 0 or more",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +55,16 @@ class Recipe:
         loss_reduction: ``sum`` of the task losses (eq. 11) or their ``mean``.
         augment: apply the dataset's augmentation to training images.
         template: class prompt; ``{}`` is the class name.
+        optimiser: ``sgd`` with ``momentum``, ``adam`` (``weight_decay`` joins its gradients) or ``adamw``.
+        eps: of Adam and AdamW (> 0); their betas are 0.9 and 0.999.
+        groups: tensors with another rate or decay.
+        lr_moves: let the cosine go down with every ``epoch`` or every ``step``.
+        final_lr: where it ends (>= 0).
+        steps: of the whole training, divided evenly among ``epochs``, in place of passes over the largest
+            task (a multiple of ``epochs``). Tasks start over, reshuffled, within an epoch.
+        steps_per_shot: ``steps`` for every shot of the split.
+        average: what is kept: the ``last`` epoch's end, the ``mean`` of all, or their ``gaussian`` mean, with
+            the weights of a normal distribution with ``average_mean`` and ``average_std``, in epochs.
         views: augmented views of each image that are drawn once (>= 1); every epoch shows one of them, chosen
             anew. None: a new view every time. Methods that train nothing before the image embedding keep the
             embeddings of all views and do not run the tower again.
@@ -49,8 +83,40 @@ class Recipe:
     augment: bool = True
     template: str = "a photo of a {}."
     views: int | None = added_field(None)
+    optimiser: Literal["sgd", "adam", "adamw"] = added_field("sgd")
+    eps: float = added_field(1e-8)
+    groups: tuple[ParameterGroup, ...] = added_field(())
+    lr_moves: Literal["epoch", "step"] = added_field("epoch")
+    final_lr: float = added_field(0.0)
+    steps: int | None = added_field(None)
+    steps_per_shot: int | None = added_field(None)
+    average: Literal["last", "mean", "gaussian"] = added_field("last")
+    average_mean: float | None = added_field(None)
+    average_std: float | None = added_field(None)
 
     def __post_init__(self) -> None:
+        require(0 < self.eps < inf, "recipe.eps", self.eps, "use more than 0")
+        require(0 <= self.final_lr <= self.lr, "recipe.final_lr", self.final_lr, f"use 0 to {self.lr}")
+        per_shot = self.steps_per_shot
+        require(per_shot is None or per_shot >= 1, "recipe.steps_per_shot", per_shot, "use null or 1 or more")
+        require(
+            self.steps is None or per_shot is None,
+            "recipe.steps_per_shot",
+            per_shot,
+            "give either it or recipe.steps",
+        )
+        require(
+            self.steps is None or (self.steps >= 1 and self.steps % self.epochs == 0),
+            "recipe.steps",
+            self.steps,
+            f"use a multiple of recipe.epochs={self.epochs}",
+        )
+        gaussian = self.average == "gaussian"
+        for name in ("average_mean", "average_std"):
+            value = getattr(self, name)
+            right = value is not None and 0 < value < inf if gaussian else value is None
+            wanted = "use a positive number of epochs" if gaussian else "give it with average: gaussian alone"
+            require(right, f"recipe.{name}", value, wanted)
         require(self.views is None or self.views >= 1, "recipe.views", self.views, "use null or 1 or more")
         require(self.epochs >= 1, "recipe.epochs", self.epochs, "use 1 or more")
         require(self.batch_size >= 1, "recipe.batch_size", self.batch_size, "use 1 or more")
@@ -71,6 +137,22 @@ class Recipe:
             "use null or > 0",
         )
         require("{}" in self.template, "recipe.template", self.template, "write {} where the class name goes")
+
+    def for_split(self, split: Split) -> Recipe:
+        """The same with ``steps`` in place of ``steps_per_shot``.
+
+        Raises:
+            ConfigurationError: the split is a percentage, or its steps are no multiple of the epochs.
+        """
+        if self.steps_per_shot is None:
+            return self
+        if split.shots is None:
+            raise ConfigurationError(
+                f"{self.steps_per_shot} steps for every shot say nothing of a split of {split.label}",
+                where="recipe.steps_per_shot",
+                fix="give recipe.steps, or splits in shots",
+            )
+        return replace(self, steps=self.steps_per_shot * split.shots, steps_per_shot=None)
 
 
 @dataclass(frozen=True, kw_only=True)

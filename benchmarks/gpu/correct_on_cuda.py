@@ -27,7 +27,7 @@ from made import Size, cells
 from mmap_model.execution import Execution
 from mmap_model.training import FusedRun
 from mmap_model.training.memory import RESERVE, kept_bytes, release
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.step import TrainingStep
 
 
@@ -36,7 +36,7 @@ def memory_that_runs_out_halves_the_step_and_goes_on(bench: Bench) -> Found:
     model, pixels, labels = model_of(bench)
     pixels = pixels.repeat_interleave(16, 2)
     labels = labels.repeat_interleave(16, 2)
-    sgd = ReplicateSgd(
+    sgd = ReplicateOptimiser(
         {n: p for n, p in model.named_parameters() if p.requires_grad},
         cells(bench.few)[0].configuration.recipe,
         tasks=len(bench.dataset.tasks),

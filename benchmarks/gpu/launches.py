@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmap_model.backbone import random_backbone
 from mmap_model.methods import Problem, get_method
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 
 HERE = Path(__file__).resolve().parent
 FREE = (
@@ -58,7 +58,7 @@ def of_a_step(layers: int) -> dict[str, int]:
             train_seeds=[1, 2],
         ),
     )
-    sgd = ReplicateSgd(dict(model.named_parameters()), own[0].configuration.recipe, tasks=len(TASKS))
+    sgd = ReplicateOptimiser(dict(model.named_parameters()), own[0].configuration.recipe, tasks=len(TASKS))
     side = backbone.image_size
     pixels = torch.randn(2, len(TASKS), 2, 3, side, side)
     labels = torch.zeros(2, len(TASKS), 2, dtype=torch.int64)

@@ -62,6 +62,7 @@ class Method(ABC):
         fits: computes something of the labelled images before training (``TunedModel.fits``).
         class_bound: has tensors with a row for every class, keyed by its name.
         fuses: replicates may be trained as one batch (the backbone stays frozen).
+        least_epochs: fewest that training needs; two stages need two.
         trains: False when there is nothing to train (zero-shot).
         keeps_weights: what it trains is small and stays with every finished cell; if not, only with cells
             in training and with finalists.
@@ -78,6 +79,7 @@ class Method(ABC):
     fits: ClassVar[bool] = False
     class_bound: ClassVar[bool] = False
     fuses: ClassVar[bool] = True
+    least_epochs: ClassVar[int] = 1
     trains: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
     any_image_tower: ClassVar[bool] = False

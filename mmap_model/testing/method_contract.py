@@ -28,7 +28,7 @@ from mmap_model.testing.comparing import assert_near, same_tensors, weights_of
 from mmap_model.testing.patterns import PatternDataset
 from mmap_model.testing.support import CLASSES, IMAGES, NoiseSupport
 from mmap_model.training import FusedRun, score_test
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.step import TrainingStep
 
 PARTITIONS: tuple[Partition, ...] = (((0, 2), (1,)), ((0, 1, 2),))
@@ -244,7 +244,7 @@ def a_step_in_parts_is_the_whole_step(subject: Subject) -> None:
     for images, checkpoint in ((pixels.shape[2], False), (1, False), (1, True)):
         model = subject.build(_double(), subject.seeds)
         model.execution = replace(model.execution, checkpoint=checkpoint)
-        sgd = ReplicateSgd(dict(model.named_parameters()), FINE, tasks=len(CLASSES))
+        sgd = ReplicateOptimiser(dict(model.named_parameters()), FINE, tasks=len(CLASSES))
         step = TrainingStep(model, sgd, lambda given: given, nullcontext)
         step.images = images
         found.append((step.take(pixels, labels), dict(model.named_parameters())))
@@ -393,7 +393,7 @@ def _train(model: TunedModel, pixels: Tensor, steps: int) -> None:
     parameters = dict(model.named_parameters())
     if not parameters:
         return
-    sgd = ReplicateSgd(parameters, Recipe(schedule="constant", warmup_epochs=0), tasks=len(CLASSES))
+    sgd = ReplicateOptimiser(parameters, Recipe(schedule="constant", warmup_epochs=0), tasks=len(CLASSES))
     sgd.start_epoch(1)
     for _ in range(steps):
         sgd.step(_losses(model, pixels))

@@ -38,7 +38,7 @@ def _length(cell: Cell, dataset: Dataset) -> Length:
         if all(dataset.fixed(t.name, cell.split, cell.seeds.draw) is None for t in dataset.tasks):
             return None
         draws = draw_tasks(cell, dataset)
-        length = EpochLength.of(draws, cell.configuration.recipe)
+        length = EpochLength.of(draws, cell.configuration.recipe.for_split(cell.split))
         return (length, tuple(len(drawn.train) for drawn in draws)) if by_image else length
     except (DatasetError, OSError):
         return cell.key

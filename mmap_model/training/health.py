@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmap_model.data.transfer import to_device
 from mmap_model.training.metrics import Predictions, broken_logits
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.probe import ProbeRecorder
 from mmap_model.training.replicate import Replicate
 
@@ -32,7 +32,7 @@ class Health:
         self,
         replicates: Sequence[Replicate],
         tasks: Sequence[str],
-        sgd: ReplicateSgd | None,
+        sgd: ReplicateOptimiser | None,
         probe: ProbeRecorder | None,
         device: torch.device,
     ) -> None:

@@ -29,7 +29,7 @@ from mmap_model.methods.model import TunedModel
 from mmap_model.methods.prompted import PromptedModel
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.replicate import draw_tasks, problem_of
 from mmap_model.training.step import TrainingStep
@@ -104,14 +104,15 @@ def profile_cells(
         keep_freed_memory()
     else:
         torch.cuda.reset_peak_memory_stats(backbone.device)
-    recipe, draws = cell.configuration.recipe, [draw_tasks(own, dataset) for own in cells]
+    recipe = cell.configuration.recipe.for_split(cell.split)
+    draws = [draw_tasks(own, dataset) for own in cells]
     model = get_method(cell.configuration.method).build(
         cell.configuration.settings,
         backbone,
         problem_of(cells, dataset, draws),
     )
     model.execution = execution
-    sgd = ReplicateSgd(dict(model.named_parameters()), recipe, tasks=len(dataset.tasks))
+    sgd = ReplicateOptimiser(dict(model.named_parameters()), recipe, tasks=len(dataset.tasks))
     prepare = Normalisation(backbone)
 
     def autocast() -> torch.autocast:

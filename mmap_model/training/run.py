@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell
@@ -24,7 +24,7 @@ from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation, finite_logits
 from mmap_model.training.health import Health
 from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.position import Position
 from mmap_model.training.probe import ProbeRecorder
@@ -98,7 +98,7 @@ class FusedRun:
         exact_products()
         if self._backbone.device.type == "cpu":
             keep_freed_memory()
-        self._recipe = cells[0].configuration.recipe
+        self._recipe = cells[0].configuration.recipe.for_split(cells[0].split)
         self._method = get_method(cells[0].configuration.method)
         assert len(cells) == 1 or self._method.fuses, f"{self._method.name} trains one cell at a time"
         assert (backbone.dtype == torch.float64) == (cells[0].precision == "fp64"), (
@@ -111,7 +111,7 @@ class FusedRun:
         )
         self._model.execution = self._execution = execution
         trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
-        self._sgd = ReplicateSgd(trained, self._recipe, tasks=len(dataset.tasks)) if trained else None
+        self._sgd = self._make_optimiser(trained) if trained else None
         self._normalise = Normalisation(backbone)
         self._batches: TrainingBatches | None = None
         self._support: DrawnSupport | None = None
@@ -156,8 +156,9 @@ class FusedRun:
             epoch, rate, losses = self._recipe.epochs, 0.0, None
             if self._sgd is not None:
                 epoch = self.epoch + 1
-                rate = self._sgd.start_epoch(epoch)
+                rate = self._sgd.start_epoch(epoch, self._training_batches().steps)
                 losses = self._train(self._sgd, epoch, should_stop)
+                self._sgd.end_epoch()
             self._predictions = None
             if self.active and self._is_scored(epoch):
                 self._predictions = self._evaluate(should_stop)
@@ -229,7 +230,7 @@ class FusedRun:
             if replicate.active
         }
 
-    def _train(self, sgd: ReplicateSgd, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
+    def _train(self, sgd: ReplicateOptimiser, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """One epoch; returns the mean training losses [R, T]."""
         self._watch.start()
         batches, taker = self._kept_batches() or self._training_batches(), self._training_step(sgd)
@@ -267,6 +268,15 @@ class FusedRun:
         losses = step.take(pixels, labels, self._health.mask(), snapshot)
         self._health.see(losses, number)
         return losses
+
+    def _make_optimiser(self, trained: dict[str, nn.Parameter]) -> ReplicateOptimiser:
+        return ReplicateOptimiser(
+            trained,
+            self._recipe,
+            tasks=len(self._dataset.tasks),
+            stages=self._model.stages,
+            enter=self._model.enter_stage,
+        )
 
     def _fit(self) -> None:
         """Let the model compute what it needs of the labelled images, once."""
@@ -356,7 +366,7 @@ class FusedRun:
             )
         return self._batches
 
-    def _training_step(self, sgd: ReplicateSgd) -> TrainingStep:
+    def _training_step(self, sgd: ReplicateOptimiser) -> TrainingStep:
         if self._step is None:
             kept = self._kept_batches() is not None
             self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast, kept=kept)

@@ -18,7 +18,7 @@ from mmap_model.methods.model import TunedModel, cross_entropy
 from mmap_model.methods.probed import Probed
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import images_at_a_time, release
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 
 Snapshot = Callable[[Probed, Sequence[Tensor]], None]
 """Takes gradients of what is generated for both towers; leaves those of the parameters in ``.grad``."""
@@ -49,7 +49,7 @@ class TrainingStep:
     def __init__(
         self,
         model: TunedModel,
-        sgd: ReplicateSgd,
+        sgd: ReplicateOptimiser,
         prepare: Callable[[Tensor], Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
         *,

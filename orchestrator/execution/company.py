@@ -27,7 +27,10 @@ def outpaced(record: Record, records: Mapping[str, Record]) -> str | None:
     own, most = _largest(record), max(map(_largest, [record, *beside]))
     if not own:
         return None
-    batch = record["cell"]["configuration"]["recipe"]["batch_size"]
+    recipe = record["cell"]["configuration"]["recipe"]
+    if "steps" in recipe or "steps_per_shot" in recipe:  # that version did not have them
+        return None
+    batch = recipe["batch_size"]
     alone, taken = _length(own, batch), _length(most, batch)
     if alone == taken:
         return None

@@ -235,7 +235,8 @@ def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None
     recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
     for split in study.splits:
         largest = max(_labelled(study, dataset, split))
-        per_epoch = largest // min(recipe.batch_size, largest)
+        steps = recipe.for_split(split).steps
+        per_epoch = steps // recipe.epochs if steps else largest // min(recipe.batch_size, largest)
         warm, last = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch
         for every in space.choices("grouping.snapshot_every"):
             if last // every <= warm // every:

@@ -29,6 +29,7 @@ class TwoStage(ClassBoundMethod):
     name = "two_stage"
     Settings = TwoStageSettings
     fuses = False
+    least_epochs = 2
     new_classes = "tuned_text"
     budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 

@@ -21,7 +21,7 @@ from mmap_model.methods.mmap import MmapSettings
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training import FusedRun, memory
 from mmap_model.training.memory import images_at_a_time, kept_bytes
-from mmap_model.training.optimiser import ReplicateSgd
+from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.step import TrainingStep
 
 BATCH = 5
@@ -42,7 +42,7 @@ def model_of(backbone: Backbone, classes: tuple[tuple[str, ...], ...]) -> Any:
 
 
 def step_of(model: Any, **recipe: Any) -> TrainingStep:
-    sgd = ReplicateSgd(dict(model.named_parameters()), Recipe(lr=0.1, **recipe), tasks=model.tasks)
+    sgd = ReplicateOptimiser(dict(model.named_parameters()), Recipe(lr=0.1, **recipe), tasks=model.tasks)
     return TrainingStep(model, sgd, lambda pixels: pixels, nullcontext)
 
 
