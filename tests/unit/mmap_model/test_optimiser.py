@@ -118,7 +118,7 @@ def test_stacked_steps_of_every_optimiser_equal_those_of_torch_alone(kind):
 
 def test_a_group_that_matches_nothing_is_named_with_what_there_is():
     recipe = Recipe(groups=(ParameterGroup(match="visual*"),))
-    with pytest.raises(ConfigurationError, match=r"'visual\*' matches nothing.*trained are p"):
+    with pytest.raises(ConfigurationError, match=r"(?s)'visual\*' matches nothing.*trained are p"):
         ReplicateOptimiser({"p": nn.Parameter(torch.ones(1, 2))}, recipe, tasks=1)
 
 
