@@ -87,8 +87,8 @@ class CopiedModel(PromptedModel):
         """[R, N, …] → [R, T, J, …]: the copies that act on each task."""
         if self._members is None:
             return tensor.expand(-1, self.tasks, *[-1] * (tensor.ndim - 2)).unsqueeze(2)
-        chosen: Tensor = tensor.flatten(0, 1)[self._members]
-        return chosen.unflatten(0, (self.replicates, self.tasks))
+        chosen: Tensor = tensor.flatten(0, 1)[self._members].unflatten(0, (self.replicates, self.tasks))
+        return chosen
 
     def for_texts(self, prompts: Tensor) -> Sequence[Tensor]:
         """[R, N, layers, P, D] → by layer [sets, J·P, D] for ``text_sets``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,7 @@ class ReplicateOptimiser:
             self._average.restore({name: tensors[_AVERAGE + name] for name in self._parameters})
 
     def _make(self) -> torch.optim.Optimizer:
-        recipe, groups = self._recipe, []
+        recipe, groups = self._recipe, list[dict[str, Any]]()
         for chosen in (*recipe.groups, ParameterGroup(match="*")):
             taken = {id(p) for group in groups for p in group["params"]}
             own = {n: p for n, p in self._parameters.items() if fnmatchcase(n, chosen.match)}

@@ -54,7 +54,8 @@ class ClipLoraModel(TunedBackbone):
             for name, value in ((f"{tower}_down", torch.stack(down)), (f"{tower}_up", up)):
                 self.register_parameter(name, nn.Parameter(value.to(backbone.device, backbone.dtype)))
         for name, block in _blocks(self._towers[0].clip):
-            block.attn.add_module(BESIDE, LowRank(name, self._gain, settings.dropout))
+            attention = block.get_submodule("attn")
+            attention.add_module(BESIDE, LowRank(name, self._gain, settings.dropout))
 
     def state_rows(self, name: str, replicate: int) -> list[int] | slice:
         return slice(None) if self.layout is None else self.layout.used(replicate)
@@ -103,7 +104,8 @@ class ClipLoraModel(TunedBackbone):
         replicate, copy = place
         first, whole = self.part
         for _, block in _blocks(self._towers[0].clip):
-            beside = getattr(block.attn, BESIDE)
+            beside = block.get_submodule(f"attn.{BESIDE}")
+            assert isinstance(beside, LowRank)
             beside.training = self.training
             beside.stream = f"{self._seeds[replicate]}/clip_lora/{copy}/{self.step}"
             beside.images = (
@@ -146,7 +148,8 @@ class LowRank(nn.Module):
             split = torch.stack([self._dropped(x, number) @ self.down[number].T for number in parts])
         up = self.up[part].transpose(1, 2)
         out = split.flatten(1, -2) @ up.to(split.dtype)
-        return self._gain * torch.cat(out.unbind(), dim=-1).unflatten(0, x.shape[:-1])
+        change: Tensor = self._gain * torch.cat(out.unbind(), dim=-1).unflatten(0, x.shape[:-1])
+        return change
 
     def _dropped(self, x: Tensor, number: int) -> Tensor:
         keep = 1 - self._dropout
