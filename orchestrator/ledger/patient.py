@@ -95,7 +95,7 @@ class PatientStorage(Storage):
             except OSError as error:
                 now = self._clock()
                 patience = self._full if error.errno in FULL else self._away
-                reason = f"{self.locate('')} does not take or give records: {error.strerror or error}"
+                reason = f"{self.locate('')} is unreachable: {error.strerror or error}"
                 if began is None:
                     began = now
                     logger.warning("%s; trying for %.0f s", reason, patience)

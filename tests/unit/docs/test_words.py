@@ -36,3 +36,15 @@ def test_errors_help_and_pages_are_among_the_strings() -> None:
 )
 def test_what_was_once_written_is_found(text: str) -> None:
     assert any(re.search(pattern, text) for pattern in WORDS["PATTERNS"])
+
+
+def test_messages_that_are_explained_exist() -> None:
+    """Every message of the page on troubles is one that the software has, in these words."""
+    page = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    said = [found.text for found in WORDS["strings"]() if found.place.partition(":")[0].endswith(".py")]
+    explained = re.findall(r"^\| (`[^|]*`[^|]*) \|", page, re.M)
+    assert len(explained) > 10
+    for cell in explained:
+        for message in re.findall(r"`([^`]*…[^`]*)`", cell):
+            parts = [part.strip() for part in message.split("…") if len(part.strip()) > 3]
+            assert any(all(part in text for part in parts) for text in said), message
