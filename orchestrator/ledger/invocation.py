@@ -30,6 +30,8 @@ class Invocation:
         silent: who has not been heard of for a while, while it runs: ``{name, since}``; a slot, or
             ``QUEUE``.
         scoring: keys of cells that it set out to score on the test images; nobody drops their weights.
+        held: when slots were at work on what is no trial (probes, reference rows, test images):
+            ``{item, slot, start, end}``; trials keep their own in ``attributes``.
     """
 
     id: str = field(default_factory=lambda: invocation_id())
@@ -45,6 +47,7 @@ class Invocation:
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     silent: list[dict[str, Any]] = field(default_factory=list)
     scoring: list[str] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -76,8 +76,8 @@ def report(
     blocks: list[Block] = [ranking(results, limit=limit)]
     if race := results.get("race"):
         blocks += race_blocks(race)
-    if legend := _legend(results, limit):
-        blocks.append(Bullets(tuple(legend)))
+    if said := legend(results, limit):
+        blocks.append(Bullets(tuple(said)))
     blocks.append(Table.facts(*((name and f"{name}:", text) for name, text in facts)))
     if conclusion is not None:
         blocks.append(Table.facts(*conclusion.facts, title="Verdict"))
@@ -90,7 +90,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     """Trials by validation, at most ``limit``, with the reference rows below."""
     trials = ranked(results)
     varied = _varied(trial.get("config", {}) for trial in trials)
-    marks = {trial["number"]: _mark(trial, results) if trial is not trials[0] else "" for trial in trials}
+    marks = {trial["number"]: mark(trial, results) if trial is not trials[0] else "" for trial in trials}
     width = max([1, *map(len, marks.values())])
     lines = [
         {
@@ -140,7 +140,7 @@ def _unvalidated(results: Results) -> bool:
     return bool(trials) and not any(t["val"] for t in trials)
 
 
-def _legend(results: Results, limit: int) -> list[str]:
+def legend(results: Results, limit: int) -> list[str]:
     trials = ranked(results)
     lines = _significance(results)
     if len(trials) > limit:
@@ -161,7 +161,7 @@ def _legend(results: Results, limit: int) -> list[str]:
     return lines
 
 
-def _mark(trial: Line, results: Results) -> str:
+def mark(trial: Line, results: Results) -> str:
     """``≈`` not significantly different from rank 1, ``*`` could be the best, ``?`` not compared."""
     left_out = {*_comparison(results).get("apart", ()), *_comparison(results).get("incomplete", ())}
     equal = "≈" if trial.get("separable_from_best") is False else ""

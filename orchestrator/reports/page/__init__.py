@@ -1,0 +1,1 @@
+"""A study as one HTML page: what it found in figures, offline, with the record behind every number."""

@@ -1,0 +1,170 @@
+"""Accuracy against trained parameters, with the Pareto front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.reports.page.evidence import Evidence
+from orchestrator.reports.page.sections.naming import (
+    baseline_name,
+    baseline_record,
+    settings,
+    trial,
+    trial_record,
+)
+from orchestrator.reports.page.values import (
+    Block,
+    Data,
+    Figure,
+    Number,
+    Sentence,
+    Text,
+    column,
+    joined,
+    listed,
+    style,
+)
+from orchestrator.statistics.front import Candidate, front
+from orchestrator.tables.words import integer
+
+COLUMNS = ("record", "row", "configuration", "parameters", "accuracy", "low", "high", "plus", "minus", "kind")
+
+NAMED = 4
+"""Trials of the front that the text names."""
+
+
+def tradeoff(evidence: Evidence) -> list[Block]:
+    """The figure, or why there is none."""
+    rows = [row for row in evidence.ranked if row["parameters"]]
+    if len(rows) < 2:
+        return [Text(("Accuracy is not set against size: fewer than two complete trials train anything.",))]
+    name = evidence.score_field
+    cheapest = front(Candidate(row["number"], row["parameters"], row[name]["mean"]) for row in rows)
+    values = [_row(evidence, row, row["number"] in cheapest) for row in rows]
+    values += [_reference(evidence, row) for row in evidence.results["baselines"] if row[name]]
+    where = "test" if evidence.is_tested_only else "validation"
+    hover = "%{customdata}<br>%{x} parameters, %{y:.1f} %<extra></extra>"
+    point: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": column("parameters"),
+        "y": column("accuracy"),
+        "customdata": column("row"),
+        "hovertemplate": hover,
+        "error_y": {
+            "type": "data",
+            "array": column("plus"),
+            "arrayminus": column("minus"),
+            "thickness": 1,
+            "width": 0,
+            "color": style("faint"),
+        },
+    }
+    traces = (
+        {**point, "name": "other trials", "where": {"kind": "trial"}, "marker": _marker("series-7", 8)},
+        {
+            **point,
+            "name": "Pareto front",
+            "where": {"kind": "front"},
+            "mode": "lines+markers",
+            "line": {"shape": "hv", "dash": "dot", "width": 1.5, "color": style("series-0")},
+            "marker": _marker("series-0", 10),
+        },
+    )
+    zero_shot = [row for row in evidence.results["baselines"] if row["name"] == "zero_shot" and row[name]]
+    level = 100 * zero_shot[0][name]["mean"] if zero_shot else None
+    layout: dict[str, Any] = {
+        "xaxis": {"type": "log", "title": {"text": "trained parameters"}},
+        "yaxis": {"title": {"text": f"{where} accuracy, %"}},
+    }
+    if level is not None:
+        line = {"color": style("soft"), "dash": "dash", "width": 1}
+        layout["shapes"] = [
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": round(level, 3), "y1": round(level, 3)}
+            | {"line": line}
+        ]
+        layout["annotations"] = [
+            {
+                "xref": "paper",
+                "x": 1,
+                "y": round(level, 3),
+                "text": "zero-shot",
+                "showarrow": False,
+                "xanchor": "right",
+                "yanchor": "bottom",
+            }
+        ]
+    return [
+        Figure(
+            name="tradeoff",
+            title="Accuracy against trained parameters",
+            text=_text(evidence, cheapest),
+            data=Data.of(COLUMNS, values),
+            traces=traces,
+            layout=layout,
+        )
+    ]
+
+
+def _marker(colour: str, size: int) -> dict[str, Any]:
+    return {"color": style(colour), "size": size}
+
+
+def _row(evidence: Evidence, row: Any, on_front: bool) -> tuple[Any, ...]:
+    score = row[evidence.score_field]
+    mean, low, high = score["mean"], score["low"], score["high"]
+    return (
+        trial_record(evidence, row["number"]),
+        f"trial {row['number']}",
+        settings(evidence, row["config"]),
+        row["parameters"],
+        100 * mean,
+        None if low is None else 100 * low,
+        None if high is None else 100 * high,
+        None if high is None else 100 * (high - mean),
+        None if low is None else 100 * (mean - low),
+        "front" if on_front else "trial",
+    )
+
+
+def _reference(evidence: Evidence, row: Any) -> tuple[Any, ...]:
+    score = row[evidence.score_field]
+    ends = (score["low"], score["high"])
+    return (
+        baseline_record(evidence, row["name"]),
+        row["name"],
+        baseline_name(row["name"]),
+        row["parameters"],
+        100 * score["mean"],
+        *(None if end is None else 100 * end for end in ends),
+        None,
+        None,
+        "reference",
+    )
+
+
+def _text(evidence: Evidence, cheapest: list[Any]) -> Sentence:
+    by_number = {row["number"]: row for row in evidence.ranked}
+    named = []
+    for number in cheapest[-NAMED:]:
+        row = by_number[number]
+        record = trial_record(evidence, number)
+        named.append(
+            joined(
+                trial(evidence, number),
+                " with ",
+                Number(integer(row["parameters"]), record, "parameters"),
+            )
+        )
+    count = Number(str(len(cheapest)), evidence.record, "trials")
+    opening: Sentence = (
+        "Nothing that is smaller is as good as the ",
+        count,
+        f" trial{'s' * (len(cheapest) != 1)} on the front",
+    )
+    if len(cheapest) > NAMED:
+        opening = joined(opening, f", of which the {NAMED} largest are ")
+    else:
+        opening = joined(opening, ": ")
+    last = ". Bars are 95 % intervals over seeds; with few seeds the front itself is uncertain."
+    return joined(opening, listed(named), " parameters", last)
