@@ -77,7 +77,7 @@ def _write(
 ) -> int:
     from datetime import UTC, datetime
 
-    from orchestrator.cli.console import DONE, print_json
+    from orchestrator.cli.console import DONE, err, print_json
     from orchestrator.cli.console import out as console
     from orchestrator.face.stored import find_stored, place_of
     from orchestrator.reports.page.evidence import Wanted
@@ -110,6 +110,9 @@ def _write(
             text = form.write(document(evidence.results, layout=form.layout))
             suffix = f".{study.store.name}" if len(stored) > 1 else ""
             written.append(place.beside(f"{suffix}.{form.suffix}").write(text))
+    for evidence in page.studies:
+        for line in evidence.results["damaged"]:
+            err().print(f"Damaged record: {line}", markup=False, soft_wrap=True)
     if as_json:
         print_json([{"file": shown, "bytes": count} for shown, count in written])
     else:

@@ -194,6 +194,7 @@ class Grid:
         fields: of each column, what of the record stands there.
         spans: of each row, drawn on one scale in a column of its own; None: no such column.
         span_heading: of that column.
+        span_at: number of the column that it stands before; None: behind the last.
         links: of each row, by column, an address.
         sortable: a reader may sort it by a column.
     """
@@ -204,6 +205,7 @@ class Grid:
     fields: tuple[str, ...]
     spans: tuple[Span | None, ...] | None = None
     span_heading: str = ""
+    span_at: int | None = None
     links: tuple[Mapping[int, str], ...] = ()
     sortable: bool = False
 

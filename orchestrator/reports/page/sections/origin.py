@@ -32,7 +32,7 @@ def origin(evidence: Evidence) -> Section:
     blocks.append(
         _looks(evidence) if evidence.wanted.test else Text(("Evaluations on test images: left out.",))
     )
-    blocks += [_commands(evidence), *_damage(evidence), _resolved(evidence)]
+    blocks += [_commands(evidence), *_left_out(evidence), _resolved(evidence)]
     return Section(name="origin", title="How it came about", blocks=tuple(blocks))
 
 
@@ -144,10 +144,12 @@ def _commands(evidence: Evidence) -> Block:
     return Listing(tuple(("Command: ", Code(command)) for command in commands))
 
 
-def _damage(evidence: Evidence) -> list[Block]:
-    """Records that could not be read, and rows that do not compare."""
+def _left_out(evidence: Evidence) -> list[Block]:
+    """Rows that do not compare, and records that do not count.
+
+    Damaged ones are told of by the command: reading moves them aside, so a page could not be made again.
+    """
     found = [
-        *(("Damaged: ", line) for line in evidence.results["damaged"]),
         *(("Mixed: ", line) for line in evidence.results["mixed"]),
         *(
             ("Ignored: ", f"{path}, written when another driver had taken over")

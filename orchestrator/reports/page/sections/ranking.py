@@ -10,7 +10,6 @@ from orchestrator.reports.page.sections.naming import (
     baseline_name,
     baseline_record,
     settings,
-    signed,
     trial_record,
 )
 from orchestrator.reports.page.values import (
@@ -26,7 +25,7 @@ from orchestrator.reports.page.values import (
 )
 from orchestrator.reports.ranking import legend, mark
 from orchestrator.tables.model import Cell, Column, Field, Table, label, number
-from orchestrator.tables.words import duration, integer, share
+from orchestrator.tables.words import chance, duration, integer, share
 
 SHOWN = 200
 """Trials in the table; its data have all."""
@@ -99,10 +98,12 @@ def _grid(evidence: Evidence, rows: list[dict[str, Any]], links: Mapping[str, st
     ]
     if not evidence.is_tested_only:
         fields.append(("val", (number("validation"), lambda row: _accuracy(row["val"]))))
+    if any(_probability(row) is not None for row in rows):
+        fields.append(("estimate.best", (number("best"), _best)))
+        fields.append(("estimate.shrunk", (number("estimate"), _estimate)))
     if any(row["test"] for row in rows):
         fields.append(("test", (number("test"), lambda row: _accuracy(row["test"]))))
     fields += [
-        ("difference_from_best", (number("to rank 1"), _difference)),
         ("device_seconds", (Column("seconds", number=True), _seconds)),
     ]
     scored = [row["val"] or row["test"] for row in rows]
@@ -126,6 +127,7 @@ def _grid(evidence: Evidence, rows: list[dict[str, Any]], links: Mapping[str, st
         fields=tuple(names),
         spans=tuple(_span(row["val"] or row["test"]) for row in rows),
         span_heading="95 % interval",
+        span_at=names.index("point") + 1,
         links=tuple({at: links[row["key"]]} if row["key"] in links else {} for row in rows) if links else (),
         sortable=True,
     )
@@ -135,17 +137,27 @@ def _accuracy(found: Line | None) -> Cell:
     return Cell.accuracy((found or {}).get("mean"), (found or {}).get("std"))
 
 
+def _probability(row: Line) -> float | None:
+    found: float | None = (row.get("estimate") or {}).get("best")
+    return found
+
+
+def _best(row: Line) -> Cell | None:
+    """The probability of being the best of the complete trials."""
+    found = _probability(row)
+    return None if found is None else Cell(chance(found), value=round(found, 6))
+
+
+def _estimate(row: Line) -> Cell | None:
+    """The mean once the luck of its seeds is accounted for."""
+    found = (row.get("estimate") or {}).get("shrunk")
+    return None if found is None else Cell.accuracy(found)
+
+
 def _size(row: Line) -> Cell:
     count, part = row["parameters"], row["share"]
     text = integer(count) + (f" ({share(part)})" if part is not None else "")
     return Cell(text, value=count)
-
-
-def _difference(row: Line) -> Cell | None:
-    found = row["difference_from_best"]
-    if found is None or row["block"]:
-        return None
-    return Cell(signed(found["mean"]), value=round(100 * found["mean"], 4))
 
 
 def _seconds(row: Line) -> Cell | None:
@@ -173,7 +185,8 @@ def _data(evidence: Evidence) -> Data:
         *("parameters", "share"),
         *(f"validation_{part}" for part in ("mean", "std", "n", "low", "high")),
         *(f"test_{part}" for part in ("mean", "std", "n", "low", "high")),
-        *("not_significantly_worse", "device_seconds"),
+        *("not_significantly_worse", "could_be_best", "probability_best"),
+        *("estimate", "estimate_low", "estimate_high", "device_seconds"),
     )
     rows: list[tuple[Any, ...]] = []
     for row in [*evidence.results["trials"], *evidence.results["baselines"]]:
@@ -193,6 +206,8 @@ def _data(evidence: Evidence) -> Data:
                 *(val.get(part) for part in ("mean", "std", "n", "low", "high")),
                 *(test.get(part) for part in ("mean", "std", "n", "low", "high")),
                 None if worse is None else not worse,
+                row.get("could_be_best"),
+                *((row.get("estimate") or {}).get(part) for part in ("best", "shrunk", "low", "high")),
                 row["device_seconds"],
             )
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from orchestrator.commands import STORAGE
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import difference, mean, settings, trial, trial_record
-from orchestrator.reports.page.values import Block, Number, Section, Sentence, Text, joined, listed
+from orchestrator.reports.page.values import Block, Grid, Number, Section, Sentence, Text, joined, listed
+from orchestrator.reports.verdict import verdict as judge
+from orchestrator.tables.model import Table, label
 from orchestrator.tables.words import duration
 
 NAMED = 5
@@ -25,12 +28,33 @@ def _blocks(evidence: Evidence) -> list[Block]:
     ]
     if test := _test(evidence):
         blocks.append(Text(test))
+    blocks.append(_facts(evidence))
     if evidence.study.get("dataset", {}).get("name") == "symbols":
         said = (
             "symbols is a benchmark made to test this software: it is no evidence for or against the method."
         )
         blocks.append(Text((said,), "caution"))
     return blocks
+
+
+def _facts(evidence: Evidence) -> Grid:
+    """What the terminal says too: how sure the choice is, what is as good, what an hour would buy.
+
+    Commands name no storage: a page is read, and checked, from other folders than it was made in.
+    """
+    found = judge({**evidence.results, "storage": STORAGE})
+    lines = [(f"{each.name}", each.text) for each in found.statements]
+    lines.append(("Next", found.why))
+    if found.next is not None:
+        lines.append(("Command", found.next))
+    best = evidence.winner
+    assert best is not None, "there is a winner"
+    return Grid(
+        name="verdict-facts",
+        table=Table.of([(label(), lambda line: line[0]), (label(), lambda line: line[1])], lines),
+        records=tuple(trial_record(evidence, best["number"]) for _ in lines),
+        fields=("statement", "estimate"),
+    )
 
 
 def _nothing(evidence: Evidence) -> Sentence:

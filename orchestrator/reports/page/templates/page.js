@@ -116,7 +116,8 @@
   // Tables sorted by a column, each block by itself; what has no number comes last.
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells].filter((head) => !head.classList.contains("spans"));
-    heads.forEach((head, i) => {
+    heads.forEach((head) => {
+      const i = head.cellIndex;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
