@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,16 +18,41 @@ def add_to(app: typer.Typer) -> None:
     app.command("plan")(plan)
 
 
-def plan(study: StudyName, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def plan(
+    study: StudyName,
+    overrides: Overrides = None,
+    detect: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Also: seeds and time that tell so many points apart."),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS", help="With --detect: the residual s to assume, if no study is recorded."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check a study: space, parameter counts, cells, expected time."""
     from orchestrator.cli.console import print_json
     from orchestrator.study import load_plan
 
-    found = describe(load_plan(study, overrides or ()))
+    if noise is not None and detect is None:
+        raise typer.BadParameter("--noise belongs to --detect")
+    loaded = load_plan(study, overrides or ())
+    found = describe(loaded)
+    if detect is not None:
+        found |= _detection(loaded, detect, noise)
     if as_json:
         print_json(found)
     else:
         _show(found, shlex.join(["orchestrator", "sweep", study, *(overrides or ())]))
+
+
+def _detection(plan: StudyPlan, points: float, noise: float | None) -> dict[str, Any]:
+    from orchestrator.study.detect import detect
+
+    return {"detect": detect(plan, points, noise).to_dict()}
 
 
 def describe(plan: StudyPlan) -> dict[str, Any]:
@@ -106,6 +131,10 @@ def _show(found: dict[str, Any], start: str) -> None:
         if hours is not None
         else f"unknown: no cell like these is finished in {place} yet; try orchestrator profile",
     }
+    if "detect" in found:
+        from orchestrator.study.detect import Detection, in_words
+
+        rows |= in_words(Detection(**found["detect"]), place)
     show(
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
         Paragraph(("Start it with:  ", Span(start, "command"))),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.statistics.shrinkage import Shrinkage, shrink
 from orchestrator.statistics.significance import Significance
@@ -22,9 +22,7 @@ def estimate_rows(rows: Iterable[Row], found: Significance) -> Shrinkage[int]:
         rows: of the ranking.
         found: what is said of them beside the first.
     """
-    apart = set(found.apart)
-    measured = {row.trial.number: row.seeds for row in rows if row.seeds and row.trial.number not in apart}
-    estimated = shrink({number: seeds for number, seeds in measured.items() if number not in found.same})
+    estimated = shrink(seed_table(rows, found))
     twins = {
         number: estimated.estimates[other]
         for number, other in found.same.items()
@@ -36,3 +34,14 @@ def estimate_rows(rows: Iterable[Row], found: Significance) -> Shrinkage[int]:
         spread=estimated.spread,
         reason=estimated.reason,
     )
+
+
+def seed_table(rows: Iterable[Row], found: Significance) -> dict[int, Mapping[Any, float]]:
+    """Values by trial and seed of the complete trials that may be pooled, each configuration once.
+
+    Args:
+        rows: of the ranking.
+        found: what is said of them beside the first.
+    """
+    left_out = {*found.apart, *found.same}
+    return {row.trial.number: row.seeds for row in rows if row.seeds and row.trial.number not in left_out}
