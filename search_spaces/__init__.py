@@ -1,5 +1,6 @@
 """Define-by-run search spaces, valid by construction. Imports neither torch nor Optuna."""
 
+from search_spaces.census import Asked
 from search_spaces.errors import SpaceError
 from search_spaces.grouping import GroupingSpace
 from search_spaces.groups import group_range
@@ -10,6 +11,7 @@ from search_spaces.space import Draft, Limits, Space, build_space, get_space, re
 from search_spaces.suggesters import Suggester, conditional_name, resolved_name
 
 __all__ = [
+    "Asked",
     "Choice",
     "Draft",
     "GroupingSpace",

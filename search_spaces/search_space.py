@@ -16,6 +16,7 @@ from mmap_model.configuration import Grouping, Recipe
 from mmap_model.errors import InputError, nearest
 from mmap_model.methods import ProblemSize, get_method
 from mmap_model.plain import from_plain
+from search_spaces.census import Asked, Census, take_census
 from search_spaces.errors import SpaceError
 from search_spaces.groups import check_grouping, group_range
 from search_spaces.space import Draft, Limits, Space
@@ -141,6 +142,19 @@ class SearchSpace:
         names = list(dict.fromkeys(n for _, found_names in found for n in found_names))
         return Size(min(len(found), ENUMERATED), tuple(names), exact=len(found) <= ENUMERATED)
 
+    def asked(self) -> Asked:
+        """What a sampler has to cope with, by all points, the first ``ENUMERATED`` of dependent spaces."""
+        independent = all(space.independent for space in self.spaces)
+        groups = [(space,) for space in self.spaces] if independent else [self.spaces]
+        found = []
+        for spaces in groups:
+            runs = walk(lambda trial, s=spaces: self._census(trial, s))  # type: ignore[misc]
+            found.append(take_census(asked for asked, _ in islice(runs, ENUMERATED)))
+        return Asked(
+            categorical=tuple(name for part in found for name in part.categorical),
+            conditional=tuple(name for part in found for name in part.conditional),
+        )
+
     def choices(self, key: str) -> list[Any]:
         """Every value that a dotted key of the point can have; of a continuous one the middle."""
         section, _, name = key.partition(".")
@@ -203,6 +217,11 @@ class SearchSpace:
         for space in spaces:
             space.suggest(trial, draft, self.limits)
         return draft
+
+    def _census(self, trial: Suggester, spaces: Sequence[Space]) -> dict[str, Any]:
+        census = Census(trial)
+        self._alone(census, spaces)
+        return census.found
 
     def _most_groups(self, tasks: int) -> int:
         counts = [space.most_groups(self._draft, tasks) for space in self.spaces]

@@ -86,7 +86,7 @@ def measure(trials: int, folder: Path, *, mlflow: bool) -> dict[str, Any]:
     rows = Rows(plan, queue, tracker, progress, Invocation())
     source = Trials(
         rows,
-        Proposals(plan.space.suggest, seed=1, first=plan.first),
+        Proposals(plan.space.suggest, first=plan.first),
         store,
         slots=lambda: 1,
         behind=behind,

@@ -42,8 +42,8 @@ def describe(stored: Any) -> dict[str, Any]:
     race = describe_race(stored.store, stored.ledger, trials)
     invocations = stored.store.load_invocations()
     driver = _driver(look(stored.store.storage, f"studies/{stored.store.name}/driver"))
-    complete = [t for t in trials if t.state == "complete" and t.value is not None]
-    best = max(complete, key=lambda t: t.value or 0.0, default=None)
+    complete = [t for t in trials if t.state == "complete" and t.accuracy is not None and not t.violated]
+    best = max(complete, key=lambda t: t.accuracy or 0.0, default=None)
     last = invocations[-1] if invocations else None
     return {
         "study": stored.store.name,
@@ -63,7 +63,7 @@ def describe(stored: Any) -> dict[str, Any]:
             for t in trials
             if t.state == "running"
         ],
-        "best": None if best is None else {"number": best.number, "mean": best.value},
+        "best": None if best is None else {"number": best.number, "mean": best.accuracy},
         "device_seconds": sum(t.device_seconds for t in trials),
         "budgets": budgets(stored.study.to_plain(), len(trials), spent_before(stored.store)),
         "race": race,

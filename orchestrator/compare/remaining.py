@@ -73,12 +73,12 @@ def find_work(
 def best_rate(plan: ComparePlan, known: Known, column: str, split: Split) -> float | None:
     """The rate with the highest validation mean, the lowest of equals; None if none has one."""
     found = [
-        (record.value, -row.lr)
+        (record.accuracy, -row.lr)
         for row in plan.tried(column, split)
         if row.lr is not None
         and (record := known.get(row.key)) is not None
         and record.state == "complete"
-        and record.value is not None
+        and record.accuracy is not None
     ]
     return -max(found)[1] if found else None
 

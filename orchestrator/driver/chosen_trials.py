@@ -50,6 +50,7 @@ def only_trials(
         "enqueue": tuple(plan.space.values(record.params) for record in chosen),
         "scheduler": "none",
         "sampler": "random",
+        "sampler_options": {},
     }
     study = plan.study.model_copy(
         update={

@@ -17,6 +17,7 @@ from orchestrator.rows.reference import missing_references, reference_rows
 from orchestrator.rows.row import epochs_of
 from orchestrator.rows.scoring import ZERO_STEP, unscored
 from orchestrator.search.proposals import Proposals
+from orchestrator.search.samplers import Samplers
 from orchestrator.work.shown import NoteShown
 
 CLOSE_S = 5.0
@@ -112,8 +113,8 @@ class StudyAgenda:
         session, space, search = self._session, self._plan.space, self._plan.study.search
         proposals = Proposals(
             space.suggest,
-            sampler=search.sampler,
-            seed=search.seed,
+            samplers=Samplers(name=search.sampler, options=search.sampler_options, seed=search.seed),
+            directions=search.aim.directions,
             first=self._plan.first,
             grid=(lambda: (params for params, _ in space.points())) if search.sampler == "grid" else None,
         )

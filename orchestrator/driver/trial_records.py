@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord, WriteBehind
+from orchestrator.ledger.trial_record import CONSTRAINTS, SAMPLER
 from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
+from orchestrator.search.memory import after_end
+from orchestrator.statistics.objectives import measure
 from orchestrator.work.events import Done
 
 logger = logging.getLogger(__name__)
@@ -82,12 +85,25 @@ class TrialRecords(Ends):
         self._unsaved[row.record.number] = row.record
 
     def settle(self, row: Row, done: Done) -> End:
+        end = self._settle(row, done)
+        if (
+            end != "interrupted"
+            and (kept := row.record.attributes.pop(SAMPLER, None))
+            and (left := after_end(kept))
+        ):
+            row.record.attributes[SAMPLER] = left
+        return end
+
+    def _settle(self, row: Row, done: Done) -> End:
         record, stopped_by = row.record, self._stopped_by.pop(row.item.item_id, None)
         if done.state == "cancelled" and stopped_by is not None:
             record.state = "pruned"
             record.attributes["stopped_by"] = STOPPED_BY[stopped_by]
             return stopped_by
         end = super().settle(row, done)
+        if end == "complete" and not self._rows.plan.study.search.aim.is_plain and not self._measured(record):
+            record.state = "running"
+            return "interrupted"
         if end == "complete" and self._rows.plan.study.protocol == "search" and record.value is None:
             record.state, record.error = "failed", "its objective is not a number"
             record.attributes["failure"] = "nan"
@@ -97,6 +113,30 @@ class TrialRecords(Ends):
             if done.killed:
                 self._killed[record.number] = record, failure, done.error or ""
         return end
+
+    def _measured(self, record: TrialRecord) -> bool:
+        """Enter what else the study searches for or demands; False if the cells cannot be read now.
+
+        What is not a number leaves no value.
+        """
+        aim = self._rows.plan.study.search.aim
+        try:
+            cells = Ledger(self._store.storage).get_many(record.keys)
+        except OSError as error:
+            logger.error("The cells of trial %d cannot be read: %s", record.number, error)
+            return False
+        found = measure(aim.names, record.cells, cells, record.parameters)
+        if any(value is None for value in found.values()):
+            record.value = None
+            return True
+        values = {name: value for name, value in found.items() if value is not None}
+        if aim.several:
+            record.value = [values[each.name] for each in aim.objectives]
+        if aim.constraints:
+            record.attributes[CONSTRAINTS] = {
+                each.label: each.violation(values[each.name]) for each in aim.constraints
+            }
+        return True
 
     def ended(self, row: Row, end: End, done: Done) -> None:
         self._unsaved[row.record.number] = row.record

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from mmap_model.cells import Point
 from orchestrator.driver import spreading
 from orchestrator.driver.forgetting import Forgetting
+from orchestrator.driver.recorded_search import outcome_of, proposal_of, record_of
 from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import End, Row, epochs_of
 from orchestrator.rows.rows import Rows
+from orchestrator.search.proposals import Outcome
 
 if TYPE_CHECKING:
-    from orchestrator.search.proposals import Proposal, Proposals
+    from orchestrator.search.proposals import Proposals
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Trials:
         self._rows, self._proposals, self._slots = rows, proposals, slots
         self._plan, self._budget_spent, self._retry_failed = rows.plan, spent, retry_failed
         self._records = TrialRecords(rows, store, behind=behind, on_end=on_end, over=self._work_over)
+        self._aim = rows.plan.study.search.aim
         self._lock = rows.lock
         self._launching = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -73,7 +76,7 @@ class Trials:
         self._in_hand = False
         self._starting: int | None = None
         self.fault: Exception | None = None
-        self._untold: deque[tuple[int, str, dict[int, float]]] = deque()
+        self._untold: deque[tuple[int, Outcome]] = deque()
         self._unfollowed = 0
         self._again: deque[TrialRecord] = deque()
         self._mended: dict[int, dict[int, float]] = {}
@@ -99,7 +102,7 @@ class Trials:
             self._next = max(self._next, number + 1)
             if record is None:
                 if (proposal := self._proposals.propose(number)) is not None:
-                    self._again.append(_record_of(proposal))
+                    self._again.append(record_of(proposal))
                 else:
                     self._rows.note(f"Trial {number} cannot be proposed again: the space holds no more.")
                 continue
@@ -110,9 +113,7 @@ class Trials:
                     self._mended[number] = epochs_of(record)
                 record.state = "running"
                 self._again.append(record)
-            self._proposals.replay(
-                number, record.state, record.params, record.distributions, record.point, epochs_of(record)
-            )
+            self._proposals.replay(proposal_of(record), outcome_of(record))
 
     # What the searcher asks: orchestrator.search.tune_searcher.TrialSource
 
@@ -159,8 +160,8 @@ class Trials:
             self._changed.notify_all()
             if state == "pruned" and number in self._mended:
                 state, epochs = "complete", self._mended[number]
-            if not self._stopping and state not in ("lost", "stopped"):
-                self._untold.append((number, state, epochs))
+            if self._aim.is_plain and not self._stopping and state not in ("lost", "stopped"):
+                self._untold.append((number, Outcome(state=state, epochs=epochs)))
             self._forgetting.half(trial_item(number))
 
     # Launching
@@ -266,7 +267,7 @@ class Trials:
             self._rows.note(f"The space holds no more than {self._next} different configurations.")
             return None
         self._next += 1
-        return _record_of(proposal)
+        return record_of(proposal)
 
     def _divide(self, record: TrialRecord) -> int:
         """Among how many slots the cells of a trial are spread.
@@ -332,16 +333,9 @@ class Trials:
 
     def _work_over(self, row: Row) -> None:
         del self._live[row.item.item_id]
+        if not self._aim.is_plain and not self._stopping and row.record.state != "running":
+            self._untold.append((row.record.number, outcome_of(row.record)))  # epochs alone do not tell it
         self._forgetting.half(row.item.item_id)
-
-
-def _record_of(proposal: Proposal) -> TrialRecord:
-    return TrialRecord(
-        number=proposal.number,
-        params=proposal.params,
-        distributions=proposal.distributions,
-        point=proposal.point.to_dict(),
-    )
 
 
 def trial_item(number: int) -> str:

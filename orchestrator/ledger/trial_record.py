@@ -24,7 +24,7 @@ class TrialRecord:
         cells: per cell ``{key, split, seed, partition, parameters}``, splits first; known once a worker
             resolved the partitions.
         epochs: per epoch ``{epoch, mean, values}``: accuracies of the cells and their replicate mean.
-        value: the objective of a complete trial.
+        value: the objective of a complete trial; where there are several, the list of them.
         parameters: trained parameters of one replicate, the largest if the cells differ.
         share: ``parameters`` over those of the backbone.
         error: why it failed.
@@ -41,7 +41,7 @@ class TrialRecord:
     point: dict[str, Any] = field(default_factory=dict)
     cells: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    value: float | None = None
+    value: float | list[float] | None = None
     parameters: int | None = None
     share: float | None = None
     error: str | None = None
@@ -61,9 +61,24 @@ class TrialRecord:
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
+    @property
+    def accuracy(self) -> float | None:
+        """By which complete trials are ranked: the mean over splits of the mean over seeds, on validation."""
+        if isinstance(self.value, list):
+            return float(self.epochs[-1]["mean"]) if self.epochs else None
+        return self.value
+
+    @property
+    def violated(self) -> list[str]:
+        """Constraints of the study that a complete trial does not meet: it cannot be the winner."""
+        return [label for label, by in self.attributes.get(CONSTRAINTS, {}).items() if by > 0]
+
     def proposal(self) -> dict[str, Any]:
         """What the trial is, apart from what became of it: enough to run it again."""
-        return {name: getattr(self, name) for name in PROPOSED}
+        found = {name: getattr(self, name) for name in PROPOSED}
+        if SAMPLER in self.attributes:
+            found["attributes"] = {SAMPLER: self.attributes[SAMPLER]}
+        return found
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrialRecord:
@@ -85,8 +100,14 @@ class TrialRecord:
             raise CorruptError("its cells are not as they were written")
         if not all(_has(epoch, "epoch", "mean") for epoch in found.get("epochs", ())):
             raise CorruptError("its epochs are not as they were written")
+        if not all(isinstance(part, NUMBER) for part in _values(found.get("value"))):
+            raise CorruptError(f"its field value is {found['value']!r:.40}")
         return cls(**found)
 
+
+SAMPLER, CONSTRAINTS = "sampler", "constraints"
+"""Attributes: what the sampler keeps of the trial (`orchestrator.search.memory`), and by how much each
+constraint of the study is violated, where it has any."""
 
 PROPOSED = ("number", "params", "distributions", "point", "created_at")
 
@@ -99,7 +120,7 @@ KINDS: dict[str, Any] = {
     "point": dict,
     "cells": list,
     "epochs": list,
-    "value": NUMBER | None,
+    "value": NUMBER | list | None,
     "parameters": int | None,
     "share": NUMBER | None,
     "error": str | None,
@@ -110,6 +131,10 @@ KINDS: dict[str, Any] = {
     "invocation": str,
     "attributes": dict,
 }
+
+
+def _values(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _has(value: Any, *names: str) -> bool:

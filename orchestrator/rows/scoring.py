@@ -80,9 +80,12 @@ def scoring_rows(
 
 
 def finalists(trials: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
-    """The best complete trials by validation: highest mean, then fewest parameters, then the earliest."""
-    complete = [trial for trial in trials if trial.state == "complete"]
-    complete.sort(key=lambda t: (t.value is None, -(t.value or 0.0), t.parameters or 0, t.number))
+    """The best complete trials by validation: highest mean, then fewest parameters, then the earliest.
+
+    Those that violate a constraint of the study are none.
+    """
+    complete = [trial for trial in trials if trial.state == "complete" and not trial.violated]
+    complete.sort(key=lambda t: (t.accuracy is None, -(t.accuracy or 0.0), t.parameters or 0, t.number))
     return complete[:count]
 
 

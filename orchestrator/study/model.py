@@ -261,6 +261,12 @@ class Study(Strict):
                 where="compute.evaluate",
                 fix="use rungs, or search.scheduler: none",
             )
+        if self.protocol == "paper" and not self.search.aim.is_plain:
+            raise StudyError(
+                "protocol paper has no validation images to measure objectives or constraints on",
+                where="protocol",
+                fix="use protocol: search, or remove search.objectives and search.constraints",
+            )
         if self.protocol == "paper" and written:
             raise StudyError(
                 "protocol paper has no validation images to search by",

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from mmap_model.methods import get_method, method_names
 from orchestrator.study.model import Study
+from orchestrator.study.sampler import SAMPLERS
 from orchestrator.study.scheduler import SCHEDULERS
 from search_spaces import get_space, space_names
 
@@ -49,6 +50,8 @@ def study_schema() -> dict[str, Any]:
             {"type": "object", "required": ["name"], "properties": {"name": own}},
         ],
     }
+    definitions["Search"]["properties"]["sampler"].pop("type")
+    definitions["Search"]["properties"]["sampler"]["anyOf"] = [{"enum": list(SAMPLERS)}, own]
     for definition in definitions.values():
         if "properties" in definition and definition.get("title") not in ("SpaceItem", "Scheduler"):
             definition.setdefault("additionalProperties", False)

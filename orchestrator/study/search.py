@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from orchestrator.statistics.objectives import Aim, Objective
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import ToTuple
+from orchestrator.study.sampler import check_sampler, kind_of
 from orchestrator.study.scheduler import Scheduler
 from orchestrator.study.strict import Strict
 
@@ -15,8 +18,21 @@ from orchestrator.study.strict import Strict
 class Search(Strict):
     """How the space is searched, and for how long."""
 
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """``grid`` goes through every point and needs a space without continuous parameters."""
+    added = frozenset({"sampler_options", "objectives", "constraints"})
+
+    sampler: str = "tpe"
+    """Proposes configurations: ``tpe``, ``random``, ``grid`` (every point; for spaces without continuous
+    parameters), ``gp``, ``qmc``, ``nsga2``, ``nsga3``, ``cmaes`` (for ranges of numbers alone), or a sampler
+    of Optuna's kind as ``optuna.samplers:Class`` or ``file.py:MySampler``. See docs/search.md."""
+    sampler_options: dict[str, Any] = Field(default={})
+    """Of the sampler, by the names that Optuna gives them: ``n_startup_trials``, ``population_size``."""
+    objectives: Annotated[tuple[str, ...], ToTuple] = ("accuracy",)
+    """What to search for, on validation images: ``accuracy`` alone, or several of ``accuracy``, ``parameters``,
+    ``worst_task``, ``ece``, ``nll``, ``device_seconds``. A minus says that less is better, as it is by
+    itself of all but accuracies: ``[accuracy, -parameters]``. With several nothing is stopped early."""
+    constraints: Annotated[tuple[str, ...], ToTuple] = ()
+    """What a winner must fulfil, by the same names: ``["parameters<=20000", "worst_task>=0.3"]``. Trials that
+    do not are trained and marked; ``tpe``, ``gp``, ``nsga2`` and ``nsga3`` learn to avoid them."""
     trials: int = Field(default=20, ge=1)
     """Configurations to try. May be raised on a rerun."""
     hours: float | None = Field(default=None, gt=0)
@@ -53,3 +69,32 @@ class Search(Strict):
                 fix="run one study per split: name=… 'splits=[{shots: 3}]'",
             )
         return value
+
+    @model_validator(mode="after")
+    def _search_is_possible(self) -> Self:
+        check_sampler(self.sampler, self.sampler_options)
+        aim = self.aim
+        if not aim.several and aim.objectives != (Objective("accuracy", True),):
+            raise StudyError(
+                f"{self.objectives[0]} is the only objective, and configurations are ranked by accuracy",
+                where="search.objectives",
+                fix=f"use [accuracy, {self.objectives[0]}]",
+            )
+        if aim.several and self.scheduler.name != "none":
+            raise StudyError(
+                f"{self.scheduler.name} stops trials by one value of {len(aim.objectives)} objectives",
+                where="search.scheduler",
+                fix="use scheduler: none, or objectives: [accuracy] with the others as constraints",
+            )
+        if aim.several and not kind_of(self.sampler).several:
+            raise StudyError(
+                f"{self.sampler} takes one objective, and there are {len(aim.objectives)}",
+                where="search.sampler",
+                fix="use sampler: tpe, gp, nsga2 or nsga3",
+            )
+        return self
+
+    @cached_property
+    def aim(self) -> Aim:
+        """What is searched for, and what a winner must fulfil."""
+        return Aim.of(self.objectives, self.constraints)

@@ -91,14 +91,14 @@ def needed_files(name_or_path: str, study: Study, include: Sequence[str] = ()) -
     """Files that the job needs beside this software, by their path in its folder.
 
     These are the study file, the files and modules of its own method, layout of images, search spaces,
-    scheduler and tracker where they lie below the current folder, and what the user includes.
+    sampler, scheduler and tracker where they lie below the current folder, and what the user includes.
     """
     files: dict[str, Path] = {}
     if name_or_path not in packaged_studies():
         path = expanded(name_or_path)
         files[path.name] = path
     spaces = (item.name for item in study.space)
-    others = (study.search.scheduler.name, study.tracking.backend or "")
+    others = (study.search.sampler, study.search.scheduler.name, study.tracking.backend or "")
     named = (study.method, study.dataset.name, *spaces, *others)
     for reference in map(parse, named):
         if reference is not None and reference.is_file:

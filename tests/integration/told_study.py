@@ -85,7 +85,7 @@ class ToldStudy:
         self.outboxes = folder / "outbox"
         self.tracker = self._track()
         self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
-        proposals = Proposals(self.plan.space.suggest, seed=1, first=self.plan.first)
+        proposals = Proposals(self.plan.space.suggest, first=self.plan.first)
         self.trials = Trials(self.rows, proposals, self.store, slots=lambda: 1)
         todo = find_todo(self.plan, self.store, self.ledger, reason="", retry_failed=False)
         self.store.adopt(todo.records)

@@ -74,7 +74,7 @@ def make_trials(
 ) -> tuple[Rows, Trials]:
     show = ([] if shown is None else shown).append
     rows = Rows(plan, queue, NoTracker(), show, Invocation(fence=1))
-    proposals = Proposals(plan.space.suggest, seed=1, first=plan.first)
+    proposals = Proposals(plan.space.suggest, first=plan.first)
     return rows, Trials(rows, proposals, store, slots=lambda: 2)
 
 

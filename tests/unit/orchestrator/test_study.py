@@ -105,7 +105,24 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         # values of the wrong type or range
         ("search.trials=many", "search.trials", ["'many'", "whole number"]),
         ("search.trials=0", "search.trials", ["0", "at least 1"]),
-        ("search.sampler=cmaes", "search.sampler", ["'cmaes'", "'tpe', 'random' or 'grid'"]),
+        ("search.sampler=cmaess", "search.sampler", ["'cmaess'", "'cmaes'"]),
+        (
+            "search.sampler_options={startup: 3}",
+            "search.sampler_options.startup",
+            ["tpe", "n_startup_trials"],
+        ),
+        (
+            "search.sampler_options={n_startup_trials: x}",
+            "search.sampler_options.n_startup_trials",
+            ["'x'", "0"],
+        ),
+        ("search={sampler: random, sampler_options: {a: 1}}", "search.sampler_options.a", ["remove it"]),
+        ("search.objectives=[accuracy, params]", "search.objectives", ["'params'", "'parameters'"]),
+        ("search.objectives=[accuracy, -accuracy]", "search.objectives", ["twice"]),
+        ("search.objectives=[]", "search.objectives", ["no objective", "[accuracy, -parameters]"]),
+        ("search.objectives=[-nll]", "search.objectives", ["-nll", "[accuracy, -nll]"]),
+        ("search.constraints=[parameters<20]", "search.constraints.0", ["parameters<20", "NAME<=NUMBER"]),
+        ("search.constraints=['ece<=1', 'size<=3']", "search.constraints.1", ["size<=3", "known"]),
         ("recipe.batch_size=0", "recipe.batch_size", ["0", "1 or more"]),
         ("recipe.augment=maybe", "recipe.augment", ["'maybe'", "bool"]),
         ("precision=fp16", "precision", ["'fp16'", "'fp32', 'bf16' or 'fp64'"]),
@@ -155,6 +172,26 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
             ["asha", "before their last epoch", "rungs"],
         ),
         ("search.sampler=grid", "search.sampler", ["lr is continuous", "choices"]),
+        ("search.sampler=cmaes", "search.sampler", ["prompt_length", "source_cols", "lists", "tpe"]),
+        ("search.sampler=gp", "search.sampler", ["source_rows", "depend on others", "tpe"]),
+        ("search.sampler=nsga2", "search.sampler", ["source_rows", "at random", "tpe"]),
+        (
+            "search={objectives: [accuracy, -parameters], scheduler: asha}",
+            "search.scheduler",
+            ["asha", "2 objectives", "none"],
+        ),
+        (
+            "space=[learning_rate]\x00settings={prompt_length: 2, source_rows: 2, source_cols: 4}\x00"
+            "search={objectives: [accuracy, nll], sampler: cmaes}",
+            "search.sampler",
+            ["cmaes", "one objective", "nsga2"],
+        ),
+        (
+            "space=[]\x00settings={prompt_length: 2, source_rows: 2, source_cols: 4}\x00protocol=paper\x00"
+            "search.constraints=['parameters<=20000']",
+            "protocol",
+            ["validation", "search.constraints"],
+        ),
         ("search.max_params=10", "search.max_params", ["10", "1056"]),
         (
             "search.enqueue=[{prompt_length: 6, source_rows: 4}]",

@@ -66,7 +66,7 @@ class Harness:
         self.rows = Rows(plan, self.queue, NoTracker(), self.shown.append, self.invocation)
         self.trials = Trials(
             self.rows,
-            Proposals(plan.space.suggest, seed=1, first=plan.first),
+            Proposals(plan.space.suggest, first=plan.first),
             self.store,
             slots=lambda: slots,
             **options,

@@ -12,7 +12,8 @@ import pytest
 from mmap_model.cells import Point
 from mmap_model.configuration import Recipe
 from mmap_model.methods.mmap import MmapSettings
-from orchestrator.search.proposals import Proposal, Proposals
+from orchestrator.search.proposals import Outcome, Proposal, Proposals
+from orchestrator.search.samplers import Samplers
 
 
 def point(lr: float, length: int = 4) -> Point:
@@ -35,7 +36,7 @@ def score(proposal: Proposal) -> float:
 
 def tell(proposals: Proposals, proposal: Proposal) -> dict[int, float]:
     epochs = {1: score(proposal) - 1, 2: score(proposal)}
-    proposals.tell(proposal.number, "complete", epochs)
+    proposals.tell(proposal.number, Outcome(state="complete", epochs=epochs))
     return epochs
 
 
@@ -53,60 +54,6 @@ def test_the_first_points_are_those_given() -> None:
     assert second is not None and second.params["lr"] == 0.05
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_search_rebuilt_from_its_records_goes_on_as_if_it_had_not_stopped(sampler: Any) -> None:
-    whole = [p.params for p, _ in sequence(Proposals(suggest, sampler=sampler, seed=7), 16)]
-    first = Proposals(suggest, sampler=sampler, seed=7)
-    records = list(sequence(first, 12))
-    rebuilt = Proposals(suggest, sampler=sampler, seed=7)
-    for proposal, epochs in records:
-        rebuilt.replay(
-            proposal.number,
-            "complete",
-            proposal.params,
-            proposal.distributions,
-            proposal.point.to_dict(),
-            epochs,
-        )
-    again = []
-    for number in range(12, 16):
-        proposal = rebuilt.propose(number)
-        assert proposal is not None
-        again.append(proposal.params)
-        tell(rebuilt, proposal)
-    assert [p.params for p, _ in records] + again == whole
-
-
-def test_running_trials_are_seen_alike_whether_proposed_or_recalled() -> None:
-    def parallel(interrupted: bool) -> list[dict[str, Any]]:
-        proposals = Proposals(suggest, seed=3)
-        found = []
-        told: list[tuple[Proposal, dict[int, float]]] = list(sequence(proposals, 11))
-        running = [proposals.propose(number) for number in (11, 12)]
-        if interrupted:
-            proposals = Proposals(suggest, seed=3)
-            for proposal, epochs in [*told, *((p, {}) for p in running if p)]:
-                state = "complete" if epochs else "running"
-                proposals.replay(
-                    proposal.number,
-                    state,
-                    proposal.params,
-                    proposal.distributions,
-                    proposal.point.to_dict(),
-                    epochs,
-                )
-        for proposal in running:
-            assert proposal is not None
-            tell(proposals, proposal)
-        for number in (13, 14):
-            proposal = proposals.propose(number)
-            assert proposal is not None
-            found.append(proposal.params)
-        return found
-
-    assert parallel(True) == parallel(False)
-
-
 def test_no_point_is_proposed_twice_and_an_empty_space_says_so() -> None:
     proposals = Proposals(suggest_few)
     found = [proposals.propose(number) for number in range(4)]
@@ -116,7 +63,7 @@ def test_no_point_is_proposed_twice_and_an_empty_space_says_so() -> None:
 
 def test_recorded_points_are_not_proposed_again_even_if_they_failed() -> None:
     proposals = Proposals(suggest_few)
-    proposals.replay(0, "failed", {}, {}, point(0.01, 2).to_dict(), {})
+    proposals.replay(Proposal(0, {}, {}, point(0.01, 2)), Outcome(state="failed"))
     lengths = {p.point.settings.prompt_length for n in (1, 2) if (p := proposals.propose(n))}
     assert lengths == {4, 8}
 
@@ -125,7 +72,9 @@ def test_a_grid_is_gone_through_after_the_first_points() -> None:
     def grid() -> Iterator[dict[str, Any]]:
         yield from ({"prompt_length": length} for length in (2, 4, 8))
 
-    proposals = Proposals(suggest_few, sampler="grid", first=[{"prompt_length": 4}], grid=grid)
+    proposals = Proposals(
+        suggest_few, samplers=Samplers(name="grid"), first=[{"prompt_length": 4}], grid=grid
+    )
     lengths = [p.point.settings.prompt_length for n in range(3) if (p := proposals.propose(n))]
     assert lengths == [4, 2, 8]
     assert proposals.propose(3) is None
@@ -156,7 +105,7 @@ def test_ends_are_told_to_optuna_as_what_they_are(state: str, epochs: dict[int, 
     looking = Looking()
     proposals = Proposals(looking)
     proposals.propose(0)
-    proposals.tell(0, state, epochs)
+    proposals.tell(0, Outcome(state=state, epochs=epochs))
     proposals.propose(1)
     (trial,) = looking.seen
     assert trial.state is outcome
@@ -166,7 +115,7 @@ def test_ends_are_told_to_optuna_as_what_they_are(state: str, epochs: dict[int, 
 
 def test_the_sampler_sees_a_bounded_number_of_trials_and_keeps_the_best() -> None:
     looking = Looking()
-    proposals = Proposals(looking, sampler="random", best=5, latest=10)
+    proposals = Proposals(looking, samplers=Samplers(name="random"), best=5, latest=10)
     values = []
     for number in range(400):
         proposal = proposals.propose(number)
@@ -182,7 +131,7 @@ def test_the_sampler_sees_a_bounded_number_of_trials_and_keeps_the_best() -> Non
 
 def test_trials_that_run_while_old_ones_are_dropped_can_still_be_told() -> None:
     looking = Looking()
-    proposals = Proposals(looking, sampler="random", best=2, latest=3)
+    proposals = Proposals(looking, samplers=Samplers(name="random"), best=2, latest=3)
     running = [proposals.propose(number) for number in range(2)]
     for number in range(2, 200):
         proposal = proposals.propose(number)
