@@ -27,9 +27,10 @@ class Search(Strict):
     sampler_options: dict[str, Any] = Field(default={})
     """Of the sampler, by the names that Optuna gives them: ``n_startup_trials``, ``population_size``."""
     objectives: Annotated[tuple[str, ...], ToTuple] = ("accuracy",)
-    """What to search for, on validation images: ``accuracy`` alone, or several of ``accuracy``, ``parameters``,
-    ``worst_task``, ``ece``, ``nll``, ``device_seconds``. A minus says that less is better, as it is by
-    itself of all but accuracies: ``[accuracy, -parameters]``. With several nothing is stopped early."""
+    """What to search for, on validation images: ``accuracy`` alone, or several of ``accuracy``,
+    ``parameters``, ``worst_task``, ``ece``, ``nll``, ``device_seconds``. A minus says that less is better, as
+    it is by itself of all but accuracies: ``[accuracy, -parameters]``. With several nothing is stopped
+    early."""
     constraints: Annotated[tuple[str, ...], ToTuple] = ()
     """What a winner must fulfil, by the same names: ``["parameters<=20000", "worst_task>=0.3"]``. Trials that
     do not are trained and marked; ``tpe``, ``gp``, ``nsga2`` and ``nsga3`` learn to avoid them."""
