@@ -65,7 +65,8 @@ class TrialRecord:
     def accuracy(self) -> float | None:
         """By which complete trials are ranked: the mean over splits of the mean over seeds, on validation."""
         if isinstance(self.value, list):
-            return float(self.epochs[-1]["mean"]) if self.epochs else None
+            means = [epoch["mean"] for epoch in self.epochs if epoch["mean"] is not None]
+            return float(means[-1]) if means else None
         return self.value
 
     @property
