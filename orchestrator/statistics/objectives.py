@@ -147,7 +147,8 @@ class Aim:
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that is to be measured, once."""
-        return tuple(dict.fromkeys(each.name for each in (*self.objectives, *self.constraints)))
+        aimed, demanded = (each.name for each in self.objectives), (each.name for each in self.constraints)
+        return tuple(dict.fromkeys((*aimed, *demanded)))
 
     @property
     def directions(self) -> list[str]:
