@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from mmap_model.data.sources import coop
 from mmap_model.data.sources import office_home as published
 
 OFFICE_HOME_RANGE = {"art": (15, 99), "clipart": (39, 99), "product": (38, 99), "real_world": (23, 99)}
@@ -131,6 +132,48 @@ def write_mini_domainnet(
     for name, lines in lists.items():
         (folder / name).write_text("".join(lines), encoding="utf-8")
     return written
+
+
+def write_coop(
+    root: Path,
+    *,
+    tasks: Sequence[str] = tuple(coop.DATASETS),
+    classes: int | None = None,
+    per_class: int = 2,
+    side: int = 32,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Write datasets of CoOp with their lists under ``root``; returns the number of images.
+
+    Args:
+        tasks: names of datasets.
+        classes: of each, or None for as many as are published.
+        per_class: images; the last is on the test list, the one before, from four on, on the validation list.
+        side, progress: see above.
+    """
+    todo = []
+    for task in tasks:
+        one = coop.DATASETS[task]
+        lines: dict[str, list[tuple[str, int, str]]] = {part: [] for part in coop.PARTS}
+        for label in range(one.classes if classes is None else classes):
+            name = f"kind_{label + 1:03d}"
+            for number in range(per_class):
+                left = per_class - number
+                part = "test" if left == 1 else "val" if left == 2 and per_class >= 4 else "train"
+                image = f"{label:03d}{number:04d}.jpg" if not one.split else f"{name}/{number + 1:04d}.jpg"
+                lines[part].append((image, label, name))
+                folder, _, file = f"{one.folder}/{one.images}/{image}".replace("//", "/").rpartition("/")
+                todo.append((folder, file, (task, name)))
+        (root / one.folder).mkdir(parents=True, exist_ok=True)
+        if one.split:
+            (root / one.folder / one.split).write_text(json.dumps(lines), encoding="utf-8")
+            continue
+        names = dict.fromkeys(name for part in lines.values() for _, _, name in part)
+        (root / one.folder / "variants.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        for part, entries in lines.items():
+            text = "".join(f"{image.removesuffix('.jpg')} {name}\n" for image, _, name in entries)
+            (root / one.folder / coop.VARIANTS[part]).write_text(text, encoding="utf-8")
+    return _write(root, todo, side, progress)
 
 
 def jpeg(key: tuple[str, str], side: int, comment: str) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mmap_model.data import DatasetSpec, dataset_names, open_dataset
-from mmap_model.data.generated import write_mini_domainnet, write_office_home
+from mmap_model.data.generated import write_coop, write_mini_domainnet, write_office_home
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "image_list.py"
 
@@ -41,6 +41,12 @@ def mini_domainnet(tree):
     root = tree.parent / f"{tree.name}-mini-domainnet"
     write_mini_domainnet(root, tasks=("real", "sketch"), classes=("ant", "cell_phone"), per_class=4)
     return DatasetSpec(name="mini_domainnet", root=str(root), tasks=("real", "sketch"))
+
+
+def coop(tree):
+    root = tree.parent / f"{tree.name}-coop"
+    write_coop(root, tasks=("fgvc_aircraft", "dtd"), classes=3, per_class=4)
+    return DatasetSpec(name="coop", root=str(root), tasks=("fgvc_aircraft", "dtd"))
 
 
 def domainnet(tree):
@@ -78,6 +84,7 @@ SPECS = {
     "office_home": office_home,
     "mini_domainnet": mini_domainnet,
     "domainnet": domainnet,
+    "coop": coop,
     "table": table,
     "own": own,
 }
