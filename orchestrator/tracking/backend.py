@@ -80,11 +80,13 @@ class Page:
         address: of the page.
         command: serves it until it is ended; none where a server does already.
         variables: of the command's environment: arguments everybody on the machine can read.
+        health: path on it that answers once the command serves it.
     """
 
     address: str
     command: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    health: str = "/"
 
 
 class Backend(ABC):
@@ -126,6 +128,19 @@ class Backend(ABC):
     def page(cls, uri: str, host: str, port: int) -> Page | None:
         """Where ``orchestrator ui`` leads; None if there is no page."""
         return None
+
+    @classmethod
+    def address(cls, page: str, to: Connection) -> str:
+        """Address of the runs of a study on a page that answers.
+
+        Args:
+            page: its address; of a server that is not ours its URI.
+            to: the study.
+
+        Raises:
+            TrackingError: the page does not say where they are.
+        """
+        return page
 
     @classmethod
     def connect(cls, to: Connection) -> Backend:

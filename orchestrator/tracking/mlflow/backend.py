@@ -63,9 +63,22 @@ class Mlflow(Backend):
         if uri.startswith(("http://", "https://")):
             return Page(address=shown_uri(uri))
         make_private(uri)
-        command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
-        variables = {"MLFLOW_BACKEND_STORE_URI": uri}
-        return Page(address=f"http://{host}:{port}", command=command, variables=variables)
+        # With four workers and the jobs of chat applications, its defaults, a small machine does not come up.
+        command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+        variables = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return Page(
+            address=f"http://{name}:{port}",
+            command=[*command, "--workers", "1"],
+            variables=variables,
+            health="/health",
+        )
+
+    @classmethod
+    def address(cls, page: str, to: Connection) -> str:
+        from orchestrator.tracking.mlflow.page_api import study_address  # which imports this module's parts
+
+        return study_address(page, to)
 
     @classmethod
     def connect(cls, to: Connection) -> Backend:

@@ -29,7 +29,7 @@ TRIALS, CELLS = "trials", "cells"
 
 def view_key(study: str, view: str = TRIALS) -> str:
     """Key of a view of the study with this id."""
-    return f"mmap-{study}-{view}"
+    return f"mmap-{study or 'all'}-{view}"
 
 
 def address(page: str, experiment: str, study: str) -> str:
@@ -56,13 +56,13 @@ def lacking_tags(to: Connection, tags: Mapping[str, str], *, at: int) -> dict[st
 
 def _views(to: Connection) -> dict[str, tuple[str, str]]:
     """By tag, name and state of the views of a study."""
-    mine = f"tags.`{STUDY_TAG}` = '{to.study}'"
+    mine = [f"tags.`{STUDY_TAG}` = '{to.study}'"] if to.study else []  # none before studies had ids
     trials = _state(
         to.varies,
-        searchFilter=f"{mine} AND tags.`kind` != 'cell'",
+        searchFilter=" AND ".join([*mine, "tags.`kind` != 'cell'"]),
         orderByKey=f"metrics.`{METRICS[0]}`",
     )
-    cells = _state(to.varies, searchFilter=mine, orderByKey=CREATED)
+    cells = _state(to.varies, searchFilter=" AND ".join(mine), orderByKey=CREATED)
     return {
         VIEW_TAG + view_key(to.study, TRIALS): (f"{to.experiment}: trials by validation accuracy", trials),
         VIEW_TAG + view_key(to.study, CELLS): (
