@@ -59,6 +59,7 @@ def _runs(
     from mmap_model.errors import InputError
     from orchestrator.cli.console import err
     from orchestrator.pages.served import Served
+    from orchestrator.terminal import Activity
     from orchestrator.tracking.backends import find_backend, shortcomings
 
     tracking, stored = _tracking(study, overrides, storage)
@@ -79,9 +80,8 @@ def _runs(
         page.command, page.address, host=host, port=port, variables=page.variables, health=page.health
     )
     with served:
-        begins = f"Starting the page on {shown_uri(uri)}"
-        with err().status(begins) as status:
-            served.wait(lambda passed: status.update(f"{begins} ({passed:.0f} s)"))
+        with Activity(err(), f"Starting the page on {shown_uri(uri)}") as activity:
+            served.wait(lambda passed: activity.at(f"{passed:.0f} s"))
         _show_runs(study, page.address, backend, page.address, _connection(tracking, stored), browser)
         err().print("Ctrl-C ends the page")
         served.watch()
@@ -153,6 +153,6 @@ def _tracking(study: str, overrides: list[str] | None, storage: str | None) -> t
         if storage is not None:
             raise
         return load_study(study, overrides or []).tracking, None
-    if overrides and storage is None:
+    if overrides:
         return load_study(study, overrides).tracking, stored
     return stored.study.tracking, stored

@@ -148,10 +148,6 @@ def ranking_table(results: Mapping[str, Any], names: Sequence[str]) -> dict[str,
         results: of the study.
         names: dotted names of the settings that get columns.
     """
-    scores = ("mean", "std", "n", "low", "high")
-    columns = ["rank", "trial", *(name.rpartition(".")[2] for name in names)]
-    columns += [f"validation_{part}" for part in scores] + [f"test_{part}" for part in scores]
-    columns += ["parameters", "share", "worse_than_best", "device_seconds"]
     complete = [
         row for row in results["trials"] if row["state"] == "complete" and (row["val"] or row["test"])
     ]
@@ -159,14 +155,31 @@ def ranking_table(results: Mapping[str, Any], names: Sequence[str]) -> dict[str,
         (rank, row["number"], row) for rank, row in enumerate(complete, start=1)
     ]
     rows += [(None, row["name"].replace("_", " "), row) for row in results["baselines"]]
-    data = []
+    lines = []
     for rank, name, row in rows:
         settings = flat(row["point"])
-        line = [rank, str(name), *(settings.get(key) for key in names)]
-        line += [(row[part] or {}).get(score) for part in ("val", "test") for score in scores]
-        line += [row["parameters"], row["share"], row["separable_from_best"], row["device_seconds"]]
-        data.append([_plain(value) for value in line])
-    return {"columns": columns, "data": data}
+        lines.append(
+            {
+                "rank": rank,
+                "trial": str(name),
+                **_scores(row, "validation", "mean", "std"),
+                **_scores(row, "test", "mean", "std"),
+                "parameters": row["parameters"],
+                **{key.rpartition(".")[2]: settings.get(key) for key in names},
+                **_scores(row, "validation", "n", "low", "high"),
+                **_scores(row, "test", "n", "low", "high"),
+                "share": row["share"],
+                "worse_than_best": row["separable_from_best"],
+                "device_seconds": row["device_seconds"],
+            }
+        )
+    columns = list(lines[0]) if lines else []
+    return {"columns": columns, "data": [[_plain(value) for value in line.values()] for line in lines]}
+
+
+def _scores(row: Mapping[str, Any], part: str, *names: str) -> dict[str, Any]:
+    found = row[{"validation": "val"}.get(part, part)] or {}
+    return {f"{part}_{name}": found.get(name) for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,19 @@ VIEW_TAG = "mlflow.sharedViewState."
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 """Without it MLflow 3 guesses, and takes an experiment without models for one of chat applications."""
 
-METRICS = ("val_accuracy_mean", "val_accuracy_std", "test_accuracy_mean", "parameters", "device_seconds")
+WORKFLOW = "machine_learning"
+"""In an address: the side of MLflow's page for model training, whatever side its reader left it on."""
+
+METRICS = {
+    "val_accuracy_mean": 160,
+    "val_accuracy_std": 130,
+    "test_accuracy_mean": 150,
+    "parameters": 105,
+    "device_seconds": 130,
+}
+"""Columns of a view with their widths in pixels."""
+
+NAME_WIDTH, STATE_WIDTH, PARAM_WIDTH = 330, 95, 150
 
 CREATED = "attributes.start_time"
 """Order in which MLflow's page nests runs; in any other order it lists all of them alike."""
@@ -34,7 +46,8 @@ def view_key(study: str, view: str = TRIALS) -> str:
 
 def address(page: str, experiment: str, study: str) -> str:
     """Of the runs of a study: its trials, with the columns that matter."""
-    return f"{page.rstrip('/')}/#/experiments/{experiment}/runs?viewStateShareKey={view_key(study)}"
+    query = f"workflowType={WORKFLOW}&viewStateShareKey={view_key(study)}"
+    return f"{page.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
 
 
 def lacking_tags(to: Connection, tags: Mapping[str, str], *, at: int) -> dict[str, str]:
@@ -60,7 +73,7 @@ def _views(to: Connection) -> dict[str, tuple[str, str]]:
     trials = _state(
         to.varies,
         searchFilter=" AND ".join([*mine, "tags.`kind` != 'cell'"]),
-        orderByKey=f"metrics.`{METRICS[0]}`",
+        orderByKey="metrics.`val_accuracy_mean`",
     )
     cells = _state(to.varies, searchFilter=" AND ".join(mine), orderByKey=CREATED)
     return {
@@ -74,9 +87,9 @@ def _views(to: Connection) -> dict[str, tuple[str, str]]:
 
 def _state(varies: Sequence[str], **facets: Any) -> str:
     """What the page shows, as JSON: facets of the search, and columns."""
-    columns = [f"metrics.`{name}`" for name in METRICS]
-    columns += [f"params.`{name}`" for name in varies]
-    columns += ["tags.`state`"]
+    widths = {"attributes.`Run Name`": NAME_WIDTH, "tags.`state`": STATE_WIDTH}
+    widths |= {f"metrics.`{name}`": width for name, width in METRICS.items()}
+    widths |= {f"params.`{name}`": PARAM_WIDTH for name in varies}
     state = {
         "orderByAsc": False,
         "startTime": "ALL",
@@ -84,9 +97,9 @@ def _state(varies: Sequence[str], **facets: Any) -> str:
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
         **facets,
-        "selectedColumns": columns,
-        "columnOrder": [],
-        "columnWidths": {},
+        "selectedColumns": [column for column in widths if not column.startswith("attributes.")],
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "groupBy": None,
         "runListHidden": False,
         "viewMaximized": False,

@@ -45,4 +45,7 @@ def test_an_experiment_that_has_them_is_left_alone_and_its_kind_is_its_owner_s()
 
 def test_the_address_is_of_the_runs_of_this_study() -> None:
     shown = address("http://127.0.0.1:5000/", "3", "a1")
-    assert shown == "http://127.0.0.1:5000/#/experiments/3/runs?viewStateShareKey=mmap-a1-trials"
+    assert (
+        shown
+        == "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey=mmap-a1-trials"
+    )
