@@ -80,8 +80,8 @@ def _runs(
         page.command, page.address, host=host, port=port, variables=page.variables, health=page.health
     )
     with served:
-        with Activity(err(), f"Starting the page on {shown_uri(uri)}") as activity:
-            served.wait(lambda passed: activity.at(f"{passed:.0f} s"))
+        with Activity(err(), f"Starting the page on {shown_uri(uri)}"):
+            served.wait()
         _show_runs(study, page.address, backend, page.address, _connection(tracking, stored), browser)
         err().print("Ctrl-C ends the page")
         served.watch()

@@ -20,7 +20,7 @@ LOOK_S = 2.0
 """Seconds between two readings of the records, at least."""
 
 SHARE = 5.0
-"""A reading may take this part of the time: of a large study the records are read less often."""
+"""Times as long as a reading took until the next: of a large study the records are read less often."""
 
 Trials = Callable[[], list[TrialRecord]]
 
@@ -76,13 +76,13 @@ class OptunaPage:
             server.shutdown()
             server.server_close()
 
-    def follow(self, ended: threading.Event, tell: Callable[[int], object] = lambda changed: None) -> None:
-        """Keep it current until ``ended``; ``tell`` is called with the number of trials that changed."""
-        pause = LOOK_S
-        while not ended.wait(pause):
+    def follow(self, ended: threading.Event, *, pause: float = LOOK_S) -> None:
+        """Keep it current until ``ended``, with ``pause`` seconds between two readings, at least."""
+        wait = pause
+        while not ended.wait(wait):
             began = time.monotonic()
-            tell(self.update())
-            pause = max(LOOK_S, SHARE * (time.monotonic() - began))
+            self.update()
+            wait = max(pause, SHARE * (time.monotonic() - began))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import IO, Self
 
@@ -93,14 +93,8 @@ class Served:
             signal.signal(which, handler)  # type: ignore[arg-type]
         self._log.close()
 
-    def wait(
-        self, tell: Callable[[float], object] = lambda seconds: None, patience: float = PATIENCE_S
-    ) -> None:
-        """Wait until the page answers.
-
-        Args:
-            tell: called now and then with the seconds that have passed.
-            patience: seconds.
+    def wait(self, patience: float = PATIENCE_S) -> None:
+        """Wait until the page answers, ``patience`` seconds at most.
 
         Raises:
             ConfigurationError: the program ended, or the page does not answer in time.
@@ -108,10 +102,8 @@ class Served:
         began = time.monotonic()
         while not self._answers():
             self._require_alive()
-            passed = time.monotonic() - began
-            if passed > patience:
+            if time.monotonic() - began > patience:
                 raise self._failure(f"does not answer after {patience:.0f} s")
-            tell(passed)
             time.sleep(LOOK_S)
 
     def watch(self) -> None:

@@ -24,6 +24,7 @@ from orchestrator.search.proposals import Proposals
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import load_plan
 from orchestrator.tracking.retelling import Retelling
+from orchestrator.tracking.study_run import Report
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 from orchestrator.work.events import WorkEvent
@@ -54,6 +55,7 @@ class ToldStudy:
         uri: of MLflow.
         name: of the study.
         after: called after every event, with its item's id.
+        report: writes the study's report.
         overrides: of the study.
     """
 
@@ -64,6 +66,7 @@ class ToldStudy:
         *overrides: str,
         name: str = "told",
         after: Callable[[ToldStudy, WorkEvent], None] = lambda study, event: None,
+        report: Report | None = None,
     ) -> None:
         given = [
             f"storage={folder}",
@@ -79,11 +82,11 @@ class ToldStudy:
         self.invocation = Invocation(fence=self.lease.take())
         self.store.take_over(self.lease, self.invocation.id, spent_before(self.store).to_dict())
         self.ledger = Ledger(self.store.storage)
-        self.store.save_study(self.plan.study.to_plain())
+        self.store.save_study(self.plan.study.to_plain(), self.plan.inputs.to_dict())
         self.queue, self.after = Inline(), after
         self.bench = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
-        self.tracker = self._track()
+        self.tracker = self._track(report)
         self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
         proposals = Proposals(self.plan.space.suggest, first=self.plan.first)
         self.trials = Trials(self.rows, proposals, self.store, slots=lambda: 1)
@@ -91,11 +94,11 @@ class ToldStudy:
         self.store.adopt(todo.records)
         self.trials.recall(todo.records, todo.again)
 
-    def _track(self) -> StudyTracker:
+    def _track(self, report: Report | None) -> StudyTracker:
         fence = self.invocation.fence
         story = Retelling(self.store, self.ledger, label=recorded_run_name)
         about = (self.plan.study.tracking, self.plan.study, self.store, self.ledger, self.outboxes, fence)
-        return StudyTracker(*about, story=story)
+        return StudyTracker(*about, story=story, report=report)
 
     def search(self, count: int) -> None:
         """Run so many trials."""
