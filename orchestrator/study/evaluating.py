@@ -6,7 +6,7 @@ import dataclasses
 
 from mmap_model.execution import Execution
 from orchestrator.study.model import Study
-from orchestrator.study.scheduler import judged_epochs
+from orchestrator.study.scheduler import VERSION, judged_epochs
 
 
 def execution(study: Study) -> Execution:
@@ -18,7 +18,11 @@ def execution(study: Study) -> Execution:
     if compute.evaluate != "rungs" or compute.rungs:
         return compute
     judged = judged_epochs(
-        study.search.scheduler, epochs=study.recipe.epochs, reduction_factor=study.search.reduction_factor
+        study.search.scheduler,
+        epochs=study.recipe.epochs,
+        reduction_factor=study.search.reduction_factor,
+        warmup=study.recipe.warmup_epochs,
+        version=study.search.scheduler_version or VERSION,
     )
     if judged is None:
         return dataclasses.replace(compute, evaluate="every")

@@ -8,6 +8,7 @@ from typing import Any
 from mmap_model.methods import get_method
 from orchestrator.study.errors import StudyError
 from orchestrator.study.model import Study
+from orchestrator.study.scheduler import VERSION
 
 MAY_CHANGE = (
     "backbone.activation",
@@ -48,6 +49,17 @@ def identity(study: Study) -> dict[str, Any]:
     flat["method"] = get_method(study.method).name
     flat["largest_shots"] = study.shots_before_validation
     return flat
+
+
+def continued(study: Study, stored: Study) -> Study:
+    """Return the study as what is ``stored`` goes on: by the rule that it was begun with.
+
+    An earlier one that ``study`` asks for stays, and ``check_rerun`` refuses it where it is another.
+    """
+    search, version = study.search, stored.search.scheduler_version
+    if search.scheduler_version != VERSION or search.scheduler != stored.search.scheduler:
+        return study
+    return study.model_copy(update={"search": search.model_copy(update={"scheduler_version": version})})
 
 
 def differences(stored: Study, new: Study) -> list[tuple[str, Any, Any]]:

@@ -70,11 +70,18 @@ def build_study(source: Source) -> Study:
 
 
 def study_from_plain(data: Mapping[str, Any], name: str) -> Study:
-    """A study from what ``Study.to_plain`` gave; ``name`` is the record it came from."""
+    """A study from what ``Study.to_plain`` gave; ``name`` is the record it came from.
+
+    A study recorded before the rule of its scheduler had versions goes on by the first.
+    """
+    data = dict(data)
+    search = data.get("search")
+    if isinstance(search, Mapping):
+        data["search"] = {"scheduler_version": 1, **search}
     try:
-        return Study.model_validate(dict(data))
+        return Study.model_validate(data)
     except ValidationError as error:
-        raise Source(name, dict(data)).located(_input_error(error)) from None
+        raise Source(name, data).located(_input_error(error)) from None
 
 
 def _check_fixed_or_searched(study: Study, source: Source) -> None:

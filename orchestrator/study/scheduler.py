@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +11,31 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from mmap_model import references
 from mmap_model.errors import nearest
 from orchestrator.study.errors import StudyError
+from orchestrator.study.rungs import epoch_rungs, first_after_warmup, grace
 
 WHERE = "search.scheduler"
 EXAMPLE = "file.py:MyScheduler"
 
 SCHEDULERS: Mapping[str, tuple[str, ...]] = {
     "none": (),
-    "asha": ("grace_period",),
+    "asha": ("grace_period", "chance"),
     "median": ("grace_period", "min_samples_required"),
+    "seeds": ("first", "grace_period", "chance"),
 }
-"""Options by name, all whole numbers of 1 or more."""
+"""Options by name: whole numbers of 1 or more, and shares."""
+
+SHARES = ("chance",)
+"""Options that are above 0 and at most a half."""
+
+CHANCE = 0.2
+"""A trial is stopped if the chance that it should not be, by the pooled noise of the seeds, is smaller."""
+
+VERSION = 2
+"""Of the rule by which ``asha`` and ``median`` stop: a study goes on by that which it was begun with. 1: Tune's
+own, from 60 % of the epochs on, whatever the noise; studies recorded without a version have it."""
+
+OWN_RULE = ("asha", "seeds")
+"""Schedulers that the driver decides itself, from version 2 on."""
 
 _PAUSES = "it pauses trials, and the work of a trial does not wait: its slot goes on to its end"
 _CHANGES = "it changes a trial's configuration while it trains, and a cell has one configuration"
@@ -52,7 +65,7 @@ class Scheduler(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: str
-    """``none``, ``asha``, ``median``, or the Python path of a scheduler of Ray Tune or your own."""
+    """``none``, ``asha``, ``median``, ``seeds``, or the Python path of a scheduler of Ray Tune or your own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -72,8 +85,7 @@ class Scheduler(BaseModel):
         for key, value in self.options.items():
             if key not in SCHEDULERS[self.name]:
                 raise _unknown(self.name, key, SCHEDULERS[self.name])
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise StudyError(f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix="use 1, 2, …")
+            _check_option(key, value)
         return self
 
     @property
@@ -81,35 +93,40 @@ class Scheduler(BaseModel):
         return dict(self.model_extra or {})
 
 
-EARLIEST = 0.6
-"""Share of the epochs before which nothing is stopped: with a short schedule that begins with a warm-up
-epoch, earlier ranks are noise."""
-
-
-def grace(epochs: int) -> int:
-    """First epoch after which a trial may be stopped."""
-    return max(1, math.ceil(EARLIEST * epochs))
-
-
-def judged_epochs(scheduler: Scheduler, *, epochs: int, reduction_factor: int) -> tuple[int, ...] | None:
+def judged_epochs(
+    scheduler: Scheduler, *, epochs: int, reduction_factor: int, warmup: int, version: int = VERSION
+) -> tuple[int, ...] | None:
     """Epochs after which trials may be stopped, the last one apart; None: any may be.
 
     Args:
         scheduler: of the study.
         epochs: of every trial.
-        reduction_factor: of ``asha``.
+        reduction_factor: of ``asha`` and ``seeds``.
+        warmup: epochs of warm-up.
+        version: of the rule that the study was begun with.
     """
-    first = scheduler.options.get("grace_period", grace(epochs))
+    given = scheduler.options.get("grace_period")
     match scheduler.name:
         case "none":
             return ()
         case "median":
-            return tuple(range(first, epochs))
-        case "asha":
-            rungs = (first * reduction_factor**rung for rung in itertools.count())
-            return tuple(itertools.takewhile(lambda epoch: epoch < epochs, rungs))
+            return tuple(range(first_stop(scheduler, epochs=epochs, warmup=warmup, version=version), epochs))
+        case "asha" if version == 1:
+            judged, rung = [], given or grace(epochs)
+            while rung < epochs:
+                judged.append(rung)
+                rung *= reduction_factor
+            return tuple(judged)
+        case "asha" | "seeds":
+            return epoch_rungs(epochs, reduction_factor, warmup=warmup, earliest=given)[:-1]
         case _:
             return None
+
+
+def first_stop(scheduler: Scheduler, *, epochs: int, warmup: int, version: int) -> int:
+    """First epoch after which ``median``, or ``asha`` by version 1, may stop a trial."""
+    default = grace(epochs) if version == 1 else first_after_warmup(epochs, warmup)
+    return int(scheduler.options.get("grace_period", default))
 
 
 def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
@@ -148,8 +165,18 @@ def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
         raise StudyError(problem, where=WHERE, fix="correct its options") from error
 
 
+def _check_option(key: str, value: Any) -> None:
+    if key in SHARES:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 0.5:
+            raise StudyError(
+                f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix=f"use a share up to 0.5, such as {CHANCE}"
+            )
+    elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise StudyError(f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix="use 1, 2, …")
+
+
 def _refused(name: str, kind: str) -> StudyError:
-    fix = "use asha, which compares trials as they come, or median"
+    fix = "use asha or seeds, which compare trials as they come, or median"
     return StudyError(f"{name} cannot be used: {REFUSED[kind]}", where=WHERE, fix=fix)
 
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from mmap_model.methods import get_method, method_names
 from orchestrator.study.model import Study
 from orchestrator.study.sampler import SAMPLERS
-from orchestrator.study.scheduler import SCHEDULERS
+from orchestrator.study.scheduler import SCHEDULERS, SHARES
 from search_spaces import get_space, space_names
 
 
@@ -59,7 +59,9 @@ def study_schema() -> dict[str, Any]:
 
 
 def _scheduler(name: str, options: tuple[str, ...]) -> dict[str, Any]:
-    properties = {"name": {"const": name}, **{o: {"type": "integer", "minimum": 1} for o in options}}
+    share = {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}
+    count = {"type": "integer", "minimum": 1}
+    properties = {"name": {"const": name}, **{o: share if o in SHARES else count for o in options}}
     return {
         "type": "object",
         "required": ["name"],
