@@ -45,6 +45,7 @@ class Queue:
     def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         self.pool.submit(item.to_dict(), list(needs))
 
+    def go_on(self, item: WorkItem) -> None: ...
     def cancel(self, item_id: str) -> None:
         self.pool.cancel(item_id)
 

@@ -67,6 +67,10 @@ class PoolClient:
         """Stop an item; its ``Done`` follows as an event."""
         self._ask("cancel", item_id)
 
+    def go_on(self, item: WorkItem) -> None:
+        """Go on with an item that waits after a stage."""
+        self._ask("go_on", item.to_dict())
+
     def forget(self, item_id: str) -> None:
         """Let the pool drop what it keeps of an ended item."""
         self.actor.forget.remote(item_id)

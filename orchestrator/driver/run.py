@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmap_model.errors import InputError
@@ -14,7 +15,7 @@ from orchestrator.driver.unchanged import require_same_cells, require_same_input
 from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import Named, final_rows, finalists
-from orchestrator.study import StudyPlan, check_rerun, study_from_plain
+from orchestrator.study import StudyPlan, check_rerun, continued, study_from_plain
 from orchestrator.work.shown import Progress
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run_study(
             driver runs it.
     """
     store = StudyStore(plan.study.storage, plan.study.name)
+    plan = _continued(store, plan)
     _check_stored(store, plan)
 
     def todo(ledger: Ledger) -> Todo:
@@ -119,6 +121,15 @@ def _agenda(session: Session, todo: Todo) -> Agenda:
     from orchestrator.driver.study_agenda import StudyAgenda
 
     return StudyAgenda(session, todo)
+
+
+def _continued(store: StudyStore, plan: StudyPlan) -> StudyPlan:
+    """The plan as what is stored goes on: by the rule of its scheduler that it was begun with."""
+    stored = store.load_study()
+    if stored is None:
+        return plan
+    study = continued(plan.study, study_from_plain(stored, f"stored study {store.name}"))
+    return plan if study == plan.study else replace(plan, study=study)
 
 
 def _check_stored(store: StudyStore, plan: StudyPlan) -> None:

@@ -15,6 +15,7 @@ from orchestrator.work.events import (
     SlotGone,
     SlotStopped,
     SlotUp,
+    StageDone,
 )
 from orchestrator.work.failures import death_in_words
 from orchestrator.work.shown import NoteShown, Progress, SlotShown, WorkShown
@@ -50,7 +51,7 @@ class SlotDisplay:
                 self._slot_of[event.held] = slot
                 self._work[slot] = _busy(slot, event.item_id)
                 self._progress(self._work[slot])
-            case Done() | PartDone() | Interrupted() | Requeued():
+            case Done() | PartDone() | StageDone() | Interrupted() | Requeued():
                 free = self._slot_of.pop(event.held, None)
                 self._work.pop(free or "", None)
                 if free in self._up and not self._closed:

@@ -9,6 +9,7 @@ import time
 from orchestrator.driver import cancelling
 from orchestrator.driver.launching import Launcher
 from orchestrator.driver.session import Session
+from orchestrator.driver.staging import Staging, stop_rule
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Trials
 from orchestrator.driver.weights import KeptWeights
@@ -18,6 +19,7 @@ from orchestrator.rows.row import epochs_of
 from orchestrator.rows.scoring import ZERO_STEP, unscored
 from orchestrator.search.proposals import Proposals
 from orchestrator.search.samplers import Samplers
+from orchestrator.study.scheduler import VERSION
 from orchestrator.work.shown import NoteShown
 
 CLOSE_S = 5.0
@@ -118,6 +120,7 @@ class StudyAgenda:
             first=self._plan.first,
             grid=(lambda: (params for params, _ in space.points())) if search.sampler == "grid" else None,
         )
+        rule = stop_rule(self._plan.study)
         return Trials(
             session.rows,
             proposals,
@@ -127,6 +130,7 @@ class StudyAgenda:
             on_end=self._weights.ended,
             behind=self._behind,
             spent=session.purse.empty,
+            staging=None if rule is None else Staging(rule),
         )
 
     def _records(self) -> list[TrialRecord]:
@@ -141,9 +145,12 @@ class StudyAgenda:
 
         study = self._plan.study
         scheduler = make_scheduler(
-            study.search.scheduler if study.protocol == "search" else "none",  # paper: nothing to go by
+            # By its own rule the driver stops trials; under ``paper`` there is nothing to go by.
+            "none" if study.search.own_rule or study.protocol != "search" else study.search.scheduler,
             epochs=study.recipe.epochs,
             reduction_factor=study.search.reduction_factor,
+            warmup=study.recipe.warmup_epochs,
+            version=study.search.scheduler_version or VERSION,
         )
         ended = (r for r in self._todo.records if r.state in ("complete", "pruned"))
         replay(scheduler, ((record.number, epochs_of(record)) for record in ended))

@@ -13,6 +13,7 @@ from orchestrator.work.events import (
     PartDone,
     ProbesKnown,
     SlotUp,
+    StageDone,
 )
 
 
@@ -48,7 +49,7 @@ class Timing:
                     seconds = report.get("seconds") or {}
                     self._seconds["training"] += seconds.get("train", 0.0)
                     self._seconds["evaluation"] += seconds.get("evaluate", 0.0)
-            case Done() | PartDone() if event.held in self._slots:
+            case Done() | PartDone() | StageDone() if event.held in self._slots:
                 self._free_since[self._slots.pop(event.held)] = now
 
     def report(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
 from orchestrator.search.memory import after_end
 from orchestrator.statistics.objectives import measure
+from orchestrator.statistics.stages import STOPPED
 from orchestrator.work.events import Done
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class TrialRecords(Ends):
         behind: writes the records of trials in work; without it every change is written at once.
         on_end: told of every trial that ended, with its record as written.
         over: told when everyone else was.
+        reached: told of trials that reached a further epoch.
+        stage_over: told of trials whose first seeds are trained.
     """
 
     def __init__(
@@ -38,8 +41,11 @@ class TrialRecords(Ends):
         behind: WriteBehind | None,
         on_end: Callable[[TrialRecord], None],
         over: Callable[[Row], None],
+        reached: Callable[[Row], None] = lambda row: None,
+        stage_over: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self._rows, self._store, self._behind = rows, store, behind
+        self._reached, self._stage_over = reached, stage_over
         self._on_end, self._over = on_end, over
         self._stopped_by: dict[str, End] = {}
         self._unsaved: dict[int, TrialRecord] = {}
@@ -84,6 +90,12 @@ class TrialRecords(Ends):
     def changed(self, row: Row) -> None:
         self._unsaved[row.record.number] = row.record
 
+    def reached(self, row: Row) -> None:
+        self._reached(row)
+
+    def stage_over(self, row: Row) -> None:
+        self._stage_over(row)
+
     def settle(self, row: Row, done: Done) -> End:
         end = self._settle(row, done)
         if (
@@ -101,6 +113,8 @@ class TrialRecords(Ends):
             record.attributes["stopped_by"] = STOPPED_BY[stopped_by]
             return stopped_by
         end = super().settle(row, done)
+        if end == "complete":  # before it could be stopped
+            record.attributes.pop(STOPPED, None)
         if end == "complete" and not self._rows.plan.study.search.aim.is_plain and not self._measured(record):
             record.state = "running"
             return "interrupted"

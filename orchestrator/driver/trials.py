@@ -18,14 +18,18 @@ from mmap_model.cells import Point
 from orchestrator.driver import spreading
 from orchestrator.driver.forgetting import Forgetting
 from orchestrator.driver.recorded_search import outcome_of, proposal_of, record_of
+from orchestrator.driver.staging import Staging, stopped
 from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import End, Row, epochs_of
 from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Outcome
+from orchestrator.statistics.stages import STOPPED
+from orchestrator.work.item import WorkItem
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposals
+    from orchestrator.search.stop_rule import Judgement
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class Trials:
         on_end: told of every trial that ended, with its record as written.
         behind: writes the records of trials in work; without it every change is written at once.
         spent: names the budget that is spent, apart from the number of trials; None while there is none.
+        staging: stops trials, and trains their seeds in stages; None: Ray Tune stops them.
 
     Attributes:
         fault: why no further trial could be launched, if so.
@@ -64,11 +69,22 @@ class Trials:
         on_end: Callable[[TrialRecord], None] = lambda record: None,
         behind: WriteBehind | None = None,
         spent: Callable[[], str | None] = lambda: None,
+        staging: Staging | None = None,
     ) -> None:
         self._rows, self._proposals, self._slots = rows, proposals, slots
         self._plan, self._budget_spent, self._retry_failed = rows.plan, spent, retry_failed
-        self._records = TrialRecords(rows, store, behind=behind, on_end=on_end, over=self._work_over)
-        self._aim = rows.plan.study.search.aim
+        self._staging = staging
+        self._records = TrialRecords(
+            rows,
+            store,
+            behind=behind,
+            on_end=on_end,
+            over=self._work_over,
+            reached=self._reached,
+            stage_over=self._stage_over,
+        )
+        # Epochs as Tune had them do not tell several objectives, nor a trial in stages.
+        self._told_of_records = staging is not None or not rows.plan.study.search.aim.is_plain
         self._lock = rows.lock
         self._launching = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -106,6 +122,8 @@ class Trials:
                 else:
                     self._rows.note(f"Trial {number} cannot be proposed again: the space holds no more.")
                 continue
+            if self._staging is not None:
+                self._staging.learn(record)
             if number in again:
                 if record.state == "failed":
                     record.epochs = []
@@ -160,7 +178,7 @@ class Trials:
             self._changed.notify_all()
             if state == "pruned" and number in self._mended:
                 state, epochs = "complete", self._mended[number]
-            if self._aim.is_plain and not self._stopping and state not in ("lost", "stopped"):
+            if not self._told_of_records and not self._stopping and state not in ("lost", "stopped"):
                 self._untold.append((number, Outcome(state=state, epochs=epochs)))
             self._forgetting.half(trial_item(number))
 
@@ -232,18 +250,30 @@ class Trials:
             return {"number": record.number, "item": row.item.item_id, "epochs": epochs}
 
     def _row(self, record: TrialRecord) -> Row:
-        item = self._rows.item(
+        seeds = len(self._plan.study.seeds) if self._staging is None else self._staging.begin(record)
+        item = self._item(record, seeds)
+        with self._lock:
+            parts = item.parts(1 if item.more else self._divide(record))
+        record.attributes["parts"] = len(parts)
+        return Row(
+            item=item,
+            record=record,
+            ends=self._records,
+            run=record.number,
+            values=self._plan.space.values(record.params),
+            parts=parts,
+            seeds=self._item(record, len(self._plan.study.seeds)).seeds,
+        )
+
+    def _item(self, record: TrialRecord, seeds: int) -> WorkItem:
+        """The work of a trial at its first ``seeds`` seeds."""
+        return self._rows.item(
             Point.from_dict(record.point),
             item_id=trial_item(record.number),
             trial=record.number,
             retry_failed=self._retry_failed,
-        )
-        with self._lock:
-            parts = item.parts(self._divide(record))
-        record.attributes["parts"] = len(parts)
-        values = self._plan.space.values(record.params)
-        return Row(
-            item=item, record=record, ends=self._records, run=record.number, values=values, parts=parts
+            seeds=self._plan.study.seeds[:seeds],
+            more=seeds < len(self._plan.study.seeds),
         )
 
     def _next_record(self) -> TrialRecord | None:
@@ -284,6 +314,31 @@ class Trials:
         )
 
     # Stopping
+
+    def _reached(self, row: Row) -> None:
+        staging = None if STOPPED in row.record.attributes else self._staging
+        if staging and (judgement := staging.reached(row.record)) is not None:
+            self._stop(row, judgement)
+
+    def _stage_over(self, row: Row) -> None:
+        """Go on with a trial whose first seeds are trained, or stop it."""
+        if self._staging is None or self._stopping:
+            return  # the next invocation decides
+        if STOPPED in row.record.attributes:  # its work was over before it could be stopped
+            self._rows.queue.cancel(row.item.item_id)
+            return
+        decided = self._staging.next_stage(row.record)
+        if isinstance(decided, int):
+            row.item = self._item(row.record, decided)
+            self._records.changed(row)
+            self._rows.queue.go_on(row.item)
+        else:
+            self._stop(row, decided)
+
+    def _stop(self, row: Row, judgement: Judgement) -> None:
+        if row.record.number not in self._mended:
+            stopped(row.record, judgement)
+            self.stop_early(row.item.item_id)
 
     def stop_early(self, item_id: str, reason: End = "pruned") -> None:
         """Cancel a trial's work: ``pruned`` by the scheduler, or ``cancelled`` by the user.
@@ -333,8 +388,8 @@ class Trials:
 
     def _work_over(self, row: Row) -> None:
         del self._live[row.item.item_id]
-        if not self._aim.is_plain and not self._stopping and row.record.state != "running":
-            self._untold.append((row.record.number, outcome_of(row.record)))  # epochs alone do not tell it
+        if self._told_of_records and not self._stopping and row.record.state != "running":
+            self._untold.append((row.record.number, outcome_of(row.record)))
         self._forgetting.half(row.item.item_id)
 
 

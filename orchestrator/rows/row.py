@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mmap_model.cells import Point
 from mmap_model.plain import content_key, to_plain
 from orchestrator.ledger import TrialRecord
-from orchestrator.work.events import CellsKnown, Done, EpochReached, Event, Interrupted, Requeued
+from orchestrator.work.events import CellsKnown, Done, EpochReached, Event, Interrupted, Requeued, StageDone
 from orchestrator.work.item import WorkItem
 
 End = Literal["complete", "pruned", "cancelled", "failed", "interrupted"]
@@ -34,6 +34,7 @@ class Row:
         needs: ids of items that must complete before it starts, besides the probe of its grouping.
         parts: its cells as several items, where they are spread over slots.
         keep: tracking keeps what it tells of it: no other record will have it for ever.
+        seeds: that its probe is measured at, where ``item`` has fewer of them for now.
     """
 
     item: WorkItem
@@ -45,6 +46,7 @@ class Row:
     needs: Sequence[str] = ()
     parts: Sequence[WorkItem] = ()
     keep: bool = False
+    seeds: tuple[dict[str, Any], ...] | None = None
 
     @property
     def probe(self) -> WorkItem | None:
@@ -56,6 +58,7 @@ class Row:
         grouping = point.grouping
         if self.item.purpose == "confirm" or grouping is None or grouping.mode != "gradient":
             return None
+        seeds = self.seeds or self.item.seeds
         shape = {
             "method": point.method,
             "settings": to_plain(point.settings),
@@ -65,9 +68,10 @@ class Row:
             "probe": to_plain(grouping.probe),
             "of": shape if grouping.probe.same else None,
             "splits": self.item.splits,
-            "seeds": self.item.seeds,
+            "seeds": seeds,
         }
-        return self.item.with_(item_id=f"probe-{content_key(identity)}", purpose="probe", trial=None)
+        named = f"probe-{content_key(identity)}"
+        return self.item.with_(item_id=named, purpose="probe", trial=None, seeds=seeds, more=False)
 
     def fold(self, event: Event, backbone_parameters: int) -> bool:
         """Take an event of its work into the record; False if that changes nothing.
@@ -87,7 +91,7 @@ class Row:
                 if record.epochs and event.epoch <= record.epochs[-1]["epoch"]:
                     return False  # told again after a resume
                 record.epochs.append({name: getattr(event, name) for name in ("epoch", "mean", "values")})
-            case Interrupted() | Requeued():  # work that was interrupted has taken time too
+            case Interrupted() | Requeued() | StageDone():  # work that was interrupted has taken time too
                 record.device_seconds += event.seconds.get("total", 0.0)
             case _:
                 return False
@@ -99,6 +103,12 @@ class Ends:
 
     def changed(self, row: Row) -> None:
         """The record of a row in work has changed."""
+
+    def reached(self, row: Row) -> None:
+        """All its cells have reached a further epoch, which is in the record."""
+
+    def stage_over(self, row: Row) -> None:
+        """The seeds of its item are trained; further ones may follow."""
 
     def settle(self, row: Row, done: Done) -> End:
         """Enter into the record what the row came to, from the last event of its work."""

@@ -22,6 +22,7 @@ from orchestrator.work.events import (
     Event,
     ItemEvent,
     Leased,
+    StageDone,
 )
 from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import CellFailureShown, EpochShown, NoteShown, Progress, TrialStage
@@ -32,6 +33,7 @@ class Queue(Protocol):
 
     def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None: ...
     def cancel(self, item_id: str) -> None: ...
+    def go_on(self, item: WorkItem) -> None: ...
     def forget(self, item_id: str) -> None: ...
 
 
@@ -114,12 +116,17 @@ class Rows:
                 del self._live[row.item.item_id]
                 self._end(row, event)
                 return
-            if row.fold(event, self.plan.backbone_parameters):
+            known = row.fold(event, self.plan.backbone_parameters)
+            if known:
                 row.ends.changed(row)
             self._count(event)
             self._tell(row, event)
             if row.run is not None:
                 self.tracker.event(row.run, event)
+            if isinstance(event, StageDone):
+                row.ends.stage_over(row)
+            elif known and isinstance(event, EpochReached):
+                row.ends.reached(row)
 
     def show(self, row: Row, end: End | None = None) -> None:
         """Show how a row stands; what is to be taken up again has failed for now."""

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from orchestrator.search.thin_trial import EPOCH, OBJECTIVE
-from orchestrator.study.scheduler import Scheduler, grace, own_scheduler
+from orchestrator.study.scheduler import VERSION, Scheduler, first_stop, own_scheduler
 
 REMEMBERED = 64
 """Ended trials that Tune may keep before they go."""
@@ -132,18 +132,29 @@ def forget_ended(controller: Any) -> None:
     ended.clear()
 
 
-def make_scheduler(scheduler: Scheduler | str, *, epochs: int, reduction_factor: int) -> ThinScheduler:
+def make_scheduler(
+    scheduler: Scheduler | str,
+    *,
+    epochs: int,
+    reduction_factor: int,
+    warmup: int = 1,
+    version: int = VERSION,
+) -> ThinScheduler:
     """The scheduler of a study.
 
     Args:
         scheduler: as the study has it, or the name of one.
         epochs: of every trial; where trials are stopped they are equal.
         reduction_factor: of ``asha``: one in so many trials passes a rung.
+        warmup: epochs of warm-up.
+        version: of the rule; Tune's own ``asha`` serves the first, later ones are the driver's
+            (``.stop_rule``).
     """
     if isinstance(scheduler, str):
         scheduler = Scheduler(name=scheduler)
     told: dict[str, Any] = {"time_attr": EPOCH, "metric": OBJECTIVE, "mode": "max"}
-    told |= {"grace_period": grace(epochs), **scheduler.options}
+    first = first_stop(scheduler, epochs=epochs, warmup=warmup, version=version)
+    told |= {"grace_period": first, **scheduler.options}
     if scheduler.name == "none":
         inner = FIFOScheduler()
     elif scheduler.name == "asha":

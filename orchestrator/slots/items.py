@@ -17,6 +17,7 @@ from orchestrator.work.events import (
     PartDone,
     Requeued,
     Seconds,
+    StageDone,
     WorkEvent,
 )
 from orchestrator.work.failures import death_in_words
@@ -50,6 +51,7 @@ class Item:
         epochs: numbers and means that followers are told.
         end: how it ended.
         cancel, cancelled_keys: what is wanted of it.
+        waits: its seeds are trained, and nobody has said yet whether it goes on.
     """
 
     item: dict[str, Any]
@@ -65,6 +67,7 @@ class Item:
     end: _End | None = None
     cancel: bool = False
     cancelled_keys: frozenset[str] = frozenset()
+    waits: bool = False
 
     @property
     def last_epoch(self) -> int:
@@ -174,11 +177,29 @@ class Items:
         for told in [event] if whole is None else whole.take(item_id, event):
             self._publish(told)
 
+    def go_on(self, item: dict[str, Any]) -> None:
+        """Queue an item that waits after a stage again, in front, with more cells. Others are left alone.
+
+        Epochs are told anew, for all its cells.
+        """
+        entry = self._items.get(item["item_id"])
+        if entry is None or not entry.waits:
+            return
+        entry.item, entry.waits, entry.epochs = item, False, []
+        self._queue.appendleft(item["item_id"])
+        self._news.notify("queue")
+
     def end(self, done: Done) -> None:
-        """End an item or a part."""
+        """End an item or a part; one that may go on waits if it is complete."""
         item_id = done.item_id
         entry = self._items[item_id]
+        if done.state == "complete" and entry.item.get("more"):
+            entry.worker, entry.lease, entry.waits = None, 0, True
+            self._news.tell(StageDone(item_id=item_id, seconds=done.seconds))
+            self._news.notify("queue")
+            return
         entry.end, entry.worker, entry.lease = _End(done.state, done.error), None, 0
+        entry.waits = False
         if item_id in self._queue:
             self._queue.remove(item_id)
         if entry.whole is None:

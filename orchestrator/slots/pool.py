@@ -82,6 +82,10 @@ class Pool:
         """Stop an item, or leave out some of its cells. Unknown or ended items are left alone."""
         self._items.cancel(item_id, keys)
 
+    def go_on(self, item: dict[str, Any]) -> None:
+        """Go on with an item that waits after a stage (``StageDone``): the same id, and more seeds."""
+        self._items.go_on(item)
+
     def forget(self, item_id: str) -> None:
         """Drop what is kept for followers of an ended item; it still satisfies those that need it."""
         self._items.forget(item_id)

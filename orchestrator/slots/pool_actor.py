@@ -42,6 +42,9 @@ class PoolActor:
     async def cancel(self, item_id: str, keys: Sequence[str] | None = None) -> None:
         self._pool.cancel(item_id, keys)
 
+    async def go_on(self, item: dict[str, Any]) -> None:
+        self._pool.go_on(item)
+
     async def forget(self, item_id: str) -> None:
         self._pool.forget(item_id)
 

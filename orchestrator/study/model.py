@@ -255,7 +255,13 @@ class Study(Strict):
                 where="search.scheduler.grace_period",
                 fix=f"use {self.recipe.epochs} or less",
             )
-        if scheduler.name != "none" and self.compute.evaluate == "last":
+        if scheduler.name == "seeds" and len(self.seeds) <= scheduler.options.get("first", 1):
+            raise StudyError(
+                f"of {len(self.seeds)} seed{'s' * (len(self.seeds) != 1)} none is left for trials that go on",
+                where="search.scheduler",
+                fix="use more seeds, or asha",
+            )
+        if scheduler.name not in ("none", "seeds") and self.compute.evaluate == "last":
             raise StudyError(
                 f"{scheduler.name} stops trials by what they reach before their last epoch",
                 where="compute.evaluate",

@@ -1,7 +1,7 @@
 """Where trials are judged before their end: rungs over seeds and epochs. Pure arithmetic.
 
-Successive halving: Jamieson and Talwalkar, AISTATS 2016; its asynchronous form: Li et al., MLSys 2020. Here the
-last rung is fixed, all epochs at all seeds, and those before it follow from the factor.
+Successive halving: Jamieson and Talwalkar, AISTATS 2016; its asynchronous form: Li et al., MLSys 2020. Here
+the last rung is fixed, all epochs at all seeds, and those before it follow from the factor.
 """
 
 from __future__ import annotations

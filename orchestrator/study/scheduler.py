@@ -31,9 +31,10 @@ CHANCE = 0.2
 """A trial is stopped if the chance that it should not be, by the pooled noise of the seeds, is smaller."""
 
 VERSION = 2
-"""Of the rule by which ``asha`` and ``median`` stop: a study goes on by that which it was begun with. 1: Tune's
-own, from 60 % of the epochs on, whatever the noise; studies recorded without a version have it."""
+"""Of the rule by which ``asha`` and ``median`` stop: a study goes on by that which it was begun with. 1:
+Tune's own, from 60 % of the epochs on, whatever the noise; studies recorded without a version have it."""
 
+VERSIONED = ("asha", "median")
 OWN_RULE = ("asha", "seeds")
 """Schedulers that the driver decides itself, from version 2 on."""
 
@@ -65,7 +66,7 @@ class Scheduler(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: str
-    """``none``, ``asha``, ``median``, ``seeds``, or the Python path of a scheduler of Ray Tune or your own."""
+    """``none``, ``asha``, ``median``, ``seeds``, or the Python path of one of Ray Tune's or your own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -168,9 +169,8 @@ def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
 def _check_option(key: str, value: Any) -> None:
     if key in SHARES:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 0.5:
-            raise StudyError(
-                f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix=f"use a share up to 0.5, such as {CHANCE}"
-            )
+            fix = f"use a share up to 0.5, such as {CHANCE}"
+            raise StudyError(f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix=fix)
     elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise StudyError(f"{value!r} is not allowed", where=f"{WHERE}.{key}", fix="use 1, 2, …")
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.statistics.objectives import Aim, Objective
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import ToTuple
 from orchestrator.study.sampler import check_sampler, kind_of
-from orchestrator.study.scheduler import Scheduler
+from orchestrator.study.scheduler import OWN_RULE, VERSION, VERSIONED, Scheduler
 from orchestrator.study.strict import Strict
 
 
 class Search(Strict):
     """How the space is searched, and for how long."""
 
-    added = frozenset({"sampler_options", "objectives", "constraints"})
+    added = frozenset({"sampler_options", "objectives", "constraints", "scheduler_version"})
 
     sampler: str = "tpe"
     """Proposes configurations: ``tpe``, ``random``, ``grid`` (every point; for spaces without continuous
@@ -44,13 +44,18 @@ class Search(Strict):
     seed: int = Field(default=1, ge=0)
     """Of the sampler; trial i draws from (seed, i)."""
     scheduler: Scheduler = Scheduler(name="none")
-    """Stops weak trials early, though not before 60 % of the epochs (``grace_period`` sets another epoch):
-    ``asha`` keeps the best of those that came so far, ``median`` (after ``min_samples_required`` trials, 3)
-    those not below the median of all; it looks through all earlier trials at every epoch. Schedulers of Ray
-    Tune that only stop trials can be given as ``ray.tune.schedulers:Class``, your own as
+    """Stops weak trials early. ``asha`` compares them at the distinct ⌈epochs / reduction_factorⁱ⌉, not
+    before the second epoch after the warm-up (``grace_period``: not before that epoch); ``seeds`` trains one
+    seed first (``first``: so many), and further ones only of trials that may become the best. Both allow for
+    the noise of the seeds: a trial is stopped if the chance that it should not be is below ``chance``, 0.2.
+    ``median`` stops what is below the median of all (after ``min_samples_required`` trials, 3). Schedulers of
+    Ray Tune that only stop trials can be given as ``ray.tune.schedulers:Class``, your own as
     ``file.py:MyScheduler``, with their arguments as options."""
+    scheduler_version: int | None = Field(default=None, validate_default=True, ge=1, le=VERSION)
+    """Of the rule of ``asha`` and ``median``, when the study began; filled in."""
     reduction_factor: int = Field(default=3, ge=2)
-    """Of asha: one in so many trials passes a rung."""
+    """Between two rungs: of ``asha``, one trial in so many passes a rung whatever the noise; of ``seeds``, a
+    stage has up to so many times the seeds of the one before."""
     max_params: int | None = Field(default=None, ge=1)
     """Most trained parameters of a configuration, counted at the largest number of groups it can come to."""
     preset: bool = True
@@ -59,6 +64,20 @@ class Search(Strict):
     """Points to try next, by parameter names; what one leaves out is as in the paper's."""
     per_split: bool = False
     """Not available: one search serves the mean over all splits."""
+
+    @field_validator("scheduler_version")
+    @classmethod
+    def _version_of_rule(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """None where nothing depends on it."""
+        scheduler = info.data.get("scheduler")
+        if scheduler is None or scheduler.name not in VERSIONED:
+            return None
+        return VERSION if value is None else value
+
+    @property
+    def own_rule(self) -> bool:
+        """Whether the driver decides what is stopped; otherwise a scheduler of Ray Tune does."""
+        return self.scheduler.name in OWN_RULE and self.scheduler_version != 1
 
     @field_validator("per_split")
     @classmethod

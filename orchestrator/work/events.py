@@ -242,6 +242,13 @@ class PartDone(HoldEvent):
     state: EndState
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageDone(ItemEvent):
+    """The seeds of the item are trained, and it waits: for further ones, or to be cancelled."""
+
+    seconds: Seconds = field(default_factory=dict)
+
+
 # What the pool tells of slots
 
 
@@ -331,12 +338,12 @@ WorkEvent = (
 
 SlotNews = SlotUp | SlotDown | SlotStopped | SlotGone | SlotPlaced | SlotMeasured | SlotDoing
 
-Event = WorkEvent | Leased | Requeued | Interrupted | PartDone | SlotNews | Silence
+Event = WorkEvent | Leased | Requeued | Interrupted | PartDone | StageDone | SlotNews | Silence
 """Whatever the pool tells the driver."""
 
 Emit = Callable[[WorkEvent], None]
 
-RELEASES = (Done, PartDone, Interrupted, Requeued)
+RELEASES = (Done, PartDone, StageDone, Interrupted, Requeued)
 """Events by which a slot is free of an item again."""
 
 

@@ -40,6 +40,7 @@ class WorkItem:
         invocation: id of the driver's invocation, kept with what it trained.
         untrained: the point as it is before its first step (``baseline``).
         retrain: train cells to score again whose weights were dropped (``confirm``).
+        more: further seeds may follow: once its cells are trained it waits, see ``Pool.go_on``.
         sources: files of an own method and an own layout of images, text by location.
         inputs: ``Inputs`` of the study as a dictionary: a worker that finds other data or weights refuses the
             item. Empty: whatever the worker has.
@@ -70,6 +71,7 @@ class WorkItem:
     invocation: str = ""
     untrained: bool = False
     retrain: bool = False
+    more: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
 

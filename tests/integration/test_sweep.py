@@ -23,6 +23,7 @@ from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cells import TEST, WEIGHTS
 from orchestrator.rows.scoring import finalists
+from orchestrator.statistics.stages import reached
 from orchestrator.study import load_plan
 from orchestrator.work.shown import EpochShown, NoteShown, PhaseShown, Shown, SweepShown, TrialShown
 
@@ -127,6 +128,41 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
     trained = sweep.epochs()
     assert sweep.run() == Outcome() and sweep.epochs() == trained
     assert [type(event) for event in sweep.shown] == [SweepShown, PhaseShown], "Ray was not touched"
+
+
+@pytest.mark.slow
+def test_seeds_trained_in_stages_survive_deaths_and_an_interruption(shared_ray: Path, tmp_path: Path) -> None:
+    """About a minute: what the stages of one driver decide, the next one goes on from."""
+    sweep = Sweep(
+        tmp_path,
+        shared_ray,
+        "name=stages",
+        "search.trials=9",
+        "slots.count=2",
+        "search.scheduler=seeds",
+        epoch_s=0.2,
+    )
+    interrupt = Interrupt()
+    sweep.when(sweep.kill_worker, EpochShown, trial=3, epoch=2)
+    sweep.when(sweep.kill_thin_trials, EpochShown, trial=4, epoch=1)
+    sweep.when(interrupt.request, EpochShown, trial=6, epoch=3)
+    assert sweep.run(interrupt=interrupt).state == "interrupted"
+    outcome = sweep.run()
+    assert (outcome.state, outcome.failed, outcome.lost) == ("complete", (), ())
+
+    trials = sweep.store.load_trials()
+    assert [trial.number for trial in trials] == list(range(9))
+    stages = {
+        trial.number: [len(values) for epoch, values in reached(trial, 3) if epoch == 5] for trial in trials
+    }
+    for trial in trials:
+        assert trial.state in ("complete", "pruned")
+        whole = trial.state == "complete"
+        assert (len(trial.keys) == 3) == whole == (stages[trial.number][-1:] == [3])
+        assert whole == (trial.value is not None) == ("stopped_at" not in trial.attributes)
+    assert [1] in stages.values(), "a trial was stopped after one seed"
+    assert sweep.store.load_trials()[0].state == "complete"
+    assert_at_most_one_epoch_repeated(sweep, deaths=2)
 
 
 def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_should(

@@ -41,6 +41,7 @@ class Inline:
     def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         self.waiting.append(item)
 
+    def go_on(self, item: WorkItem) -> None: ...
     def cancel(self, item_id: str) -> None:
         self.cancelled.add(item_id)
 

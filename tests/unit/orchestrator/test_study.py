@@ -338,13 +338,13 @@ def test_images_are_scored_where_a_scheduler_may_stop_trials(
     assert execution(chosen).rungs == (4, 5)
 
 
-def test_asha_scores_where_ray_tune_looks(file: Path) -> None:
+def test_asha_of_earlier_studies_scores_where_ray_tune_looks(file: Path) -> None:
     from ray.tune.schedulers import AsyncHyperBandScheduler
 
     study = load_study(
         str(file),
         [
-            "search={scheduler: {name: asha, grace_period: 2}, reduction_factor: 3}",
+            "search={scheduler: {name: asha, grace_period: 2}, reduction_factor: 3, scheduler_version: 1}",
             "recipe.epochs=40",
             "compute.evaluate=rungs",
         ],

@@ -41,11 +41,15 @@ class Queue:
         self.submitted: dict[str, tuple[WorkItem, list[str]]] = {}
         self.parts: dict[str, list[WorkItem]] = {}
         self.cancelled: list[str] = []
+        self.further: list[WorkItem] = []
         self.forgotten: list[str] = []
 
     def submit(self, item: WorkItem, needs: Sequence[str] = (), parts: Sequence[WorkItem] = ()) -> None:
         self.submitted.setdefault(item.item_id, (item, list(needs)))
         self.parts[item.item_id] = list(parts)
+
+    def go_on(self, item: WorkItem) -> None:
+        self.further.append(item)
 
     def cancel(self, item_id: str) -> None:
         self.cancelled.append(item_id)

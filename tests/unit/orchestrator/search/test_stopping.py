@@ -12,11 +12,18 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from mmap_model.errors import InputError
-from orchestrator.search.stopping import REMEMBERED, ThinScheduler, grace, make_scheduler, replay
+from orchestrator.search.stopping import REMEMBERED, ThinScheduler, replay
+from orchestrator.search.stopping import make_scheduler as make_any_scheduler
 from orchestrator.study import load_study
+from orchestrator.study.rungs import grace
 from orchestrator.study.scheduler import Scheduler
 
 STOP = TrialScheduler.STOP
+
+
+def make_scheduler(scheduler: Scheduler | str, *, epochs: int, reduction_factor: int) -> ThinScheduler:
+    """As studies begun before the rule had versions go on; Tune's schedulers are the same in all."""
+    return make_any_scheduler(scheduler, epochs=epochs, reduction_factor=reduction_factor, version=1)
 
 
 class Live:
@@ -81,6 +88,13 @@ def test_nothing_is_stopped_before_sixty_percent_of_the_epochs(epochs: int, firs
         decide(scheduler, f"good{good}", dict.fromkeys(range(1, epochs + 1), 0.9))
     stopped = decide(scheduler, "bad", dict.fromkeys(range(1, epochs + 1), 0.1))
     assert stopped and min(stopped) == first
+
+
+def test_median_waits_for_the_second_epoch_after_the_warm_up() -> None:
+    scheduler = make_any_scheduler("median", epochs=10, reduction_factor=3, warmup=2)
+    for number in range(4):
+        live(scheduler, {number: dict.fromkeys(range(1, 11), 0.9)}, 10)
+    assert min(decide(scheduler, "weak", dict.fromkeys(range(1, 11), 0.1))) == 4
 
 
 def test_without_a_scheduler_every_trial_reaches_its_end() -> None:
@@ -207,6 +221,10 @@ def test_a_scheduler_of_one_s_own_is_named_by_its_file_and_gets_its_options() ->
         ("{name: asha, brackets: 3}", "search.scheduler.brackets", "grace_period"),
         ("{name: median, min_samples_required: 0}", "search.scheduler.min_samples_required", "use 1"),
         ("{name: asha, grace_period: 99}", "search.scheduler.grace_period", "or less"),
+        ("{name: asha, chance: 0.7}", "search.scheduler.chance", "up to 0.5"),
+        ("{name: seeds, chance: 0}", "search.scheduler.chance", "up to 0.5"),
+        ("{name: seeds, first: 3}", "search.scheduler", "more seeds"),
+        ("{name: seeds, brackets: 3}", "search.scheduler.brackets", "first"),
     ],
 )
 @pytest.mark.usefixtures("own")
