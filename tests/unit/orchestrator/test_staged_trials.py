@@ -15,6 +15,7 @@ from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
+from orchestrator.search.samplers import Samplers
 from orchestrator.statistics.stages import by_seed, reached
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
@@ -55,7 +56,7 @@ class Staged:
         rule = stop_rule(plan.study)
         self.trials = Trials(
             self.rows,
-            Proposals(plan.space.suggest, seed=1, first=plan.first),
+            Proposals(plan.space.suggest, samplers=Samplers(seed=1), first=plan.first),
             self.store,
             slots=lambda: 2,
             staging=None if rule is None else Staging(rule),
