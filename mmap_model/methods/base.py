@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmap_model.architecture import Architecture
+from mmap_model.byte_pairs import count_tokens
 from mmap_model.class_texts import ClassTexts
 from mmap_model.errors import BackboneError, ConfigurationError, ShapeError
 from mmap_model.methods.problem import Problem, ProblemSize
@@ -168,6 +169,19 @@ def check_template(where: str, template: str) -> None:
     if "{}" not in template:
         raise ShapeError(
             f"{template!r} has no place for the class name", where=where, fix="write {} where it goes"
+        )
+
+
+def check_words(where: str, words: str, length: int) -> None:
+    """Raise ShapeError unless ``words`` have tokens for a prompt of that length, or are empty."""
+    if not words:
+        return
+    tokens = count_tokens(words) - 2
+    if tokens < length:
+        raise ShapeError(
+            f"{words!r} has {tokens} tokens, fewer than the prompt's {length}",
+            where=where,
+            fix=f"use a prompt of {tokens} or fewer, more words, or none",
         )
 
 

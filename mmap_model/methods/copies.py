@@ -16,6 +16,7 @@ from mmap_model.methods.base import GroupedRegime
 from mmap_model.methods.layout import Layout
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
+from mmap_model.methods.words import word_embeddings
 
 
 class CopiedModel(PromptedModel):
@@ -82,6 +83,25 @@ class CopiedModel(PromptedModel):
             copied = drawn.unsqueeze(1).repeat_interleave(self.copies, dim=1)
         self.register_parameter(name, nn.Parameter(copied.to(self.backbone.device, self.backbone.dtype)))
         self._copied.add(name)
+
+    @torch.no_grad()
+    def start_at_words(self, name: str, words: str, *, layered: bool = False) -> None:
+        """Let the text prompts ``name`` [R, N, n, D] start at embeddings of words, if there are any.
+
+        Args:
+            name: of a tensor of ``register_copies``; [R, N, J, n, D] with ``layered``, of which the first
+                layer is meant.
+            words: of n tokens or more; the first n count.
+            layered: there are prompts of several layers.
+
+        In the ``grouped`` regime it is the tasks' own prompts, next to the words of the class, that do.
+        """
+        if not words:
+            return
+        tensor = self.get_parameter(name)
+        first = tensor[:, :, 0] if layered else tensor
+        own = slice(None) if self.layout is None else slice(max(self.layout.groups), None)
+        first[:, own] = word_embeddings(self.backbone, words, first.shape[2]).to(first)
 
     def of_tasks(self, tensor: Tensor) -> Tensor:
         """[R, N, …] → [R, T, J, …]: the copies that act on each task."""

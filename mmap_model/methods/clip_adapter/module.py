@@ -5,7 +5,7 @@ Legend: R replicates, T tasks, N copies (1 or T), B images, E embedding, H hidde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from mmap_model.methods.problem import Problem
 
 class ClipAdapterModel(CopiedModel):
     """ratio·ReLU(W₂·ReLU(W₁·f)) + (1 - ratio)·f of the image embedding f before it is normalised.
+
+    Where a group's adapter and a task's own act, the mean of both stands in place of one.
 
     Nothing of the backbone needs a gradient: both towers run without.
 
@@ -41,7 +43,7 @@ class ClipAdapterModel(CopiedModel):
             backbone,
             problem,
             name="clip_adapter",
-            per_task=not settings.shared,
+            regime=settings.regime or ("multi" if settings.shared else "single"),
         )
         width = backbone.architecture.embed_dim
         hidden = width // settings.reduction
@@ -59,12 +61,15 @@ class ClipAdapterModel(CopiedModel):
 
     def finish_images(self, embeddings: Tensor) -> Tensor:
         with full_precision(embeddings):
-            hidden = _linear(embeddings, self.down_weight, self.down_bias).relu()
-            adapted = _linear(hidden, self.up_weight, self.up_bias).relu()
+            if self.layout is None:
+                adapted = self._adapted(embeddings, lambda tensor: tensor)
+            else:
+                adapted = self._adapted(embeddings.unsqueeze(2), self.of_tasks).mean(2)
             return F.normalize(self._ratio * adapted + (1 - self._ratio) * embeddings, dim=-1)
 
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[R, T, B, inputs] by the copies' own weights [R, N, outputs, inputs]."""
-    product = x @ weight.transpose(-1, -2)
-    return product if bias is None else product + bias.unsqueeze(-2)
+    def _adapted(self, x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """ReLU(W₂·ReLU(W₁·x)) of x [..., B, E] by the copies ``of`` gives, [..., outputs, inputs]."""
+        for weight, bias in ((self.down_weight, self.down_bias), (self.up_weight, self.up_bias)):
+            x = x @ of(weight).transpose(-1, -2)
+            x = (x if bias is None else x + of(bias).unsqueeze(-2)).relu()
+        return x

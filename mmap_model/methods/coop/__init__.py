@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
 from mmap_model.class_texts import ClassTexts
-from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
+from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, check_words, register
 from mmap_model.methods.problem import Problem
+from mmap_model.revisions import added_field
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -24,12 +25,15 @@ class CoopSettings:
         prompt_init: standard deviation of the context.
         template: what follows the context. The context replaces the words of ``recipe.template``.
         regime: one context for all tasks (CoOp-MT), or ``single``: one per task.
+        init_words: the context starts at the embeddings of its first tokens (published: ``a photo of a`` with
+            length 4); empty: at random.
     """
 
     prompt_length: int = 16
     prompt_init: float = 0.02
     template: str = "{}."
     regime: Regime = "multi"
+    init_words: str = added_field("")
 
 
 class Coop(Method):
@@ -51,6 +55,7 @@ class Coop(Method):
         check_range("prompt_length", settings.prompt_length, 1, architecture.context_length - 4)
         check_range("prompt_init", settings.prompt_init, 0)
         check_template("template", settings.template)
+        check_words("init_words", settings.init_words, settings.prompt_length)
 
     def texts(self, settings: CoopSettings, template: str) -> ClassTexts:
         return ClassTexts(settings.template, "settings.template", settings.prompt_length)

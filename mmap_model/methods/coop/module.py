@@ -41,6 +41,7 @@ class CoopModel(CopiedModel):
         )
         shape = (settings.prompt_length, backbone.architecture.text.width)
         self.register_copies("context", lambda stream: normal(stream, shape, settings.prompt_init))
+        self.start_at_words("context", settings.init_words)
 
     def text_prompts(self) -> Sequence[Tensor]:
         return self.for_texts(self.context.unsqueeze(2))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
 from mmap_model.class_texts import ClassTexts
-from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, register
+from mmap_model.methods.base import Budget, Method, Regime, check_range, check_template, check_words, register
 from mmap_model.methods.problem import Problem
+from mmap_model.revisions import added_field
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -27,6 +28,8 @@ class MapleSettings:
         template: what follows the prompts. They stand for the words of ``recipe.template``.
         before_ln_pre: let the first layer's image prompts pass the image tower's ``ln_pre``, as published.
         regime: one set of prompts for all tasks (MaPLe-MT), or ``single``: one per task.
+        init_words: the first layer's text prompts start at the embeddings of its first tokens (published:
+            ``a photo of a``, up to length 4); empty: at random.
     """
 
     prompt_length: int = 8
@@ -35,6 +38,7 @@ class MapleSettings:
     template: str = "{}."
     before_ln_pre: bool = True
     regime: Regime = "multi"
+    init_words: str = added_field("")
 
 
 class Maple(Method):
@@ -55,6 +59,7 @@ class Maple(Method):
         check_range("prompt_length", settings.prompt_length, 1, architecture.context_length - 4)
         check_range("prompt_init", settings.prompt_init, 0)
         check_template("template", settings.template)
+        check_words("init_words", settings.init_words, settings.prompt_length)
         if settings.depth is not None:
             check_range("depth", settings.depth, 1, architecture.depth)
 

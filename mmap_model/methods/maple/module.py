@@ -51,6 +51,7 @@ class MapleModel(CopiedModel):
 
         prompt_shape = (depth, settings.prompt_length, text)
         self.register_copies("prompts", lambda stream: normal(stream, prompt_shape, settings.prompt_init))
+        self.start_at_words("prompts", settings.init_words, layered=True)
         self.register_copies("weight", lambda stream: clones(stream, (image, text)))
         self.register_copies("bias", lambda stream: clones(stream, (image,)))
         self._before_ln_pre = settings.before_ln_pre

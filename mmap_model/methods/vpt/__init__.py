@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
-from mmap_model.methods.base import Budget, Method, Regime, check_range, register
+from mmap_model.methods.base import Budget, GroupedRegime, Method, check_range, copies_of, register
 from mmap_model.methods.problem import Problem
+from mmap_model.revisions import added_field
 
 if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
@@ -24,14 +25,17 @@ class VptSettings:
             their layer, those of the last prompted layer run on to the end (``depth=1`` is VPT-shallow).
         prompt_init: standard deviation of the prompts.
         before_ln_pre: let the first layer's prompts pass the image tower's ``ln_pre``, as in MaPLe's code.
-        regime: one set of prompts for all tasks (VPT-MT), or ``single``: one per task.
+        regime: one set of prompts for all tasks (VPT-MT), ``single``: one per task, or ``grouped``: one per
+            group and one per task, side by side.
+        start: ``normal``: N(0, prompt_init²), or ``uniform`` within ±√(6 / (3·patch² + d_v)), as published.
     """
 
     prompt_length: int = 18
     depth: int | None = None
     prompt_init: float = 0.02
     before_ln_pre: bool = False
-    regime: Regime = "multi"
+    regime: GroupedRegime = "multi"
+    start: Literal["normal", "uniform"] = added_field("normal")
 
 
 class Vpt(Method):
@@ -45,6 +49,7 @@ class Vpt(Method):
             reading="four times the rounded 0.17M",
         ),
         Budget(printed="0.17M", reading="12 layers of 18 tokens, the only number that prints it"),
+        Budget(settings={"regime": "grouped"}, regime="grouped"),
     )
 
     def check(self, settings: VptSettings, architecture: Architecture) -> None:
@@ -54,9 +59,9 @@ class Vpt(Method):
             check_range("depth", settings.depth, 1, architecture.image.layers)
 
     def count(self, settings: VptSettings, architecture: Architecture, *, tasks: int, groups: int) -> int:
-        """depth·n·d_v, for each task in the ``single`` regime."""
+        """depth·n·d_v, for each copy."""
         self.check(settings, architecture)
-        copies = tasks if settings.regime == "single" else 1
+        copies = copies_of(settings.regime, tasks=tasks, groups=groups)
         depth = settings.depth or architecture.image.layers
         return copies * depth * settings.prompt_length * architecture.image.width
 

@@ -129,6 +129,9 @@ LIKE = {
     **dict.fromkeys(("clap", "clap multi", "task_res", "zs_lp", "zs_lp single"), "task_res single"),
     **dict.fromkeys(("task_res grouped", "zs_lp grouped"), "task_res single"),
     **dict.fromkeys(("clip_lora multi", "clip_lora"), "clip_lora grouped"),
+    **dict.fromkeys(("ivlp", "ivlp single", "promptsrc", "promptsrc single"), "ivlp grouped"),
+    "vpt grouped": "ivlp grouped",
+    "clip_adapter grouped": "clip_adapter shared",
     "two_stage multi": "two_stage",
     **dict.fromkeys(("tip_adapter", "tip_adapter_f", "tip_adapter_f multi"), "tip_adapter multi"),
 }
