@@ -96,6 +96,13 @@ class Cell:
     def __post_init__(self) -> None:
         recipe, method = self.configuration.recipe, get_method(self.configuration.method)
         recipe.for_split(self.split)
+        averaged = "recipe.templates" if recipe.templates else "recipe.task_templates"
+        require(
+            method.takes_templates or not (recipe.templates or recipe.task_templates),
+            averaged,
+            recipe.templates or [given.task for given in recipe.task_templates],
+            f"leave it out: {method.name} tunes the texts of classes, and has one for each",
+        )
         require(
             recipe.epochs >= method.least_epochs,
             "recipe.epochs",

@@ -168,6 +168,7 @@ def load_prompts(files: Mapping[str, bytes], backbone: Backbone, where: str = "c
             template=configuration.recipe.template,
             partitions=[configuration.partition],
             train_seeds=[0],
+            templates=configuration.recipe.templates_of(list(checkpoint.tasks)),
             images=checkpoint.images,
         ),
     )

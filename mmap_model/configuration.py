@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-from mmap_model.errors import ConfigurationError, require
+from mmap_model.errors import ConfigurationError, nearest, require
 from mmap_model.plain import to_plain
 from mmap_model.revisions import added_field
+from mmap_model.templates import TEMPLATE_SETS
 
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
+
+
+def named_templates(templates: Sequence[str], where: str) -> tuple[str, ...]:
+    """Texts with a place for the class name: given ones, and those of the sets that are named.
+
+    Raises:
+        ConfigurationError: no place, and no set of that name.
+    """
+    found: list[str] = []
+    for text in templates:
+        known = nearest(text, TEMPLATE_SETS)
+        fix = f"{known}, or write {{}} where the class name goes"
+        require("{}" in text or text in TEMPLATE_SETS, where, text, fix)
+        found += TEMPLATE_SETS.get(text, (text,))
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +57,24 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskTemplates:
+    """Class prompts of one task, in place of the recipe's.
+
+    Attributes:
+        task: its name.
+        templates: as ``Recipe.templates``.
+    """
+
+    task: str
+    templates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        where = "recipe.task_templates.templates"
+        require(bool(self.templates), where, self.templates, "give one or more")
+        named_templates(self.templates, where)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The recipe of a cell (paper, Implementation Details; the lineage's defaults where it is silent).
 
@@ -55,6 +90,9 @@ class Recipe:
         loss_reduction: ``sum`` of the task losses (eq. 11) or their ``mean``.
         augment: apply the dataset's augmentation to training images.
         template: class prompt; ``{}`` is the class name.
+        templates: texts whose class features are averaged, in place of ``template``, or names of sets
+            (``clip_7``, ``clip_60``, ``clip_80``); for methods that leave the texts as they are.
+        task_templates: the same for tasks that have others.
         optimiser: ``sgd`` with ``momentum``, ``adam`` (``weight_decay`` joins its gradients) or ``adamw``.
         eps: of Adam and AdamW (> 0); their betas are 0.9 and 0.999.
         groups: tensors with another rate or decay.
@@ -83,6 +121,8 @@ class Recipe:
     augment: bool = True
     template: str = "a photo of a {}."
     views: int | None = added_field(None)
+    templates: tuple[str, ...] = added_field(())
+    task_templates: tuple[TaskTemplates, ...] = added_field(())
     optimiser: Literal["sgd", "adam", "adamw"] = added_field("sgd")
     eps: float = added_field(1e-8)
     groups: tuple[ParameterGroup, ...] = added_field(())
@@ -95,6 +135,7 @@ class Recipe:
     average_std: float | None = added_field(None)
 
     def __post_init__(self) -> None:
+        named_templates(self.templates, "recipe.templates")
         require(0 < self.eps < inf, "recipe.eps", self.eps, "use more than 0")
         require(0 <= self.final_lr <= self.lr, "recipe.final_lr", self.final_lr, f"use 0 to {self.lr}")
         per_shot = self.steps_per_shot
@@ -137,6 +178,20 @@ class Recipe:
             "use null or > 0",
         )
         require("{}" in self.template, "recipe.template", self.template, "write {} where the class name goes")
+
+    def templates_of(self, tasks: Sequence[str]) -> list[tuple[str, ...]] | None:
+        """The texts that are averaged, by task; None where every class has the one of ``template``.
+
+        Raises:
+            ConfigurationError: ``task_templates`` names a task that is not there.
+        """
+        if not self.templates and not self.task_templates:
+            return None
+        own = {given.task: given.templates for given in self.task_templates}
+        for name in own:
+            require(name in tasks, "recipe.task_templates.task", name, nearest(name, tasks))
+        common = self.templates or (self.template,)
+        return [named_templates(own.get(task, common), "recipe.templates") for task in tasks]
 
     def for_split(self, split: Split) -> Recipe:
         """The same with ``steps`` in place of ``steps_per_shot``.

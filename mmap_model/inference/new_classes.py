@@ -48,7 +48,8 @@ class Rewording:
             if self._trained.method.new_classes == "tuned_text":
                 features = self._trained.model.text_rows(self._trained.tasks[task], new, template)
             else:
-                features = plain_classes(self._trained.backbone, new, template or self._trained.template)
+                texts = [template] if template else self._trained.templates_of(self._trained.tasks[task])
+                features = plain_classes(self._trained.backbone, new, texts)
             rows |= dict(zip(new, features.to(next(iter(known.values()))), strict=True))
         return Rows(torch.stack([rows[name] for name in classes]), mixed=bool(new))
 

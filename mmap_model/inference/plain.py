@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.forward import ClassPrompts, encode_classes
 from mmap_model.forward.deployed import DeployedTower
 from mmap_model.methods.deployed import UnitFeatures
+from mmap_model.methods.words import mean_texts
 
 
 def plain_images(backbone: Backbone) -> nn.Module:
@@ -23,7 +23,8 @@ def plain_images(backbone: Backbone) -> nn.Module:
 
 
 @torch.no_grad()
-def plain_classes(backbone: Backbone, classes: Sequence[str], template: str) -> Tensor:
-    """Unit class features [C, E]."""
-    prompts = ClassPrompts(backbone, classes=[classes], template=template)
-    return F.normalize(encode_classes(backbone.clip, prompts, ())[0], dim=-1)
+def plain_classes(backbone: Backbone, classes: Sequence[str], templates: str | Sequence[str]) -> Tensor:
+    """Unit class features [C, E], of one text or as the mean of the unit features of several."""
+    texts = [templates] if isinstance(templates, str) else templates
+    mean = mean_texts(backbone, [classes], texts, unit=len(texts) > 1)
+    return F.normalize(mean[0], dim=-1)

@@ -92,6 +92,7 @@ class Trained:
             template=template or self.template,
             partitions=[configuration.partition],
             train_seeds=[0],
+            templates=None if template else configuration.recipe.templates_of(list(self.checkpoint.tasks)),
             images=self.checkpoint.images,
         )
         model = self.method.build(settings, self.backbone, problem)
@@ -105,6 +106,11 @@ class Trained:
             )
         model.load_replicate_state(0, state)
         return model
+
+    def templates_of(self, task: int) -> Sequence[str]:
+        """Texts whose features are averaged, of a task by its number among all."""
+        found = self.checkpoint.configuration.recipe.templates_of(list(self.checkpoint.tasks))
+        return [self.template] if found is None else found[task]
 
     @cached_property
     def deployed(self) -> DeployedClassifier:

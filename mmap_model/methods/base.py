@@ -69,7 +69,10 @@ class Method(ABC):
             in training and with finalists.
         any_image_tower: nothing that is trained has a part in image embeddings, so the image tower may be of
             any kind; if not, it must be a ViT.
+        takes_templates: the texts of classes are not tuned, so features of several may be averaged.
         new_classes: what a class gets that is named after training.
+        published: the recipe of its authors, as the keys of `Recipe` that differ from the defaults; None:
+            they gave none, or the defaults are it.
         budgets: the method's rows in the table of parameter counts.
     """
 
@@ -84,7 +87,9 @@ class Method(ABC):
     trains: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
     any_image_tower: ClassVar[bool] = False
+    takes_templates: ClassVar[bool] = False
     new_classes: ClassVar[NewClasses] = "text"
+    published: ClassVar[Mapping[str, Any] | None] = None
     budgets: ClassVar[tuple[Budget, ...]] = (Budget(),)
 
     def require(self, settings: Any, architecture: Architecture) -> None:

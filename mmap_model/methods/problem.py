@@ -48,6 +48,7 @@ class Problem:
         template: class prompt of all tasks; ``{}`` is the class name.
         partitions: groups of tasks, by replicate; None where the method has none.
         train_seeds: by replicate.
+        templates: texts whose features are averaged, by task, in place of ``template``; None: that alone.
         images: labelled images of each task, [T], the same in all replicates; None where nobody knows.
             Methods whose tensors have a row per labelled image need it.
     """
@@ -56,6 +57,7 @@ class Problem:
     template: str
     partitions: Sequence[Partition | None]
     train_seeds: Sequence[int]
+    templates: Sequence[Sequence[str]] | None = None
     images: Sequence[int] | None = None
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from mmap_model.forward.precision import full_precision
 from mmap_model.methods.deployed import EveryTask, OwnFinish, UnitFeatures, overrides, without_gradients
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import Problem
+from mmap_model.methods.words import mean_texts
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -37,11 +38,13 @@ class PromptedModel(TunedModel):
 
     Attributes:
         evolve: prompts of the last prompted layer run on through the later ones instead of being discarded.
+        averages_unit_features: of several templates the unit features are averaged, not the raw ones.
         text_sets: shape of the text prompts' sets, (R, T); (R, L) where all tasks of a replicate have the
             same prompts and L different class lists, which are then encoded once.
     """
 
     evolve = False
+    averages_unit_features = True
     _list_of_task: Tensor | None
 
     def __init__(
@@ -78,6 +81,8 @@ class PromptedModel(TunedModel):
             positions=positions,
         )
         self._is_constant = text_prompts_by == "none"
+        assert problem.templates is None or self._is_constant, "tuned texts have one template"
+        self._averaged = problem.templates and list(zip(problem.classes, problem.templates, strict=True))
         self._constant: Tensor | None = None
 
     @property
@@ -142,15 +147,36 @@ class PromptedModel(TunedModel):
         return self.backbone.clip
 
     def raw_class_features(self) -> Tensor:
-        """Class embeddings before normalisation, [R or 1, T, C, E]."""
+        """Class embeddings before normalisation, [R or 1, T, C, E]; of several templates their mean."""
+        if self._averaged:
+            return self._mean_texts().unsqueeze(0)
         features = self._encode_raw()
         return features if self._list_of_task is None else features[:, self._list_of_task]
 
     @torch.no_grad()
     def _constant_class_features(self) -> Tensor:
         if self._constant is None:
-            self._constant = self._encode_classes().expand(self.replicates, -1, -1, -1)
+            unit = (
+                self._encode_classes()
+                if not self._averaged
+                else F.normalize(self.raw_class_features(), dim=-1)
+            )
+            self._constant = unit.expand(self.replicates, -1, -1, -1)
         return self._constant
+
+    def _mean_texts(self) -> Tensor:
+        """Means over every task's templates, [T, C, E]; beyond a task's classes the last one's again."""
+        assert self._averaged
+        most, found = self.class_mask.shape[1], []
+        for names, templates in self._averaged:
+            padded = [*names, *[names[-1]] * (most - len(names))]
+            where = "recipe.templates"
+            found.append(
+                mean_texts(self.backbone, [padded], templates, unit=self.averages_unit_features, where=where)[
+                    0
+                ]
+            )
+        return torch.stack(found)
 
     def _encode_classes(self) -> Tensor:
         features = self._encode_raw()

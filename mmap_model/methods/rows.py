@@ -30,6 +30,7 @@ class RowsModel(PromptedModel):
     """
 
     constant_images = True
+    averages_unit_features = False
     rows: nn.Parameter
     raw_texts: Tensor
 

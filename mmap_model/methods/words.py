@@ -36,7 +36,7 @@ def mean_texts(
     templates: Sequence[str],
     *,
     unit: bool,
-    where: str,
+    where: str | None = None,
 ) -> Tensor:
     """Class embeddings [L, C, E] averaged over templates, of frozen texts, not normalised afterwards.
 
@@ -45,12 +45,13 @@ def mean_texts(
         lists: class names.
         templates: texts in which ``{}`` stands for the name.
         unit: average normalised embeddings instead of raw ones.
-        where: the key that gives the templates, for messages.
+        where: the key that gives the templates; None: their words are not looked at.
 
     Raises:
         BackboneError: the CLIP does not know a word of a template.
     """
-    require_words(backbone, [template.replace("{}", "") for template in templates], where)
+    if where is not None:
+        require_words(backbone, [template.replace("{}", "") for template in templates], where)
     total: Tensor | None = None
     for template in templates:
         prompts = ClassPrompts(backbone, classes=lists, template=template)

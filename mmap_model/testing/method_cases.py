@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "two_stage": ("two_stage", {}),
     "two_stage multi": ("two_stage", {"regime": "multi"}),
     "vpt": ("vpt", {"prompt_length": 3}),
-    "vpt grouped": ("vpt", {"prompt_length": 2, "start": "uniform", "regime": "grouped"}),
+    "vpt grouped": ("vpt", {"prompt_length": 3, "regime": "grouped"}),
     "vpt single": ("vpt", {"prompt_length": 3, "depth": 1, "before_ln_pre": True, "regime": "single"}),
     "zero_shot": ("zero_shot", {}),
     "zs_lp": ("zs_lp", {"regime": "multi"}),

@@ -75,6 +75,7 @@ def problem_of(
         template=cells[0].configuration.recipe.template,
         partitions=[cell.configuration.partition for cell in cells],
         train_seeds=[cell.seeds.train for cell in cells],
+        templates=cells[0].configuration.recipe.templates_of([task.name for task in dataset.tasks]),
         # Replicates of lists that differ in length have no common number, and methods that need it are alone.
         images=sizes.pop() if len(sizes) == 1 else None,
     )

@@ -13,6 +13,7 @@ from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.execution import Execution
+from mmap_model.methods import get_method
 from mmap_model.plain import from_plain
 from orchestrator.study.errors import StudyError
 
@@ -74,6 +75,33 @@ def parse_seed(value: Any, where: str) -> Seeds:
             f"{value!r} is not a seed", where=where, fix=f"use 0 or more, {LARGEST_SEED} at most"
         )
     return seeds
+
+
+PUBLISHED = "published"
+
+
+def with_published(value: Any, method: str) -> Any:
+    """A recipe's keys, those of the method's authors for ``published`` and under ``{base: published, …}``.
+
+    Raises:
+        StudyError: the method has no published recipe, or the base has another name.
+    """
+    if value != PUBLISHED and not (isinstance(value, dict) and "base" in value):
+        return value
+    own = {} if value == PUBLISHED else dict(value)
+    base = own.pop("base", PUBLISHED)
+    if base != PUBLISHED:
+        raise StudyError(
+            f"unknown recipe {base!r}", where="recipe.base", fix=f"use {PUBLISHED}, or remove it"
+        )
+    published = get_method(method).published
+    if published is None:
+        raise StudyError(
+            f"method {method!r} has no published recipe but the default one",
+            where="recipe",
+            fix="remove it, or write the keys that differ",
+        )
+    return {**published, **own}
 
 
 ToTuple = BeforeValidator(_to_tuple)

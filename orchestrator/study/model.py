@@ -27,6 +27,7 @@ from orchestrator.study.fields import (
     SeedsField,
     SplitsField,
     ToTuple,
+    with_published,
 )
 from orchestrator.study.scheduler import Scheduler
 from orchestrator.study.search import Search
@@ -172,7 +173,7 @@ class Study(Strict):
     settings: Any = Field(default_factory=dict, validate_default=True)
     """The method's own settings that are not searched."""
     recipe: RecipeField = Recipe()
-    """How a cell is trained."""
+    """How a cell is trained; ``published``, alone or as ``base``, takes what the method's authors give."""
     grouping: GroupingField | None = Field(default=None, validate_default=True)
     """How tasks are put into groups, for methods that group."""
     space: Annotated[tuple[SpaceItem, ...], ToTuple] = ()
@@ -222,6 +223,11 @@ class Study(Strict):
             return value
         kind = get_method(info.data["method"]).Settings
         return value if isinstance(value, kind) else from_plain(kind, value, "settings")
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _published_recipe(cls, value: Any, info: ValidationInfo) -> Any:
+        return with_published(value, info.data.get("method", "mmap"))
 
     @field_validator("grouping", mode="after")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mmap_model.methods import get_method, method_names
+from orchestrator.study.fields import PUBLISHED
 from orchestrator.study.model import Study
 from orchestrator.study.sampler import SAMPLERS
 from orchestrator.study.scheduler import SCHEDULERS, SHARES
@@ -25,6 +26,12 @@ def study_schema() -> dict[str, Any]:
         "description": "The method's own settings that are not searched.",
         "type": "object",
     }
+    recipe = schema["properties"]["recipe"]
+    published = {"const": PUBLISHED}
+    keys = {"base": published, **definitions["Recipe"]["properties"]}
+    based = {"type": "object", "required": ["base"], "additionalProperties": False, "properties": keys}
+    told = {key: recipe.pop(key) for key in ("description", "default") if key in recipe}
+    schema["properties"]["recipe"] = {**told, "anyOf": [published, recipe, based]}
     settings = [_of(get_method(name).Settings, definitions) for name in method_names()]
     schema["if"] = {"properties": {"method": own}, "required": ["method"]}
     schema["else"] = {"properties": {"settings": {"anyOf": settings}}}

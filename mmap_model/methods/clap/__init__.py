@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -30,9 +31,13 @@ class ClapSettings:
 class Clap(ClassBoundMethod):
     name = "clap"
     Settings = ClapSettings
+    takes_templates = True
     any_image_tower = True
     fits = True
     new_classes = "zero_shot"
+    published = MappingProxyType(
+        {"lr": 0.1, "weight_decay": 0.0, "batch_size": 256, "epochs": 300, "views": 20}
+    )
     budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 
     def check(self, settings: ClapSettings, architecture: Architecture) -> None:

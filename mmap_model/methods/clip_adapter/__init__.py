@@ -39,6 +39,7 @@ class ClipAdapterSettings:
 class ClipAdapter(Method):
     name = "clip_adapter"
     Settings = ClipAdapterSettings
+    takes_templates = True
     any_image_tower = True
     budgets = (
         Budget(printed="0.53M", reading="one adapter per task, with biases"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -37,6 +38,20 @@ class ClipLora(Method):
     name = "clip_lora"
     Settings = ClipLoraSettings
     fuses = False
+    # 500 steps for every shot; a tenth of them is an epoch here.
+    published = MappingProxyType(
+        {
+            "optimiser": "adamw",
+            "lr": 2e-4,
+            "weight_decay": 1e-2,
+            "batch_size": 32,
+            "steps_per_shot": 500,
+            "epochs": 10,
+            "warmup_epochs": 0,
+            "lr_moves": "step",
+            "final_lr": 1e-6,
+        }
+    )
     budgets = (
         Budget(settings={"regime": "single"}, regime="single"),
         Budget(settings={"regime": "multi"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -40,6 +41,8 @@ class Coop(Method):
     name = "coop"
     Settings = CoopSettings
     any_image_tower = True
+    # For 8 and 16 shots; fewer are trained for 100 or 50 epochs.
+    published = MappingProxyType({"lr": 0.002, "batch_size": 32, "epochs": 200})
     budgets = (
         Budget(
             settings={"regime": "single"},

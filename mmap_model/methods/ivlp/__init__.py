@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -54,6 +55,7 @@ class IvlpSettings:
 class Ivlp(Method):
     name = "ivlp"
     Settings = IvlpSettings
+    published = MappingProxyType({"lr": 0.0035, "batch_size": 4, "epochs": 5})
     budgets = (
         Budget(settings={"regime": "single"}, regime="single"),
         Budget(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -44,6 +45,7 @@ class MapleSettings:
 class Maple(Method):
     name = "maple"
     Settings = MapleSettings
+    published = MappingProxyType({"lr": 0.0035, "batch_size": 4, "epochs": 5})
     budgets = (
         Budget(
             settings={"regime": "single"},

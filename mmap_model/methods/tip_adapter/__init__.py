@@ -34,6 +34,7 @@ class TipAdapterSettings:
 class TipAdapter(Method):
     name = "tip_adapter"
     Settings = TipAdapterSettings
+    takes_templates = True
     any_image_tower = True
     fits = True
     trains = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -35,9 +36,22 @@ class TipAdapterFSettings:
 class TipAdapterF(ClassBoundMethod):
     name = "tip_adapter_f"
     Settings = TipAdapterFSettings
+    takes_templates = True
     any_image_tower = True
     fits = True
     new_classes = "refused"
+    published = MappingProxyType(
+        {
+            "optimiser": "adamw",
+            "lr": 1e-3,
+            "eps": 1e-4,
+            "weight_decay": 1e-2,
+            "batch_size": 256,
+            "epochs": 20,
+            "warmup_epochs": 0,
+            "lr_moves": "step",
+        }
+    )
     budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 
     def check(self, settings: TipAdapterFSettings, architecture: Architecture) -> None:

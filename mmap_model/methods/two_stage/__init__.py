@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -31,6 +32,20 @@ class TwoStage(ClassBoundMethod):
     fuses = False
     least_epochs = 2
     new_classes = "tuned_text"
+    # 300 steps for every shot; a tenth of them is an epoch here.
+    published = MappingProxyType(
+        {
+            "optimiser": "adamw",
+            "lr": 2e-4,
+            "weight_decay": 1e-2,
+            "batch_size": 32,
+            "steps_per_shot": 300,
+            "epochs": 10,
+            "warmup_epochs": 0,
+            "lr_moves": "step",
+            "final_lr": 1e-6,
+        }
+    )
     budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 
     def check(self, settings: TwoStageSettings, architecture: Architecture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from mmap_model.architecture import Architecture
@@ -41,6 +42,9 @@ class VptSettings:
 class Vpt(Method):
     name = "vpt"
     Settings = VptSettings
+    takes_templates = True
+    # As the image prompts of MaPLe's code are trained; the original's rates are found by search.
+    published = MappingProxyType({"lr": 0.0025, "batch_size": 4, "epochs": 5})
     budgets = (
         Budget(
             settings={"regime": "single"},

@@ -22,6 +22,7 @@ class ZeroShotSettings:
 class ZeroShot(Method):
     name = "zero_shot"
     Settings = ZeroShotSettings
+    takes_templates = True
     any_image_tower = True
     trains = False
     budgets = (Budget(regime=None),)

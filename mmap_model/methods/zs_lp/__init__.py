@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmap_model.architecture import Architecture
@@ -29,8 +30,12 @@ class ZsLpSettings:
 class ZsLp(ClassBoundMethod):
     name = "zs_lp"
     Settings = ZsLpSettings
+    takes_templates = True
     any_image_tower = True
     new_classes = "zero_shot"
+    published = MappingProxyType(
+        {"lr": 0.1, "weight_decay": 0.0, "batch_size": 256, "epochs": 300, "views": 20}
+    )
     budgets = (
         Budget(settings={"regime": "single"}, regime="single"),
         Budget(settings={"regime": "multi"}),
