@@ -94,21 +94,7 @@ class Cell:
     large_images: bool = added_field(False)
 
     def __post_init__(self) -> None:
-        recipe, method = self.configuration.recipe, get_method(self.configuration.method)
-        recipe.for_split(self.split)
-        averaged = "recipe.templates" if recipe.templates else "recipe.task_templates"
-        require(
-            method.takes_templates or not (recipe.templates or recipe.task_templates),
-            averaged,
-            recipe.templates or [given.task for given in recipe.task_templates],
-            f"leave it out: {method.name} tunes the texts of classes, and has one for each",
-        )
-        require(
-            recipe.epochs >= method.least_epochs,
-            "recipe.epochs",
-            recipe.epochs,
-            f"use {method.least_epochs} or more: {method.name} trains in stages",
-        )
+        check_recipe(self.configuration.method, self.configuration.recipe, self.split)
         if self.protocol == "paper" or self.largest_percent == self.split.percent:
             object.__setattr__(self, "largest_percent", None)
         if self.protocol == "paper":
@@ -138,6 +124,29 @@ class Cell:
         if revisions := revisions_of(self):
             identity["revisions"] = revisions
         return content_key(identity)
+
+
+def check_recipe(name: str, recipe: Recipe, split: Split) -> None:
+    """Refuse a recipe that says nothing of a split, or does not go with a method.
+
+    Raises:
+        ConfigurationError: naming the key under ``recipe``.
+    """
+    method = get_method(name)
+    recipe.for_split(split)
+    averaged = "recipe.templates" if recipe.templates else "recipe.task_templates"
+    require(
+        method.takes_templates or not (recipe.templates or recipe.task_templates),
+        averaged,
+        recipe.templates or [given.task for given in recipe.task_templates],
+        f"leave it out: {method.name} tunes the texts of classes, and has one for each",
+    )
+    require(
+        recipe.epochs >= method.least_epochs,
+        "recipe.epochs",
+        recipe.epochs,
+        f"use {method.least_epochs} or more: {method.name} trains in stages",
+    )
 
 
 def _with_settings(cls: type[T], data: dict[str, Any], where: str) -> T:

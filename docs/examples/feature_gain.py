@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.errors import ShapeError
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods import Budget, Method, Problem
+from mmap_model.methods.base import GroupedRegime, copies_of
 from mmap_model.methods.copies import CopiedModel
 from mmap_model.methods.initial import normal
 
@@ -26,19 +27,20 @@ class FeatureGainSettings:
     Attributes:
         gain_init: standard deviation of the gains around one, >= 0.
         shift: train a shift beside the gain.
-        regime: one set for all tasks (``multi``), or one per task (``single``).
+        regime: one set for all tasks (``multi``), one per task (``single``), or one per group of tasks and
+            one per task, whose mean is used (``grouped``).
     """
 
     gain_init: float = 0.0
     shift: bool = True
-    regime: Literal["single", "multi"] = "multi"
+    regime: GroupedRegime = "multi"
 
 
 class FeatureGain(Method):
     name = "feature_gain"
     version = 1
     Settings = FeatureGainSettings
-    budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget())
+    budgets = tuple(Budget(settings={"regime": r}, regime=r) for r in get_args(GroupedRegime))
 
     def check(self, settings: FeatureGainSettings, architecture: Architecture) -> None:
         if settings.gain_init < 0:
@@ -47,9 +49,9 @@ class FeatureGain(Method):
     def count(
         self, settings: FeatureGainSettings, architecture: Architecture, *, tasks: int, groups: int
     ) -> int:
-        """E gains and E shifts, for each task in the ``single`` regime."""
+        """E gains and E shifts, for each copy."""
         self.check(settings, architecture)
-        copies = tasks if settings.regime == "single" else 1
+        copies = copies_of(settings.regime, tasks=tasks, groups=groups)
         return copies * architecture.embed_dim * (2 if settings.shift else 1)
 
     def build(self, settings: FeatureGainSettings, backbone: Backbone, problem: Problem) -> FeatureGainModel:
@@ -61,7 +63,7 @@ class FeatureGainModel(CopiedModel):
     """gain·f + shift of the image embedding f before it is normalised.
 
     Attributes:
-        gain, shift: [R, N, E] for R replicates and N copies, one or one per task.
+        gain, shift: [R, N, E] for R replicates and N copies, see ``CopiedModel``.
     """
 
     constant_images = True  # the image tower meets nothing trained: its embeddings may be kept
@@ -69,7 +71,7 @@ class FeatureGainModel(CopiedModel):
     shift: nn.Parameter | None
 
     def __init__(self, settings: FeatureGainSettings, backbone: Backbone, problem: Problem) -> None:
-        super().__init__(backbone, problem, name="feature_gain", per_task=settings.regime == "single")
+        super().__init__(backbone, problem, name="feature_gain", regime=settings.regime)
         width = backbone.architecture.embed_dim
         self.register_copies("gain", lambda stream: 1 + normal(stream, (width,), settings.gain_init))
         if settings.shift:
@@ -83,7 +85,7 @@ class FeatureGainModel(CopiedModel):
     def finish_images(self, embeddings: Tensor) -> Tensor:
         """Unit features [R, T, B, E] of embeddings [R, T, B, E]."""
         with full_precision(embeddings):
-            changed = embeddings * self.gain.unsqueeze(2)
+            changed = embeddings * self.of_tasks(self.gain).mean(2, keepdim=True)
             if self.shift is not None:
-                changed = changed + self.shift.unsqueeze(2)
+                changed = changed + self.of_tasks(self.shift).mean(2, keepdim=True)
             return F.normalize(changed, dim=-1)

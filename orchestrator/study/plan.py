@@ -10,8 +10,8 @@ from typing import Any, Literal
 from mmap_model.architecture import Architecture, read_architecture
 from mmap_model.backbone_identity import fingerprint_of, require_weights, weight_groups
 from mmap_model.backbone_spec import counted_parameters
-from mmap_model.cells import Cell, Configuration, Point
-from mmap_model.class_texts import check_class_texts
+from mmap_model.cells import Cell, Configuration, Point, check_recipe
+from mmap_model.class_texts import ClassTexts, check_class_texts
 from mmap_model.configuration import Seeds, Split
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
 from mmap_model.data.draws import draw_task, is_test_given
@@ -148,6 +148,13 @@ def plan_study(study: Study) -> StudyPlan:
     tasks = len(data.tasks)
     if study.grouping is not None:
         check_probe(study.grouping, architecture)
+    for split in study.splits:
+        check_recipe(study.method, study.recipe, split)
+    averaged = study.recipe.templates_of([task.name for task in data.tasks]) or []
+    for template, names in {
+        (t, task.classes) for task, own in zip(data.tasks, averaged, strict=False) for t in own
+    }:
+        check_class_texts(ClassTexts(template, "recipe.templates"), names, architecture)
     space = SearchSpace(
         study.spaces(),
         study.point,

@@ -24,7 +24,7 @@ from orchestrator.work.item import WorkItem
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "feature_gain.py"
 NAME = "feature_gain.py:FeatureGain"
-CASES = [{}, {"regime": "single", "shift": False, "gain_init": 0.1}]
+CASES = [{}, {"regime": "single", "shift": False, "gain_init": 0.1}, {"regime": "grouped"}]
 
 ELSEWHERE = """
 import json, sys
@@ -57,10 +57,14 @@ def test_the_example_keeps_the_contract(check: str, settings: dict[str, object])
     ("old", "new", "check"),
     [
         ("(2 if settings.shift else 1)", "1", "the_count_is_that_of_the_trained_tensors"),
-        ("self.gain.unsqueeze(2)", "self.gain.detach().unsqueeze(2)", "every_trained_tensor_gets_a_gradient"),
+        ("of_tasks(self.gain)", "of_tasks(self.gain.detach())", "every_trained_tensor_gets_a_gradient"),
         ("F.normalize(changed, dim=-1)", "changed", "logits_are_finite_exactly_where_a_task_has_classes"),
         ('name="feature_gain"', "name=str(torch.rand(1))", "the_train_seed_alone_decides_the_start"),
-        ("* self.gain.unsqueeze(2)", "* self.gain[:1].unsqueeze(2)", "every_trained_tensor_gets_a_gradient"),
+        (
+            "of_tasks(self.gain)",
+            "of_tasks(self.gain[:1].expand_as(self.gain))",
+            "every_trained_tensor_gets_a_gradient",
+        ),
     ],
 )
 def test_the_contract_names_what_a_method_breaks(tmp_path: Path, old: str, new: str, check: str) -> None:

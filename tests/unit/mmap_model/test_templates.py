@@ -1,4 +1,4 @@
-"""Class features of several texts are averaged, by the method's own kind of mean, and kept with a checkpoint."""
+"""Class features of several texts are averaged, by the method's own kind of mean, and kept with it."""
 
 from __future__ import annotations
 
