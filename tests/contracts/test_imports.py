@@ -18,7 +18,10 @@ PACKAGES = ("mmap_model", "search_spaces", "orchestrator", "cluster")
 
 MODULE_OF_ITS_PACKAGE = {
     frozenset({f"mmap_model.methods.{name}", f"mmap_model.methods.{name}.module"})
-    for name in ("clip_adapter", "coop", "joint", "maple", "mlp", "mmap", "vpt")
+    for name in (
+        *("clap", "clip_adapter", "clip_lora", "coop", "joint", "maple", "mlp", "mmap", "promptsrc"),
+        *("task_res", "two_stage", "vpt"),
+    )
 }
 """A method's package holds its settings and count, without torch, and imports the torch part to build."""
 

@@ -63,6 +63,35 @@ def test_all_methods_stand_beside_the_papers_row_without_importing_torch() -> No
     assert found["zero_shot", None] == (0, None)
 
 
+def test_numbers_for_every_class_and_labelled_image_are_counted_in_every_regime() -> None:
+    given = ["--model", "ViT-B-16-quickgelu", "--tasks", "4", "--classes", "65", "--shots", "6"]
+    rows = printed_without_torch(["params", *given, "--json"])
+    found = {(row["method"], row["regime"]): row["parameters"] for row in rows}
+    assert None not in found.values()
+    of_one_task = {
+        "clip_lora": 184_320, "zs_lp": 33_280, "task_res": 33_280, "ivlp": 30_720, "promptsrc": 46_080,
+    }  # fmt: skip
+    for method, count in of_one_task.items():
+        assert (found[method, "single"], found[method, "multi"]) == (4 * count, count), method
+        if method != "promptsrc":
+            assert found[method, "grouped"] == 6 * count, "two groups and four tasks"
+    assert found["clap", "single"] == 4 * 33_280 and found["clap", "multi"] == 33_280
+    assert found["two_stage", "single"] == 4 * 94_720 and found["two_stage", "multi"] == 61_440 + 4 * 33_280
+    assert found["tip_adapter_f", "single"] == found["tip_adapter_f", "multi"] == 4 * 199_680
+    assert found["tip_adapter", "single"] == 0
+    assert found["vpt", "grouped"] == 6 * 165_888 and found["clip_adapter", "grouped"] == 6 * 131_712
+
+
+def test_what_is_not_given_is_asked_for_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["params", "--method", "zs_lp"]) == 2
+    assert "--classes" in capsys.readouterr().err
+    assert execute(["params", "--method", "tip_adapter_f", "--classes", "65"]) == 2
+    assert "--shots" in capsys.readouterr().err
+    assert execute(["params", "--method", "ivlp", "--classes", "65", "--regime", "grouped", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["classes"] == 65 and found["by_groups"].keys() == {"1", "2", "3", "4"}
+
+
 def test_what_the_paper_printed_is_not_said_of_other_backbones(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["params", "--model", "ViT-B-32", "--json"]) == 0
     assert not any("paper" in row for row in json.loads(capsys.readouterr().out))
@@ -78,7 +107,7 @@ def test_a_shape_that_the_backbone_does_not_take_gives_way_to_the_nearest(
     assert execute(["params", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     fitted = {row["method"]: (row["parameters"], row["fitted"]) for row in rows if row["fitted"]}
-    assert fitted == {"mmap": (10_920, {"source_cols": 32})}
+    assert fitted == {"mmap": (10_920, {"source_cols": 32}), "promptsrc": (3_584, {"depth": 4})}
     assert execute(["params", "--method", "mmap", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 10_920
     first = load_plan("demo", ["space=[{name: mmap_shape}]"]).first[0]
