@@ -82,7 +82,9 @@ class PromptedModel(TunedModel):
         )
         self._is_constant = text_prompts_by == "none"
         assert problem.templates is None or self._is_constant, "tuned texts have one template"
-        self._averaged = problem.templates and list(zip(problem.classes, problem.templates, strict=True))
+        self._averaged: list[tuple[Sequence[str], Sequence[str]]] = []
+        if problem.templates is not None:
+            self._averaged = list(zip(problem.classes, problem.templates, strict=True))
         self._constant: Tensor | None = None
 
     @property

@@ -79,7 +79,7 @@ class Ivlp(Method):
             for name, tower in (("text_depth", architecture.text), ("image_depth", architecture.image))
             if (wanted := getattr(settings, name)) is not None
         }
-        return replace(settings, **depths)  # type: ignore[arg-type]
+        return replace(settings, **depths)
 
     def texts(self, settings: IvlpSettings, template: str) -> ClassTexts:
         prompts = settings.text_length * (2 if settings.regime == "grouped" else 1)
