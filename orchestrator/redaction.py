@@ -41,6 +41,9 @@ _PLACE = re.compile(r"_(PATH|FILE|DIR|NAME)$", re.IGNORECASE)
 _NO_SECRETS = frozenset({"PWD", "OLDPWD"})
 """Where a shell is and was."""
 
+_HIDDEN_VARIABLES: set[str] = set()
+"""Variables that were said to hold a secret."""
+
 # After a user's name and a colon everything up to the last @ is a password: it may hold @ and, as the keys of
 # object stores often do, slashes that nobody escaped. In web addresses a port and a path may stand there.
 _PASSWORD = re.compile(
@@ -74,7 +77,15 @@ _ISSUED = re.compile(
 
 def is_secret(name: str) -> bool:
     """Whether an environment variable of this name holds a secret."""
+    if name in _HIDDEN_VARIABLES:
+        return True
     return name not in _NO_SECRETS and _NAME.search(name) is not None and _PLACE.search(name) is None
+
+
+def hide_variable(name: str) -> None:
+    """From now on the value of an environment variable is a secret, whatever the variable is called."""
+    _HIDDEN_VARIABLES.add(name)
+    _secrets_of.cache_clear()
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:

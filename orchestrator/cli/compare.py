@@ -89,6 +89,7 @@ def compare(
     from orchestrator.driver.compare import run_comparison
     from orchestrator.driver.drive import Options
     from orchestrator.ledger import Ledger, StudyStore, check_writable
+    from orchestrator.notices.addresses import check_addresses
     from orchestrator.slots.cluster import check_cluster
     from orchestrator.submission import plan_for_job
     from orchestrator.terminal.recorder import STDOUT
@@ -110,6 +111,7 @@ def compare(
         check_cluster()
         check_writable(study.storage)
         check_tracking(study.tracking.resolved_uri, study.tracking.backend)
+        check_addresses(study.notify)
         outcome = run_comparison(
             plan, progress, retry_failed=retry_failed, options=Options(command=command_line())
         )

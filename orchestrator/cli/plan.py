@@ -57,6 +57,7 @@ def _detection(plan: StudyPlan, points: float, noise: float | None) -> dict[str,
 
 def describe(plan: StudyPlan) -> dict[str, Any]:
     """The plan as a JSON-able dictionary."""
+    from orchestrator.notices.addresses import check_addresses
     from orchestrator.study.estimate import estimate
 
     least, most = plan.space.parameter_range()
@@ -90,6 +91,9 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "device_hours": None if known is None else known[0],
         "device_hours_from": None if known is None else known[1],
         "storage": shown_uri(study.storage),
+        "notify": None
+        if study.notify is None
+        else {"to": check_addresses(study.notify), "events": list(study.notify.events)},
     }
 
 
@@ -127,6 +131,7 @@ def _show(found: dict[str, Any], start: str) -> None:
         "slots": "as the cluster has them"
         if slots is None
         else f"{slots['count']}; of each: cores {slots['cpus']:g}, GPUs {slots['gpus']:g}",
+        "tells": _told(found["notify"]),
         "device time": f"about {duration(3600 * hours)} ({source[found['device_hours_from']]})"
         if hours is not None
         else f"unknown: no cell like these is finished in {place} yet; try orchestrator profile",
@@ -139,6 +144,14 @@ def _show(found: dict[str, Any], start: str) -> None:
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
         Paragraph(("Start it with:  ", Span(start, "command"))),
     )
+
+
+def _told(notify: dict[str, Any] | None) -> str:
+    """``json://host (NOTIFY_URL) of finished, failed``: whom, and of what."""
+    if notify is None:
+        return "nobody (notify)"
+    who = ", ".join(f"{address} ({name})" for name, address in notify["to"].items())
+    return f"{who}: {', '.join(notify['events'])}"
 
 
 def _limits(found: dict[str, Any], slots: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
+    from orchestrator.face.stored import Stored
     from orchestrator.ledger.holding import Seen
 
 
@@ -24,11 +26,31 @@ def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -
     from orchestrator.cli.console import print_json
     from orchestrator.face.stored import find_stored
 
-    found = describe(find_stored(study, storage))
+    stored = find_stored(study, storage)
+    found = describe(stored)
+    found["notices"] = _look_after(stored, found)
     if as_json:
         print_json(found)
     else:
         _show(found)
+
+
+def _look_after(stored: Stored, found: dict[str, Any]) -> dict[str, Any] | None:
+    """Deliver what runs left to be told, and tell that the driver died; None: the study tells nobody."""
+    if stored.study.notify is None:
+        return None
+    from orchestrator.commands import command
+    from orchestrator.driver.notifying import look_after
+    from orchestrator.tables.words import accuracy
+
+    best, store = found["best"], stored.store
+    said = "none complete yet" if best is None else f"trial {best['number']} at {accuracy(best['mean'])} %"
+    again = command("sweep", store.name)
+    try:
+        rest = look_after(stored.study.notify, store, again=again, best=said)
+    except OSError as error:  # records that may only be read: how the study is can be shown all the same
+        return {"delivered": 0, "waiting": 0, "errors": {"": str(error)}}
+    return {"delivered": rest.delivered, "waiting": rest.waiting, "errors": rest.errors}
 
 
 def describe(stored: Any) -> dict[str, Any]:
@@ -137,6 +159,9 @@ def _show(found: dict[str, Any]) -> None:
         f"test-set evaluations: {found['looks_at_test']}"
     )
     console.print(f"Spent: {in_words(found['budgets'])}")
+    if (notices := found["notices"]) is not None:
+        for said in _told(notices):
+            console.print(said, markup=False, soft_wrap=True)
     for damage in found["damaged"]:
         console.print(f"Damaged record: {damage}", markup=False, soft_wrap=True)
     for path in found["late"]:
@@ -145,6 +170,16 @@ def _show(found: dict[str, Any]) -> None:
     if found["damaged_trials"]:
         numbers = ", ".join(map(str, found["damaged_trials"]))
         console.print(f"Trials to run again with the next sweep, as their records are damaged: {numbers}")
+
+
+def _told(notices: dict[str, Any]) -> Iterator[str]:
+    """What became of notices that runs had left."""
+    if notices["delivered"]:
+        yield f"Notices delivered now: {notices['delivered']}"
+    if notices["waiting"]:
+        yield f"Notices that wait: {notices['waiting']}; the next status tries again"
+    for name, error in notices["errors"].items():
+        yield f"Not delivered: {name}: {error}".replace(": : ", ": ")
 
 
 def _last_line(reason: str) -> str:

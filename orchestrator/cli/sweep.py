@@ -15,8 +15,13 @@ from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
     from orchestrator.driver import Outcome
+    from orchestrator.ledger import Ledger, StudyStore
     from orchestrator.study import StudyPlan
     from orchestrator.work.shown import Progress
+
+
+TOLD = 2
+"""Statements of the verdict that a notice holds: the winner, and how good it is."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +49,7 @@ def sweep(
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
-    options = Options(command=command_line())
+    options = Options(command=command_line(), winner=winner_in_words)
     return drive(
         lambda: plan_for_job(load_plan(study, overrides or ())),
         lambda plan, progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
@@ -77,6 +82,7 @@ def drive(
     from orchestrator.cli.showing import display
     from orchestrator.face.stored import find_stored
     from orchestrator.ledger import check_writable
+    from orchestrator.notices.addresses import check_addresses
     from orchestrator.slots.cluster import check_cluster
     from orchestrator.statistics.ranking import build_results
     from orchestrator.terminal.recorder import STDOUT
@@ -88,6 +94,7 @@ def drive(
         check_cluster()
         check_writable(plan.study.storage)
         check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
+        check_addresses(plan.study.notify)
         _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
         outcome = run(plan, progress)
         progress(PhaseShown(name="results"))
@@ -127,6 +134,15 @@ def tell_end(outcome: Outcome) -> int | None:
     if outcome.unscored:
         err().print("The same command tries again.")
     return None
+
+
+def winner_in_words(store: StudyStore, ledger: Ledger) -> str:
+    """What a study found, for those who are told of its end."""
+    from orchestrator.reports.verdict import verdict
+    from orchestrator.statistics.ranking import build_results
+
+    statements = verdict(build_results(store, ledger)).statements
+    return "\n".join(f"{each.name}: {each.text}" for each in statements[:TOLD])
 
 
 def command_line() -> str:

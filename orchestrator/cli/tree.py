@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 COMMANDS: Mapping[str, str] = {
-    "Studies": "plan sweep status cancel confirm compare run",
+    "Studies": "plan sweep status notify cancel confirm compare run",
     "Results": "results report ui track export predict serve",
     "Data": "data",
     "Clusters": "submit jobs cluster",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mmap_model.errors import InputError
+from orchestrator.commands import command
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.last_news import deliver_rest, open_tracker, tell_left
+from orchestrator.driver.notifying import NoNotices, open_notices, unasked
 from orchestrator.driver.resumption import last_run_in_words
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
+from orchestrator.notices.reporter import Ended
 from orchestrator.redaction import shown_uri
 from orchestrator.rows.showing import trial_shown
 from orchestrator.statistics.spending import spent_before
@@ -75,12 +79,14 @@ class Options:
         tracked: tell MLflow.
         interrupt: ends the run in order; by default Ctrl-C, SIGTERM and SIGHUP.
         workbench: ``module:attribute`` of what workers run.
+        winner: says in words what the study found, for those who are told of its end.
     """
 
     command: str = ""
     tracked: bool = True
     interrupt: Interrupt | None = None
     workbench: str = WORKBENCH
+    winner: Callable[[StudyStore, Ledger], str] = lambda store, ledger: ""
 
 
 class Work(Protocol):
@@ -162,7 +168,18 @@ def drive(
             except OSError as error:
                 logger.error("How this run ended could not be recorded: %s", error)
 
-        interrupt.before_quitting = lambda: end("interrupted")
+        notices = NoNotices()
+        if todo.anything:
+            again = options.command or command("sweep", store.name)
+            notices = open_notices(plan.study.notify, store, invocation.id, again)
+        progress = notices.beside(progress)
+
+        def quit() -> None:
+            end("interrupted")
+            if unasked(interrupt.signal):
+                notices.ended(Ended(state="terminated"))
+
+        interrupt.before_quitting = quit
         progress(_header(plan, store, todo))
         outcome = Outcome(state="failed")
         try:
@@ -177,7 +194,32 @@ def drive(
         finally:
             end(outcome.state)
             progress(PhaseShown(name="done"))
+            if (told_of := _end_of(outcome, interrupt, lambda: options.winner(store, ledger))) is not None:
+                notices.ended(told_of)
+            rest = notices.close(interrupt.requested.is_set)
+        if rest is not None:
+            outcome = replace(outcome, note="\n".join(filter(None, (outcome.note, rest))))
         return outcome
+
+
+def _end_of(outcome: Outcome, interrupt: Interrupt, winner: Callable[[], str]) -> Ended | None:
+    """The end of a run as others are told of it; None where somebody at its terminal ended it."""
+    if outcome.state == "interrupted":
+        return Ended(state="terminated") if unasked(interrupt.signal) else None
+    if outcome.state == "failed":
+        error = sys.exc_info()[1]
+        if isinstance(error, KeyboardInterrupt):
+            return None
+        if error is None:
+            return Ended(state="failed", reason=f"{outcome.error}\nWhat to do: {outcome.fix}")
+        return Ended(state="crashed", reason=f"{type(error).__name__}: {error}")
+    found = ""
+    try:
+        found = winner()
+    except Exception:
+        logger.exception("What the study found could not be put into words")
+    failed = len(outcome.failed) + len(outcome.lost)
+    return Ended(state="complete", failed=failed, unscored=len(outcome.unscored), winner=found)
 
 
 def _work(

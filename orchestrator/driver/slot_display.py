@@ -73,7 +73,7 @@ class SlotDisplay:
             case SlotGone():
                 self._progress(SlotShown(slot=slot, state="gone"))
             case SlotStopped():
-                self._progress(SlotShown(slot=slot, state="stopped"))
+                self._progress(SlotShown(slot=slot, state="stopped", what=death_in_words(event.error)))
                 text = f"Slot {slot} is quarantined, it takes no more work: {event.error}"
                 self._progress(NoteShown(text=text))
 

@@ -26,6 +26,7 @@ from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Outcome
 from orchestrator.statistics.stages import STOPPED
 from orchestrator.work.item import WorkItem
+from orchestrator.work.shown import BudgetShown
 
 if TYPE_CHECKING:
     from orchestrator.search.proposals import Proposals
@@ -147,6 +148,7 @@ class Trials:
     def _spent(self) -> bool:
         if not self._exhausted and self._next < self._plan.trials and (budget := self._budget_spent()):
             self._exhausted = True
+            self._rows.progress(BudgetShown(budget=budget, running=len(self._live)))
             running = f", {len(self._live)} in work will finish" if self._live else ""
             self._rows.note(f"The budget is spent ({budget}): no new trial starts{running}.")
         return self._exhausted or self._next >= self._plan.trials

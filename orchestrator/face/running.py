@@ -58,6 +58,7 @@ def run(
     from orchestrator.driver import Options, run_study
     from orchestrator.driver.interrupt import Interrupt
     from orchestrator.ledger import check_writable
+    from orchestrator.notices.addresses import check_addresses
     from orchestrator.study import plan_study
     from orchestrator.terminal import open_display
     from orchestrator.tracking.backends import check_tracking
@@ -65,6 +66,7 @@ def run(
     plan = plan_study(_study(study, overrides))
     check_writable(plan.study.storage)
     check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
+    check_addresses(plan.study.notify)
     _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
     options = Options(command=f"orchestrator.run({plan.study.name!r})", interrupt=Interrupt(quit=_give_up))
     with open_display(console or _console()) as display:

@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "finalists",
     "storage",
     "tracking",
+    "notify",
     "search.trials",
     "search.hours",
     "search.gpu_hours",

@@ -29,6 +29,7 @@ from orchestrator.study.fields import (
     ToTuple,
     with_published,
 )
+from orchestrator.study.notify import Notify
 from orchestrator.study.scheduler import Scheduler
 from orchestrator.study.search import Search
 from orchestrator.study.strict import Strict
@@ -157,6 +158,8 @@ NAME_LENGTH = 100
 class Study(Strict):
     """A study: what is searched, on which data, how it is measured, and where it runs."""
 
+    added = frozenset({"notify"})
+
     name: str = Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NAME_LENGTH - 1}}}$")
     """Names the study everywhere: its records, its MLflow experiment."""
     description: str = ""
@@ -203,6 +206,8 @@ class Study(Strict):
     storage: str = Field(default="runs", min_length=1)
     """Folder, or s3:// and the like, of all records."""
     tracking: Tracking = Tracking()
+    notify: Notify | None = None
+    """Who is told when something happens to the study; null: nobody."""
 
     @field_validator("method")
     @classmethod

@@ -14,6 +14,10 @@ WORDS = frozenset({"fuse", "compute.compile"})
 """Keys that take ``on`` and ``off``, which version 1.1 of YAML reads as booleans."""
 
 
+UNREPEATED = frozenset({"notify"})
+"""Keys whose overrides are not repeated in an error: what was typed there by mistake may be a secret."""
+
+
 @dataclass
 class Source:
     """What a study says and where it says so.
@@ -34,6 +38,8 @@ class Source:
         """``demo.yaml:12: recipe.lr``, or the override that gave the key."""
         at = key
         while at:
+            if at in self.overrides and at.partition(".")[0] in UNREPEATED:
+                return f"override of {key}"
             if at in self.overrides:
                 return f"override {self.overrides[at]}: {key}"
             if at in self.lines:

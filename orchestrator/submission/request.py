@@ -52,12 +52,19 @@ def make_request(
             set, or there is no token to seal with.
     """
     _check_open(study, overrides)
+    told = () if study.notify is None else study.notify.to
+    if unset := [name for name in told if not environment.get(name)]:
+        raise StudyError(
+            f"variable {unset[0]} is not set here",
+            where="notify.to",
+            fix="set it to an Apprise URL: the job gets it sealed, and tells whoever reads there",
+        )
     missing = [name for name in secrets if not environment.get(name)]
     if missing:
         raise StudyError(
             f"variable {missing[0]} is not set here", where="--secret", fix="set it, or leave it out"
         )
-    sealed = {name: environment[name] for name in (*SECRETS, *secrets) if environment.get(name)}
+    sealed = {name: environment[name] for name in (*SECRETS, *told, *secrets) if environment.get(name)}
     plain = {name: environment[name] for name in PLAIN if environment.get(name)}
     uri = environment.get("MLFLOW_TRACKING_URI")
     if uri and study.tracking.uri is None:

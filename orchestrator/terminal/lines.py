@@ -27,6 +27,7 @@ from orchestrator.terminal.words import (
 )
 from orchestrator.work.doing import STAGES
 from orchestrator.work.shown import (
+    BudgetShown,
     CellFailureShown,
     EpochShown,
     NoteShown,
@@ -121,6 +122,8 @@ class LineDisplay:
             case CellFailureShown():
                 about = pairs(trial=event.trial, cell=event.key[:8], failure=event.failure)
                 return f"cell {about}: {event.error}"
+            case BudgetShown():
+                return f"budget {pairs(budget=event.budget, running=event.running)}"
             case NoteShown():
                 return f"note: {event.text}"
             case PhaseShown():

@@ -149,6 +149,19 @@ class NoteShown:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetShown:
+    """A budget is spent: no further trial starts.
+
+    Attributes:
+        budget: its key and limit, ``search.hours = 2``.
+        running: trials in work, which finish.
+    """
+
+    budget: str
+    running: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseShown:
     """What begins."""
 
@@ -164,6 +177,7 @@ Shown = (
     | EpochShown
     | CellFailureShown
     | NoteShown
+    | BudgetShown
     | PhaseShown
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.work.doing import Doing
 from orchestrator.work.shown import (
+    BudgetShown,
     CellFailureShown,
     EpochShown,
     NoteShown,
@@ -35,6 +36,7 @@ EVENTS: dict[str, type[Shown]] = {
     "epoch": EpochShown,
     "cell_failure": CellFailureShown,
     "note": NoteShown,
+    "budget": BudgetShown,
 }
 """Kinds of events by the word that names them."""
 

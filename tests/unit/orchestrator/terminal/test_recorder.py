@@ -17,6 +17,7 @@ from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.recorder import Recorder
 from orchestrator.work.doing import STAGES, Doing
 from orchestrator.work.shown import (
+    BudgetShown,
     CellFailureShown,
     EpochShown,
     NoteShown,
@@ -41,6 +42,7 @@ ALL: list[Shown] = [
     EpochShown(trial=3, epoch=1, mean=0.25),
     CellFailureShown(trial=3, key="ab" * 8, error="loss is NaN", failure="nan"),
     NoteShown(text="the server is away\nand slow"),
+    BudgetShown(budget="search.hours = 2", running=1),
 ]
 DOCS = Path(__file__).parents[4] / "docs" / "logs.md"
 

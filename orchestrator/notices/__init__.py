@@ -1,0 +1,1 @@
+"""News of a study for people who do not watch it: kept on disk, delivered beside the run."""
