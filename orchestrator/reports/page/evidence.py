@@ -12,11 +12,15 @@ from typing import Any
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cell_records import RECORD
 from orchestrator.ledger.cells import TEST
+from orchestrator.ledger.documents import CorruptError
 from orchestrator.reports.ranking import ranked
 from orchestrator.statistics.mistakes import Guess
 from orchestrator.statistics.ranking import build_results
 
 Line = Mapping[str, Any]
+
+UNREADABLE = (CorruptError, OSError, ValueError, KeyError)
+"""What reading a file of a cell raises where it was dropped, is damaged or is of another form."""
 
 
 class ReadOnce(Ledger):
@@ -181,7 +185,7 @@ class Evidence:
         """Reports of a finished cell by epoch; none where its file cannot be read."""
         try:
             return self.ledger.history(key)
-        except (OSError, ValueError, KeyError):
+        except UNREADABLE:
             return []
 
     @property
@@ -204,7 +208,7 @@ class Evidence:
             try:
                 classes = self._classes(cell["key"], record)
                 found += _guesses(cell["key"], self.ledger.read_file(cell["key"], name, of=of), classes)
-            except (OSError, ValueError, KeyError):
+            except UNREADABLE:
                 continue  # dropped or damaged: the section says how many cells it has
         return found
 
