@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.cli.options import AsJson, Prefer, Storage, StudyName
 from orchestrator.cli.showing import Events
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def confirm(
     trial: Annotated[
         list[int] | None, typer.Option(min=0, help="Complete trials to score, instead of the finalists.")
     ] = None,
+    prefer: Prefer = None,
     seeds: Annotated[str | None, typer.Option(help="Train on these further seeds too, e.g. 4,5,6.")] = None,
     retrain: Annotated[
         bool,
@@ -94,7 +95,7 @@ def confirm(
     root = stored.store.storage.root
     plan = plan_for_job(plan_study(stored.study.model_copy(update={"storage": root})))
     options = Options(command=command_line())
-    numbers = tuple(trial or ())
+    numbers = tuple(trial or ()) if prefer is None else _preferred(stored, prefer, trial, race)
     if race:
         return race_study(
             stored,
@@ -133,6 +134,19 @@ def confirm(
         events=events,
         as_json=as_json,
     )
+
+
+def _preferred(stored: Stored, prefer: str, trial: list[int] | None, race: bool) -> tuple[int, ...]:
+    """The trial of the Pareto front that goes on."""
+    from orchestrator.statistics.pareto import preferred_trial
+    from orchestrator.study.errors import StudyError
+
+    if trial or race:
+        other, why = ("--trial", "names them itself") if trial else ("--race", "needs two finalists or more")
+        raise StudyError(
+            f"--prefer chooses one trial, and {other} {why}", where="--prefer", fix="give one of the two"
+        )
+    return (int(preferred_trial(stored.store, stored.ledger, prefer).trial),)
 
 
 def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text: str) -> StudyPlan:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.cli.options import AsJson, Prefer, Storage, StudyName
 from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def export(
     trial: Annotated[
         int | None, typer.Option(min=0, help="A complete trial, instead of the first of the ranking.")
     ] = None,
+    prefer: Prefer = None,
     split: Annotated[str | None, typer.Option(help="Label of the split, instead of the last.")] = None,
     seed: Annotated[
         str | None, typer.Option(help="Label of the seed, instead of the best on the validation images.")
@@ -82,7 +83,8 @@ def export(
         check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
         check_place("--out", out, "give a place that outlives the job: --out s3://bucket/winner")
     stored = find_stored(study, storage)
-    chosen = choose(stored.store, stored.ledger, trial=trial, split=split, seed=seed, all_seeds=all_seeds)
+    cells = {"split": split, "seed": seed, "all_seeds": all_seeds}
+    chosen = choose(stored.store, stored.ledger, trial=trial, prefer=prefer, **cells)
     registry = _registry(stored, chosen, form, register, alias)
     check = check or registry is not None
     documents, holds = [], True

@@ -27,3 +27,11 @@ Address = Annotated[
         help="Dashboard of the cluster; else $RAY_API_SERVER_ADDRESS, $RAY_ADDRESS, this machine.",
     ),
 ]
+Prefer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="Which trial of the Pareto front goes on: knee, an objective such as accuracy, or a constraint "
+        "such as 'parameters<=20000'.",
+    ),
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import AsJson, Storage, StudyName
+from orchestrator.cli.options import AsJson, Prefer, Storage, StudyName
 from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def results(
     per_seed: Annotated[
         bool, typer.Option("--per-seed", help="One line per trial and seed, as csv or in --format.")
     ] = False,
+    pareto: Annotated[
+        bool,
+        typer.Option("--pareto", help="The front of the study's objectives, or of accuracy and parameters."),
+    ] = False,
+    prefer: Prefer = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the ranking of a study.
@@ -39,7 +44,9 @@ def results(
     """
     from orchestrator.cli.console import print_document, print_json, show
     from orchestrator.face.stored import find_stored
+    from orchestrator.reports.pareto import front_table, pareto_section
     from orchestrator.reports.per_seed import seeds_of
+    from orchestrator.statistics.pareto import find_pareto
     from orchestrator.statistics.ranking import build_results
     from orchestrator.tables import Section
     from orchestrator.tables.registry import get_format
@@ -50,13 +57,22 @@ def results(
         raise typer.BadParameter(
             "--json has the numbers of every seed, as measurements; leave --per-seed out"
         )
+    front = pareto or prefer is not None
+    if per_seed and front:
+        raise typer.BadParameter("--per-seed and --pareto exclude each other")
     chosen = None if form is None and not per_seed else get_format(form or "csv")
     stored = find_stored(study, storage)
     found = build_results(stored.store, stored.ledger)
+    if front:
+        found["pareto"] = find_pareto(stored.store, stored.ledger, prefer).to_dict()
     if as_json:
         print_json(found)
     elif chosen is not None and per_seed:
         print_document(chosen.write(Section("", (seeds_of(found),))))
+    elif chosen is not None and front:
+        print_document(chosen.write(Section("", (front_table(found, limit=limit),))))
+    elif front:
+        show(pareto_section(found, limit))
     elif chosen is not None:
         print_document(chosen.write(document(found, stored, limit, chosen.layout)))
     else:

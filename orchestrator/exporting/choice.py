@@ -49,6 +49,7 @@ def choose(
     split: str | None = None,
     seed: str | None = None,
     all_seeds: bool = False,
+    prefer: str | None = None,
 ) -> list[Chosen]:
     """The cells to export: one, or with ``all_seeds`` one for each seed.
 
@@ -58,16 +59,22 @@ def choose(
         split: its label; by default the last of the study, which has most images.
         seed: its label; by default the one that is best on the validation images.
         all_seeds: every seed of that split.
+        prefer: instead of ``trial``, a rule that chooses on the Pareto front, see
+            ``orchestrator.statistics.preference``.
 
     Raises:
         InputError: no such trial, split or seed, or a trial that is not complete; or both ``seed`` and
             ``all_seeds``.
     """
+    if trial is not None and prefer is not None:
+        raise InputError(
+            "--trial and --prefer exclude each other", where="--prefer", fix="give one of the two"
+        )
     if seed is not None and all_seeds:
         raise InputError(
             "--seed and --all-seeds exclude each other", where="--seed", fix="give one of the two"
         )
-    row, why = _trial(store, ledger, trial)
+    row, why = _trial(store, ledger, trial, prefer)
     splits = list(dict.fromkeys(cell["split"] for cell in row.cells))
     if not splits:
         raise InputError(
@@ -106,7 +113,10 @@ def choose(
     ]
 
 
-def _trial(store: StudyStore, ledger: Ledger, number: int | None) -> tuple[TrialRecord, str]:
+def _trial(
+    store: StudyStore, ledger: Ledger, number: int | None, prefer: str | None
+) -> tuple[TrialRecord, str]:
+    from orchestrator.statistics.pareto import preferred_trial
     from orchestrator.statistics.ranking import ranked_rows
 
     trials = store.load_trials()
@@ -127,8 +137,11 @@ def _trial(store: StudyStore, ledger: Ledger, number: int | None) -> tuple[Trial
             where="--trial",
             fix=f"use a complete one: {', '.join(str(trial.number) for trial in complete)}",
         )
+    if prefer is not None:
+        chosen = preferred_trial(store, ledger, prefer)
+        return next(t for t in complete if t.number == chosen.trial), f"trial {chosen.trial}, {chosen.why}"
     rows = ranked_rows(complete, ledger.get_many(key for trial in complete for key in trial.keys), {})
-    if rows[0].seeds:
+    if rows[0].competes:
         return rows[0].trial, f"trial {rows[0].trial.number}, the first of the ranking by validation"
     if len(complete) == 1:
         return complete[0], f"trial {complete[0].number}, the only one"

@@ -88,15 +88,14 @@ def report(
 
 def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     """Trials by validation, at most ``limit``, with the reference rows below."""
-    trials = ranked(results)
-    varied = _varied(trial.get("config", {}) for trial in trials)
+    trials, shown = ranked(results), labels(results)
     marks = {trial["number"]: mark(trial, results) if trial is not trials[0] else "" for trial in trials}
     width = max([1, *map(len, marks.values())])
     lines = [
         {
             **trial,
             "rank": Cell(f"{rank}{marks[trial['number']]:{width}}", value=rank),
-            "label": configuration({k: v for k, v in trial.get("config", {}).items() if k in varied}),
+            "label": shown[trial["number"]],
         }
         for rank, trial in enumerate(trials[:limit], start=1)
     ]
@@ -134,6 +133,16 @@ def ranked(results: Results) -> list[Line]:
     return [t for t in results["trials"] if t["state"] == "complete" and (t["val"] or t.get("test"))]
 
 
+def labels(results: Results) -> dict[int, str]:
+    """Configurations of the complete trials in words, by number: what differs between them."""
+    trials = ranked(results)
+    varied = _varied(trial.get("config", {}) for trial in trials)
+    return {
+        trial["number"]: configuration({k: v for k, v in trial.get("config", {}).items() if k in varied})
+        for trial in trials
+    }
+
+
 def _unvalidated(results: Results) -> bool:
     """Protocol ``paper``: trials were tested and never validated."""
     trials = ranked(results)
@@ -162,7 +171,12 @@ def legend(results: Results, limit: int) -> list[str]:
 
 
 def mark(trial: Line, results: Results) -> str:
-    """``≈`` not significantly different from rank 1, ``*`` could be the best, ``?`` not compared."""
+    """``≈`` not significantly different from rank 1, ``*`` could be the best, ``?`` not compared.
+
+    ``!`` marks a trial that violates a constraint of the study, and nothing else.
+    """
+    if trial.get("violated"):
+        return "!"
     left_out = {*_comparison(results).get("apart", ()), *_comparison(results).get("incomplete", ())}
     equal = "≈" if trial.get("separable_from_best") is False else ""
     possible = "*" if trial.get("could_be_best") else ""
@@ -189,6 +203,8 @@ def _significance(results: Results) -> list[str]:
         )
     if any(_probability(trial) is not None for trial in ranked(results)):
         lines.append("best: probability of being the best of these trials, luck accounted for (shrinkage)")
+    if any(trial.get("violated") for trial in ranked(results)):
+        lines.append("! does not meet the constraints of the study, so it cannot be the winner")
     if apart := [number for number in found.get("apart", ()) if number != results.get("winner")]:
         trials = ", ".join(map(str, apart))
         lines.append(

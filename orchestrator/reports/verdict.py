@@ -97,7 +97,8 @@ def verdict(results: Results) -> Verdict:
     Args:
         results: of ``build_results``.
     """
-    complete = [t for t in results["trials"] if t["state"] == "complete" and t.get("val")]
+    measured = [t for t in results["trials"] if t["state"] == "complete" and t.get("val")]
+    complete = [t for t in measured if not t.get("violated")]
     if not complete:
         return _without_winner(results)
     best = complete[0]
@@ -277,6 +278,14 @@ def _next(results: Results, complete: Sequence[Line], probability: float | None)
 
 
 def _without_winner(results: Results) -> Verdict:
+    if any(t.get("violated") for t in results["trials"] if t["state"] == "complete"):
+        return Verdict(
+            statements=(
+                Statement(name="Winner", text="none: no complete trial meets the constraints of the study"),
+            ),
+            why="see how near they are",
+            next=command("results", results["study"], "--pareto", storage=results["storage"]),
+        )
     tested = [t for t in results["trials"] if t["state"] == "complete" and t.get("test")]
     if tested:
         return Verdict(

@@ -44,4 +44,4 @@ def seed_table(rows: Iterable[Row], found: Significance) -> dict[int, Mapping[An
         found: what is said of them beside the first.
     """
     left_out = {*found.apart, *found.same}
-    return {row.trial.number: row.seeds for row in rows if row.seeds and row.trial.number not in left_out}
+    return {row.trial.number: row.seeds for row in rows if row.competes and row.trial.number not in left_out}

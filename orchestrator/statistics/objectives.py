@@ -76,7 +76,8 @@ class Constraint:
 
     @property
     def label(self) -> str:
-        return f"{self.name}{'<=' if self.at_most else '>='}{self.bound:g}"
+        bound = int(self.bound) if self.bound.is_integer() else self.bound
+        return f"{self.name}{'<=' if self.at_most else '>='}{bound}"
 
     def violation(self, value: float) -> float:
         """By how much a value lies on the wrong side; 0 or less where it does not."""

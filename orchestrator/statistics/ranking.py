@@ -86,7 +86,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     tests = ledger.tests(key for look in looks for key in look["keys"])
     reference = Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
     rows = ranked_rows(trials, records, tests)
-    best = rows[0] if rows and rows[0].seeds else None
+    best = rows[0] if rows and rows[0].competes else None
     found = significance(rows)
     estimated = estimate_rows(rows, found)
     steady = stability(rows)
@@ -145,7 +145,7 @@ def ranked_rows(trials: Iterable[TrialRecord], records: Records, tests: Records)
 
 def significance(rows: Sequence[Row]) -> Significance:
     """What can be said of the complete trials of a ranking beside its first, by trial number."""
-    complete = [row for row in rows if row.seeds]
+    complete = [row for row in rows if row.competes]
     blocks = [b for b in complete[0].values if all(b in row.values for row in complete)] if complete else []
     candidates = [
         Candidate(
@@ -175,10 +175,16 @@ class Row:
         self.tasks = _by_task(cells, records) if ended else {}
 
     @property
-    def rank(self) -> tuple[bool, float, int, int]:
-        """Sorts the best first: complete, highest mean, fewest parameters, earliest."""
+    def rank(self) -> tuple[bool, bool, float, int, int]:
+        """Sorts the best first: complete, within constraints, highest mean, fewest parameters, earliest."""
         mean = summarize(list(self.seeds.values())).mean if self.seeds else 0.0
-        return not self.seeds, -mean, self.trial.parameters or 0, self.trial.number
+        outside = bool(self.trial.violated)
+        return not self.seeds, outside, -mean, self.trial.parameters or 0, self.trial.number
+
+    @property
+    def competes(self) -> bool:
+        """Whether it can be the winner: it is complete and violates no constraint of the study."""
+        return bool(self.seeds) and not self.trial.violated
 
     @property
     def measurements(self) -> list[dict[str, Any]]:
@@ -219,6 +225,7 @@ class Row:
             "last_epoch": latest_scored(trial.epochs),
             "error": trial.error,
             "failure": trial.attributes.get("failure") if trial.state == "failed" else None,
+            "violated": trial.violated,
         }
 
     def _per_split(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def stability(rows: Sequence[Row]) -> Stability | None:
     Args:
         rows: of the ranking, the first first.
     """
-    complete = [row for row in rows if row.seeds]
+    complete = [row for row in rows if row.competes]
     seeds = list(complete[0].seeds) if complete else []
     if len(complete) < 2 or len(seeds) < 2:
         return None
