@@ -83,8 +83,15 @@ def export(
         check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
         check_place("--out", out, "give a place that outlives the job: --out s3://bucket/winner")
     stored = find_stored(study, storage)
-    cells = {"split": split, "seed": seed, "all_seeds": all_seeds}
-    chosen = choose(stored.store, stored.ledger, trial=trial, prefer=prefer, **cells)
+    chosen = choose(
+        stored.store,
+        stored.ledger,
+        trial=trial,
+        prefer=prefer,
+        split=split,
+        seed=seed,
+        all_seeds=all_seeds,
+    )
     registry = _registry(stored, chosen, form, register, alias)
     check = check or registry is not None
     documents, holds = [], True

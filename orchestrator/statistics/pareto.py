@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmap_model.errors import InputError
-from orchestrator.statistics.front import Candidate, Front, find_front
+from orchestrator.statistics.front_odds import Candidate, Front, find_front
 from orchestrator.statistics.objectives import EXACT, Aim, Objective, by_cell, measure
 from orchestrator.statistics.preference import Choice, choose, default_rule, demanded
 from orchestrator.statistics.summary import seed_means

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmap_model.errors import InputError, nearest
-from orchestrator.statistics.front import Candidate
+from orchestrator.statistics.front_odds import Candidate
 from orchestrator.statistics.objectives import Constraint, Objective, parse_constraint
 
 KNEE = "knee"

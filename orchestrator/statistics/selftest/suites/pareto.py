@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from orchestrator.ledger import TrialRecord
-from orchestrator.statistics.front import on_front
+from orchestrator.statistics.front_odds import on_front
 from orchestrator.statistics.objectives import Aim
 from orchestrator.statistics.pareto import weigh
 from orchestrator.statistics.selftest.checks import Check, Setting, Suite

@@ -10,7 +10,7 @@ import pytest
 
 from mmap_model.errors import InputError
 from orchestrator.ledger import TrialRecord
-from orchestrator.statistics.front import on_front
+from orchestrator.statistics.front_odds import on_front
 from orchestrator.statistics.objectives import Aim
 from orchestrator.statistics.pareto import weigh
 from orchestrator.statistics.selftest.checks import Setting
