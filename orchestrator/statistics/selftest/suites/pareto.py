@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from orchestrator.ledger import TrialRecord
 from orchestrator.statistics.front_odds import on_front
@@ -84,12 +85,13 @@ def _found(name: str, aim: Aim, spread: float, setting: Setting) -> tuple[list[f
 
 def _study(
     rng: random.Random, noise: Noise, truths: Sequence[Sequence[float]], sizes: Sequence[int]
-) -> tuple[list[TrialRecord], dict[str, dict[str, object]]]:
+) -> tuple[list[TrialRecord], dict[str, dict[str, Any]]]:
     """Trials and the records of their cells; the lowest task has an accuracy of its own."""
     levels = [rng.gauss(0, BLOCK_SPREAD) for _ in range(SEEDS)]
     shared, *own = [noise.residuals(rng, len(truths), SEEDS) for _ in range(1 + len(truths[0]))]
     a, b = math.sqrt(SHARED), math.sqrt(1 - SHARED)
-    trials, records = [], {}
+    trials: list[TrialRecord] = []
+    records: dict[str, dict[str, Any]] = {}
     for number, (truth, size) in enumerate(zip(truths, sizes, strict=True)):
         cells = []
         for seed, level in enumerate(levels):
@@ -99,7 +101,7 @@ def _study(
             ]
             key = f"{number}-{seed}"
             cells.append({"key": key, "split": "3-shot", "seed": str(seed)})
-            metrics: dict[str, object] = {"accuracy": values[0]}
+            metrics: dict[str, Any] = {"accuracy": values[0]}
             if len(values) > 1:
                 metrics["tasks"] = {"lowest": {"accuracy": values[1] - 0.3}, "other": {"accuracy": 0.9}}
             records[key] = {"metrics": metrics}
