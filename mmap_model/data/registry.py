@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mmap_model.data.dataset import Dataset, DatasetSpec, DatasetSummary, default_cache_dir
+from mmap_model.data.halves import HalfOfClasses
 from mmap_model.data.sources import is_layout, source_names
 from mmap_model.data.sources.registry import OWN
 from mmap_model.errors import DatasetError, nearest
@@ -32,6 +34,8 @@ def open_dataset(spec: DatasetSpec, cache_dir: Path | str | None = None) -> Data
     Raises:
         DatasetError: unknown name or task, missing root, or files that do not form a dataset.
     """
+    if spec.class_half != "all":
+        return HalfOfClasses(open_dataset(replace(spec, class_half="all"), cache_dir), spec.class_half)
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     if spec.name in _REGISTRY:
         return _REGISTRY[spec.name](spec, folder)
