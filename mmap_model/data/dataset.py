@@ -65,9 +65,9 @@ class DatasetSpec:
         table: columns of a table.
         store: folder of prepared images; None: where ``data prepare`` puts them.
         links: what symbolic links among the images may lead to: ``anywhere``, or only ``inside`` the root.
-        class_half: classes of each task: ``all``; ``base``, the first half by label, the larger one where their
-            number is odd; or ``new``, the others. A study of ``base`` classes is scored on the ``new`` ones by
-            ``orchestrator transfer``.
+        class_half: classes of each task: ``all``; ``base``, the first half by label, the larger one where
+            their number is odd; or ``new``, the others. A study of ``base`` classes is scored on the ``new``
+            ones by ``orchestrator transfer``.
     """
 
     name: str = "symbols"

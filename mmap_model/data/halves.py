@@ -57,7 +57,8 @@ class HalfOfClasses(Dataset):
             first, end = (0, middle) if half == "base" else (middle, len(task.classes))
             if end - first < 2:
                 raise DatasetError(
-                    f"task {task.name!r} has {len(task.classes)} classes, so its {half} half has {end - first}",
+                    f"task {task.name!r} has {len(task.classes)} classes, "
+                    f"so its {half} half has {end - first}",
                     where="dataset.class_half",
                     fix="use all, or leave the task out: halves need four classes or more",
                 )

@@ -11,7 +11,7 @@ import typer
 
 COMMANDS: Mapping[str, str] = {
     "Studies": "plan sweep status notify cancel confirm compare run",
-    "Results": "results audit report ui track export predict serve",
+    "Results": "results audit report ui track export predict serve transfer",
     "Data": "data",
     "Clusters": "submit jobs cluster",
     "Models": "params profile",

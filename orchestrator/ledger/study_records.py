@@ -160,6 +160,12 @@ def parse_look(name: str, document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def parse_transfer(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a transfer, with its time."""
+    _require_name(document.get("name"), name, "transfer")
+    return {"time": document.get("time"), **dictionary(document, "transfer")}
+
+
 def parse_invocation(name: str, document: dict[str, Any]) -> Invocation:
     found = Invocation.from_dict(document)
     _require_name(found.id, name, "run")

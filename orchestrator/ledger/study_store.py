@@ -53,6 +53,7 @@ from orchestrator.ledger.study_records import (
     parse_race,
     parse_row,
     parse_spending,
+    parse_transfer,
     parse_trial,
 )
 from orchestrator.ledger.trial_record import TrialRecord
@@ -244,6 +245,17 @@ class StudyStore:
     def load_looks(self) -> list[dict[str, Any]]:
         """Every look at the test images, oldest first."""
         return self._folder.gather("looks", parse_look)
+
+    def save_transfer(self, found: dict[str, Any]) -> None:
+        """Keep what the winner reached on classes or tasks that it was not trained on."""
+        stamp = now()
+        name = f"{digits(stamp)}-{secrets.token_hex(3)}"
+        document = {"name": name, "time": stamp, "study_id": self._identity(), "transfer": found}
+        self._folder.write(f"transfers/{name}.json", document)
+
+    def load_transfers(self) -> list[dict[str, Any]]:
+        """Everything that was given to ``save_transfer``, oldest first."""
+        return self._folder.gather("transfers", parse_transfer)
 
     def save_invocation(self, invocation: Invocation) -> None:
         self._folder.write(f"invocations/{invocation.id}.json", invocation.to_dict())

@@ -77,6 +77,7 @@ WRONG = {
     "track": "track new.yaml",
     "export": "export tiny --format nothing --out x",
     "predict": "predict nothing image.jpg",
+    "transfer": "transfer tiny",
     "ui": "ui nothing.yaml",
     "serve": "serve nothing",
     "submit": f"submit tiny.yaml --address {NOBODY}",
