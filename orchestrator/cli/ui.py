@@ -118,8 +118,10 @@ def _optuna(study: str, storage: str | None, host: str, port: int, follow: bool,
     from orchestrator.face.stored import find_stored
     from orchestrator.pages.optuna_page import optuna_page
 
-    store = find_stored(study, storage).store
-    with optuna_page(store.name, store.load_trials) as page, page.served(host, port) as address:
+    stored = find_stored(study, storage)
+    store, objectives = stored.store, stored.study.search.aim.objectives
+    page = optuna_page(store.name, store.load_trials, objectives)
+    with page as page, page.served(host, port) as address:
         _show(f"The trials of {study} are at", address, browser)
         err().print(f"The study's file is {page.file}. Ctrl-C ends the page and removes it", markup=False)
         ended = threading.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from mmap_model.errors import ConfigurationError
 from orchestrator.ledger import TrialRecord
 from orchestrator.pages.served import require_free
+from orchestrator.statistics.objectives import Objective
 
 LOOK_S = 2.0
 """Seconds between two readings of the records, at least."""
@@ -41,16 +42,16 @@ class OptunaPage:
     Args:
         name: of the study.
         trials: reads its records.
-        directions: of its objectives.
         folder: for the study's file.
+        objectives: of its search.
     """
 
-    def __init__(self, name: str, trials: Trials, directions: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, name: str, trials: Trials, folder: Path, objectives: Sequence[Objective]) -> None:
         from orchestrator.pages.optuna_study import OptunaStudy
 
         self.file = folder / "study.journal"
         self._trials = trials
-        self._study = OptunaStudy(self.file, name, directions)
+        self._study = OptunaStudy(self.file, name, objectives)
         self.update()
 
     def update(self) -> int:
@@ -87,7 +88,7 @@ class OptunaPage:
 
 @contextmanager
 def optuna_page(
-    name: str, trials: Trials, directions: tuple[str, ...] = ("maximize",)
+    name: str, trials: Trials, objectives: Sequence[Objective] = (Objective("accuracy", True),)
 ) -> Iterator[OptunaPage]:
     """optuna-dashboard on a study, with its file in a temporary folder.
 
@@ -96,7 +97,7 @@ def optuna_page(
     """
     require_dashboard()
     with tempfile.TemporaryDirectory(prefix="optuna-") as folder:
-        yield OptunaPage(name, trials, directions, Path(folder))
+        yield OptunaPage(name, trials, Path(folder), objectives)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.ledger import TrialRecord
+from orchestrator.ledger.trial_record import CONSTRAINTS
+from orchestrator.statistics.objectives import Objective
 from orchestrator.statistics.summary import seed_means, summarize
+
+ACCURACY = (Objective("accuracy", True),)
 
 STATES = {
     "complete": TrialState.COMPLETE,
@@ -45,13 +50,13 @@ class OptunaStudy:
     Args:
         journal: file to write; it must not exist.
         name: of the study.
-        directions: of its objectives, ``maximize`` or ``minimize``.
+        objectives: of its search.
     """
 
-    def __init__(self, journal: Path, name: str, directions: Sequence[str] = ("maximize",)) -> None:
+    def __init__(self, journal: Path, name: str, objectives: Sequence[Objective] = ACCURACY) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.storage = JournalStorage(JournalFileBackend(str(journal)))
-        self.name, self._directions = name, list(directions)
+        self.name, self._objectives = name, objectives
         self._begin()
 
     def update(self, trials: Iterable[TrialRecord]) -> int:
@@ -71,7 +76,11 @@ class OptunaStudy:
         return changed
 
     def _begin(self) -> None:
-        study = optuna.create_study(storage=self.storage, study_name=self.name, directions=self._directions)
+        directions = ["maximize" if objective.maximize else "minimize" for objective in self._objectives]
+        study = optuna.create_study(storage=self.storage, study_name=self.name, directions=directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([objective.name for objective in self._objectives])
         self.id = self.storage.get_study_id_from_name(study.study_name)
         self._shown: dict[int, _Shown] = {}
 
@@ -110,15 +119,18 @@ def _frozen(record: TrialRecord) -> FrozenTrial:
     """A trial as it stands. Epochs are steps; one whose mean is not a number is left out."""
     distributions = {name: json_to_distribution(text) for name, text in record.distributions.items()}
     state = _state(record)
+    means = {epoch["epoch"]: float(epoch["mean"]) for epoch in record.epochs if _is_number(epoch["mean"])}
+    values = _values(record) if state is TrialState.COMPLETE else None
+    if state is TrialState.PRUNED and means:
+        values = [means[max(means)]]  # as Optuna has it: without one its pages draw no curve
     trial = create_trial(
         state=state,
-        values=_values(record) if state is TrialState.COMPLETE else None,
+        values=values,
         params={name: record.params[name] for name in distributions},
         distributions=distributions,
         user_attrs=_attributes(record),
-        intermediate_values={
-            epoch["epoch"]: float(epoch["mean"]) for epoch in record.epochs if _is_number(epoch["mean"])
-        },
+        system_attrs=_constraints(record),
+        intermediate_values=means,
     )
     trial.datetime_start = _time(record.started_at or record.created_at)
     if state.is_finished():
@@ -137,27 +149,31 @@ def _state(record: TrialRecord) -> TrialState:
 
 
 def _values(record: TrialRecord) -> list[float] | None:
-    value: Any = record.value
-    values = value if isinstance(value, list) else [value]
-    return [float(one) for one in values] if all(_is_number(one) for one in values) else None
+    values = record.value if isinstance(record.value, list) else [record.value]
+    return [float(one) for one in values if _is_number(one)] if all(map(_is_number, values)) else None
+
+
+def _constraints(record: TrialRecord) -> dict[str, Any]:
+    """By how much it violates each constraint of the study, under the name by which Optuna knows them."""
+    violated = record.attributes.get(CONSTRAINTS, {})
+    return {"constraints": list(violated.values())} if violated else {}
 
 
 def _attributes(record: TrialRecord) -> dict[str, Any]:
     """What is known beside parameters and values; of the accuracy the latest epoch."""
-    found: dict[str, Any] = {
-        "state": record.state,
-        "parameters": record.parameters,
-        "share": record.share,
-        "device_seconds": record.device_seconds,
-        "error": record.error,
-    }
+    found: dict[str, Any] = {}
     values = record.epochs[-1].get("values") or [] if record.epochs else []
     if len(values) == len(record.cells) > 0 and all(_is_number(value) for value in values):
         pairs = [(cell["split"], cell["seed"]) for cell in record.cells]
         summary = summarize(list(seed_means(dict(zip(pairs, values, strict=True))).values()))
-        found |= {"mean": summary.mean, "n": summary.n}
-        if summary.std is not None:
-            found["sem"] = summary.std / math.sqrt(summary.n)
+        sem = None if summary.std is None else summary.std / math.sqrt(summary.n)
+        found = {"mean": summary.mean, "sem": sem, "n": summary.n}
+    found |= {
+        "parameters": record.parameters,
+        "device_seconds": record.device_seconds,
+        "state": record.state,
+        "error": record.error,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 REPORT = """<!doctype html><title>report</title><h1>What was found</h1>
 <script>document.body.append(`drawn by ${"a script"}`)</script>"""
 
+DRAWN = """lengths => {
+  const plot = document.getElementById("graph-intermediate-values");
+  const drawn = plot && plot.data ? plot.data.map(line => line.x.length).sort() : [];
+  return JSON.stringify(drawn) === JSON.stringify(lengths) && plot.querySelectorAll(".lines path").length > 0;
+}"""
+"""Whether the intermediate values of trials are drawn, one line of so many points for each."""
+
 PATIENCE_MS = 120_000.0
 
 
@@ -144,7 +151,7 @@ def test_optuna_dashboard_shows_trials_and_their_curves_and_follows_the_records(
     with optuna_page("told", lambda: shown[-1]) as page, page.served("127.0.0.1", 0) as place:
         browser = open_page(place).page
         browser.set_default_timeout(PATIENCE_MS)
-        browser.get_by_text("Intermediate values").first.wait_for()
+        browser.wait_for_function(DRAWN, arg=sorted(len(trial.epochs) for trial in shown[0]))
         browser.goto(place + "/trials")
         browser.get_by_text("Trial 0").first.wait_for()
         assert browser.get_by_text("Trial 2").count() == 0

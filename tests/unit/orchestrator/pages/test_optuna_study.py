@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from orchestrator.ledger import TrialRecord
 from orchestrator.pages.optuna_study import OptunaStudy
+from orchestrator.statistics.objectives import Aim
 
 AT = "2026-11-21T12:00:00.000000+00:00"
 LATER = "2026-11-21T12:05:00.000000+00:00"
@@ -61,6 +62,7 @@ def test_trials_have_their_values_curves_states_and_attributes(study: OptunaStud
     assert attributes["mean"] == pytest.approx(0.5) and attributes["sem"] == pytest.approx(0.05)
     assert (attributes["n"], attributes["parameters"], attributes["state"]) == (2, 3240, "complete")
     assert (second.state, second.intermediate_values) == (TrialState.PRUNED, {1: 0.3})
+    assert second.value == 0.3, "else its curve is not drawn"
     assert (third.state, third.user_attrs["error"]) == (TrialState.FAIL, "diverged")
     assert third.intermediate_values == {} and fourth.state == TrialState.RUNNING
 
@@ -102,10 +104,15 @@ def test_a_complete_trial_without_validation_has_no_value_to_show(study: OptunaS
 
 
 def test_several_objectives_are_shown_with_their_directions(tmp_path: Path) -> None:
-    study = OptunaStudy(tmp_path / "two.journal", "demo", ("maximize", "minimize"))
-    study.update([record(0, "complete", 0.5, value=[0.5, 3240.0])])
-    (only,) = shown(study)
-    assert only.values == [0.5, 3240.0]
+    aim = Aim.of(["accuracy", "-parameters"], ["parameters<=3000"])
+    study = OptunaStudy(tmp_path / "two.journal", "demo", aim.objectives)
+    violated = {"constraints": {"parameters<=3000": 240.0}}
+    study.update([record(0, "complete", 0.5, value=[0.5, 3240.0], attributes=violated)])
+    found = optuna.load_study(study_name="demo", storage=study.storage)
+    assert [direction.name for direction in found.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert found.metric_names == ["accuracy", "parameters"]
+    assert found.trials[0].values == [0.5, 3240.0]
+    assert found.trials[0].system_attrs["constraints"] == [240.0]
 
 
 def test_the_file_is_one_that_optuna_opens(study: OptunaStudy, tmp_path: Path) -> None:
