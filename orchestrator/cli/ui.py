@@ -120,8 +120,8 @@ def _optuna(study: str, storage: str | None, host: str, port: int, follow: bool,
 
     stored = find_stored(study, storage)
     store, objectives = stored.store, stored.study.search.aim.objectives
-    page = optuna_page(store.name, store.load_trials, objectives)
-    with page as page, page.served(host, port) as address:
+    opened = optuna_page(store.name, store.load_trials, objectives)
+    with opened as page, page.served(host, port) as address:
         _show(f"The trials of {study} are at", address, browser)
         err().print(f"The study's file is {page.file}. Ctrl-C ends the page and removes it", markup=False)
         ended = threading.Event()
