@@ -150,7 +150,8 @@ def _state(record: TrialRecord) -> TrialState:
 
 def _values(record: TrialRecord) -> list[float] | None:
     values = record.value if isinstance(record.value, list) else [record.value]
-    return [float(one) for one in values if _is_number(one)] if all(map(_is_number, values)) else None
+    found = [float(value) for value in values if value is not None and _is_number(value)]
+    return found if len(found) == len(values) else None
 
 
 def _constraints(record: TrialRecord) -> dict[str, Any]:
