@@ -57,6 +57,7 @@ def _detection(plan: StudyPlan, points: float, noise: float | None) -> dict[str,
 
 def describe(plan: StudyPlan) -> dict[str, Any]:
     """The plan as a JSON-able dictionary."""
+    from orchestrator.cli.plan_search import describe_search
     from orchestrator.notices.addresses import check_addresses
     from orchestrator.study.estimate import estimate
 
@@ -78,6 +79,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
             "continuous": list(plan.size.continuous),
         },
         "parameters": {"least": least, "most": most, "max_params": study.search.max_params},
+        **describe_search(plan),
         "first": [plan.space.values(params) for params in plan.first],
         "trials": plan.trials,
         "splits": [split.label for split in study.splits],
@@ -99,6 +101,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
 
 def _show(found: dict[str, Any], start: str) -> None:
     from orchestrator.cli.console import show
+    from orchestrator.cli.plan_search import search_rows
     from orchestrator.tables import Paragraph, Span, Table
     from orchestrator.tables.words import configuration, duration, integer, share
 
@@ -123,7 +126,8 @@ def _show(found: dict[str, Any], start: str) -> None:
         "budget": f"at most {integer(sizes['max_params'])}"
         if sizes["max_params"]
         else "none (search.max_params)",
-        "first": "; ".join(configuration(values) for values in found["first"]) or "as the sampler likes",
+        **search_rows(found),
+        "first": "; ".join(configuration(values) for values in found["first"]) or "chosen by the sampler",
         "cells": f"{found['trials']} trials × {len(found['splits'])} splits ({', '.join(found['splits'])}) "
         f"× {len(found['seeds'])} seeds = {integer(found['cells'])}, {found['epochs']} epochs each",
         "labels": labels + " images per class and task" if labels else "a percentage of each class",

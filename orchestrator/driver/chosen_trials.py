@@ -51,6 +51,7 @@ def only_trials(
         "scheduler": "none",
         "sampler": "random",
         "sampler_options": {},
+        "warm_start": (),
     }
     study = plan.study.model_copy(
         update={

@@ -12,6 +12,7 @@ from orchestrator.driver.draws import check_draws, keep_draws
 from orchestrator.driver.drive import Options, Outcome, drive
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
+from orchestrator.driver.warm_start import recorded_or_found
 from orchestrator.ledger import DroppedError, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import Named, final_rows, finalists
@@ -51,10 +52,13 @@ def run_study(
     def todo(ledger: Ledger) -> Todo:
         _check_stored(store, plan)  # another driver may have run it before this one got the lease
         todo = find_todo(plan, store, ledger, reason=END_OF_SWEEP, retry_failed=retry_failed)
+        warm_start, is_kept = recorded_or_found(plan, store)  # refused before the study is on record
         store.save_study(plan.study.to_plain(), plan.inputs.to_dict())
         keep_draws(store, plan.study, plan.dataset)
         store.adopt(todo.records)
-        return todo
+        if not is_kept:
+            store.save_warm_start(warm_start.to_dict())
+        return replace(todo, warm_start=warm_start)
 
     return drive(plan, store, todo, _agenda, progress, options or Options())
 

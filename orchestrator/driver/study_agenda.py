@@ -88,6 +88,8 @@ class StudyAgenda:
         session, todo = self._session, self._todo
         session.phase("search")
         trials = self._trials = self._make_trials()
+        for source in todo.warm_start.sources if not todo.records else ():
+            session.progress(NoteShown(text=f"Taken from study {source.in_words}"))
         self._weights.ended(*(r for r in todo.records if r.number not in todo.again))
         trials.recall(todo.records, todo.again, todo.lost)
         for number in todo.damaged:
@@ -117,7 +119,8 @@ class StudyAgenda:
             space.suggest,
             samplers=Samplers(name=search.sampler, options=search.sampler_options, seed=search.seed),
             directions=search.aim.directions,
-            first=self._plan.first,
+            first=(*self._plan.first, *self._todo.warm_start.first),
+            known=self._todo.warm_start.known(search.sampler),
             grid=(lambda: (params for params, _ in space.points())) if search.sampler == "grid" else None,
         )
         rule = stop_rule(self._plan.study)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmap_model.cells import Point
+from orchestrator.driver.taken import WarmStart
 from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.rows.reference import missing_references
@@ -31,6 +32,7 @@ class Todo:
         reason: recorded with looks at the test images.
         retry_failed: train failed cells again.
         retrain: train cells again that are to be scored and have no weights any more.
+        warm_start: what the study takes from others.
     """
 
     search: bool
@@ -44,6 +46,7 @@ class Todo:
     reason: str = ""
     retry_failed: bool = False
     retrain: bool = False
+    warm_start: WarmStart = field(default_factory=WarmStart)
 
     @property
     def anything(self) -> bool:

@@ -130,6 +130,25 @@ def parse_race(own_id: str) -> Parse[dict[str, Any]]:
     return parse
 
 
+def parse_warm_start(own_id: str) -> Parse[dict[str, Any]]:
+    """What the study of that id took from others."""
+
+    def parse(name: str, document: dict[str, Any]) -> dict[str, Any]:
+        _require_own(document, own_id)
+        taken = dictionary(document, "taken")
+        sources = taken.get("sources")
+        parts = ("study", "enqueued", "fed", "notes")
+        if not isinstance(sources, list) or not all(_has_all(each, parts) for each in sources):
+            raise CorruptError("it does not say what was taken")
+        return taken
+
+    return parse
+
+
+def _has_all(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, dict) and all(name in value for name in names)
+
+
 def _require_own(document: dict[str, Any], own_id: str) -> None:
     """Records of versions before studies had ids say nothing of theirs."""
     theirs = document.get("study_id")

@@ -8,6 +8,7 @@ studies/<name>/proposals/<number>.<fence>.json  what a trial is: runs it again w
 studies/<name>/baselines/<row>.<fence>.json     keys of the reference rows
 studies/<name>/rows/<key>.<fence>.json          rows of a comparison
 studies/<name>/race/<name>.<fence>.json         of a race: its terms, and its course with every decision
+studies/<name>/warm_start.json        what was taken from other studies when it began
 studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
@@ -55,6 +56,7 @@ from orchestrator.ledger.study_records import (
     parse_spending,
     parse_transfer,
     parse_trial,
+    parse_warm_start,
 )
 from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.ledger.write_behind import WriteBehind
@@ -234,6 +236,15 @@ class StudyStore:
         found = self._fenced("race", parse_race).load(name)
         self._note_unreadable(found)
         return found.records.get(name)
+
+    def save_warm_start(self, taken: dict[str, Any]) -> None:
+        """Keep what the study took from others when it began; once and for all."""
+        document = {"taken": taken, "study_id": self._identity()}
+        self._folder.write("warm_start.json", document)
+
+    def load_warm_start(self) -> dict[str, Any] | None:
+        """What was given to ``save_warm_start``; None: nothing yet, or not readable (see ``damaged``)."""
+        return self._folder.read("warm_start.json", "warm_start", parse_warm_start(self._own_id))
 
     def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""

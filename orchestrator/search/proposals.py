@@ -65,12 +65,17 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A trial of another study that the sampler is told of."""
+    """A trial of another study that the sampler is told of.
+
+    Attributes:
+        attributes: those by which the sampler takes it for one of its own.
+    """
 
     params: Mapping[str, Any]
     distributions: Mapping[str, str]
     values: Sequence[float]
     violations: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Proposals:
@@ -118,6 +123,7 @@ class Proposals:
                     values=list(trial.values),
                     params=dict(trial.params),
                     distributions=_distributions(trial.distributions),
+                    system_attrs=dict(trial.attributes),
                     constraints=dict(trial.violations) or None,
                 )
             )

@@ -18,7 +18,16 @@ from orchestrator.study.strict import Strict
 class Search(Strict):
     """How the space is searched, and for how long."""
 
-    added = frozenset({"sampler_options", "objectives", "constraints", "scheduler_version"})
+    added = frozenset(
+        {
+            "sampler_options",
+            "objectives",
+            "constraints",
+            "scheduler_version",
+            "warm_start",
+            "warm_start_best",
+        }
+    )
 
     sampler: str = "tpe"
     """Proposes configurations: ``tpe``, ``random``, ``grid`` (every point; for spaces without continuous
@@ -62,6 +71,13 @@ class Search(Strict):
     """Try the paper's configuration first, each value the nearest that the space offers."""
     enqueue: Annotated[tuple[dict[str, Any], ...], ToTuple] = ()
     """Points to try next, by parameter names; what one leaves out is as in the paper's."""
+    warm_start: Annotated[tuple[str, ...], ToTuple] = ()
+    """Studies to begin from, of the same method: by name in the same storage, or by path such as
+    ``/shared/runs/studies/demo``. Their best points that are valid here are tried after ``enqueue``, and
+    their trials teach the sampler where parameters and values agree. None of their numbers enters the
+    ranking. What was taken is recorded when the study first runs."""
+    warm_start_best: int = Field(default=3, ge=0)
+    """How many points of each of those studies to try."""
     per_split: bool = False
     """Not available: one search serves the mean over all splits."""
 
