@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
+    from orchestrator.driver.following import End
     from orchestrator.face.stored import Stored
     from orchestrator.ledger.holding import Seen
 
@@ -18,21 +19,41 @@ def add_to(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
-def status(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
+def status(
+    study: StudyName,
+    storage: Storage = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show a run as its own terminal does, until it ends.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
     """Show how far a study is.
 
-    Read from its records, so it works while the study runs and from another machine.
+    Read from its records, so it works while the study runs and from another machine. With --follow exit code
+    1 says that the run failed or its driver died.
     """
-    from orchestrator.cli.console import print_json
+    from orchestrator.cli.console import DONE, FAILED, print_json
     from orchestrator.face.stored import find_stored
 
     stored = find_stored(study, storage)
+    end = _follow(stored) if follow else "none"
     found = describe(stored)
     found["notices"] = _look_after(stored, found)
     if as_json:
         print_json(found)
     else:
         _show(found)
+    return FAILED if end in ("failed", "dead") else DONE
+
+
+def _follow(stored: Stored) -> End:
+    """Show the run that goes on until it ends; how that was."""
+    from orchestrator.cli.console import err
+    from orchestrator.driver.following import follow
+    from orchestrator.terminal import open_display
+
+    with open_display(err()) as display:
+        return follow(stored.store, display)
 
 
 def _look_after(stored: Stored, found: dict[str, Any]) -> dict[str, Any] | None:

@@ -18,9 +18,11 @@ from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.last_news import deliver_rest, open_tracker, tell_left
 from orchestrator.driver.notifying import NoNotices, open_notices, unasked
 from orchestrator.driver.resumption import last_run_in_words
+from orchestrator.driver.showing_live import ShowingLive
 from orchestrator.ledger import DriverLease, Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.documents import now
 from orchestrator.ledger.lease import WaitEnded
+from orchestrator.ledger.live_record import LiveRecord
 from orchestrator.ledger.local_state import RAY_FOLDER, local_state
 from orchestrator.ledger.told import ToldStore
 from orchestrator.notices.reporter import Ended
@@ -172,7 +174,8 @@ def drive(
         if todo.anything:
             again = options.command or command("sweep", store.name)
             notices = open_notices(plan.study.notify, store, invocation.id, again)
-        progress = notices.beside(progress)
+        live = ShowingLive(LiveRecord(store.storage, store.name), invocation.fence)
+        progress = live.beside(notices.beside(progress))
 
         def quit() -> None:
             end("interrupted")
@@ -194,6 +197,7 @@ def drive(
         finally:
             end(outcome.state)
             progress(PhaseShown(name="done"))
+            live.close()
             if (told_of := _end_of(outcome, interrupt, lambda: options.winner(store, ledger))) is not None:
                 notices.ended(told_of)
             rest = notices.close(interrupt.requested.is_set)

@@ -13,6 +13,8 @@ studies/<name>/looks/<time>.json      every look at the test images
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
 studies/<name>/driver/<fence>.json    who drives the study now
+studies/<name>/live/<fence>.json      what it shows, see ``orchestrator.ledger.live_record``
+studies/<name>/notices/<event>.json   events that somebody has told of, see ``orchestrator.notices.stalled``
 studies/<name>/fences/<fence>.json    what the latest driver found when it took the study over
 studies/<name>/cancel/<number>.<fence>  requests to cancel a trial
 

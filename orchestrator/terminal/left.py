@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.statistics.summary import student_quantile
 
@@ -39,6 +40,19 @@ class Pace:
         self._number = 0
         self._mean = self._squares = 0.0
         self._first: float | None = None
+
+    def to_dict(self, now: float) -> dict[str, float | None]:
+        """For records; the start as seconds before ``now``."""
+        age = None if self._first is None else now - self._first
+        return {"number": self._number, "mean": self._mean, "squares": self._squares, "age": age}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], now: float) -> Pace:
+        """What ``to_dict`` gave, by another clock."""
+        pace = cls()
+        pace._number, pace._mean, pace._squares = data["number"], data["mean"], data["squares"]
+        pace._first = None if data["age"] is None else now - data["age"]
+        return pace
 
     def started(self, now: float) -> None:
         """A trial got a slot."""

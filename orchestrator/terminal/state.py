@@ -115,6 +115,11 @@ class SweepState:
                 self.phase, self.phase_since = event.name, self._clock()
 
     @property
+    def now(self) -> float:
+        """By the state's clock."""
+        return self._clock()
+
+    @property
     def elapsed(self) -> float:
         return self._clock() - self.began
 
@@ -139,6 +144,10 @@ class SweepState:
     def best(self) -> TrialState | None:
         """The complete trial with the highest mean, the earliest of equals."""
         return self._best
+
+    @best.setter
+    def best(self, trial: TrialState) -> None:
+        self._best = trial
 
     def count(self, *states: str) -> int:
         """Trials in any of these states, those left out that ended before this run."""
