@@ -81,7 +81,7 @@ def _show(document: Mapping[str, Any], told: int, display: Shows) -> int:
             if told and number > told:
                 display.apply(from_plain(event))
         display.show(restored(document["state"]))
-        return max([told, *(number for number, _ in document["events"])])
+        return max([told, *(int(number) for number, _ in document["events"])])
     except (KeyError, TypeError, ValueError):  # of another version
         return told
 
