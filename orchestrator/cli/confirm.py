@@ -72,6 +72,7 @@ def confirm(
     from orchestrator.driver.drive import Options
     from orchestrator.driver.run import BY_CONFIRM
     from orchestrator.driver.unchanged import require_same_inputs
+    from orchestrator.face.page_file import write_page
     from orchestrator.face.stored import find_stored, place_of
     from orchestrator.study import plan_study
     from orchestrator.submission import check_place, in_ray_job, plan_for_job
@@ -94,7 +95,7 @@ def confirm(
     stored = find_stored(study, storage)
     root = stored.store.storage.root
     plan = plan_for_job(plan_study(stored.study.model_copy(update={"storage": root})))
-    options = Options(command=command_line())
+    options = Options(command=command_line(), report=write_page)
     numbers = tuple(trial or ()) if prefer is None else _preferred(stored, prefer, trial, race)
     if race:
         return race_study(

@@ -46,10 +46,11 @@ def sweep(
     """Run a study, or resume it, and print its ranking."""
     from orchestrator.driver import run_study
     from orchestrator.driver.drive import Options
+    from orchestrator.face.page_file import write_page
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
-    options = Options(command=command_line(), winner=winner_in_words)
+    options = Options(command=command_line(), winner=winner_in_words, report=write_page)
     return drive(
         lambda: plan_for_job(load_plan(study, overrides or ())),
         lambda plan, progress: run_study(plan, progress, retry_failed=retry_failed, options=options),

@@ -41,6 +41,7 @@ def track(
     from mmap_model.errors import InputError
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.compare.columns import recorded_run_name
+    from orchestrator.face.page_file import write_page
     from orchestrator.face.stored import find_stored
     from orchestrator.study import Tracking
     from orchestrator.terminal import Activity
@@ -62,6 +63,7 @@ def track(
             show=lambda rows: activity.at(f"{rows} trials and other rows sent"),
             note=activity.say,
             label=recorded_run_name,
+            report=write_page,
         )
     if as_json:
         print_json({"study": stored.store.name, **retold.to_dict()})

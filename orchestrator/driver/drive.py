@@ -30,6 +30,7 @@ from orchestrator.redaction import shown_uri
 from orchestrator.rows.showing import trial_shown
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan
+from orchestrator.tracking.study_run import Report
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.provenance import provenance
 from orchestrator.work.shown import NoteShown, PhaseShown, Progress, SweepShown
@@ -82,6 +83,7 @@ class Options:
         interrupt: ends the run in order; by default Ctrl-C, SIGTERM and SIGHUP.
         workbench: ``module:attribute`` of what workers run.
         winner: says in words what the study found, for those who are told of its end.
+        report: writes the report of the study, for the page of its runs; None leaves it out.
     """
 
     command: str = ""
@@ -89,6 +91,7 @@ class Options:
     interrupt: Interrupt | None = None
     workbench: str = WORKBENCH
     winner: Callable[[StudyStore, Ledger], str] = lambda store, ledger: ""
+    report: Report | None = None
 
 
 class Work(Protocol):
@@ -192,7 +195,8 @@ def drive(
             else:
                 told = Told()
                 if options.tracked:
-                    told = tell_left(plan, store, ledger, invocation.fence, progress, interrupt)
+                    fence, report = invocation.fence, options.report
+                    told = tell_left(plan, store, ledger, fence, progress, interrupt, report)
                 outcome = Outcome(note=told.note, told=told)
         finally:
             end(outcome.state)
@@ -249,7 +253,7 @@ def _work(
     gate = threading.Event()
     tracker: Tracker | NoTracker = NoTracker()
     if options.tracked:
-        tracker = open_tracker(plan, store, ledger, invocation.fence, gate)
+        tracker = open_tracker(plan, store, ledger, invocation.fence, gate, options.report)
     else:
         ToldStore(store.storage, store.name).begin(invocation.fence)  # the next tracked run tells it
     around = Surroundings(

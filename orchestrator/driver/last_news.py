@@ -14,6 +14,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.retelling import Retelling
+from orchestrator.tracking.study_run import Report
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.shown import NoteShown, PhaseShown, Progress
@@ -29,7 +30,12 @@ SAY_S = 5.0
 
 
 def open_tracker(
-    plan: StudyPlan, store: StudyStore, ledger: Ledger, fence: int, gate: threading.Event
+    plan: StudyPlan,
+    store: StudyStore,
+    ledger: Ledger,
+    fence: int,
+    gate: threading.Event,
+    report: Report | None = None,
 ) -> Tracker:
     """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     return StudyTracker(
@@ -41,18 +47,25 @@ def open_tracker(
         fence,
         story=Retelling(store, ledger, label=recorded_run_name),
         before_connect=gate.wait,
+        report=report,
     )
 
 
 def tell_left(
-    plan: StudyPlan, store: StudyStore, ledger: Ledger, fence: int, progress: Progress, interrupt: Interrupt
+    plan: StudyPlan,
+    store: StudyStore,
+    ledger: Ledger,
+    fence: int,
+    progress: Progress,
+    interrupt: Interrupt,
+    report: Report | None = None,
 ) -> Told:
     """Tell MLflow what earlier drivers could not tell, though nothing else is to be done."""
     if ToldStore(store.storage, store.name).is_complete() and not news_left(_outboxes(store)):
         return Told()
     at_once = threading.Event()
     at_once.set()
-    return deliver_rest(open_tracker(plan, store, ledger, fence, at_once), progress, interrupt)
+    return deliver_rest(open_tracker(plan, store, ledger, fence, at_once, report), progress, interrupt)
 
 
 def deliver_rest(tracker: Tracker | NoTracker, progress: Progress, interrupt: Interrupt) -> Told:

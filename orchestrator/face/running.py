@@ -57,6 +57,7 @@ def run(
     """
     from orchestrator.driver import Options, run_study
     from orchestrator.driver.interrupt import Interrupt
+    from orchestrator.face.page_file import write_page
     from orchestrator.ledger import check_writable
     from orchestrator.notices.addresses import check_addresses
     from orchestrator.study import plan_study
@@ -68,7 +69,8 @@ def run(
     check_tracking(plan.study.tracking.resolved_uri, plan.study.tracking.backend)
     check_addresses(plan.study.notify)
     _ = plan.fingerprint  # weights that cannot be had are told of now, not by every worker
-    options = Options(command=f"orchestrator.run({plan.study.name!r})", interrupt=Interrupt(quit=_give_up))
+    command, interrupt = f"orchestrator.run({plan.study.name!r})", Interrupt(quit=_give_up)
+    options = Options(command=command, interrupt=interrupt, report=write_page)
     with open_display(console or _console()) as display:
         outcome = run_study(plan, display.apply, retry_failed=retry_failed, options=options)
     if outcome.state == "failed":

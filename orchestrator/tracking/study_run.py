@@ -33,8 +33,8 @@ DIGEST = 36
 SHOWN = 5
 """Trials that the note beside the run lists."""
 
-Report = Callable[[Path], None]
-"""Writes the report of the study, one HTML file. Raises InputError if it cannot be made here."""
+Report = Callable[[StudyStore, Ledger, Path], None]
+"""Writes the report of a study from its records, one HTML file. Raises InputError if it cannot be made."""
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class StudyRun:
             tags["mlflow.loggedArtifacts"] = json.dumps([{"path": RANKING_FILE, "type": "table"}])
         if folder is not None and self._report is not None:
             try:
-                self._report(folder / REPORT_FILE)
+                self._report(self._store, self._ledger, folder / REPORT_FILE)
                 files[REPORT_FILE] = {"path": str(folder / REPORT_FILE)}
                 lines.append(f"The report is under Artifacts: `{REPORT_FILE}`.")
             except InputError as error:  # an extra is not installed, or there is nothing to report yet

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.ledger import StudyStore
+from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.pages.optuna_page import optuna_page
 from orchestrator.work.events import EpochReached, WorkEvent
 
@@ -32,6 +32,10 @@ DRAWN = """lengths => {
 """Whether the intermediate values of trials are drawn, one line of so many points for each."""
 
 PATIENCE_MS = 120_000.0
+
+
+def write_report(store: StudyStore, ledger: Ledger, path: Path) -> None:
+    path.write_text(REPORT)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def told(
         patch.setattr(stand_in, "FOLDER", folder)
         patch.setattr(study_tracker, "BackendProcess", MlflowWriter)
         uri = f"sqlite:///{folder}/mlflow.db"
-        study = ToldStudy(folder / "runs", uri, after=prune, report=lambda path: path.write_text(REPORT))
+        study = ToldStudy(folder / "runs", uri, after=prune, report=write_report)
         study.search(3)
         study.finish()
         assert study.close().note is None

@@ -102,13 +102,13 @@ def test_a_study_without_results_ends_without_a_ranking(records: Records) -> Non
 def test_the_report_goes_along_and_one_that_cannot_be_made_says_why(records: Records, tmp_path: Path) -> None:
     records.trial(0, "complete")
 
-    def missing(path: Path) -> None:
+    def missing(store: Any, ledger: Any, path: Path) -> None:
         raise InputError("plotly is not installed", where="report", fix="run uv sync --extra report")
 
-    def broken(path: Path) -> None:
+    def broken(store: Any, ledger: Any, path: Path) -> None:
         raise ZeroDivisionError("no seeds of s3://key:secret@bucket")
 
-    told = records.run(report=lambda path: path.write_text("<html>")).ended(tmp_path)[0]
+    told = records.run(report=lambda store, ledger, path: path.write_text("<html>")).ended(tmp_path)[0]
     place = told["files"]["report.html"]["path"]
     assert Path(place).read_text() == "<html>"
     for report, said in ((missing, "uv sync --extra report"), (broken, "no seeds of s3://bucket")):
