@@ -11,11 +11,12 @@ from table import EPOCHS, Table
 
 from mmap_model.plain import content_key
 from orchestrator.driver.recorded_search import outcome_of, record_of
-from orchestrator.driver.staging import Staging, stop_rule
+from orchestrator.driver.staging import Staging
 from orchestrator.ledger import TrialRecord
 from orchestrator.rows.row import epochs_of
 from orchestrator.search.proposals import Proposals
 from orchestrator.search.samplers import Samplers
+from orchestrator.search.stop_rule import stop_rule
 from orchestrator.statistics.stages import STOPPED, seeds_in_work
 from orchestrator.study import StudyPlan
 

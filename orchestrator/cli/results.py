@@ -62,7 +62,7 @@ def results(
         raise typer.BadParameter("--per-seed and --pareto exclude each other")
     chosen = None if form is None and not per_seed else get_format(form or "csv")
     stored = find_stored(study, storage)
-    found = build_results(stored.store, stored.ledger)
+    found = with_stopping(build_results(stored.store, stored.ledger), stored)
     if front:
         found["pareto"] = find_pareto(stored.store, stored.ledger, prefer).to_dict()
     if as_json:
@@ -77,6 +77,13 @@ def results(
         print_document(chosen.write(document(found, stored, limit, chosen.layout)))
     else:
         show(document(found, stored, limit))
+
+
+def with_stopping(found: dict[str, Any], stored: Stored) -> dict[str, Any]:
+    """The results with what stopping trials early saved, under ``stopping``."""
+    from orchestrator.reports.stopping import stopping
+
+    return {**found, "stopping": stopping(stored.study, stored.store.load_trials())}
 
 
 def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: Layout = "page") -> Section:
@@ -136,8 +143,11 @@ def _races(stored: Stored) -> list[Fact]:
 
 
 def _footer(found: dict[str, Any], stored: Stored) -> list[Fact]:
+    from orchestrator.reports.stopping import in_words
+
     settings = stored.study
     lines = [
+        *(("Stopping", line) for line in in_words(found.get("stopping"))),
         *_races(stored),
         *_groups(found, stored),
         *(("Mixed", line) for line in found["mixed"]),

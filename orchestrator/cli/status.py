@@ -80,7 +80,9 @@ def describe(stored: Any) -> dict[str, Any]:
     from orchestrator.statistics.epochs import latest_scored
     from orchestrator.statistics.race_records import describe_race
     from orchestrator.statistics.spending import budgets, spent_before
+    from orchestrator.statistics.stages import seeds_in_work, stopped_where
 
+    seeds = len(stored.study.seeds)
     trials = stored.store.load_trials()
     race = describe_race(stored.store, stored.ledger, trials)
     invocations = stored.store.load_invocations()
@@ -96,9 +98,12 @@ def describe(stored: Any) -> dict[str, Any]:
             "asked": stored.study.search.trials,
             **{s: sum(t.state == s for t in trials) for s in ("complete", "pruned", "failed", "running")},
         },
+        "seeds": seeds,
+        "stopped": stopped_where(trials, seeds),
         "running": [
             {
                 "number": t.number,
+                "seeds": seeds_in_work(t, seeds),
                 "epoch": t.epochs[-1]["epoch"] if t.epochs else 0,
                 "epochs": t.point.get("recipe", {}).get("epochs"),
                 "mean": latest["mean"] if (latest := latest_scored(t.epochs)) else None,
@@ -144,7 +149,10 @@ def _show(found: dict[str, Any]) -> None:
 
     console = out()
     trials, driver = found["trials"], found["driver"]
-    counts = ", ".join(f"{trials[s]} {s}" for s in ("complete", "running", "pruned", "failed") if trials[s])
+    where = ", ".join(f"{count} {words}" for words, count in found["stopped"].items())
+    said = {"pruned": f"pruned ({where})" if where else "pruned"}
+    states = ("complete", "running", "pruned", "failed")
+    counts = ", ".join(f"{trials[s]} {said.get(s, s)}" for s in states if trials[s])
     console.print(f"[bold]{found['study']}[/]  {counts or 'no trial yet'}, of {trials['asked']} asked for")
     if driver and driver["pid"] is None:
         console.print("Somebody may be driving it: the newest lease file cannot be read (yet)")
@@ -167,6 +175,8 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"{who} has not been heard of since {_time(entry['since'])}", markup=False)
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
+        if trial["seeds"] < found["seeds"]:
+            at += f" at {trial['seeds']} of {found['seeds']} seeds"
         console.print(f"  trial {trial['number']}: {at}, {accuracy(trial['mean'])} %")
     if found["race"]:
         from orchestrator.reports.race import race_sentences

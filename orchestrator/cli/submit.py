@@ -128,13 +128,13 @@ def _show_ranking(study: Study) -> bool:
     """Print the ranking from the records, if they can be read from here."""
     from mmap_model.errors import InputError
     from orchestrator.cli.console import show
-    from orchestrator.cli.results import document
+    from orchestrator.cli.results import document, with_stopping
     from orchestrator.face.stored import find_stored
     from orchestrator.statistics.ranking import build_results
 
     try:
         stored = find_stored(study.name, study.storage)
-        found = build_results(stored.store, stored.ledger)
+        found = with_stopping(build_results(stored.store, stored.ledger), stored)
     except (InputError, OSError):
         return False
     show(document(found, stored))

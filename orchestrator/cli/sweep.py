@@ -79,7 +79,7 @@ def drive(
             that could not be scored: another start may change that.
     """
     from orchestrator.cli.console import DONE, FAILED, err, print_json, show
-    from orchestrator.cli.results import document
+    from orchestrator.cli.results import document, with_stopping
     from orchestrator.cli.showing import display
     from orchestrator.face.stored import find_stored
     from orchestrator.ledger import check_writable
@@ -100,7 +100,7 @@ def drive(
         outcome = run(plan, progress)
         progress(PhaseShown(name="results"))
         stored = find_stored(plan.study.name, plan.study.storage)
-        found = build_results(stored.store, stored.ledger)
+        found = with_stopping(build_results(stored.store, stored.ledger), stored)
     if events == STDOUT:
         show(document(found, stored), console=err())
     elif as_json:

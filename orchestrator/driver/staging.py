@@ -5,32 +5,6 @@ from __future__ import annotations
 from orchestrator.ledger import TrialRecord
 from orchestrator.search.stop_rule import Judgement, StopRule
 from orchestrator.statistics.stages import SEEDS, STOPPED, by_seed, go_on, reached, seeds_in_work
-from orchestrator.study import Study
-from orchestrator.study.rungs import seed_stages
-from orchestrator.study.scheduler import CHANCE, judged_epochs
-
-
-def stop_rule(study: Study) -> StopRule | None:
-    """The rule of a study; None where trials are not stopped, or Ray Tune decides which are."""
-    search = study.search
-    if study.protocol != "search" or not search.own_rule:
-        return None
-    options, seeds, factor = search.scheduler.options, len(study.seeds), search.reduction_factor
-    rungs = judged_epochs(
-        search.scheduler,
-        epochs=study.recipe.epochs,
-        reduction_factor=factor,
-        warmup=study.recipe.warmup_epochs,
-    )
-    in_stages = search.scheduler.name == "seeds"
-    return StopRule(
-        seeds=seeds,
-        epochs=study.recipe.epochs,
-        rungs=rungs or (),
-        stages=seed_stages(seeds, factor, first=options.get("first", 1)) if in_stages else (seeds,),
-        factor=factor,
-        chance=options.get("chance", CHANCE),
-    )
 
 
 class Staging:

@@ -9,7 +9,7 @@ import time
 from orchestrator.driver import cancelling
 from orchestrator.driver.launching import Launcher
 from orchestrator.driver.session import Session
-from orchestrator.driver.staging import Staging, stop_rule
+from orchestrator.driver.staging import Staging
 from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Trials
 from orchestrator.driver.weights import KeptWeights
@@ -19,6 +19,7 @@ from orchestrator.rows.row import epochs_of
 from orchestrator.rows.scoring import ZERO_STEP, unscored
 from orchestrator.search.proposals import Proposals
 from orchestrator.search.samplers import Samplers
+from orchestrator.search.stop_rule import stop_rule
 from orchestrator.study.scheduler import VERSION
 from orchestrator.work.shown import NoteShown
 

@@ -26,9 +26,15 @@ from bisect import insort
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator.statistics.cochran import Pool
 from orchestrator.statistics.summary import student_quantile
+from orchestrator.study.rungs import seed_stages
+from orchestrator.study.scheduler import CHANCE, judged_epochs
+
+if TYPE_CHECKING:
+    from orchestrator.study import Study
 
 Values = Sequence[float]
 """Of one trial at one epoch: by seed, each the mean over its splits, in the order of the study."""
@@ -182,6 +188,29 @@ class StopRule:
         if mean >= bar - allowed:
             return None
         return Judgement(seeds=len(values), epoch=epoch, value=mean, bar=bar, allowed=allowed)
+
+
+def stop_rule(study: Study) -> StopRule | None:
+    """The rule of a study; None where trials are not stopped, or Ray Tune decides which are."""
+    search = study.search
+    if study.protocol != "search" or not search.own_rule:
+        return None
+    options, seeds, factor = search.scheduler.options, len(study.seeds), search.reduction_factor
+    rungs = judged_epochs(
+        search.scheduler,
+        epochs=study.recipe.epochs,
+        reduction_factor=factor,
+        warmup=study.recipe.warmup_epochs,
+    )
+    in_stages = search.scheduler.name == "seeds"
+    return StopRule(
+        seeds=seeds,
+        epochs=study.recipe.epochs,
+        rungs=rungs or (),
+        stages=seed_stages(seeds, factor, first=options.get("first", 1)) if in_stages else (seeds,),
+        factor=factor,
+        chance=options.get("chance", CHANCE),
+    )
 
 
 def _mean(values: Values) -> float:

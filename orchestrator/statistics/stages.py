@@ -8,7 +8,7 @@ record are those of the latest stage. ``stopped_at`` says where and by what it w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.ledger import TrialRecord
@@ -40,6 +40,28 @@ def reached(record: TrialRecord, seeds: int) -> Iterator[tuple[int, list[float]]
     for stage in (*record.attributes.get(STAGES, ()), latest):
         for epoch in stage["epochs"]:
             yield epoch["epoch"], by_seed(epoch, stage["seeds"])
+
+
+def stopped_where(trials: Iterable[TrialRecord], seeds: int) -> dict[str, int]:
+    """Count the trials that were stopped early by where that was, in words; those of a user are left out."""
+    found: dict[str, int] = {}
+    for trial in trials:
+        if trial.state == "pruned" and trial.attributes.get("stopped_by") != "user":
+            where = stopped_in_words(trial, seeds)
+            found[where] = found.get(where, 0) + 1
+    return found
+
+
+def stopped_in_words(trial: TrialRecord, seeds: int) -> str:
+    """Say where a trial was stopped: ``after 1 of 3 seeds``, ``after epoch 3``."""
+    at = trial.attributes.get(STOPPED) or {}
+    epoch = at.get("epoch", trial.epochs[-1]["epoch"] if trial.epochs else 0)
+    had = at.get("seeds", seeds_in_work(trial, seeds))
+    if had == seeds:
+        return f"after epoch {epoch}"
+    last = trial.point.get("recipe", {}).get("epochs")
+    at_epoch = "" if epoch == last else f", in epoch {epoch}"
+    return f"after {had} of {seeds} seeds{at_epoch}"
 
 
 def by_seed(epoch: Mapping[str, Any], seeds: int) -> list[float]:

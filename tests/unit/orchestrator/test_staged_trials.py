@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driver.staging import Staging, stop_rule
+from orchestrator.driver.staging import Staging
 from orchestrator.driver.todo import find_todo
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger import Invocation, Ledger, StudyStore
@@ -16,6 +16,7 @@ from orchestrator.ledger.trial_record import TrialRecord
 from orchestrator.rows.rows import Rows
 from orchestrator.search.proposals import Proposals
 from orchestrator.search.samplers import Samplers
+from orchestrator.search.stop_rule import stop_rule
 from orchestrator.statistics.stages import by_seed, reached
 from orchestrator.study import StudyPlan, load_plan
 from orchestrator.tracking.tracker import NoTracker
