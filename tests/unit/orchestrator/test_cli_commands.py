@@ -82,7 +82,7 @@ def test_status_tells_how_far_it_is(
     assert execute(["status", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["trials"] == {"asked": 20, "complete": 1, "pruned": 0, "failed": 0, "running": 1}
-    assert found["running"] == [{"number": 1, "epoch": 2, "epochs": 5, "mean": 0.25}]
+    assert found["running"] == [{"number": 1, "seeds": 3, "epoch": 2, "epochs": 5, "mean": 0.25}]
     assert found["best"] == {"number": 0, "mean": 0.4}
     assert found["driver"] is None
     assert execute(["status", "tiny", "--storage", "runs"]) == 0
