@@ -150,9 +150,9 @@ def _show(found: dict[str, Any]) -> None:
     console = out()
     trials, driver = found["trials"], found["driver"]
     where = ", ".join(f"{count} {words}" for words, count in found["stopped"].items())
-    said = {"pruned": f"pruned ({where})" if where else "pruned"}
-    states = ("complete", "running", "pruned", "failed")
-    counts = ", ".join(f"{trials[s]} {said.get(s, s)}" for s in states if trials[s])
+    states = {s: s for s in ("complete", "running", "pruned", "failed")}
+    states["pruned"] += f" ({where})" if where else ""
+    counts = ", ".join(f"{trials[state]} {words}" for state, words in states.items() if trials[state])
     console.print(f"[bold]{found['study']}[/]  {counts or 'no trial yet'}, of {trials['asked']} asked for")
     if driver and driver["pid"] is None:
         console.print("Somebody may be driving it: the newest lease file cannot be read (yet)")
