@@ -64,11 +64,29 @@ def _test(winner: Winner) -> Iterator[Measured]:
 
 
 def _of(part: str, winner: Winner, metrics: Mapping[str, Any], over_seeds: Mapping[str, Any]) -> Measured:
-    found = {name: float(metrics[name]) for name in METRICS if metrics.get(name) is not None}
-    tasks = {name: (metrics.get("tasks") or {}).get(name) or {} for name in winner.trained.task_names}
+    tasks = task_accuracies(metrics)
     return Measured(
         part=part,
-        metrics=found,
-        tasks={n: float(own["accuracy"]) for n, own in tasks.items() if own.get("accuracy") is not None},
+        metrics={name: float(metrics[name]) for name in METRICS if metrics.get(name) is not None},
+        tasks={name: tasks[name] for name in winner.trained.task_names if name in tasks},
         over_seeds=over_seeds,
     )
+
+
+def task_accuracies(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Accuracy by task, of those that have one."""
+    tasks = (metrics.get("tasks") or {}).items()
+    return {name: float(own["accuracy"]) for name, own in tasks if (own or {}).get("accuracy") is not None}
+
+
+def validation_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What an artefact says of its cell: ``accuracy``, ``nll``, ``ece``, ``macro_f1`` and ``tasks``.
+
+    Empty where there are no validation images.
+
+    Args:
+        metrics: of the cell's record.
+    """
+    if metrics.get("accuracy") is None:
+        return {}
+    return {**{name: metrics.get(name) for name in METRICS}, "tasks": task_accuracies(metrics)}

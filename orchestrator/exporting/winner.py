@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mmap_model.cells import Cell
 from mmap_model.errors import InputError
@@ -114,10 +114,3 @@ class Winner:
     @property
     def _name(self) -> str:
         return self.stored.store.name
-
-    def numbers(self) -> dict[str, Any]:
-        """Validation numbers of the cell: ``accuracy``, ``nll``, ``ece``, ``macro_f1`` and ``tasks``."""
-        metrics = self.chosen.record["metrics"]
-        found = {name: metrics.get(name) for name in ("accuracy", "nll", "ece", "macro_f1")}
-        tasks = {name: (own or {}).get("accuracy") for name, own in (metrics.get("tasks") or {}).items()}
-        return {**found, "tasks": tasks} if found["accuracy"] is not None else {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.exporting.measured import task_accuracies, validation_numbers
 from orchestrator.work.provenance import provenance
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _export(winner: Winner, folders: Mapping[str, Path]) -> list[Artefact]:
     for kind in folders:
         require_format(winner.trained, kind)
     means, accuracy = task_means(winner)
-    tasks = winner.numbers().get("tasks", {})
+    metrics = winner.chosen.record["metrics"]
     software = provenance()
     return [
         export(
@@ -65,7 +66,7 @@ def _export(winner: Winner, folders: Mapping[str, Path]) -> list[Artefact]:
             folder,
             kind,
             source=_source(winner),
-            validation_accuracy={task: value for task, value in tasks.items() if value is not None},
+            validation_accuracy=task_accuracies(metrics) if metrics.get("accuracy") is not None else {},
             task_features=means,
             task_accuracy=accuracy,
             licence=licence(winner),
@@ -98,6 +99,6 @@ def _source(winner: Winner) -> Source:
         split=chosen.split,
         reason=chosen.reason,
         precision=winner.cell.precision,
-        validation=winner.numbers(),
+        validation=validation_numbers(chosen.record["metrics"]),
         mean=chosen.over_seeds or {},
     )

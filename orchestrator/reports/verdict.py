@@ -33,8 +33,6 @@ NAMED = 5
 FINALISTS = 3
 """Trials that are trained on further seeds at most."""
 
-SEEDS = "4,5,6"
-
 MEANINGS = {
     "method": "method",
     "prompt_length": "prompt length",
@@ -97,8 +95,7 @@ def verdict(results: Results) -> Verdict:
     Args:
         results: of ``build_results``.
     """
-    measured = [t for t in results["trials"] if t["state"] == "complete" and t.get("val")]
-    complete = [t for t in measured if not t.get("violated")]
+    complete = _in_order(results)
     if not complete:
         return _without_winner(results)
     best = complete[0]
@@ -121,6 +118,24 @@ def verdict(results: Results) -> Verdict:
         why=why,
         next=following,
     )
+
+
+def _in_order(results: Results) -> list[Line]:
+    """Complete trials that meet the constraints of the study, the first first.
+
+    Of a race those that still stand come first, by their estimates: the others have fewer seeds.
+    """
+    complete = [
+        t for t in results["trials"] if t["state"] == "complete" and t.get("val") and not t.get("violated")
+    ]
+    if standing := set((results.get("race") or {}).get("standing") or ()):
+        complete.sort(key=lambda t: (t["number"] not in standing, -_estimate(t)))
+    return complete
+
+
+def _estimate(trial: Line) -> float:
+    found = trial.get("estimate") or trial["val"]
+    return float(found.get("shrunk", found["mean"]))
 
 
 def settings_in_words(config: Mapping[str, Any], names: Iterable[str] = ()) -> str:
@@ -228,7 +243,7 @@ def _next_best(complete: Sequence[Line]) -> str:
 def _stable(results: Results) -> Iterator[tuple[str, str]]:
     """Whether the choice hangs on one seed."""
     found = results.get("stability")
-    if not found:
+    if not found or results.get("race"):
         return
     others = {seed: first for seed, first in found["without"].items() if first != found["winner"]}
     if others:
@@ -265,6 +280,9 @@ def _hour(complete: Sequence[Line], results: Results) -> Iterator[tuple[str, str
 
 def _next(results: Results, complete: Sequence[Line], probability: float | None) -> tuple[str, str]:
     name, storage = results["study"], results["storage"]
+    race = results.get("race") or {}
+    if race and "problem" not in race:
+        return _after_race(race, complete, storage)
     if len(complete) == 1 or (probability is not None and probability >= SURE):
         why = "it is the only complete trial" if len(complete) == 1 else "the choice is clear enough"
         return (
@@ -272,9 +290,21 @@ def _next(results: Results, complete: Sequence[Line], probability: float | None)
             command("export", name, "--format", "classifier", "--out", f"{name}-winner", storage=storage),
         )
     return (
-        "train the finalists on seeds that the search has not seen",
-        command("confirm", name, "--seeds", SEEDS, storage=storage),
+        "race the finalists on seeds that the search has not seen",
+        command("confirm", name, "--race", storage=storage),
     )
+
+
+def _after_race(race: Line, complete: Sequence[Line], storage: str) -> tuple[str, str]:
+    """Go on with a race, or export who is left of it, from the study that searched."""
+    search, first = race["of"]["study"], str(complete[0]["number"])
+    if race.get("end") is None:
+        return "go on with the race", command("confirm", search, "--race", storage=storage)
+    left = (
+        "it is left of the race" if len(race["standing"]) == 1 else "the race left several; this is the first"
+    )
+    options = ("--trial", first, "--format", "classifier", "--out", f"{search}-winner")
+    return f"export trial {first}; {left}", command("export", search, *options, storage=storage)
 
 
 def _without_winner(results: Results) -> Verdict:
@@ -303,7 +333,7 @@ def _without_winner(results: Results) -> Verdict:
 
 
 def _many(results: Results) -> str:
-    count = sum(t["state"] == "complete" and bool(t.get("val")) for t in results["trials"])
+    count = len(_in_order(results))
     return f"{count} complete trials" if count > 1 else "one complete trial"
 
 

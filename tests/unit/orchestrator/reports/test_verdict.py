@@ -73,7 +73,25 @@ def test_a_close_race_names_the_winner_how_sure_it_is_and_what_would_settle_it(t
     )
     assert lines["Undecided"].startswith("trials 1 and 2 cannot be told apart from it")
     assert "40 further seeds for 3 finalists" in lines["One hour"] and "more trials" in lines["One hour"]
-    assert found.next is not None and found.next.startswith("orchestrator confirm demo")
+    assert found.next is not None and found.next.startswith("orchestrator confirm demo --")
+    assert found.next.endswith("--race")
+
+
+def test_a_trial_that_violates_a_constraint_is_not_the_winner(tmp_path: Path) -> None:
+    results = study(tmp_path, ROWS)
+    results["trials"][0]["violated"] = ["parameters<=100"]
+    found = verdict(results)
+    assert found.trial == 1 and "3 complete trials" in said(found)["Confidence"]
+
+
+def test_a_race_has_the_best_of_those_left_as_its_winner(tmp_path: Path) -> None:
+    results = study(tmp_path, ROWS)
+    race = {"standing": [1, 2], "of": {"study": "search"}, "end": "budget"}
+    found = verdict({**results, "race": race})
+    assert found.trial == 1 and found.next is not None
+    assert found.next.startswith("orchestrator export search --") and "--trial 1" in found.next
+    goes_on = verdict({**results, "race": {**race, "end": None}})
+    assert goes_on.next is not None and goes_on.next.startswith("orchestrator confirm search --")
 
 
 def test_a_clear_winner_is_to_be_exported(tmp_path: Path) -> None:
