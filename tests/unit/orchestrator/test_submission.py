@@ -130,6 +130,16 @@ def test_credentials_are_sealed_and_stand_nowhere_else() -> None:
     )
 
 
+def test_the_addresses_of_those_who_are_told_are_sealed_and_must_be_set() -> None:
+    environment = {"TEAM_URL": "slack://T1/B2/t0psecret", "OTHER_URL": "json://stays.here"}
+    study = demo("notify=TEAM_URL")
+    request = make_request("demo", study, [SHARED], token=TOKEN, environment=environment)
+    assert unseal(request.variables[VARIABLE], TOKEN) == {"TEAM_URL": "slack://T1/B2/t0psecret"}
+    assert "t0psecret" not in repr(request)
+    with pytest.raises(StudyError, match="TEAM_URL is not set"):
+        make_request("demo", study, [SHARED], token=TOKEN, environment={})
+
+
 def test_a_tracking_server_without_credentials_is_passed_as_it_is() -> None:
     environment = {"MLFLOW_TRACKING_URI": "https://mlflow.example"}
     variables = make_request("demo", demo(), [], token=None, environment=environment).variables
