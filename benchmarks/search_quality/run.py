@@ -22,11 +22,12 @@ from exact import cost_to_reach, random_curve, regrets
 from simulate import Costs, search
 from table import ABOUT, EPOCHS, TABLE, Table, read
 
+from mmap_model.errors import InputError
 from orchestrator.work.provenance import provenance
 
 HERE = Path(__file__).parent
 RESULTS, README, FUSION = HERE / "results.json", HERE / "README.md", HERE / "fusion.json"
-SAMPLERS = ("random", "tpe", "gp", "qmc", "nsga2")
+SAMPLERS = ("random", "tpe", "gp", "qmc", "nsga2", "nsga3", "cmaes")
 STOPPING = {
     "none": ("search.scheduler=none",),
     "asha": ("search.scheduler=asha", "search.reduction_factor=2"),
@@ -133,9 +134,12 @@ def main() -> None:
     for name in wanted:
         sampler, _, stopping = name.partition("/")
         if result["arms"].get(name, {}).get("repeats", 0) < options.repeats:
-            result["arms"][name] = arm(table, sampler, stopping, options.repeats, trials)
-            curve = result["arms"][name]["curve"]
-            print(f"{name}: {curve[-1]} in {result['arms'][name]['processor_seconds']} s", flush=True)
+            try:
+                found = arm(table, sampler, stopping, options.repeats, trials)
+            except InputError as refused:
+                found = {"refused": str(refused)}
+            result["arms"][name] = found
+            print(name, found.get("refused") or found["curve"][-1], flush=True)
         result["provenance"] = provenance()
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     render()
@@ -159,6 +163,8 @@ def render() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in arms.items():
+        if "refused" in found:
+            continue
         curve = found["curve"]
         epochs = [(step[0], step[2]) for step in curve]
         seconds = [(step[1], step[2]) for step in curve]
@@ -174,6 +180,14 @@ def render() -> None:
             else f"| {name} | {found['repeats'] or 'all'} | – | {shares[0]} | {shares[1]} "
             f"| {100 * curve[-1][2]:.2f} | {curve[-1][0] / reference[-1][0]:.2f} |"
         )
+    refused: dict[str, list[str]] = {}
+    for name, found in arms.items():
+        if "refused" in found:
+            refused.setdefault(found["refused"], []).append(name.partition("/")[0])
+    lines += [
+        f"\nRefused when the study is planned: {', '.join(dict.fromkeys(names))}. {reason}"
+        for reason, names in refused.items()
+    ]
     page = README.read_text()
     head, tail = page[: page.index(BEGIN)], page[page.index(END) :]
     README.write_text(f"{head}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{tail}")

@@ -325,3 +325,32 @@ def test_a_study_begun_before_the_rule_had_versions_goes_on_by_its_own(tmp_path:
     assert stored.search.scheduler_version == 1 and stop_rule(stored) is None
     assert continued(study, stored) == stored and stop_rule(continued(study, stored)) is None
     assert continued(study, study) == study
+
+
+def test_a_recorded_study_of_an_earlier_version_keeps_the_rule_it_was_begun_with(
+    first_records: Path, earlier_plan: Callable[[str], StudyPlan]
+) -> None:
+    """Its record as that version wrote it, which knew asha by its name alone."""
+    from orchestrator.driver.run import _check_stored, _continued
+    from orchestrator.study import load_plan as plan_of
+
+    store = StudyStore(first_records / "runs", "fixed")
+    stored = store.load_study()
+    assert stored is not None and "scheduler_version" not in stored["search"]
+    store.save_study({**stored, "search": {**stored["search"], "scheduler": "asha"}})
+    now = earlier_plan("fixed").study
+    new = plan_of(
+        str(first_records / "fixed.yaml"),
+        [
+            f"dataset.root={now.dataset.root}",
+            f"dataset.lists={now.dataset.lists}",
+            f"storage={first_records / 'runs'}",
+            "search.scheduler=asha",
+        ],
+    )
+    assert new.study.search.scheduler_version == 2
+    goes_on = _continued(store, new)
+    _check_stored(store, goes_on)
+    assert goes_on.study.search.scheduler_version == 1 and stop_rule(goes_on.study) is None
+    with pytest.raises(ValueError, match="scheduler_version"):
+        _check_stored(store, new)
