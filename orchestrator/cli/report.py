@@ -159,7 +159,9 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
 
 def _links(stored: Stored) -> dict[str, str]:
     """Addresses of runs, where tracking is a server that answers."""
-    return {}
+    from orchestrator.face.run_links import run_links
+
+    return run_links(stored)
 
 
 def _thumbnails(stored: list[Stored]) -> Any:

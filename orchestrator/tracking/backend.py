@@ -143,6 +143,19 @@ class Backend(ABC):
         return page
 
     @classmethod
+    def runs(cls, page: str, to: Connection) -> dict[str, str]:
+        """Addresses of the runs of a study, cells apart, by their names; none if there is no server.
+
+        Args:
+            page: URI of the server.
+            to: the study.
+
+        Raises:
+            TrackingError: it does not answer.
+        """
+        return {}
+
+    @classmethod
     def connect(cls, to: Connection) -> Backend:
         """Called in the process of its own."""
         return cls(to)

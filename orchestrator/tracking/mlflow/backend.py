@@ -81,6 +81,12 @@ class Mlflow(Backend):
         return study_address(page, to)
 
     @classmethod
+    def runs(cls, page: str, to: Connection) -> dict[str, str]:
+        from orchestrator.tracking.mlflow.page_api import run_addresses
+
+        return run_addresses(page, to) if page.startswith(("http://", "https://")) else {}
+
+    @classmethod
     def connect(cls, to: Connection) -> Backend:
         from orchestrator.tracking.mlflow.writer import MlflowWriter  # seconds
 

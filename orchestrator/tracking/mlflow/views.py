@@ -50,6 +50,11 @@ def address(page: str, experiment: str, study: str) -> str:
     return f"{page.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
 
 
+def run_address(page: str, experiment: str, run: str) -> str:
+    """Of a single run, by its id."""
+    return f"{page.rstrip('/')}/#/experiments/{experiment}/runs/{run}?workflowType={WORKFLOW}"
+
+
 def lacking_tags(to: Connection, tags: Mapping[str, str], *, at: int) -> dict[str, str]:
     """Tags that an experiment needs for all this and does not have yet, or has otherwise for its views.
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.tracking import Connection, TrackingError
-from orchestrator.tracking.mlflow.page_api import study_address
+from orchestrator.tracking.mlflow.page_api import run_addresses, study_address
 
 TO = Connection(uri="", experiment="demo", study="a1", varies=("recipe.lr",))
 
@@ -22,6 +22,7 @@ class Server:
 
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
+        self.pages: dict[str, Any] = {}
         self.code = 200
         self.headers: list[dict[str, str]] = []
         outer = self
@@ -37,6 +38,10 @@ class Server:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path.endswith("/runs/search"):
+                    assert "a1" in body["filter"] and "cell" in body["filter"]
+                    self.answer(200, outer.pages[body.get("page_token", "")])
+                    return
                 assert self.path.endswith("/set-experiment-tag") and body["experiment_id"] == "7"
                 outer.tags[body["key"]] = body["value"]
                 self.answer(200, {})
@@ -73,6 +78,19 @@ def test_the_address_is_of_the_study_and_its_views_are_made_once(server: Server)
     asked = len(server.headers)
     assert study_address(f"http://{server.place}", TO) == shown
     assert server.tags == tags and len(server.headers) == asked + 1, "only looked at"
+
+
+def test_runs_are_found_over_all_pages_of_a_server_s_answer(server: Server) -> None:
+    def page(run: str, **more: Any) -> dict[str, Any]:
+        tags = [{"key": "mmap.run", "value": run}]
+        return {"runs": [{"info": {"run_id": f"id-{run[-1]}"}, "data": {"tags": tags}}], **more}
+
+    server.pages = {"": page("trial/3", next_page_token="more"), "more": page("baseline/zero_shot")}
+    place = f"http://{server.place}/#/experiments/7/runs"
+    assert run_addresses(f"http://{server.place}", TO) == {
+        "trial/3": f"{place}/id-3?workflowType=machine_learning",
+        "baseline/zero_shot": f"{place}/id-t?workflowType=machine_learning",
+    }
 
 
 def test_credentials_go_along_and_are_not_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
