@@ -61,11 +61,12 @@ def importances(trials: Sequence[Observed], logarithmic: frozenset[str] = frozen
     distributions = _distributions(trials, logarithmic)
     if not distributions:
         return []
-    whole = _importances(trials, distributions)
+    made = [_trial(trial, number, distributions) for number, trial in enumerate(trials)]
+    whole = _importances(made, distributions)
     draw = random.Random(0)
     size = min(len(trials), MOST)
     samples = [
-        _importances([trials[draw.randrange(len(trials))] for _ in range(size)], distributions)
+        _importances([made[draw.randrange(len(made))] for _ in range(size)], distributions)
         for _ in range(RESAMPLES)
     ]
     found = []
@@ -97,25 +98,53 @@ def _distributions(trials: Sequence[Observed], logarithmic: frozenset[str]) -> d
     return found
 
 
-def _importances(trials: Sequence[Observed], distributions: Mapping[str, Any]) -> dict[str, float]:
-    import optuna
+def _trial(trial: Observed, number: int, distributions: Mapping[str, Any]) -> Any:
+    """The trial as Optuna has it."""
     from optuna.distributions import CategoricalDistribution
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import create_trial
+    from optuna.trial import FrozenTrial, TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    for trial in trials:
-        params = {
-            name: repr(trial.settings.get(name))
-            if isinstance(d, CategoricalDistribution)
-            else trial.settings[name]
-            for name, d in distributions.items()
-        }
-        study.add_trial(create_trial(params=params, distributions=dict(distributions), value=trial.value))
+    params = {
+        name: repr(trial.settings.get(name))
+        if isinstance(distribution, CategoricalDistribution)
+        else trial.settings[name]
+        for name, distribution in distributions.items()
+    }
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=TrialState.COMPLETE,
+        value=trial.value,
+        datetime_start=None,
+        datetime_complete=None,
+        params=params,
+        distributions=dict(distributions),
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def _importances(trials: Sequence[Any], distributions: Mapping[str, Any]) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     quantile = min(0.5, max(TOP, AT_LEAST / len(trials)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-        found = get_param_importances(study, evaluator=evaluator, params=list(distributions))
+        found = get_param_importances(_study_of(trials), evaluator=evaluator, params=list(distributions))
     return {name: float(found.get(name, 0.0)) for name in distributions}
+
+
+def _study_of(trials: Sequence[Any]) -> Any:
+    """A study of these trials as they are: adding each to a storage copies it, which takes a millisecond."""
+    import optuna
+
+    class Study(optuna.study.Study):  # type: ignore[misc]
+        def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[Any]:
+            return [trial for trial in trials if states is None or trial.state in states]
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.InMemoryStorage()
+    name = "resampled"
+    storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
+    return Study(name, storage)
