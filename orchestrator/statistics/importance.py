@@ -18,8 +18,8 @@ AT_LEAST = 5
 """Good trials that PED-ANOVA asks for."""
 
 RESAMPLES = 100
-MOST = 1000
-"""Trials drawn in a resample: with more the interval is narrow anyway."""
+MOST = 5000
+"""Trials drawn in a resample at most; of larger studies the intervals are too wide rather than too narrow."""
 
 
 @dataclass(frozen=True, kw_only=True)

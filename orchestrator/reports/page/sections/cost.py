@@ -40,6 +40,9 @@ COLOURS = {
 SHOWN = 1500
 """Pieces of work in the timeline."""
 
+OUTLINED = 150
+"""Pieces up to which each has an outline: of more it would cover them."""
+
 GAP_S = 600.0
 """Seconds between two runs of a driver above which each has a timeline of its own; the longest is drawn."""
 
@@ -124,6 +127,7 @@ def _timeline(evidence: Evidence) -> list[Block]:
         for lane in found.lanes
         for number, item in enumerate(lane.work)
     ]
+    edge = {"width": 1 if len(work) <= OUTLINED else 0, "color": style("paper")}
     traces = [
         {
             "type": "bar",
@@ -135,10 +139,7 @@ def _timeline(evidence: Evidence) -> list[Block]:
             "name": kind,
             "text": column("work"),
             "textposition": "none",
-            "marker": {
-                "color": style(COLOURS.get(kind, "series-7")),
-                "line": {"width": 1, "color": style("paper")},
-            },
+            "marker": {"color": style(COLOURS.get(kind, "series-7")), "line": edge},
             "hovertemplate": "%{text}: %{x:.0f} s from %{base:.0f} s<extra></extra>",
         }
         for kind in dict.fromkeys(item.kind for item in work)
