@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from orchestrator.compare.columns import run_name
 from orchestrator.compare.plan import ComparePlan, PlannedRow
 from orchestrator.compare.remaining import CompareTodo, find_work, needless_weights
+from orchestrator.driver.recorded_search import trial_item
 from orchestrator.driver.session import Session
-from orchestrator.driver.trials import trial_item
 from orchestrator.driver.weights import drop_weights, keeps_weights
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.rows.row import End, Ends, Row

@@ -10,8 +10,8 @@ from mmap_model.cells import Point
 from orchestrator.driver import cancelling
 from orchestrator.driver.draws import keep_draws
 from orchestrator.driver.race_todo import RaceTodo, lacks_reference, on_seeds
+from orchestrator.driver.recorded_search import trial_item
 from orchestrator.driver.session import Session
-from orchestrator.driver.trials import trial_item
 from orchestrator.driver.weights import drop_weights, keeps_weights
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.ledger.documents import now

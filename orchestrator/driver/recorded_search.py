@@ -39,3 +39,8 @@ def outcome_of(record: TrialRecord) -> Outcome:
         values=record.value if isinstance(record.value, list) else None,
         violations=record.attributes.get(CONSTRAINTS, {}),
     )
+
+
+def trial_item(number: int) -> str:
+    """Id of the work item of a trial."""
+    return f"trial-{number}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmap_model.cells import Point
 from orchestrator.driver import spreading
 from orchestrator.driver.forgetting import Forgetting
-from orchestrator.driver.recorded_search import outcome_of, proposal_of, record_of
+from orchestrator.driver.recorded_search import outcome_of, proposal_of, record_of, trial_item
 from orchestrator.driver.staging import Staging, stopped
 from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
@@ -214,11 +214,13 @@ class Trials:
     def _wanting(self) -> bool:
         if self._stopping or self._ahead is None or self.fault is not None:
             return False
-        ahead = self._ahead()
+        ahead, live = self._ahead(), len(self._live)
         limit = self._slots() + ahead
+        # A trial's place is free once the sampler can learn from it: from Tune, or from its record.
+        busy = max(self._unfollowed, live * self._told_of_records)
         # With many slots none waits for Tune's actors, whose start takes longer than a short trial.
-        behind = bool(ahead) and len(self._live) < limit and self._unfollowed < BEHIND * limit
-        return (self._unfollowed < limit or behind) and bool(self._again or not self._spent)
+        behind = bool(ahead) and live < limit and self._unfollowed < BEHIND * limit
+        return (busy < limit or behind) and bool(self._again or not self._spent)
 
     def launch_one(self) -> bool:
         """Queue the next trial's work, to be handed out by ``launch``; False if none is left."""
@@ -392,9 +394,5 @@ class Trials:
         del self._live[row.item.item_id]
         if self._told_of_records and not self._stopping and row.record.state != "running":
             self._untold.append((row.record.number, outcome_of(row.record)))
+            self._changed.notify_all()
         self._forgetting.half(row.item.item_id)
-
-
-def trial_item(number: int) -> str:
-    """Id of the work item of a trial."""
-    return f"trial-{number}"

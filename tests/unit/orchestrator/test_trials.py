@@ -103,9 +103,9 @@ class Harness:
         seconds = {"total": 2.0}
         self.rows.take(Done(item_id=f"trial-{number}", state=state, error=error, seconds=seconds, **more))
 
-    def commit(self, number: int) -> None:
+    def commit(self, number: int, **metrics: Any) -> None:
         for key in KEYS:
-            Ledger(self.store.storage).commit(f"{key}-{number}", {"metrics": {}}, {})
+            Ledger(self.store.storage).commit(f"{key}-{number}", {"metrics": metrics}, {})
 
     def complete(self, number: int, mean: float = 0.5) -> None:
         self.cells(number)
