@@ -57,7 +57,7 @@ def _check(name: str, stated: Sequence[float], there: Sequence[bool]) -> Check:
     mean, share = math.fsum(stated) / len(stated), sum(there) / len(there)
     return Check(
         name=name,
-        measure="stated less true probability of being on the front, in ten bins",
+        measure="calibration error of being on the front",
         stated=f"0 ({100 * mean:.0f} % on it, {100 * share:.0f} % true)",
         reached=error,
         bound=f"at most {100 * ALLOWED:.0f} points",
