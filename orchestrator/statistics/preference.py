@@ -82,7 +82,7 @@ def choose(
     by_name = {each.name: each for each in objectives}
     if rule.lstrip("+-") not in by_name:
         raise InputError(
-            f"{rule!r} is no rule to choose by",
+            f"unknown rule {rule!r}",
             where=WHERE,
             fix=f"{nearest(rule, [KNEE, *by_name])}; or a constraint such as 'parameters<=20000'",
         )

@@ -114,7 +114,7 @@ def test_a_rule_says_who_goes_on(rule: str | None, trial: int) -> None:
     ("rule", "words"),
     [
         ("kneee", "'knee'"),
-        ("ece", "no rule"),
+        ("ece", "unknown rule"),
         ("parameters<=10", "the nearest has parameters 1000"),
         ("size<=10", "known"),
     ],
