@@ -72,7 +72,7 @@ def choose(
             raise InputError(
                 f"no complete trial has {constraint.label}",
                 where=WHERE,
-                fix=f"the nearest has {constraint.name} {nearest_one:g}",
+                fix=f"the nearest has {constraint.name} {nearest_one:.10g}",
             )
         found = _best(meeting, lead)
         return Choice(trial=found.name, rule=rule, why=f"best {lead.name} with {constraint.label}")
