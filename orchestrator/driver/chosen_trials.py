@@ -11,6 +11,7 @@ from orchestrator.ledger import TrialRecord
 from orchestrator.study import StudyPlan
 from orchestrator.study.errors import StudyError
 from orchestrator.study.model import NAME_LENGTH
+from orchestrator.study.scheduler import Scheduler
 
 
 def complete_trials(trials: Iterable[TrialRecord], numbers: Iterable[int]) -> list[TrialRecord]:
@@ -48,7 +49,8 @@ def only_trials(
         "trials": len(chosen),
         "preset": False,
         "enqueue": tuple(plan.space.values(record.params) for record in chosen),
-        "scheduler": "none",
+        "scheduler": Scheduler(name="none"),
+        "scheduler_version": None,
         "sampler": "random",
         "sampler_options": {},
         "warm_start": (),

@@ -94,6 +94,14 @@ def _on_recorded_terms(plan: RacePlan, store: StudyStore) -> RacePlan:
             where="--budget",
             fix=f"give {known.budget} or more",
         )
+    shared = min(len(wanted.seeds), len(known.seeds))
+    if wanted.seeds[:shared] != known.seeds[:shared]:
+        raise StudyError(
+            f"race {store.name!r} was begun on seeds {', '.join(known.seeds[:3])} …, now the first that the "
+            f"search has not seen are {', '.join(wanted.seeds[:3])} …",
+            where="search.warm_start",
+            fix="put back the studies that the search started from",
+        )
     return RacePlan(
         plan.base, dataclasses.replace(known, budget=wanted.budget, seeds=wanted.seeds), plan.records
     )

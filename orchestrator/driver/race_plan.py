@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mmap_model.configuration import Seeds
 from orchestrator.commands import command
 from orchestrator.driver.chosen_trials import complete_trials, fitting, only_trials
+from orchestrator.driver.warm_start import seeds_learned_from
 from orchestrator.ledger import CorruptError, Ledger, StudyStore, TrialRecord
 from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.noise import pooled_noise
@@ -96,7 +98,7 @@ def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: Wanted
             where="--budget",
             fix=f"give {first} or more",
         )
-    seeds = fresh_seeds(plan.study, 1 + (budget - first) // (2 * len(splits)))
+    seeds = fresh_seeds(plan, 1 + (budget - first) // (2 * len(splits)))
     check_fixed_lists(plan.study.model_copy(update={"seeds": (*plan.study.seeds, *seeds)}), plan.dataset)
     values = {number: row.seeds for number, row in rows.items() if row.seeds}
     terms = Terms(
@@ -111,19 +113,23 @@ def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: Wanted
         budget=budget,
         noise=pooled_noise(values),
     )
-    base = only_trials(plan, chosen, seeds, name)
-    return RacePlan(base, terms, {trial.number: trial for trial in chosen})
+    return RacePlan(
+        _by_accuracy(only_trials(plan, chosen, seeds, name)), terms, {trial.number: trial for trial in chosen}
+    )
 
 
-def fresh_seeds(study: Study, count: int) -> tuple[Seeds, ...]:
-    """The lowest numbers that no seed of the study has, neither for its draw nor for its training.
+def fresh_seeds(plan: StudyPlan, count: int) -> tuple[Seeds, ...]:
+    """The lowest numbers that the search has not seen, neither for a draw nor for training.
+
+    It has seen those of its study and of the studies that it started from (``search.warm_start``).
 
     Each sets both, so that a fresh seed draws its own training and validation images; the test images of a
     class are the same for every seed.
     """
 
     def unused() -> Iterator[Seeds]:
-        used = {number for seed in study.seeds for number in (seed.draw, seed.train)}
+        used = seeds_learned_from(plan)
+        used |= {number for seed in plan.study.seeds for number in (seed.draw, seed.train)}
         number = 0
         while True:
             number += 1
@@ -132,6 +138,12 @@ def fresh_seeds(study: Study, count: int) -> tuple[Seeds, ...]:
 
     source = unused()
     return tuple(next(source) for _ in range(count))
+
+
+def _by_accuracy(plan: StudyPlan) -> StudyPlan:
+    """The plan with accuracy as its only objective: what a race is decided by, whatever was searched for."""
+    search = plan.study.search.model_copy(update={"objectives": ("accuracy",), "constraints": ()})
+    return dataclasses.replace(plan, study=plan.study.model_copy(update={"search": search}))
 
 
 def race_name(study: str, chosen: Sequence[TrialRecord]) -> str:

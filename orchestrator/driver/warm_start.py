@@ -7,6 +7,7 @@ changes nothing, and a search that was stopped goes on as it would have.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmap_model.errors import InputError, nearest
@@ -53,6 +54,25 @@ def find_warm_start(plan: StudyPlan) -> WarmStart:
         points += [point["params"] for point in taken.enqueued]
         sources.append(taken)
     return WarmStart(sources=tuple(sources))
+
+
+def seeds_learned_from(plan: StudyPlan) -> set[int]:
+    """Seeds of the studies of ``search.warm_start``, and of those that they began from themselves.
+
+    Returns:
+        Numbers of draws and of training.
+
+    Raises:
+        StudyError: one of the studies is gone.
+    """
+    found: set[int] = set()
+    for index, text in enumerate(plan.study.search.warm_start):
+        store = _open(plan, text, f"search.warm_start.{index}")
+        study = study_from_plain(store.load_study() or {}, f"study {text}")
+        found |= {number for seed in study.seeds for number in (seed.draw, seed.train)}
+        earlier = study.model_copy(update={"name": store.name, "storage": str(store.storage.root)})
+        found |= seeds_learned_from(replace(plan, study=earlier))
+    return found
 
 
 def _take(plan: StudyPlan, text: str, where: str, points: Sequence[Mapping[str, Any]]) -> Taken:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from racing import Killed, Workers, searched
 
+from mmap_model.configuration import Seeds
 from mmap_model.errors import InputError
 from orchestrator.driver import drive
 from orchestrator.driver.drive import Options, Outcome
@@ -84,10 +85,23 @@ def test_a_race_trains_fresh_seeds_alone_and_in_order(race: Any) -> None:
 
 def test_fresh_seeds_share_neither_draw_nor_training_with_the_search(tmp_path: Path) -> None:
     plan, _, _ = searched(tmp_path, Workers({0: 0.5}))
-    study = plan.study.model_copy(
-        update={"seeds": tuple(replace(seed, draw=seed.train + 3) for seed in plan.study.seeds)}
-    )
-    assert [seed.label for seed in fresh_seeds(study, 3)] == ["7", "8", "9"]
+    apart = tuple(replace(seed, draw=seed.train + 3) for seed in plan.study.seeds)
+    plan = replace(plan, study=plan.study.model_copy(update={"seeds": apart}))
+    assert [seed.label for seed in fresh_seeds(plan, 3)] == ["7", "8", "9"]
+
+
+def test_seeds_of_studies_that_the_search_started_from_are_not_fresh(tmp_path: Path) -> None:
+    plan, store, _ = searched(tmp_path, Workers({0: 0.5}))
+    for name, seeds, start in (("first", (4, 5), ()), ("second", (7,), ("first",))):
+        search = plan.study.search.model_copy(update={"warm_start": start})
+        more = {"name": name, "seeds": tuple(Seeds.both(seed) for seed in seeds), "search": search}
+        StudyStore(store.storage, name).save_study(plan.study.model_copy(update=more).to_plain())
+    search = plan.study.search.model_copy(update={"warm_start": ("second",)})
+    plan = replace(plan, study=plan.study.model_copy(update={"search": search}))
+    assert [seed.label for seed in fresh_seeds(plan, 3)] == ["6", "8", "9"]
+    gone = plan.study.search.model_copy(update={"warm_start": ("third",)})
+    with pytest.raises(InputError, match="no study 'third'"):
+        fresh_seeds(replace(plan, study=plan.study.model_copy(update={"search": gone})), 3)
 
 
 def test_who_fell_when_and_with_what_is_recorded_told_and_in_the_results(race: Any) -> None:
