@@ -137,6 +137,7 @@ class Recipe:
     def __post_init__(self) -> None:
         named_templates(self.templates, "recipe.templates")
         require(0 < self.eps < inf, "recipe.eps", self.eps, "use more than 0")
+        require(0 < self.lr < inf, "recipe.lr", self.lr, "use a positive learning rate")
         require(0 <= self.final_lr <= self.lr, "recipe.final_lr", self.final_lr, f"use 0 to {self.lr}")
         per_shot = self.steps_per_shot
         require(per_shot is None or per_shot >= 1, "recipe.steps_per_shot", per_shot, "use null or 1 or more")
@@ -161,7 +162,6 @@ class Recipe:
         require(self.views is None or self.views >= 1, "recipe.views", self.views, "use null or 1 or more")
         require(self.epochs >= 1, "recipe.epochs", self.epochs, "use 1 or more")
         require(self.batch_size >= 1, "recipe.batch_size", self.batch_size, "use 1 or more")
-        require(0 < self.lr < inf, "recipe.lr", self.lr, "use a positive learning rate")
         require(0 <= self.warmup_lr < inf, "recipe.warmup_lr", self.warmup_lr, "use 0 or more")
         require(
             0 <= self.warmup_epochs < self.epochs,

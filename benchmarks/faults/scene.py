@@ -22,8 +22,7 @@ from orchestrator.driver import Options, Outcome, run_study
 from orchestrator.driver.session import Session
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import load_plan
-from orchestrator.terminal.lines import LineDisplay
-from orchestrator.terminal.live import PHASES
+from orchestrator.terminal.lines import TOLD_STAGES, LineDisplay
 from orchestrator.tracking import Tracker
 from orchestrator.work.events import Event
 from orchestrator.work.shown import Shown
@@ -34,8 +33,8 @@ PATIENCE_S = 600.0
 """Seconds to wait for something that must happen, on a busy machine."""
 
 ROUTINE = re.compile(
-    r"epoch \d+ of \d|starts:| complete |^study "
-    rf"|^({'|'.join(re.escape(words) for words in PHASES.values())})$"
+    r"^(run|phase|epoch|best|still) |^trial .*state=(running|complete)\b"
+    rf"|^slot .*state=({'|'.join(TOLD_STAGES)})\b"
 )
 """What a user is shown whether or not something goes wrong."""
 
@@ -267,7 +266,7 @@ class Scene:
     def say(self, text: str) -> None:
         """Take lines for what the user sees."""
         for line in text.splitlines():
-            said = re.sub(r"^\[[^\]]*\] ?", "", line).strip().replace(str(self.folder), "…")
+            said = re.sub(r"^\d{4}-[\d:T-]*Z ", "", line).strip().replace(str(self.folder), "…")
             self._said.append((time.time(), said))
 
 

@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def test(study: StudyName, overrides: Overrides = None, as_json: AsJson = False) -> int:
     """Send a message to every address of a study, now, and say how that went.
 
-    Exit code 0: all took it; 1: one did not; 2: the study tells nobody, or an address cannot be one.
+    Exit code 0: all took it; 1: one did not; 2: the study has no notify, or an address cannot be one.
     """
     from orchestrator.cli.console import DONE, FAILED, err, out, print_json
     from orchestrator.ledger.documents import now
@@ -33,7 +33,7 @@ def test(study: StudyName, overrides: Overrides = None, as_json: AsJson = False)
 
     found = _study(study, overrides or [])
     if found.notify is None:
-        raise StudyError("the study tells nobody", where="notify", fix="add notify: {to: NOTIFY_URL} to it")
+        raise StudyError("the study has no notify", where="notify", fix="add notify: {to: NOTIFY_URL} to it")
     addresses = check_addresses(found.notify)
     at = now()
     notice = Notice.of(

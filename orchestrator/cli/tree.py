@@ -14,8 +14,7 @@ COMMANDS: Mapping[str, str] = {
     "Results": "results audit report ui track export predict serve transfer",
     "Data": "data",
     "Clusters": "submit jobs cluster",
-    "Models": "params profile",
-    "Other": "selftest clean schema",
+    "Models and more": "params profile selftest clean schema",
 }
 """Modules with commands by the group under which ``--help`` shows them, in this order."""
 

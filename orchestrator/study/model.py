@@ -207,7 +207,7 @@ class Study(Strict):
     """Folder, or s3:// and the like, of all records."""
     tracking: Tracking = Tracking()
     notify: Notify | None = None
-    """Who is told when something happens to the study; null: nobody."""
+    """Where to send news of the study; null: nowhere."""
 
     @field_validator("method")
     @classmethod

@@ -110,7 +110,7 @@ def check_page(page: str, open_study: Opener, where: str) -> Difference | None:
     found = _INPUTS.search(page)
     if found is None:
         raise InputError(
-            "it is no page of orchestrator report: it does not say what it was made of",
+            "orchestrator report did not write it: it does not say what it was made of",
             where=where,
             fix="give a file that orchestrator report wrote",
         )

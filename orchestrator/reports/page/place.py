@@ -55,7 +55,7 @@ class Place:
         data = self._read()
         if data is not None and not is_page(data.decode(errors="replace")):
             raise InputError(
-                "a file lies there that is no page of orchestrator report",
+                "a file is there that orchestrator report did not write",
                 where=self.shown,
                 fix="give another place with --out, or remove it",
             )

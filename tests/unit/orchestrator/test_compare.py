@@ -85,7 +85,7 @@ def test_a_method_of_ones_own_has_a_column_for_every_regime(tmp_path: Path) -> N
     file = Path(__file__).parents[3] / "docs" / "examples" / "feature_gain.py"
     found = plan(tmp_path, methods=["zero_shot", f"{file}:FeatureGain"])
     columns = {c.name: found.column(c) for c in found.columns}
-    assert list(columns) == ["zero_shot", "feature_gain_stl", "feature_gain"]
+    assert list(columns) == ["zero_shot", "feature_gain_stl", "feature_gain", "feature_gain_grouped"]
     assert columns["feature_gain_stl"].parameters == 4 * columns["feature_gain"].parameters > 0
     moved = tmp_path / "elsewhere.py"
     moved.write_text(file.read_text())
