@@ -122,7 +122,7 @@ class Rows:
             self._count(event)
             self._tell(row, event)
             if row.run is not None:
-                self.tracker.event(row.run, event)
+                self.tracker.event(row.run, event, stage=row.item.more)
             if isinstance(event, StageDone):
                 row.ends.stage_over(row)
             elif known and isinstance(event, EpochReached):

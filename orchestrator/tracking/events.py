@@ -14,11 +14,14 @@ def take(event: Event, row: Row, narration: Narration) -> Operations:
     """Add an event to its row and return what is to be told of it; nothing of events of no interest."""
     match event:
         case CellsKnown():
+            if row.cells and len(event.cells) > len(row.cells):
+                row.epochs.clear()  # those to come are of more seeds
             row.cells = [cell.to_dict() for cell in event.cells]
             return narration.cells(row)
         case EpochReached(epoch=epoch, reports=reports):
             row.add_epoch(epoch, reports)
-            return narration.epoch(row, epoch, reports)
+            told = narration.epoch(row, epoch, reports)
+            return told if row.stage else told + narration.means(row, epoch, reports)
         case CellFinished(key=key):
             row.set_status(key, "finished")
             row.finished[key] = {"seconds": event.seconds, "at": event.at}

@@ -42,7 +42,7 @@ class Narration:
         """Everything about a row."""
         told = [*self.started(row), *self.cells(row)]
         for epoch, reports in row.reports():
-            told += self.epoch(row, epoch, reports)
+            told += [*self.epoch(row, epoch, reports), *self.means(row, epoch, reports)]
         for key in row.finished:
             told += self.cell_finished(row, key)
         for key in row.failed:
@@ -78,17 +78,20 @@ class Narration:
         return told
 
     def epoch(self, row: Row, epoch: int, reports: Reports) -> Operations:
-        """All its cells have reached an epoch."""
-        told = [
+        """All its cells have reached an epoch: what each of them reached."""
+        return [
             op.log(op.cell_run(row.trial, key), epoch_metrics(report), stated(report.get("tasks") or ()))
             for key, report in reports.items()
         ]
+
+    def means(self, row: Row, epoch: int, reports: Reports) -> Operations:
+        """What its cells reached in an epoch, as a mean."""
         at = max(op.milliseconds(report["at"]) for report in reports.values())
         cells = [cell for cell in row.cells if cell["key"] in reports]
         values = [reports[cell["key"]]["accuracy"] for cell in cells]
-        if cells and None not in values:
-            told.append(op.log(op.trial_run(row.trial), mean_metrics(cells, values, epoch, at)))
-        return told
+        if not cells or None in values:
+            return []
+        return [op.log(op.trial_run(row.trial), mean_metrics(cells, values, epoch, at))]
 
     def cell_finished(self, row: Row, key: str) -> Operations:
         """A cell was trained to its end, by this row."""

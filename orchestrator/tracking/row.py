@@ -56,6 +56,7 @@ class Row:
         failed: per key ``{error, at}``.
         end: None while it runs.
         tests: per key the record of its score on the test images.
+        stage: further seeds may follow those that it has.
     """
 
     trial: Trial
@@ -68,6 +69,7 @@ class Row:
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
     end: End | None = None
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stage: bool = False
 
     @property
     def keys(self) -> list[str]:

@@ -126,10 +126,15 @@ class Tracker:
             self._recent.pop(trial, None)
         self._append(self._narration.started(row))
 
-    def event(self, trial: Trial, event: Event) -> None:
-        """Pass on any event of a row's work; those of no interest are ignored."""
+    def event(self, trial: Trial, event: Event, *, stage: bool = False) -> None:
+        """Pass on any event of a row's work; those of no interest are ignored.
+
+        ``stage``: further seeds may follow. Means over those that there are so far are told when the row ends
+        with them, for a run has one mean per epoch.
+        """
         row = self._rows.get(trial)
         if row is not None:
+            row.stage = stage
             self._append(take(event, row, self._narration))
 
     def trial_ended(
@@ -161,6 +166,9 @@ class Tracker:
             share=share,
             error=None if error is None else redact(error),
         )
+        if row.stage and state != "interrupted":
+            for epoch, reports in row.reports():
+                self._append(self._narration.means(row, epoch, reports))
         self._append(self._narration.ended(row, row.end))
         if state != "complete" or keep:
             self._keep(row)
@@ -249,7 +257,7 @@ class NoTracker:
     complete = False
 
     def trial_started(self, trial: Trial, point: dict[str, Any], **about: Any) -> None: ...
-    def event(self, trial: Trial, event: Event) -> None: ...
+    def event(self, trial: Trial, event: Event, *, stage: bool = False) -> None: ...
     def trial_ended(self, trial: Trial, state: str, **about: Any) -> None: ...
     def trial_settled(self, trial: Trial, state: str, *, at: str) -> None: ...
     def trial_tested(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.row import Row
-from orchestrator.work.events import CellFailure, CellFinished
+from orchestrator.work.events import CellFailure, CellFinished, CellsKnown
 
 
 def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: Any, news: Any) -> None:
@@ -39,6 +40,27 @@ def test_a_trial_becomes_a_run_with_a_child_per_cell(tracker: Tracker, server: A
     assert curves["train_loss"] == [(1, 1.0)] and "val_nll" not in curves
     assert [o["status"] for o in server.of("trial/3", "end")] == ["FINISHED"]
     assert [o["status"] for o in server.of("trial/3/cell/k1", "end")] == ["FINISHED"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_trial_in_stages_has_one_mean_per_epoch(
+    tracker: Tracker, server: Any, news: Any, goes_on: bool
+) -> None:
+    """That of its last stage, whether it was stopped there or has all its seeds."""
+    tracker.trial_started(3, news.POINT, started_at=news.AT)
+    both = news.cells()
+    tracker.event(3, CellsKnown(item_id="", cells=both.cells[:1]), stage=True)
+    first = news.epoch(1, 0.4, 0.6)
+    tracker.event(3, replace(first, reports={"k1": first.reports["k1"]}, values=[0.4]), stage=True)
+    if goes_on:
+        tracker.event(3, both)
+        tracker.event(3, first)
+    tracker.trial_ended(3, "complete" if goes_on else "pruned", device_seconds=4.5)
+    assert tracker.flush(5)
+    means = server.metrics("trial/3")
+    assert means["val_accuracy_mean"] == [(1, 0.5 if goes_on else 0.4)]
+    assert means["val_accuracy_n"] == [(1, 2.0 if goes_on else 1.0)]
+    assert set(server.metrics("trial/3/cell/k1")["val_accuracy"]) == {(1, 0.4)}, "each cell has its curve"
 
 
 def test_a_trial_has_the_parameters_by_which_it_differs_and_a_row_of_a_comparison_all(news: Any) -> None:
