@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from orchestrator.cli.options import AsJson, Overrides
 from orchestrator.cli.showing import Events
+from orchestrator.redaction import redact
+
+if TYPE_CHECKING:
+    from orchestrator.compare.comparison import Comparison
 
 LISTS = ("--methods", "--shots", "--seeds")
 """Options that take several values in a row: ``--seeds 1 2 3``."""
@@ -123,6 +127,17 @@ def compare(
         found = assemble(plan, store, ledger)
         folder = output or Path("reports") / found.name
         written = write_report(found, folder)
+        arguments = {
+            "dataset": dataset,
+            "overrides": [redact(text) for text in overrides or ()],
+            "methods": list(methods or ()),
+            "shots": list(shots or ()),
+            "seeds": list(seeds or ()),
+            "model": model,
+            "tune": tune,
+        }
+        if (page := _write_page(found, arguments, folder)) is not None:
+            written.append(page)
     console = err() if events == STDOUT else out()
     if as_json and events != STDOUT:
         print_json({**json.loads(found.to_json()), "tracking": outcome.told.to_dict()})
@@ -139,3 +154,33 @@ def compare(
     if failed:
         err().print("Columns that failed are trained again with --retry-failed.")
     return FAILED if failed or outcome.lost or outcome.unscored else DONE
+
+
+def found_again(arguments: Mapping[str, Any], storage: str | None) -> Comparison:
+    """The comparison of a command's arguments, from its records; trains nothing."""
+    from orchestrator.compare.assemble import assemble
+    from orchestrator.compare.plan import plan_comparison
+    from orchestrator.ledger import Ledger, StudyStore
+
+    given = dict(arguments)
+    overrides = [*given.pop("overrides"), *([f"storage={storage}"] if storage else [])]
+    plan = plan_comparison(given.pop("dataset"), overrides, **given)
+    study = plan.base.study
+    return assemble(plan, StudyStore(study.storage, study.name), Ledger(study.storage))
+
+
+def _write_page(found: Comparison, arguments: Mapping[str, Any], folder: Path) -> Path | None:
+    """The tables as a page with figures, where plotly is installed."""
+    from datetime import UTC, datetime
+    from importlib.util import find_spec
+
+    from orchestrator.reports.page.make import make_comparison_page
+
+    if find_spec("plotly") is None:
+        return None
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = folder / "report.html"
+    partial = folder / ".report.html.partial"
+    partial.write_text(make_comparison_page(found, arguments, made=made), "utf-8")
+    partial.replace(page)
+    return page

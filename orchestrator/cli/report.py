@@ -95,6 +95,8 @@ def _write(
     stored = [find_stored(name, storage) for name in names]
     place = Place(out or f"{'-'.join(study.store.name for study in stored)[:80]}.html")
     place.check_free()
+    for study in stored:
+        _refuse_comparison(study)
     page = make_page(
         [(study.store, study.ledger) for study in stored],
         Wanted(test=not no_test, images=images),
@@ -122,6 +124,7 @@ def _write(
 
 
 def _check(file: str, storage: str | None, as_json: bool) -> int:
+    from orchestrator.cli.compare import found_again
     from orchestrator.cli.console import DONE, FAILED, err, print_json
     from orchestrator.cli.console import out as console
     from orchestrator.face.stored import find_stored
@@ -135,7 +138,7 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
         found = find_stored(name, storage_of(named, storage, place.shown))
         return found.store, found.ledger
 
-    found = check_page(text, open_study, place.shown)
+    found = check_page(text, open_study, place.shown, lambda arguments: found_again(arguments, storage))
     if as_json:
         said = (
             {"place": found.place, "record": found.record, "page": found.page, "records": found.records}
@@ -155,6 +158,18 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
             )
             err().print(note, markup=False, soft_wrap=True)
     return DONE if found is None else FAILED
+
+
+def _refuse_comparison(stored: Stored) -> None:
+    """The rows of a comparison are no trials; its command writes its page."""
+    from mmap_model.errors import InputError
+
+    if stored.store.name.startswith("compare-") and not stored.store.trial_numbers():
+        raise InputError(
+            f"{stored.store.name} is a comparison of methods, not a study with trials",
+            where="STUDY",
+            fix="its page is report.html in the folder that orchestrator compare writes",
+        )
 
 
 def _links(stored: Stored) -> dict[str, str]:

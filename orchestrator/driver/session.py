@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orchestrator.commands import command
 from orchestrator.driver.crew import Crew
+from orchestrator.driver.occupied import Occupied
 from orchestrator.driver.pool_client import PoolClient
 from orchestrator.driver.purse import Purse
 from orchestrator.driver.silence import SilenceNotes
@@ -26,6 +27,7 @@ from orchestrator.work.events import (
     CellsKnown,
     Done,
     Event,
+    ItemEvent,
     Note,
     ProbesKnown,
     Silence,
@@ -111,6 +113,7 @@ class Session:
         self.unscored: dict[str, str] = {}
         self._silence = SilenceNotes(around.progress, around.store, around.invocation)
         self._timing = Timing()
+        self._occupied = Occupied()
         self._news = threading.Condition()
         self._owns_ray = False
         self._storage_fault: str | None = None
@@ -310,6 +313,9 @@ class Session:
         self._timing.take(event)
         self.purse.take(event)
         self._silence.take(event)
+        when = self._occupied.take(event)
+        if when is not None and isinstance(event, ItemEvent) and not self.rows.held(event.item_id, when):
+            self.around.invocation.held.append(when)
         match event:
             case Silence():
                 self.crew.display.take(event)

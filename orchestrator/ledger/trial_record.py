@@ -32,6 +32,7 @@ class TrialRecord:
         attempts: how often it was handed out.
         fence, invocation: of the driver that wrote this.
         attributes: anything else a driver wants to find again, JSON-able.
+            ``held``: when which slot was at work on it, ``{item, slot, start, end}`` each.
     """
 
     number: int

@@ -128,6 +128,15 @@ class Rows:
             elif known and isinstance(event, EpochReached):
                 row.ends.reached(row)
 
+    def held(self, item_id: str, when: dict[str, str]) -> bool:
+        """Keep when a slot held an item, with the record of its row; False if nobody keeps such a record."""
+        with self.lock:
+            row = self._live.get(item_id)
+            if row is None or row.item.purpose not in ("search", "baseline"):
+                return False
+            row.record.attributes.setdefault("held", []).append(when)
+            return True
+
     def show(self, row: Row, end: End | None = None) -> None:
         """Show how a row stands; what is to be taken up again has failed for now."""
         if row.values is None:

@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mmap_model.errors import InputError
+from orchestrator.compare.comparison import Comparison
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.redaction import HIDDEN, shown_uri
 from orchestrator.reports.page.compose import Links, compose
 from orchestrator.reports.page.differences import Difference, first_difference
 from orchestrator.reports.page.evidence import Evidence, Wanted
+from orchestrator.reports.page.methods import methods_page
 from orchestrator.reports.page.render import Library, render
 from orchestrator.reports.page.sections.errors import Images, chosen_mistakes
 
@@ -78,7 +80,7 @@ def make_page(
             for study in studies
         ]
     inputs: dict[str, Any] = {
-        "format": FORMAT,
+        **_inputs("studies", made, library),
         "studies": [
             {"name": study.name, "storage": shown_uri(str(study.store.storage.root))} for study in studies
         ],
@@ -86,14 +88,32 @@ def make_page(
         "images": wanted.images,
         "thumbnails": [sorted(_digest(image) for image in found.values()) for found in images],
         "links": [dict(found) for found in links],
-        "made": made,
-        "software": software_version(),
-        "library": {"name": library.name, "sha256": library.sha256},
     }
     return Made(html=_rendered(studies, inputs, images, library), studies=tuple(studies))
 
 
-def check_page(page: str, open_study: Opener, where: str) -> Difference | None:
+def make_comparison_page(comparison: Comparison, arguments: Mapping[str, Any], *, made: str) -> str:
+    """The page of a comparison of methods, as HTML.
+
+    Args:
+        comparison: what was found.
+        arguments: of the command, from which the comparison can be found again, JSON-able.
+        made: when, for people.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    library = plotly_library()
+    inputs = {**_inputs("comparison", made, library), "arguments": dict(arguments), "thumbnails": []}
+    return render(methods_page(comparison, made=made, software=inputs["software"]), inputs, library)
+
+
+def check_page(
+    page: str,
+    open_study: Opener,
+    where: str,
+    find_comparison: Callable[[Mapping[str, Any]], Comparison] | None = None,
+) -> Difference | None:
     """The first number or word of a page that is not what its records give now; None if all are.
 
     All of the page is made again from the records and compared, character by character. The script that
@@ -103,6 +123,7 @@ def check_page(page: str, open_study: Opener, where: str) -> Difference | None:
         page: the file's text.
         open_study: finds the records.
         where: the file's name, for errors.
+        find_comparison: finds a comparison from the arguments of its command.
 
     Raises:
         InputError: it is no such page, or one of a later version.
@@ -134,6 +155,12 @@ def check_page(page: str, open_study: Opener, where: str) -> Difference | None:
     if sorted(map(_digest, images)) != sorted(digest for known in inputs["thumbnails"] for digest in known):
         return Difference(place="thumbnails", page="changed", records="other images")
     rest = _IMAGE.sub(r"\1\3", rest)
+    if inputs["kind"] == "comparison":
+        assert find_comparison is not None, "comparisons are found by somebody"
+        found_page = methods_page(
+            find_comparison(inputs["arguments"]), made=inputs["made"], software=inputs["software"]
+        )
+        return first_difference(rest, render(found_page, inputs, None))
     wanted = Wanted(test=inputs["test"], images=inputs["images"])
     studies = [Evidence(*open_study(each["name"], each["storage"]), wanted) for each in inputs["studies"]]
     return first_difference(rest, _rendered(studies, inputs, [{} for _ in studies], None))
@@ -190,6 +217,17 @@ def plotly_library() -> Library:
             where="report",
             fix="install the extra: uv sync --extra report, or pip install 'mmap-orchestrator[report]'",
         ) from None
+
+
+def _inputs(kind: str, made: str, library: Library) -> dict[str, Any]:
+    """What every page says of how it was made."""
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "made": made,
+        "software": software_version(),
+        "library": {"name": library.name, "sha256": library.sha256},
+    }
 
 
 def _rendered(
