@@ -136,6 +136,8 @@ def _train(
             return
         stage = seeds_in_work(record, len(seeds))
     record.state = "complete"
+    if staging is not None:
+        staging.ended(record)
     if tune is not None:
         tune.ended(record)
 

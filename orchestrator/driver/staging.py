@@ -21,6 +21,12 @@ class Staging:
         """Take in what a recorded trial reached."""
         for epoch, values in reached(record, self._rule.seeds):
             self._rule.take(record.number, epoch, values)
+        self.ended(record)
+
+    def ended(self, record: TrialRecord) -> None:
+        """Take in that a trial is complete; one that violates a constraint is no rival of others."""
+        if record.state == "complete" and not record.violated and record.epochs:
+            self._rule.complete(by_seed(record.epochs[-1], self._rule.seeds))
 
     def begin(self, record: TrialRecord) -> int:
         """Seeds that a trial begins or goes on with; one that has begun keeps its stage."""

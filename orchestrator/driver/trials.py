@@ -392,6 +392,8 @@ class Trials:
 
     def _work_over(self, row: Row) -> None:
         del self._live[row.item.item_id]
+        if self._staging is not None:
+            self._staging.ended(row.record)
         if self._told_of_records and not self._stopping and row.record.state != "running":
             self._untold.append((row.record.number, outcome_of(row.record)))
             self._changed.notify_all()

@@ -150,6 +150,7 @@ def _run(rule: StopRule, number: int, curve: Curve) -> tuple[int, bool]:
             if rule.judge(epoch, values) is not None:
                 return trained, False
         if stage == rule.seeds:
+            rule.complete(curve[rule.epochs])
             return trained, True
         stage, before = rule.next_stage(stage), stage
 

@@ -148,8 +148,12 @@ class StopRule:
                 self._reached[stage, epoch].take(number, _mean(values[:stage]))
         if len(values) == self.seeds:
             self._whole[epoch].take(values)
-            if epoch == self.epochs and (self._best is None or _mean(values) > self._best[0]):
-                self._best = _mean(values), tuple(values)
+
+    def complete(self, values: Values) -> None:
+        """Learn that a trial has all its seeds and may be the winner: its values after the last epoch."""
+        found = _mean(values), tuple(values)
+        if math.isfinite(found[0]) and (self._best is None or found > self._best):
+            self._best = found
 
     def judge(self, epoch: int, values: Values) -> Judgement | None:
         """Say why a trial is to be stopped that has reached an epoch; None if it goes on.

@@ -354,3 +354,20 @@ def test_a_recorded_study_of_an_earlier_version_keeps_the_rule_it_was_begun_with
     assert goes_on.study.search.scheduler_version == 1 and stop_rule(goes_on.study) is None
     with pytest.raises(ValueError, match="scheduler_version"):
         _check_stored(store, new)
+
+
+def test_a_trial_that_violates_a_constraint_is_no_rival_of_those_that_may_win(start: Any) -> None:
+    from orchestrator.ledger.trial_record import CONSTRAINTS
+
+    staging = start().trials._staging
+    assert staging is not None
+    for number, level in enumerate((0.90, 0.52, 0.50)):
+        values = [level + NOISE[(number + i) % 3] for i in range(3)]
+        epochs = [{"epoch": 5, "mean": level, "values": values}]
+        record = TrialRecord(number=number, state="complete", epochs=epochs)
+        record.attributes[CONSTRAINTS] = {"parameters<=9": 1.0 if number == 0 else -1.0}
+        staging.learn(record)
+    entry = {"epoch": 5, "mean": 0.53, "values": [0.53]}
+    trial = TrialRecord(number=3, epochs=[entry], attributes={"seeds": 1})
+    staging.reached(trial)
+    assert staging.next_stage(trial) == 2, "it may become the best of those that meet the constraints"

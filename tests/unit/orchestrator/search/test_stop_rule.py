@@ -26,6 +26,7 @@ def complete(rule: StopRule, *levels: float) -> None:
         values = [level + e for e in NOISE[number % 3]]
         for epoch in (*rule.rungs, rule.epochs):
             rule.take(number, epoch, values)
+        rule.complete(values)
 
 
 def judged(rule: StopRule, number: int, epoch: int, values: Sequence[float]) -> bool:
@@ -60,6 +61,7 @@ def test_a_trial_goes_on_to_further_seeds_exactly_while_it_may_become_the_best()
 def test_one_seed_is_compared_with_the_same_seed_of_the_best_not_with_its_mean() -> None:
     stopping = rule()
     stopping.take(0, 5, [0.40, 0.70, 0.70])  # the best has a bad first seed
+    stopping.complete([0.40, 0.70, 0.70])
     stopping.take(1, 5, [0.30, 0.61, 0.59])
     assert not judged(stopping, 2, 5, [0.395])
 
@@ -88,10 +90,11 @@ def test_what_it_knows_does_not_depend_on_the_order_of_trials() -> None:
         (n, e, [generator.random() for _ in range(m)]) for n in range(9) for m in (1, 3) for e in (3, 5)
     ]
     one, other = rule(), rule()
-    for number, epoch, values in trials:
-        one.take(number, epoch, values)
-    for number, epoch, values in sorted(trials, key=lambda t: (t[2], t[0])):
-        other.take(number, epoch, values)
+    for told, order in ((one, trials), (other, sorted(trials, key=lambda t: (t[2], t[0])))):
+        for number, epoch, values in order:
+            told.take(number, epoch, values)
+            if epoch == 5 and len(values) == 3:
+                told.complete(values)
     for value in (0.0, 0.1, 0.2, 0.3, 0.5, 0.7):
         assert (one.judge(5, [value]) is None) == (other.judge(5, [value]) is None)
         assert one.judge(3, [value] * 3) == other.judge(3, [value] * 3)
@@ -118,7 +121,9 @@ def test_the_best_survives_its_first_seed_about_as_often_as_the_chance_says() ->
     for _ in range(2000):
         stopping = rule(rungs=())
         for number in range(8):
-            stopping.take(number, 5, [generator.gauss(0, 1) + level for level in [generator.gauss(0, 2)] * 3])
+            values = [generator.gauss(0, 1) + level for level in [generator.gauss(0, 2)] * 3]
+            stopping.take(number, 5, values)
+            stopping.complete(values)
         best = stopping._best
         assert best is not None
         values = [generator.gauss(0, 1) + level for level in [generator.gauss(0, 2) + 2] * 3]
