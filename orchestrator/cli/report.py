@@ -86,6 +86,7 @@ def _write(
     from orchestrator.submission import check_place, in_ray_job
     from orchestrator.tables.registry import get_format
     from orchestrator.tables.words import size
+    from orchestrator.terminal import Activity
 
     formats = [get_format(name.strip(), "--tables") for name in (tables or "").split(",") if name.strip()]
     if in_ray_job():
@@ -97,13 +98,14 @@ def _write(
     place.check_free()
     for study in stored:
         _refuse_comparison(study)
-    page = make_page(
-        [(study.store, study.ledger) for study in stored],
-        Wanted(test=not no_test, images=images),
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        links=[_links(study) for study in stored],
-        thumbnails=_thumbnails(stored) if images else None,
-    )
+    with Activity(err(), "Making the page"):
+        page = make_page(
+            [(study.store, study.ledger) for study in stored],
+            Wanted(test=not no_test, images=images),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            links=[_links(study) for study in stored],
+            thumbnails=_thumbnails(stored) if images else None,
+        )
     written = [place.write(page.html)]
     for form in formats:
         for study, evidence in zip(stored, page.studies, strict=True):
@@ -130,6 +132,7 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
     from orchestrator.face.stored import find_stored
     from orchestrator.reports.page.make import check_page, made_by, software_version, storage_of
     from orchestrator.reports.page.place import Place
+    from orchestrator.terminal import Activity
 
     place = Place(file)
     text = place.read()
@@ -138,7 +141,8 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
         found = find_stored(name, storage_of(named, storage, place.shown))
         return found.store, found.ledger
 
-    found = check_page(text, open_study, place.shown, lambda arguments: found_again(arguments, storage))
+    with Activity(err(), "Computing every number again"):
+        found = check_page(text, open_study, place.shown, lambda arguments: found_again(arguments, storage))
     if as_json:
         said = (
             {"place": found.place, "record": found.record, "page": found.page, "records": found.records}

@@ -42,7 +42,7 @@ def results(
 
     Read from its records, so it works while the study runs and from another machine.
     """
-    from orchestrator.cli.console import print_document, print_json, show
+    from orchestrator.cli.console import err, print_document, print_json, show
     from orchestrator.face.stored import find_stored
     from orchestrator.reports.pareto import front_table, pareto_section
     from orchestrator.reports.per_seed import seeds_of
@@ -50,6 +50,7 @@ def results(
     from orchestrator.statistics.ranking import build_results
     from orchestrator.tables import Section
     from orchestrator.tables.registry import get_format
+    from orchestrator.terminal import Activity
 
     if form is not None and as_json:
         raise typer.BadParameter("--format and --json exclude each other")
@@ -62,7 +63,8 @@ def results(
         raise typer.BadParameter("--per-seed and --pareto exclude each other")
     chosen = None if form is None and not per_seed else get_format(form or "csv")
     stored = find_stored(study, storage)
-    found = with_stopping(build_results(stored.store, stored.ledger), stored)
+    with Activity(err(), "Reading the records"):
+        found = with_stopping(build_results(stored.store, stored.ledger), stored)
     if front:
         found["pareto"] = find_pareto(stored.store, stored.ledger, prefer).to_dict()
     if as_json:
