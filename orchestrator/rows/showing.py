@@ -31,6 +31,7 @@ def trial_shown(record: TrialRecord, values: Mapping[str, Any], state: TrialStag
         high=None if summary is None else summary.high,
         n=0 if summary is None else summary.n,
         error=record.error,
+        violated=tuple(record.violated),
     )
 
 

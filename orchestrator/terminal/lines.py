@@ -145,6 +145,8 @@ class LineDisplay:
         about = f"{pairs(trial=event.number, state=event.state)} {_score(event)}".rstrip()
         about += f" {pairs(ended=f'{self.state.ended}/{self.state.target}')}"
         words = event.error.splitlines()[0] if event.error else ""
+        if event.violated:
+            words = f"it violates {', '.join(event.violated)}"
         if left := left_in_words(self.state.left):
             words += f"{'; ' if words else ''}{left} left"
         return f"trial {about}: {words}".rstrip(": ")

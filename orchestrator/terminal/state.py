@@ -200,13 +200,13 @@ class SweepState:
         if trial.state in ENDED:
             if was_running and trial.started is not None:
                 self.pace.ended(self._clock() - trial.started)
-            self._end(trial)
+            self._end(trial, may_be_best=not event.violated)
 
-    def _end(self, trial: TrialState) -> None:
+    def _end(self, trial: TrialState, *, may_be_best: bool) -> None:
         """Keep the best and the last of the ended trials, forget the others."""
         before = (self._best, self._last_ended)
         self._last_ended = trial
-        if trial.state == "complete" and trial.mean is not None:
+        if may_be_best and trial.state == "complete" and trial.mean is not None:
             best = self._best
             if best is None or best.mean is None or (trial.mean, -trial.number) > (best.mean, -best.number):
                 self._best = trial

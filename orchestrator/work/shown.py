@@ -102,6 +102,7 @@ class TrialShown:
         low, high: the 95 % t-interval of that over seeds; None with one seed or where it is not known.
         n: seeds behind the mean; 0 where it is not known.
         error: why it failed.
+        violated: constraints of the study that it does not meet: it is never the best.
     """
 
     number: int
@@ -113,6 +114,7 @@ class TrialShown:
     high: float | None = None
     n: int = 0
     error: str | None = None
+    violated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

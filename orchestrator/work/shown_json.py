@@ -68,6 +68,8 @@ def _build(kind: type[Any], data: Mapping[str, Any]) -> Any:
     for name, inner in _NESTED.items():
         if isinstance(values.get(name), Mapping):
             values[name] = _build(inner, values[name])
+    if isinstance(values.get("violated"), list):
+        values["violated"] = tuple(values["violated"])
     try:
         return kind(**values)
     except TypeError as error:

@@ -120,6 +120,13 @@ def test_the_best_of_earlier_runs_is_known_from_the_start() -> None:
     assert state.best is not None and state.best.number == 3
 
 
+def test_a_trial_that_violates_a_constraint_is_not_the_best() -> None:
+    state = SweepState()
+    state.apply(TrialShown(number=0, state="complete", values=VALUES, mean=0.5))
+    state.apply(TrialShown(number=1, state="complete", values=VALUES, mean=0.9, violated=("parameters < 9",)))
+    assert state.best is not None and state.best.number == 0
+
+
 def test_slots_say_what_they_do_and_how_far_they_are() -> None:
     state = SweepState()
     for event in EVENTS:

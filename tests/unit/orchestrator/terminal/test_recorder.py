@@ -31,7 +31,9 @@ from orchestrator.work.shown import (
 )
 from orchestrator.work.shown_json import EVENTS, from_plain, to_plain
 
-BEST = TrialShown(number=2, state="complete", values={"lr": 0.1}, mean=0.5, low=0.4, high=0.6, n=3)
+BEST = TrialShown(
+    number=2, state="complete", values={"lr": 0.1}, mean=0.5, low=0.4, high=0.6, n=3, violated=("a < 1",)
+)
 ALL: list[Shown] = [
     SweepShown(study="demo", trials=8, epochs=5, done=1, storage="runs", best=BEST),
     PhaseShown(name="search"),
