@@ -17,6 +17,7 @@ import pytest
 
 from orchestrator.cli.main import execute
 from orchestrator.driver import drive as driving
+from orchestrator.driver import notifying
 from orchestrator.driver.drive import Options, Outcome, drive
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.notifying import look_after, notices_folder
@@ -29,6 +30,12 @@ from orchestrator.study.notify import Notify
 
 NOTIFY = Notify(to=("NOTIFY_TEST",))
 TODO = SimpleNamespace(anything=True, trials=2, done=0, best=None, scoring=[])
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take long to send; a run ends its wait as soon as nothing is left."""
+    monkeypatch.setattr(notifying, "CLOSE_S", 300.0)
 
 
 @pytest.fixture
@@ -130,8 +137,6 @@ def test_a_receiver_that_is_away_fails_no_run_and_gets_the_message_from_the_next
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from orchestrator.driver import notifying
-
     monkeypatch.setattr(notifying, "CLOSE_S", 0.1)
     with make_receiver() as first:
         port = first.port
@@ -151,6 +156,7 @@ def test_a_receiver_that_is_away_fails_no_run_and_gets_the_message_from_the_next
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from orchestrator.driver import notifying
 from orchestrator.driver.notifying import RunNotices
 from orchestrator.ledger import Invocation, StudyStore
 from orchestrator.notices import box
@@ -159,6 +165,7 @@ from orchestrator.notices.reporter import Ended
 from orchestrator.study.notify import Notify
 
 root, when = sys.argv[1:]
+notifying.CLOSE_S = 300.0
 store = StudyStore(root, "demo")
 lease = store.driver_lease(invocation="killed")
 lease.take()
