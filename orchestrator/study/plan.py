@@ -25,7 +25,7 @@ from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
 from orchestrator.study.model import Study
-from orchestrator.study.sampler import check_space, kind_of
+from orchestrator.study.sampler import check_needs, check_space, kind_of
 from orchestrator.study.source import override
 from orchestrator.work.inputs import Inputs
 from orchestrator.work.item import WorkItem
@@ -167,6 +167,7 @@ def plan_study(study: Study) -> StudyPlan:
     for texts in sorted(space.texts(), key=lambda texts: -texts.prompts):
         check_class_texts(texts, [name for task in data.tasks for name in task.classes], architecture)
     _check_snapshots(study, dataset, space)
+    check_needs(study.search.sampler)
     if not kind_of(study.search.sampler).copes:
         check_space(study.search.sampler, space.asked())
     size = space.size()

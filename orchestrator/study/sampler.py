@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,17 +165,26 @@ def kind_of(name: str) -> Kind:
     return SAMPLERS[name]
 
 
+def check_needs(name: str) -> None:
+    """Refuse to search with a sampler whose package is missing here. Records are read without it.
+
+    Raises:
+        StudyError: with the command that installs it.
+    """
+    needs = kind_of(name).needs
+    if needs is not None and importlib.util.find_spec(needs[0]) is None:
+        module, extra = needs
+        fix = f"run uv sync --extra {extra}, or pip install {module}" if extra else f"pip install {module}"
+        raise StudyError(f"{name} needs the package {module}, which is missing", where=WHERE, fix=fix)
+
+
 def check_sampler(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a sampler that there is none of, options that it does not take, or one that cannot be had here.
+    """Refuse an unknown sampler, or options that it does not take.
 
     Raises:
         StudyError: with the key and what to change.
     """
     kind = kind_of(name)
-    if kind.needs is not None and importlib.util.find_spec(kind.needs[0]) is None:
-        module, extra = kind.needs
-        fix = f"run uv sync --extra {extra}, or pip install {module}" if extra else f"pip install {module}"
-        raise StudyError(f"{name} needs the package {module}, which is missing", where=WHERE, fix=fix)
     if is_own(name):
         make_own(name, options, 0)
         return
@@ -262,7 +272,9 @@ def make_own(name: str, options: Mapping[str, Any], seed: int) -> Any:
             fix = "set search.seed" if key == "seed" else nearest(key, known) if known else "remove it"
             raise StudyError(f"{name} has no option {key!r}", where=f"{OPTIONS}.{key}", fix=fix)
     try:
-        return found(seed=seed, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # several of Optuna's are called experimental
+            return found(seed=seed, **options)
     except Exception as error:
         problem = f"{name} cannot be made: {type(error).__name__}: {error}"
         raise StudyError(problem, where=OPTIONS, fix="correct its options") from error
