@@ -43,12 +43,22 @@ _CHANGES = "it changes a trial's configuration while it trains, and a cell has o
 REFUSED: Mapping[str, str] = {
     "hyperband": _PAUSES,
     "bohb": _PAUSES,
+    "hb_bohb": _PAUSES,
     "pbt": _CHANGES,
     "pbt_replay": _CHANGES,
     "pb2": _CHANGES,
     "resource_changing": "it changes what a trial may use, and that is its slot's",
 }
 """Schedulers of Ray Tune that thin trials cannot serve, with the reason."""
+
+CALLED: Mapping[str, str] = {
+    "fifo": "none",
+    "async_hyperband": "asha",
+    "asynchyperband": "asha",
+    "median_stopping_rule": "median",
+    "medianstopping": "median",
+}
+"""Further names that Ray Tune has for schedulers, and theirs here."""
 
 REFUSED_CLASSES: Mapping[str, str] = {
     "HyperBandScheduler": "hyperband",
@@ -80,6 +90,9 @@ class Scheduler(BaseModel):
             return self
         if self.name in REFUSED:
             raise _refused(self.name, self.name)
+        if self.name in CALLED:
+            fix = f"use {CALLED[self.name]}"
+            raise StudyError(f"{self.name} is called {CALLED[self.name]} here", where=WHERE, fix=fix)
         if self.name not in SCHEDULERS:
             fix = f"{nearest(self.name, [*SCHEDULERS])}; your own is given as my_module:Class or {EXAMPLE}"
             raise StudyError(f"unknown scheduler {self.name!r}", where=WHERE, fix=fix)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import SCHEDULER_IMPORT, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from mmap_model.errors import InputError
 from orchestrator.search.stopping import REMEMBERED, ThinScheduler, replay
@@ -232,6 +232,14 @@ def test_what_thin_trials_cannot_serve_is_refused_in_words(given: str, where: st
     with pytest.raises(InputError) as caught:
         load_study("demo", [f"search.scheduler={given}"])
     assert caught.value.where is not None and where in caught.value.where and said in str(caught.value)
+
+
+def test_every_scheduler_that_ray_tune_names_is_served_renamed_or_refused_in_words() -> None:
+    for name in SCHEDULER_IMPORT:
+        try:
+            assert load_study("demo", [f"search.scheduler={name}"]).search.scheduler.name == name
+        except InputError as refused:
+            assert "unknown scheduler" not in str(refused), name
 
 
 def test_a_scheduler_without_options_is_stored_by_its_name() -> None:
