@@ -277,11 +277,17 @@ class SearchSpace:
 
     def _check_draft(self, draft: Draft, where: str) -> None:
         try:
-            Point.from_dict(draft)
+            point = Point.from_dict(draft)
         except InputError as error:
             raise SpaceError(
                 f"offers a point that cannot be: {error.problem}", where=where, fix=error.fix
             ) from error
+        if point.grouping is None and self.method.needs_partition(point.settings):
+            raise SpaceError(
+                "offers a point whose tasks are grouped, and the study says nothing of groups",
+                where=where,
+                fix="run one study for each regime: settings.regime=grouped brings the keys of grouping",
+            )
 
     def _check_settings(self, space: Space, where: str) -> None:
         """Every value that a space gives to settings fits the backbone, the others being as in the preset."""

@@ -151,6 +151,12 @@ class TunedModel(nn.Module, ABC):
         """The tensors of ``register_fitted``, by name."""
         return {name: self.get_buffer(name) for name in self._fitted}
 
+    @torch.no_grad()
+    def restore_fitted(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what ``fitted`` gave, of all replicates."""
+        for name, tensor in self.fitted().items():
+            tensor.copy_(tensors[name])
+
     def image_losses(self, images: Tensor, pixels: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         """What training lowers, for each image: cross-entropy, [R, T, B].
 

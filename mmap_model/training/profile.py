@@ -33,6 +33,7 @@ from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.replicate import draw_tasks, problem_of
 from mmap_model.training.step import TrainingStep
+from mmap_model.training.support import DrawnSupport, KeptBatches
 
 SCORED = 64
 """Images per task whose scoring is measured; more take proportionally longer."""
@@ -120,15 +121,17 @@ def profile_cells(
 
     batches = TrainingBatches(dataset, draws, [own.seeds.train for own in cells], recipe, backbone)
     wait = _waiting(backbone.device)
-    loaded = list(islice(_timed(batches.epoch(1), wait), 1 + repeats))
-    (pixels, labels), step = loaded[-1][1], TrainingStep(model, sgd, prepare, autocast)
+    is_kept = recipe.views is not None and model.constant_images
+    fed = KeptBatches(batches, DrawnSupport(model, batches, prepare, autocast)) if is_kept else batches
+    loaded = list(islice(_timed(fed.epoch(1), wait), 1 + repeats))
+    (pixels, labels), step = loaded[-1][1], TrainingStep(model, sgd, prepare, autocast, kept=is_kept)
     model.train()
     step.take(pixels, labels)
     seconds = _median(lambda: step.take(pixels, labels), repeats, wait)
-    own_pixels = prepare(pixels[:, :, : step.images])
+    own_pixels = pixels if is_kept else prepare(pixels[:, :, : step.images])
     times = -(-pixels.shape[2] // step.images)
     with autocast():
-        parts = _towers(model, own_pixels, times, lambda work: _median(work, repeats, wait))
+        parts = _towers(model, own_pixels, times, lambda work: _median(work, repeats, wait), kept=is_kept)
     parts["optimiser"] = _median(sgd.update, repeats, wait)
     parts["data"] = median(waited for waited, _ in loaded[1:] or loaded)
 
@@ -169,20 +172,29 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> f
 
 
 def _towers(
-    model: TunedModel, pixels: Tensor, times: int, timed: Callable[[Callable[[], Any]], float]
+    model: TunedModel,
+    pixels: Tensor,
+    times: int,
+    timed: Callable[[Callable[[], Any]], float],
+    *,
+    kept: bool,
 ) -> dict[str, float]:
-    """Seconds of both towers forwards and backwards, and of the prompts that go into them."""
+    """Seconds of both towers forwards and backwards, and of the prompts that go into them.
+
+    Of images that are ``kept``, ``pixels`` are their embeddings, and the time is that of what follows.
+    """
+    images_of = model.finish_images if kept else model.image_features
     if not isinstance(model, PromptedModel):
         return {
             "text": timed(lambda: _differentiated([model.class_features()])),
-            "image": times * timed(lambda: _differentiated([model.image_features(pixels)])),
+            "image": times * timed(lambda: _differentiated([images_of(pixels)])),
             "prompts": 0.0,
         }
     prompts = timed(lambda: _differentiated([*model.text_prompts(), *model.image_prompts()]))
     with _given_prompts(model):
         return {
             "text": timed(lambda: _differentiated([model.class_features()])),
-            "image": times * timed(lambda: _differentiated([model.image_features(pixels)])),
+            "image": times * timed(lambda: _differentiated([images_of(pixels)])),
             "prompts": prompts,
         }
 

@@ -201,9 +201,8 @@ class FusedRun:
             replicate.restore(record)
         if self._sgd is not None:
             self._sgd.restore(tensors)
-        with torch.no_grad():
-            for name, tensor in self._model.fitted().items():
-                tensor.copy_(tensors[_FITTED + name])
+        kept = {n.removeprefix(_FITTED): t for n, t in tensors.items() if n.startswith(_FITTED)}
+        self._model.restore_fitted(kept)
         self._fitted = True
         if self._probe is not None:
             self._probe.restore(tensors)

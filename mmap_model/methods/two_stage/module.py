@@ -6,7 +6,7 @@ Legend: R replicates, T tasks, C classes (the most of any task), U rows of a rep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class TwoStageModel(TunedBackbone):
         self.index = RowIndex(problem, "single", backbone.device)
         stage = torch.zeros(self.replicates, 1, dtype=torch.int64, device=backbone.device)
         self.register_fitted("stage", stage)
+        self._is_late = False  # what ``stage`` says: asking a device for it would make the host wait
         self._backbone, self._template = (backbone,), problem.template
         with torch.no_grad():
             self.rows = nn.Parameter(self.index.start(super().class_features()))
@@ -55,9 +56,10 @@ class TwoStageModel(TunedBackbone):
         if stage == 1:
             self.rows.copy_(self.index.start(super().class_features()))
         self.stage.fill_(stage)
+        self._is_late = stage > 0
 
     def class_features(self) -> Tensor:
-        if not self._is_late():
+        if not self._is_late:
             return super().class_features()
         with full_precision(self.rows):
             return F.normalize(self.index.of_classes(self.rows).sum(3), dim=-1)
@@ -73,9 +75,14 @@ class TwoStageModel(TunedBackbone):
 
     def _weights(self) -> list[list[Weights]]:
         weights = super()._weights()
-        if not self._is_late():
+        if not self._is_late:
             return weights
         return [[{name: w.detach() for name, w in own.items()} for own in copies] for copies in weights]
 
-    def _is_late(self) -> bool:
-        return bool(self.stage.any())
+    def restore_fitted(self, tensors: Mapping[str, Tensor]) -> None:
+        super().restore_fitted(tensors)
+        self._is_late = bool(self.stage.any())
+
+    def load_replicate_state(self, replicate: int, tensors: Mapping[str, Tensor]) -> None:
+        super().load_replicate_state(replicate, tensors)
+        self._is_late = bool(self.stage.any())

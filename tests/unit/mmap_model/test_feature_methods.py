@@ -160,6 +160,24 @@ def test_clap_holds_each_class_by_its_zero_shot_probability(
     )
 
 
+def test_clip_adapters_of_a_group_and_a_task_act_by_their_mean(tiny_backbone_fp64: Backbone) -> None:
+    backbone = tiny_backbone_fp64
+    model = built("clip_adapter", backbone, {"regime": "grouped", "ratio": 0.3})
+    tensors = dict(model.named_parameters())
+
+    def logits(r: int, t: int, images: Tensor) -> Tensor:
+        group = next(g for g, members in enumerate(PARTITIONS[r]) if t in members)
+        adapted = torch.zeros_like(images)
+        for place in (group, 2 + t):
+            own = {name: tensor[r, place] for name, tensor in tensors.items()}
+            hidden = F.linear(images, own["down_weight"], own["down_bias"]).relu()
+            adapted = adapted + F.linear(hidden, own["up_weight"], own["up_bias"]).relu() / 2
+        rows = raw_texts(backbone, CLASSES[t])
+        return cosines(backbone, 0.3 * adapted + 0.7 * images, rows)
+
+    assert_trains_alike(model, backbone, logits)
+
+
 @pytest.mark.parametrize("regime", ["single", "multi"])
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
 def test_tip_adapter(tiny_backbone_fp64: Backbone, name: str, regime: str) -> None:

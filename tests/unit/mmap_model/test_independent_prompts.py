@@ -142,6 +142,18 @@ def test_ivlp(regime: str, text_depth: int | None, image_depth: int | None) -> N
     assert_trains_alike(model, backbone, features)
 
 
+def test_vpt_of_groups_and_tasks_stands_side_by_side(tiny_backbone_fp64: Backbone) -> None:
+    backbone = tiny_backbone_fp64
+    options = {"prompt_length": 2, "depth": 2, "before_ln_pre": True, "regime": "grouped"}
+    model: Any = built("vpt", backbone, options)
+
+    def features(r: int, t: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        images = published_images(backbone, pixels, prompts_of(model.prompts, "grouped", r, t))
+        return images, F.normalize(plain(backbone, CLASSES[t], TEMPLATE), dim=-1)
+
+    assert_trains_alike(model, backbone, features)
+
+
 @pytest.mark.parametrize("regime", ["single", "multi"])
 @pytest.mark.parametrize("anchors", ["clip_7", "one {} of many"])
 def test_promptsrc(tiny_backbone_fp64: Backbone, regime: str, anchors: str) -> None:

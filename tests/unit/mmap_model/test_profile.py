@@ -17,6 +17,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mmap": {"prompt_length": 4, "source_rows": 2, "source_cols": 8},
     "clip_adapter": {},
     "bitfit": {},
+    "zs_lp": {},
 }
 
 
@@ -30,7 +31,7 @@ def test_a_profile_of_any_method(name: str, tiny_backbone: Backbone, pattern_dat
             configuration=Configuration(
                 method=name,
                 settings=method.Settings(**SETTINGS[name]),
-                recipe=Recipe(epochs=3, batch_size=2, warmup_epochs=0),
+                recipe=Recipe(epochs=3, batch_size=2, warmup_epochs=0, views=2 if name == "zs_lp" else None),
                 partition=((0,), (1,)) if method.grouped else None,
             ),
             split=Split(shots=3),
