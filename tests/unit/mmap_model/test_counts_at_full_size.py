@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from open_clip import CLIP
 
-from mmap_model.architecture import parse_architecture
-from mmap_model.backbone import Backbone, model_config
+from mmap_model.architecture import model_config, parse_architecture
+from mmap_model.backbone import Backbone
 from mmap_model.methods import Problem, ProblemSize, get_method, method_names
 
 CLASSES = [[f"thing {number}" for number in range(65)]] * 4
@@ -19,7 +19,7 @@ PARTITION = ((0, 1), (2, 3))
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     config = model_config("ViT-B-16-quickgelu")
-    return Backbone(CLIP(**config), parse_architecture(config, "ViT-B-16-quickgelu"), config)
+    return Backbone(CLIP(**config), parse_architecture("ViT-B-16-quickgelu", config), config)
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vpt": {"prompt_length": 2, "depth": 2},
     "joint": {"prompt_length": 2},
     "mlp": {"prompt_length": 2},
+    "promptsrc": {"depth": 2},
 }
 NAMES = ("anchor", "bell", "cat")
 

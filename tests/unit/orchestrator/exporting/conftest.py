@@ -87,4 +87,8 @@ def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 GROUPED = ("mmap", "mlp", "joint")
-SETTINGS = {"mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8},
+    # The small CLIP has four layers and none of the words of CLIP's own templates.
+    "promptsrc": {"depth": 2, "anchors": "a photo of a {}."},
+}

@@ -16,8 +16,14 @@ from orchestrator.exporting.scoring import Job, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 
+ALIKE = ("clap", "promptsrc", "task_res", "tip_adapter")
+"""Take the way of ``zs_lp``, ``ivlp``, ``zs_lp`` and ``tip_adapter_f`` through deployment."""
+METHODS = [
+    pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in sorted(method_names())
+]
 
-@pytest.mark.parametrize("method", sorted(method_names()))
+
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_exported_and_agrees(  # type: ignore[no-untyped-def]
     method: str, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
