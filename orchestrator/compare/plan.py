@@ -20,6 +20,7 @@ from orchestrator.compare.columns import FULL_FT_RATE, ColumnSpec, choose_column
 from orchestrator.compare.comparison import Column
 from orchestrator.study import StudyPlan, plan_study
 from orchestrator.study.errors import StudyError
+from orchestrator.study.fields import with_published
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.model import ColumnOptions
 from orchestrator.study.source import Source, override
@@ -173,7 +174,11 @@ class ComparePlan:
         recipe = study.recipe
         if column.method == "full_ft":
             recipe = replace(recipe, lr=_rounded(FULL_FT_RATE * recipe.lr))
-        recipe = from_plain(Recipe, {**to_plain(recipe), **options.recipe}, f"{where}.recipe")
+        own = with_published(options.recipe, column.method, f"{where}.recipe")
+        kept = to_plain(recipe)
+        if own is not options.recipe:  # the authors' recipe does not start from the study's
+            kept = {key: kept[key] for key in ("template", "augment")}
+        recipe = from_plain(Recipe, {**kept, **own}, f"{where}.recipe")
         names = [name for task in self.base.data.tasks for name in task.classes]
         check_class_texts(method.texts(settings, recipe.template), names, self.base.architecture)
         return Point(

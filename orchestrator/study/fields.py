@@ -80,7 +80,7 @@ def parse_seed(value: Any, where: str) -> Seeds:
 PUBLISHED = "published"
 
 
-def with_published(value: Any, method: str) -> Any:
+def with_published(value: Any, method: str, where: str = "recipe") -> Any:
     """A recipe's keys, those of the method's authors for ``published`` and under ``{base: published, …}``.
 
     Raises:
@@ -92,13 +92,13 @@ def with_published(value: Any, method: str) -> Any:
     base = own.pop("base", PUBLISHED)
     if base != PUBLISHED:
         raise StudyError(
-            f"unknown recipe {base!r}", where="recipe.base", fix=f"use {PUBLISHED}, or remove it"
+            f"unknown recipe {base!r}", where=f"{where}.base", fix=f"use {PUBLISHED}, or remove it"
         )
     published = get_method(method).published
     if published is None:
         raise StudyError(
             f"method {method!r} has no published recipe but the default one",
-            where="recipe",
+            where=where,
             fix="remove it, or write the keys that differ",
         )
     return {**published, **own}

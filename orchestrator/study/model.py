@@ -125,7 +125,8 @@ class ColumnOptions(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of the method, e.g. ``prompt_length`` where the paper's does not fit the backbone."""
     recipe: dict[str, Any] = Field(default_factory=dict)
-    """Keys of ``recipe`` that differ, e.g. ``lr``."""
+    """Keys of ``recipe`` that differ, e.g. ``lr``; or ``{base: published, …}``: the recipe of the method's
+    authors, with the study's texts and augmentation, and what differs from it."""
 
 
 class Compare(Strict):

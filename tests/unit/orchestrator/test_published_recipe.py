@@ -55,3 +55,24 @@ def test_steps_for_every_shot_need_splits_in_shots() -> None:
             "demo",
             ["method=clip_lora", "grouping=null", "space=[]", "recipe=published", "splits=[{percent: 10}]"],
         )
+
+
+def test_a_comparison_may_train_a_method_by_its_own_recipe_with_the_studys_texts() -> None:
+    from orchestrator.compare import plan_comparison
+
+    plan = plan_comparison(
+        "demo",
+        [
+            "recipe.template=the {}",
+            "compare.methods.zs_lp.recipe={base: published, epochs: 40}",
+            "compare.methods.task_res.recipe={lr: 0.02}",
+        ],
+        methods=["zs_lp", "task_res"],
+    )
+    published, shared = plan.points["zs_lp_grouped"].recipe, plan.points["task_res_stl"].recipe
+    assert (published.views, published.epochs, published.lr, published.template) == (20, 40, 0.1, "the {}")
+    assert (shared.optimiser, shared.lr, shared.batch_size) == ("sgd", 0.02, 16)
+    assert plan.points["zs_lp_grouped"].grouping is not None and plan.points["zs_lp"].grouping is None
+    with pytest.raises(InputError, match="'full_ft' has no published recipe") as raised:
+        plan_comparison("demo", ["compare.methods.full_ft.recipe={base: published}"], methods=["full_ft"])
+    assert raised.value.where == "compare.methods.full_ft.recipe"
