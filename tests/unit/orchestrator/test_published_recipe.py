@@ -58,7 +58,7 @@ def test_steps_for_every_shot_need_splits_in_shots() -> None:
 
 
 def test_a_comparison_may_train_a_method_by_its_own_recipe_with_the_studys_texts() -> None:
-    from orchestrator.compare import plan_comparison
+    from orchestrator.compare.plan import plan_comparison
 
     plan = plan_comparison(
         "demo",
