@@ -91,8 +91,9 @@ class CacheModel(PromptedModel):
         owner, renamed = self.get_buffer("_owner"), self.get_buffer("_renamed")
         labels = renamed[:, owner, self.key_labels].transpose(0, 1)
         shown = (labels >= 0) & self.get_buffer("_seen")
-        one_hot = F.one_hot(labels.clamp(min=0), self.class_mask.shape[1])
-        return (one_hot * shown[..., None]).to(self.keys.dtype)
+        # Not by one_hot, which looks at the labels and so lets the host wait for them.
+        classes = torch.arange(self.class_mask.shape[1], device=labels.device)
+        return ((labels[..., None] == classes) & shown[..., None]).to(self.keys.dtype)
 
     @torch.no_grad()
     def beside_head(self, tasks: Sequence[int]) -> nn.Module:

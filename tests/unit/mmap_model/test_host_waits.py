@@ -105,7 +105,7 @@ def take_a_step(run: FusedRun) -> torch.Tensor:
 
 
 def trained_methods() -> list[str]:
-    return [name for name in method_names() if name != "zero_shot"]
+    return [name for name in method_names() if get_method(name).trains]
 
 
 @pytest.mark.parametrize("method", trained_methods())
