@@ -85,9 +85,9 @@ class ClipLoraModel(TunedBackbone):
         down, up = (self.get_parameter(f"{tower}_{part}") for part in ("down", "up"))
         if self.layout is None:
             return down[replicate, copy], up[replicate, copy]
-        members = list(self.layout.members[replicate * self.tasks + copy])
-        downs, ups = down.flatten(0, 1)[members], up.flatten(0, 1)[members]
-        return torch.cat(downs.unbind(), dim=2), torch.cat(ups.unbind(), dim=3)
+        downs, ups = down.flatten(0, 1), up.flatten(0, 1)
+        members = self.layout.members[replicate * self.tasks + copy]
+        return torch.cat([downs[m] for m in members], dim=2), torch.cat([ups[m] for m in members], dim=3)
 
     def _clip_tensors(self, number: int, part: str = "") -> dict[str, Tensor]:
         """With the changes added to the matrices."""
