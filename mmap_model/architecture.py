@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmap_model import hugging_face
+from mmap_model.byte_pairs import token_ids
 from mmap_model.errors import BackboneError, nearest
 from mmap_model.places import expanded
 from mmap_model.text_files import read_json
@@ -140,7 +142,27 @@ def read_architecture(model: str, where: str = "backbone.model") -> Architecture
     path = weights_in(model_directory(model))
     if path is None or path.suffix != ".safetensors":
         return shape
-    return replace(shape, unused_tokens=_unused_tokens(path, path.stat().st_mtime_ns))
+    return replace(shape, unused_tokens=len(_unused_tokens(path, path.stat().st_mtime_ns)))
+
+
+def check_known(architecture: Architecture, texts: Iterable[str], where: str) -> None:
+    """Raise BackboneError where a reduced CLIP has no embedding of a word, as far as its file tells.
+
+    Args:
+        texts: ``{}`` in them is left out.
+        where: the key that gives them.
+    """
+    if not architecture.unused_tokens:
+        return
+    path = weights_in(model_directory(architecture.model))
+    unused = frozenset[int]() if path is None else _unused_tokens(path, path.stat().st_mtime_ns)
+    for text in texts:
+        if not unused.isdisjoint(token_ids(text.replace("{}", ""))):
+            raise BackboneError(
+                f"{architecture.model!r} was reduced to a vocabulary that lacks words of {text!r}",
+                where=where,
+                fix="use words that it knows, such as those of the study's own template, or a whole CLIP",
+            )
 
 
 def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
@@ -267,7 +289,7 @@ def _json(path: Path, where: str) -> dict[str, Any]:
 
 
 @lru_cache
-def _unused_tokens(path: Path, modified: int) -> int:
+def _unused_tokens(path: Path, modified: int) -> frozenset[int]:
     """All-zero rows of the vocabulary in a safetensors file; ``modified`` tells its versions apart."""
     from safetensors import SafetensorError, safe_open
 
@@ -276,13 +298,13 @@ def _unused_tokens(path: Path, modified: int) -> int:
             held = set(file.keys())
             name = next((n for n in ("token_embedding.weight", hugging_face.TOKENS) if n in held), None)
             if name is None:
-                return 0
+                return frozenset()
             if file.get_slice(name).get_dtype() in ("F16", "F32", "F64"):
-                return int((file.get_tensor(name) == 0).all(axis=1).sum())
+                return frozenset((file.get_tensor(name) == 0).all(axis=1).nonzero()[0].tolist())
         with safe_open(path, framework="pt") as file:  # numpy has no bfloat16
-            return int((file.get_tensor(name) == 0).all(dim=1).sum())
+            return frozenset((file.get_tensor(name) == 0).all(dim=1).nonzero().flatten().tolist())
     except (SafetensorError, OSError):  # loading the weights says what is wrong with them
-        return 0
+        return frozenset()
 
 
 def _why_not(vision: dict[str, Any], text: dict[str, Any], config: dict[str, Any]) -> str | None:

@@ -32,6 +32,12 @@ def count_tokens(text: str) -> int:
     return 2 + sum(map(_count, _WORDS.findall(_clean(text))))
 
 
+def token_ids(text: str) -> list[int]:
+    """Ids of a text's tokens, without its start and end, as open_clip's tokenizer has them."""
+    ids = _ids()
+    return [ids[part] for word in _WORDS.findall(_clean(text)) for part in _parts(word)]
+
+
 def special_in(text: str) -> str | None:
     """The first token of CLIP's own that stands in a text as a word, written out or by HTML's entities."""
     if not {"<", "&"} & {*text}:
@@ -44,11 +50,15 @@ def _clean(text: str) -> str:
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
-@functools.lru_cache(maxsize=100_000)
 def _count(word: str) -> int:
+    return len(_parts(word))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _parts(word: str) -> tuple[str, ...]:
     """Tokens of one word: its bytes, merged in the order of the file's pairs."""
     if word in SPECIAL:
-        return 1
+        return (word,)
     ranks, characters = _merges()
     parts = [characters[byte] for byte in word.encode()]
     parts[-1] += "</w>"
@@ -63,7 +73,17 @@ def _count(word: str) -> int:
             else:
                 merged.append(part)
         parts = merged
-    return len(parts)
+    return tuple(parts)
+
+
+@functools.cache
+def _ids() -> dict[str, int]:
+    """Single bytes come first, then those that end a word, then what the pairs make, then the specials."""
+    ranks, _ = _merges()
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    bytes_ = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+    tokens = [*bytes_, *(token + "</w>" for token in bytes_), *(a + b for a, b in ranks), *SPECIAL]
+    return {token: number for number, token in enumerate(tokens)}
 
 
 @functools.cache

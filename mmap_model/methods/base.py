@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mmap_model.architecture import Architecture
+from mmap_model.architecture import Architecture, check_known
 from mmap_model.byte_pairs import count_tokens
 from mmap_model.class_texts import ClassTexts
 from mmap_model.errors import BackboneError, ConfigurationError, ShapeError
@@ -177,10 +177,14 @@ def check_template(where: str, template: str) -> None:
         )
 
 
-def check_words(where: str, words: str, length: int) -> None:
-    """Raise ShapeError unless ``words`` have tokens for a prompt of that length, or are empty."""
+def check_words(where: str, words: str, length: int, architecture: Architecture) -> None:
+    """Raise ShapeError unless ``words`` have tokens for a prompt of that length, or are empty.
+
+    A reduced CLIP must know them, or a BackboneError says so.
+    """
     if not words:
         return
+    check_known(architecture, [words], f"settings.{where}")
     tokens = count_tokens(words) - 2
     if tokens < length:
         raise ShapeError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from mmap_model.architecture import Architecture, read_architecture
+from mmap_model.architecture import Architecture, check_known, read_architecture
 from mmap_model.backbone_identity import fingerprint_of, require_weights, weight_groups
 from mmap_model.backbone_spec import counted_parameters
 from mmap_model.cells import Cell, Configuration, Point, check_recipe
@@ -154,6 +154,7 @@ def plan_study(study: Study) -> StudyPlan:
     for template, names in {
         (t, task.classes) for task, own in zip(data.tasks, averaged, strict=False) for t in own
     }:
+        check_known(architecture, [template], "recipe.templates")
         check_class_texts(ClassTexts(template, "recipe.templates"), names, architecture)
     space = SearchSpace(
         study.spaces(),

@@ -58,7 +58,7 @@ class Coop(Method):
         check_range("prompt_length", settings.prompt_length, 1, architecture.context_length - 4)
         check_range("prompt_init", settings.prompt_init, 0)
         check_template("template", settings.template)
-        check_words("init_words", settings.init_words, settings.prompt_length)
+        check_words("init_words", settings.init_words, settings.prompt_length, architecture)
 
     def texts(self, settings: CoopSettings, template: str) -> ClassTexts:
         return ClassTexts(settings.template, "settings.template", settings.prompt_length)

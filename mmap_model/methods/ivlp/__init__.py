@@ -71,7 +71,7 @@ class Ivlp(Method):
             if getattr(settings, name) is not None:
                 check_range(name, getattr(settings, name), 1, tower.layers)
         check_template("template", settings.template)
-        check_words("init_words", settings.init_words, settings.text_length)
+        check_words("init_words", settings.init_words, settings.text_length, architecture)
 
     def fitted(self, settings: IvlpSettings, architecture: Architecture) -> IvlpSettings:
         depths = {

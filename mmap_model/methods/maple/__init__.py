@@ -61,7 +61,7 @@ class Maple(Method):
         check_range("prompt_length", settings.prompt_length, 1, architecture.context_length - 4)
         check_range("prompt_init", settings.prompt_init, 0)
         check_template("template", settings.template)
-        check_words("init_words", settings.init_words, settings.prompt_length)
+        check_words("init_words", settings.init_words, settings.prompt_length, architecture)
         if settings.depth is not None:
             check_range("depth", settings.depth, 1, architecture.depth)
 

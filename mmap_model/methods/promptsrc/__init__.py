@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mmap_model.architecture import Architecture
+from mmap_model.architecture import Architecture, check_known
 from mmap_model.class_texts import ClassTexts
-from mmap_model.errors import ConfigurationError, nearest
+from mmap_model.errors import BackboneError, ConfigurationError, nearest
 from mmap_model.methods.base import (
     Budget,
     Method,
@@ -78,7 +78,7 @@ class Promptsrc(Method):
         for name in ("prompt_init", "text_weight", "image_weight", "logits_weight"):
             check_range(name, getattr(settings, name), 0)
         check_template("template", settings.template)
-        check_words("init_words", settings.init_words, settings.prompt_length)
+        check_words("init_words", settings.init_words, settings.prompt_length, architecture)
         if settings.depth is not None:
             check_range("depth", settings.depth, 1, architecture.depth)
         if settings.anchors not in TEMPLATE_SETS and "{}" not in settings.anchors:
@@ -88,12 +88,17 @@ class Promptsrc(Method):
                 fix=f"{nearest(settings.anchors, TEMPLATE_SETS)}, or write a text with {{}} for the name",
             )
 
+        anchors = TEMPLATE_SETS.get(settings.anchors, (settings.anchors,))
+        check_known(architecture, anchors, "settings.anchors")
+
     def fitted(self, settings: PromptsrcSettings, architecture: Architecture) -> PromptsrcSettings:
-        return (
-            settings
-            if settings.depth is None
-            else replace(settings, depth=min(settings.depth, architecture.depth))
-        )
+        depth = None if settings.depth is None else min(settings.depth, architecture.depth)
+        anchors = settings.anchors
+        try:
+            check_known(architecture, TEMPLATE_SETS.get(anchors, ()), "settings.anchors")
+        except BackboneError:  # a reduced CLIP has none of the published texts
+            anchors = f"{settings.init_words} {{}}."
+        return replace(settings, depth=depth, anchors=anchors)
 
     def texts(self, settings: PromptsrcSettings, template: str) -> ClassTexts:
         return ClassTexts(settings.template, "settings.template", settings.prompt_length)

@@ -84,3 +84,18 @@ def test_damaged_configuration_names_the_file(tmp_path: Path, text: str) -> None
     (tmp_path / "open_clip_config.json").write_text(text)
     with pytest.raises(BackboneError, match=r"open_clip_config\.json"):
         read_architecture(f"{LOCAL_DIR}{tmp_path}")
+
+
+def test_ids_of_tokens_are_those_of_the_tokenizer() -> None:
+    from open_clip import get_tokenizer
+
+    from mmap_model.byte_pairs import token_ids
+
+    texts = [
+        "a photo of a {}.",
+        "itap of the naïve café's 12 ✓ things!",
+        "graffiti of a sea turtle",
+        "Ünïcode 日本",
+    ]
+    for text, ids in zip(texts, get_tokenizer("ViT-B-16")(texts).tolist(), strict=True):
+        assert token_ids(text) == ids[1 : ids.index(49407)]

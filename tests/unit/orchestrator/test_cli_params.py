@@ -107,7 +107,10 @@ def test_a_shape_that_the_backbone_does_not_take_gives_way_to_the_nearest(
     assert execute(["params", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     fitted = {row["method"]: (row["parameters"], row["fitted"]) for row in rows if row["fitted"]}
-    assert fitted == {"mmap": (10_920, {"source_cols": 32}), "promptsrc": (3_584, {"depth": 4})}
+    assert fitted == {
+        "mmap": (10_920, {"source_cols": 32}),
+        "promptsrc": (3_584, {"anchors": "a photo of a {}.", "depth": 4}),
+    }
     assert execute(["params", "--method", "mmap", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 10_920
     first = load_plan("demo", ["space=[{name: mmap_shape}]"]).first[0]

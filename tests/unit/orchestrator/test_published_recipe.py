@@ -76,3 +76,31 @@ def test_a_comparison_may_train_a_method_by_its_own_recipe_with_the_studys_texts
     with pytest.raises(InputError, match="'full_ft' has no published recipe") as raised:
         plan_comparison("demo", ["compare.methods.full_ft.recipe={base: published}"], methods=["full_ft"])
     assert raised.value.where == "compare.methods.full_ft.recipe"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["method=zs_lp", "recipe.templates=[clip_80]"], "recipe.templates"),
+        (["method=promptsrc", "settings={depth: 2}"], "settings.anchors"),
+        (
+            ["method=coop", "settings={prompt_length: 4, init_words: itap of a pancake}"],
+            "settings.init_words",
+        ),
+    ],
+)
+def test_a_reduced_clip_refuses_words_that_it_lacks_before_anything_starts(
+    overrides: list[str], where: str
+) -> None:
+    from orchestrator.study import load_plan
+
+    with pytest.raises(InputError, match="lacks words of") as raised:
+        load_plan("demo", ["grouping=null", "space=[]", *overrides])
+    assert where in str(raised.value.where)
+
+
+def test_a_reduced_clip_takes_words_that_it_knows() -> None:
+    from orchestrator.study import load_plan
+
+    settings = "settings={depth: 2, anchors: 'a photo of a {}.'}"
+    assert load_plan("demo", ["grouping=null", "space=[]", "method=promptsrc", settings]).trials == 1
