@@ -220,3 +220,28 @@ def test_method_without_settings_has_a_space_of_its_recipe(small) -> None:  # ty
     fixed = Point(method="zero_shot", settings=get_method("zero_shot").Settings())
     space = SearchSpace([], fixed, architecture=small, tasks=4)
     assert space.parameter_range() == (0, 0)
+
+
+def test_a_regime_that_groups_tasks_is_not_searched_where_nothing_groups_them(small) -> None:  # type: ignore[no-untyped-def]
+    from search_spaces import SearchSpace
+
+    fixed = Point(method="zs_lp", settings=get_method("zs_lp").Settings())
+    given = {"architecture": small, "tasks": 2, "classes": [["a", "b"], ["b", "c", "d"]]}
+
+    def searched(*regimes: str) -> SearchSpace:
+        options = {"key": "settings.regime", "choices": list(regimes)}
+        return SearchSpace([build_space("choice", options, "space.0")], fixed, **given)
+
+    width = small.embed_dim
+    assert searched("single", "multi").parameter_range() == (4 * width, 5 * width), "rows by name"
+    with pytest.raises(SpaceError, match="says nothing of groups") as caught:
+        searched("multi", "grouped")
+    assert caught.value.where == "space.0"
+
+
+def test_a_method_that_trains_something_for_every_class_asks_for_the_classes(small) -> None:  # type: ignore[no-untyped-def]
+    from search_spaces import SearchSpace
+
+    fixed = Point(method="zs_lp", settings=get_method("zs_lp").Settings())
+    with pytest.raises(InputError, match="for every class"):
+        SearchSpace([], fixed, architecture=small, tasks=2, max_params=10)
