@@ -3,7 +3,8 @@
 ``classifier.safetensors`` holds the head (``head.class_features`` [T, C, E], ``head.scale`` [T] and
 ``head.mask`` [T, C]) and, by tower (``towers.0``; several where a method has a copy of the CLIP per task),
 what is not the CLIP's own: keys and values of image prompts, or tuned weights. The checkpoint comes with it
-where a model's images take a way of their own (``OwnFinish``, ``EveryTask``).
+where a model's images take a way of their own (``OwnFinish``, ``EveryTask``) or its logits have more than
+the head's (``beside_head``).
 """
 
 from __future__ import annotations
@@ -38,14 +39,6 @@ class ClassifierFormat(Format):
 
     name = "classifier"
 
-    def refusal(self, trained: Trained) -> str | None:
-        if trained.deployed.beside is None:
-            return None
-        return (
-            f"{trained.method.name} keeps features of labelled images beside its classes; use torch-export, "
-            "onnx or prompts"
-        )
-
     def write(self, trained: Trained, folder: Path) -> None:
         deployed = trained.deployed
         tensors = {f"head.{name}": tensor for name, tensor in deployed.head.state_dict().items()}
@@ -53,7 +46,7 @@ class ClassifierFormat(Format):
         for number, tower in enumerate(towers or ()):
             for name, tensor in _tuned(tower, trained.backbone).items():
                 tensors[f"towers.{number}.{name}"] = tensor
-        if towers is None:
+        if towers is None or deployed.beside is not None:
             for name in (TENSORS, DESCRIPTION):
                 (folder / name).write_bytes(trained.files[name])
         # Copies: tensors that share memory cannot be written.
@@ -70,11 +63,12 @@ class ClassifierFormat(Format):
         if TENSORS in artefact.files:
             trained = read_trained(folder, artefact, options)
             backbone, images = trained.backbone, trained.model.deployed(trained.tasks)
+            beside = trained.model.beside_head(trained.tasks)
         else:
-            backbone = options.clip(artefact, folder)
+            backbone, beside = options.clip(artefact, folder), None
             images = _images(backbone, tensors, len(artefact.tasks))
         return TorchEngine(
-            DeployedClassifier(images, head).eval(),
+            DeployedClassifier(images, head, beside).eval(),
             kind=self.name,
             precision=options.precision,
             plain=plain_images(backbone),

@@ -61,7 +61,7 @@ def test_a_comparison_may_train_a_method_by_its_own_recipe_with_the_studys_texts
     from orchestrator.compare.plan import plan_comparison
 
     plan = plan_comparison(
-        "demo",
+        "symbols",
         [
             "recipe.template=the {}",
             "compare.methods.zs_lp.recipe={base: published, epochs: 40}",
@@ -74,7 +74,7 @@ def test_a_comparison_may_train_a_method_by_its_own_recipe_with_the_studys_texts
     assert (shared.optimiser, shared.lr, shared.batch_size) == ("sgd", 0.02, 16)
     assert plan.points["zs_lp_grouped"].grouping is not None and plan.points["zs_lp"].grouping is None
     with pytest.raises(InputError, match="'full_ft' has no published recipe") as raised:
-        plan_comparison("demo", ["compare.methods.full_ft.recipe={base: published}"], methods=["full_ft"])
+        plan_comparison("symbols", ["compare.methods.full_ft.recipe={base: published}"], methods=["full_ft"])
     assert raised.value.where == "compare.methods.full_ft.recipe"
 
 
