@@ -41,13 +41,15 @@ def selftest(
     from orchestrator.statistics.selftest.noise import get_noise
     from orchestrator.statistics.selftest.registry import get_suite
     from orchestrator.terminal import Activity
+    from orchestrator.work.provenance import provenance
 
     suite, own = get_suite(name), get_noise(noise)
     with Activity(err(), f"Trying {name}") as activity:
         setting = Setting(repeats=repeats or suite.repeats, noise=own, seed=seed, tell=activity.at)
         found = list(suite.run(setting))
     if as_json:
-        print_json({"name": name, "repeats": setting.repeats, "checks": [each.to_dict() for each in found]})
+        given = {"name": name, "repeats": setting.repeats, "seed": seed, "noise": noise or "normal"}
+        print_json({**given, "checks": [each.to_dict() for each in found], "provenance": provenance()})
     else:
         varied = "normal noise" if noise is None else f"noise of {noise}"
         show(table(found, f"selftest {name}", f"{suite.about} {setting.repeats} studies a line, {varied}"))

@@ -112,7 +112,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     return Table.of(
         [
             (number("rank"), lambda line: line.get("rank")),
-            (number("trial"), lambda line: line.get("number", "")),
+            (number("trial"), lambda line: "" if line.get("number", -1) < 0 else line["number"]),
             (label("configuration"), lambda line: line["label"]),
             (number("size (of CLIP)"), _parameters),
             (number("validation"), score("val")),

@@ -36,6 +36,7 @@ FINALISTS = 3
 MEANINGS = {
     "method": "method",
     "prompt_length": "prompt length",
+    "source_rows": "source",
     "scale_init": "initial size",
     "lr": "learning rate",
     "groups": "groups",

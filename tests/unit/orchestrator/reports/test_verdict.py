@@ -164,5 +164,5 @@ def test_settings_are_named_in_words() -> None:
         point(0.0035)["settings"] | {"lr": 0.0035, "scale_init": None, "own_choice": True}
     )
     assert words.replace("\N{NO-BREAK SPACE}", " ") == (
-        "prompt length 4, initial size automatic, learning rate 0.0035, source 4 × 32, own choice on"
+        "prompt length 4, source 4 × 32, initial size automatic, learning rate 0.0035, own choice on"
     )
