@@ -12,6 +12,7 @@ from orchestrator.auditing.finding import Finding
 from orchestrator.auditing.images import audit_images, draw_name
 from orchestrator.auditing.order import audit_looks, audit_ranks, winner
 from orchestrator.auditing.probes import Probes
+from orchestrator.auditing.race import audit_race
 from orchestrator.auditing.row import AuditedRow, audit_row
 from orchestrator.ledger import Storage, StudyStore, TrialRecord
 from orchestrator.statistics.objectives import Aim
@@ -100,6 +101,7 @@ def audit_study(storage: Storage, name: str, tell: Callable[[str], None] = lambd
         *_cells(store, cells),
         *_rows_of(rows, cells, storage, Aim.of_study(study)),
         *audit_ranks(trials, cells),
+        *audit_race(store, trials, cells),
         *audit_looks(name, trials, cells, _looks(storage)),
     ]
     return Audit(
