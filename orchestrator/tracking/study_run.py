@@ -64,6 +64,7 @@ class StudyRun:
                 "dataset": study.dataset.name,
                 "backbone": study.backbone.model,
                 "kind": "study",
+                "trial": STUDY_RUN,  # every run has this tag: of a trial its number, of others what they are
                 "varies": ", ".join(self.varies) or None,
                 "dataset_manifest": inputs.get("manifest"),
                 "backbone_fingerprint": inputs.get("fingerprint"),

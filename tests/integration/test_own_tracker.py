@@ -52,7 +52,8 @@ def test_a_study_tells_it_live_and_again_from_its_records(
     assert told.note is None and told.delivered and not told.refused, told.note
     (live,) = (tmp_path / "live").iterdir()
     trials = [run for run in runs_of(live) if "/cell/" not in run]
-    assert trials == ["trial/0", "trial/1", "baseline/zero_shot", "baseline/zero_step-" + trials[-1][-8:]]
+    references = ["baseline/zero_shot", "baseline/zero_step-" + trials[-1][-8:]]
+    assert trials == ["study", "trial/0", "trial/1", *references]
 
     arguments = ["track", "told", "--storage", str(tmp_path / "runs"), "--json"]
     to = ["--to", f"jsonl:{tmp_path}/again", "--backend", NAME]

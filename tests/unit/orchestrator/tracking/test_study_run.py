@@ -56,7 +56,7 @@ def records(tmp_path: Path) -> Records:
 
 def test_it_says_what_is_shared_by_all_trials_and_which_images_they_are_about(records: Records) -> None:
     begin, about = records.run().begun()
-    assert (begin["run"], begin["tags"]["kind"]) == ("study", "study")
+    assert (begin["run"], begin["tags"]["kind"], begin["tags"]["trial"]) == ("study", "study", "study")
     assert begin["params"]["recipe.epochs"] == "5" and begin["params"]["seeds"] == "1, 2, 3"
     assert not {"recipe.lr", "settings.prompt_length", "grouping.similarity"} & set(begin["params"])
     assert "recipe.lr" in begin["tags"]["varies"].split(", ")
