@@ -43,7 +43,7 @@ def winner(trials: Sequence[AuditedRow], cells: Cells) -> int | None:
     """Number of the complete trial that is first by its predictions on validation images."""
     found = {row.record.number: row.value(cells) for row in trials if row.record.state == "complete"}
     complete = [row for row in trials if found.get(row.record.number) is not None]
-    return next(iter(_order(complete, found)), None)
+    return next(iter(_order([row for row in complete if not row.record.violated], found)), None)
 
 
 def audit_looks(
@@ -82,11 +82,11 @@ def audit_looks(
 
 
 def _order(rows: Iterable[AuditedRow], values: Mapping[int, float | None]) -> list[int]:
-    """Numbers as the ranking has them: highest value, fewest parameters, earliest."""
+    """Numbers as the ranking has them: within constraints, highest value, fewest parameters, earliest."""
 
-    def place(row: AuditedRow) -> tuple[float, int, int]:
-        value = values[row.record.number]
-        return -round(value or 0.0, 12), row.record.parameters or 0, row.record.number
+    def place(row: AuditedRow) -> tuple[bool, float, int, int]:
+        value, outside = values[row.record.number], bool(row.record.violated)
+        return outside, -round(value or 0.0, 12), row.record.parameters or 0, row.record.number
 
     return [row.record.number for row in sorted(rows, key=place)]
 

@@ -12,6 +12,7 @@ from orchestrator.auditing.cell import AuditedCell
 from orchestrator.auditing.finding import Finding, differs
 from orchestrator.auditing.metrics import same
 from orchestrator.ledger import TrialRecord
+from orchestrator.ledger.trial_record import CONSTRAINTS
 from orchestrator.statistics.objectives import Aim, measure
 from orchestrator.statistics.summary import objective
 
@@ -44,6 +45,7 @@ def audit_row(row: AuditedRow, cells: Cells, aim: Aim) -> Iterator[Finding]:
     yield from _epochs(row, cells)
     if row.record.state == "complete":
         yield from _value(row, cells, aim)
+        yield from _constraints(row, cells, aim)
     counts = [c["parameters"] for c in row.record.cells if c.get("parameters") is not None]
     if counts and row.record.parameters != max(counts):
         yield differs(
@@ -124,17 +126,35 @@ def _value(row: AuditedRow, cells: Cells, aim: Aim) -> Iterator[Finding]:
         elif not isinstance(record.value, list) and not same(record.value, found):
             yield differs(row.path, "value", record.value, found, problem=_of_whom(row, cells, record.value))
         return
-    metrics = {
-        key: {**(cell.record or {}), "metrics": cell.validation}
-        for key in record.keys
-        if (cell := cells[key]).validation is not None
-    }
-    found_by_name = measure(aim.names, record.cells, metrics, record.parameters)
+    found_by_name = _measured(row, cells, aim)
     stored = record.value if isinstance(record.value, list) else []
     for each, value in zip(aim.objectives, stored, strict=False):
         again = found_by_name[each.name]
         if again is not None and abs(value - again) > 1e-5 * max(1.0, abs(again)):
             yield differs(row.path, f"value.{each.name}", value, again)
+
+
+def _constraints(row: AuditedRow, cells: Cells, aim: Aim) -> Iterator[Finding]:
+    """By how much a complete row violates the constraints of its study, which decides who can win."""
+    stored = row.record.attributes.get(CONSTRAINTS, {})
+    found = _measured(row, cells, aim) if aim.constraints else {}
+    for each in aim.constraints:
+        if (value := found[each.name]) is None:
+            continue
+        again, kept = each.violation(value), stored.get(each.label)
+        if kept is None or abs(kept - again) > 1e-5 * max(1.0, abs(again)):
+            yield differs(row.path, f"attributes.{CONSTRAINTS}.{each.label}", kept, again)
+
+
+def _measured(row: AuditedRow, cells: Cells, aim: Aim) -> dict[str, float | None]:
+    """Objectives and constraints by what the cells predict."""
+    record = row.record
+    metrics = {
+        key: {**(cell.record or {}), "metrics": cell.validation}
+        for key in record.keys
+        if (cell := cells[key]).validation is not None
+    }
+    return measure(aim.names, record.cells, metrics, record.parameters)
 
 
 def _of_whom(row: AuditedRow, cells: Cells, value: float | None) -> str:
