@@ -17,6 +17,9 @@ BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 ATTEMPT_S = 10.0
 """Seconds that an attempt under way gets at the end: Apprise gives a receiver 8."""
 
+HURRIED_S = 3.0
+"""The same where the user, or a signal, wants the run to end: it has 13 s for all of that."""
+
 LOOK_S = 1.0
 """Seconds between looks at what is due."""
 
@@ -149,7 +152,8 @@ class CarrierThread:
             pass
         self._closing.set()
         self._wake.set()
-        self._thread.join(ATTEMPT_S)  # so that an attempt under way is not made again by the next who looks
+        # So that an attempt under way is not made again by the next who looks.
+        self._thread.join(HURRIED_S if hurry() else ATTEMPT_S)
         return self._carrier.rest()
 
     def _run(self) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,12 +15,14 @@ from mmap_model.errors import InputError
 from orchestrator.cli.main import execute
 from orchestrator.terminal.lines import LineDisplay
 from orchestrator.terminal.recorder import Recorder
+from orchestrator.terminal.words import PHASES
 from orchestrator.work.doing import STAGES, Doing
 from orchestrator.work.shown import (
     BudgetShown,
     CellFailureShown,
     EpochShown,
     NoteShown,
+    Phase,
     PhaseShown,
     Shown,
     SlotShown,
@@ -115,6 +117,12 @@ def test_the_documentation_lists_every_event_and_field() -> None:
         if kind is WorkShown:
             expected += [field.name for field in dataclasses.fields(Doing)]
         assert named == expected, word
+
+
+def test_every_phase_has_words_and_is_documented() -> None:
+    row = next(line for line in DOCS.read_text().splitlines() if line.startswith("| `phase` | `phase`:"))
+    documented = re.findall(r"`(\w+)`", row.split("|")[2].split(":")[1])
+    assert set(documented) == set(get_args(Phase)) == PHASES.keys() - {"starting"}
 
 
 def test_the_documentation_lists_every_word_and_key_of_the_lines() -> None:
