@@ -19,6 +19,7 @@ from orchestrator.rows.reference import reference_points, reference_rows
 from orchestrator.rows.row import End, Ends, Row
 from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import unscored
+from orchestrator.rows.showing import trial_shown
 from orchestrator.statistics.race import Fall, Race
 from orchestrator.statistics.race_records import (
     COURSE,
@@ -32,7 +33,7 @@ from orchestrator.statistics.race_records import (
 from orchestrator.statistics.summary import objective
 from orchestrator.work.events import Done
 from orchestrator.work.item import WorkItem
-from orchestrator.work.shown import NoteShown
+from orchestrator.work.shown import NoteShown, TrialStage
 
 
 class RaceEnds(Ends):
@@ -167,10 +168,15 @@ class RaceAgenda:
                 cut(record, terms, race.seeds, readable)
                 record.state, record.ended_at = "complete", record.ended_at or now()
                 session.store.save_trial(record)
+                self._show(record, "complete")
         session.store.save_race(COURSE, course_of(terms, race, self._records, readable))
         if race.end is not None:
             session.progress(NoteShown(text=end_in_words(race, terms)))
         return race
+
+    def _show(self, record: TrialRecord, state: TrialStage) -> None:
+        values = self._plan.base.space.values(record.params)
+        self._session.progress(trial_shown(record, values, state))
 
     def _fell(self, fall: Fall, readable: Records) -> None:
         record = self._records[fall.finalist]
@@ -186,6 +192,7 @@ class RaceAgenda:
         session.store.save_trial(record)
         if fall.evidence is not None:
             session.rows.tracker.trial_settled(fall.finalist, "pruned", at=record.ended_at or now())
+            self._show(record, "pruned")
         session.progress(NoteShown(text=fall_in_words(fall, terms)))
         if not keeps_weights(record):
             drop_weights(session.ledger, record.keys, own=session.store.name, tell=session.say)

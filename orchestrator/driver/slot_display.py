@@ -79,8 +79,11 @@ class SlotDisplay:
 
 
 def _busy(slot: str, item_id: str) -> SlotShown:
-    """A slot at work on an item, by the name that rows give it: ``trial-3``, ``probe-…``, ``confirm-…``."""
-    what, _, number = item_id.partition("-")
+    """A slot at work on an item, by the name that rows give it.
+
+    ``trial-3``, in a race ``trial-3-seeds-7``; ``probe-…``, ``confirm-…``.
+    """
+    what, number, *_ = [*item_id.split("-"), ""]
     if what == "trial":
         return SlotShown(slot=slot, state="busy", trial=int(number))
     return SlotShown(slot=slot, state="busy", what=what)

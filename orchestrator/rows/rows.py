@@ -138,11 +138,16 @@ class Rows:
             return True
 
     def show(self, row: Row, end: End | None = None) -> None:
-        """Show how a row stands; what is to be taken up again has failed for now."""
+        """Show how a row stands; what is to be taken up again has failed for now.
+
+        A row whose work is done may still be ``running``: a race has not decided on it.
+        """
         if row.values is None:
             return
         record = row.record
-        state: TrialStage = "failed" if end == "interrupted" else end or record.state
+        state: TrialStage = record.state
+        if end is not None and end != "complete":
+            state = "failed" if end == "interrupted" else end
         self.progress(trial_shown(record, row.values, state))
 
     def note(self, text: str) -> None:

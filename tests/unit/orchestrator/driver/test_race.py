@@ -18,10 +18,13 @@ from orchestrator.driver.drive import Options, Outcome
 from orchestrator.driver.race import run_race
 from orchestrator.driver.race_agenda import ahead_of
 from orchestrator.driver.race_plan import RacePlan, Wanted, fresh_seeds, plan_race
+from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.statistics.race import Race
 from orchestrator.statistics.race_records import COURSE, TERMS
 from orchestrator.statistics.ranking import build_results
+from orchestrator.work.events import Leased, SlotUp
+from orchestrator.work.shown import Shown, SlotShown, TrialShown
 
 LEVELS = {0: 0.58, 1: 0.615, 2: 0.615, 3: 0.55, 4: 0.615}
 """Trials 1, 2 and 4 are equal; 3 is far behind."""
@@ -117,6 +120,29 @@ def test_who_fell_when_and_with_what_is_recorded_told_and_in_the_results(race: A
     assert len(record.cells) == fell["after"], "seeds beyond its fall are not its own"
     assert any(note.startswith("Trial 3 falls after seed") for note in workers.notes)
     assert found.results["race"]["finalists"] == found.course["finalists"]
+
+
+def test_finalists_are_shown_as_running_until_the_race_decides_on_them(race: Any) -> None:
+    workers = Workers(LEVELS)
+    race(workers, Wanted(trials=(4, 3, 1), budget=24))
+    states: dict[int, list[str]] = {}
+    for event in workers.shown:
+        if isinstance(event, TrialShown):
+            states.setdefault(event.number, []).append(event.state)
+    assert {number: seen[-1] for number, seen in states.items()} == {
+        1: "complete",
+        3: "pruned",
+        4: "complete",
+    }
+    assert all(set(seen[:-1]) == {"running"} for seen in states.values())
+
+
+def test_slots_show_the_finalist_that_they_work_on() -> None:
+    shown: list[Shown] = []
+    display = SlotDisplay(shown.append)
+    display.take(SlotUp(slot="0"))
+    display.take(Leased(item_id="trial-12-seeds-3", slot="0"))
+    assert shown[-1] == SlotShown(slot="0", state="busy", trial=12)
 
 
 def test_those_that_stand_are_ranked_and_scored_on_the_test_images(race: Any) -> None:
