@@ -112,6 +112,11 @@ class StudyRun:
         tags |= {"state": state, "mlflow.note.content": "\n".join(lines)}
         return [op.log(STUDY_RUN, tags=tags, files=files), op.end(STUDY_RUN, state, self._ended_at())]
 
+    def interrupted(self) -> list[op.Operation]:
+        """It was ended by its user; says nothing that has to be read from records first."""
+        time = op.milliseconds(now())
+        return [op.log(STUDY_RUN, tags={"state": "interrupted"}), op.end(STUDY_RUN, "interrupted", time)]
+
     def _inputs(self, inputs: Mapping[str, Any]) -> list[Input]:
         if not inputs.get("manifest"):
             return []

@@ -20,7 +20,7 @@ from orchestrator.tracking.parameters import fixed
 from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import Row
-from orchestrator.tracking.study_run import Report, StudyRun
+from orchestrator.tracking.study_run import REPORT_FILE, Report, StudyRun
 from orchestrator.tracking.tracker import Told, Tracker
 
 CLOSE_S = 5.0
@@ -96,20 +96,28 @@ class StudyTracker(Tracker):
         )
         self._append(self._about_study(self._of_study.begun))
 
-    def tell_findings(self, *, report: bool = True) -> None:
+    def tell_findings(self) -> None:
         """Tell what the study has found, as its records have it now: the end of the study's own run.
 
         Nothing is told beside a driver at work elsewhere, which will tell it.
         """
         if self._ending is None and not self._driven:
-            folder = self._outbox.folder if report else None
-            self._ending = self._about_study(lambda: self._of_study.ended(folder))
+            self._ending = self._about_study(lambda: self._of_study.ended(self._outbox.folder))
             self._append(self._ending)
 
     def close(self, timeout: float = 60.0, hurry: Callable[[], bool] = lambda: False) -> Told:
-        """See ``Tracker``; whether all was told is recorded for the next driver. In a hurry no report."""
-        self.tell_findings(report=not hurry())
+        """See ``Tracker``; whether all was told is recorded for the next driver.
+
+        In a hurry, as after Ctrl-C, what the study has found is left to the next run: of a large study it
+        takes longer than an interrupted process has.
+        """
+        if self._ending is None and not self._driven and hurry():
+            self._append(self._of_study.interrupted())
+        else:
+            self.tell_findings()
         told = super().close(timeout, hurry)
+        if told.delivered:
+            (self._outbox.folder / REPORT_FILE).unlink(missing_ok=True)
         if self.complete and self._fence:
             try:
                 self._told.complete(self._fence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import encode
 from orchestrator.study import load_study
+from orchestrator.tracking import Backend, Connection, Delivery, Operation, study_tracker
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.study_run import StudyRun, ranking_table
 from orchestrator.tracking.study_tracker import StudyTracker
@@ -148,3 +150,40 @@ def test_a_study_whose_own_run_cannot_be_told_is_told_trial_by_trial(
     tracker = StudyTracker(*about, story=story, before_connect=never.wait)
     runs = [operation["run"] for row in tracker._tell_rows(None, False) for operation in row]
     assert "trial/0" in runs and "study" not in runs
+
+
+class Quiet(Backend):
+    """Takes everything."""
+
+    schemes = ("quiet",)
+
+    def __init__(self) -> None:
+        super().__init__(Connection(uri="quiet:", experiment="demo"))
+        self.told: list[Operation] = []
+
+    def write(self, operations: Sequence[Operation], *, late: bool = False) -> Delivery:
+        self.told += operations
+        return Delivery()
+
+
+@pytest.mark.parametrize("hurry", [False, True])
+def test_the_end_tells_what_was_found_and_an_interrupted_one_reads_no_record_for_it(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurry: bool
+) -> None:
+    records.trial(0, "complete")
+    quiet = Quiet()
+    monkeypatch.setattr(study_tracker, "BackendProcess", lambda to: quiet)
+    written: list[Path] = []
+
+    def report(store: StudyStore, ledger: Ledger, path: Path) -> None:
+        path.write_text("<html>")
+        written.append(path)
+
+    about = (records.study.tracking, records.study, records.store, records.ledger, tmp_path / "outbox", 0)
+    tracker = StudyTracker(*about, story=Retelling(records.store, records.ledger), report=report)
+    assert tracker.close(60, lambda: hurry).delivered
+    last = [operation for operation in quiet.told if operation["run"] == "study"][-1]
+    assert (last["op"], last["status"]) == ("end", "KILLED" if hurry else "FINISHED")
+    files = {name for operation in quiet.told for name in operation.get("files", {})}
+    assert files == ({"study.yaml"} if hurry else {"study.yaml", "ranking.json", "report.html"})
+    assert len(written) == (not hurry) and not any(path.exists() for path in written), "it was delivered"
