@@ -80,6 +80,7 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         },
         "parameters": {"least": least, "most": most, "max_params": study.search.max_params},
         **describe_search(plan),
+        "stopping": _stopping(plan),
         "first": [plan.space.values(params) for params in plan.first],
         "trials": plan.trials,
         "splits": [split.label for split in study.splits],
@@ -127,6 +128,7 @@ def _show(found: dict[str, Any], start: str) -> None:
         if sizes["max_params"]
         else "none (search.max_params)",
         **search_rows(found),
+        **({"stops": _stops(found["stopping"], found["seeds"])} if found["stopping"] else {}),
         "first": "; ".join(configuration(values) for values in found["first"]) or "chosen by the sampler",
         "cells": f"{found['trials']} trials × {len(found['splits'])} splits ({', '.join(found['splits'])}) "
         f"× {len(found['seeds'])} seeds = {integer(found['cells'])}, {found['epochs']} epochs each",
@@ -148,6 +150,32 @@ def _show(found: dict[str, Any], start: str) -> None:
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
         Paragraph(("Start it with:  ", Span(start, "command"))),
     )
+
+
+def _stopping(plan: StudyPlan) -> dict[str, Any] | None:
+    """What stops trials, with the rungs where that is known; None if nothing does."""
+    from orchestrator.search.stop_rule import stop_rule
+
+    study = plan.study
+    if study.search.scheduler.name == "none" or study.protocol != "search":
+        return None
+    rule = stop_rule(study)
+    known = {} if rule is None else {"epochs": list(rule.rungs), "seeds": list(rule.stages)}
+    return {"scheduler": study.search.scheduler.name, **known}
+
+
+def _stops(found: dict[str, Any], seeds: list[str]) -> str:
+    """``seeds: trained in stages of 1 and 3 of 3 seeds; compared after epoch 3``."""
+    from orchestrator.tables.words import enumeration
+
+    said = []
+    if len(stages := found.get("seeds", ())) > 1:
+        said.append(f"trained in stages of {enumeration([*map(str, stages)])} of {len(seeds)} seeds")
+    if rungs := found.get("epochs"):
+        said.append(f"compared after epoch{'s' * (len(rungs) > 1)} {enumeration([*map(str, rungs)])}")
+    elif "epochs" in found and not said:
+        said.append("no rung between the warm-up and the last epoch, so nothing is stopped")
+    return ": ".join([found["scheduler"], "; ".join(said)]) if said else found["scheduler"]
 
 
 def _told(notify: dict[str, Any] | None) -> str:

@@ -131,7 +131,11 @@ def judged_epochs(
                 judged.append(rung)
                 rung *= reduction_factor
             return tuple(judged)
-        case "asha" | "seeds":
+        case "asha":
+            first = given or first_after_warmup(epochs, warmup)
+            rungs = epoch_rungs(epochs, reduction_factor, warmup=warmup, earliest=given)[:-1]
+            return rungs or ((first,) if first < epochs else ())  # one at least, or it would stop nothing
+        case "seeds":
             return epoch_rungs(epochs, reduction_factor, warmup=warmup, earliest=given)[:-1]
         case _:
             return None

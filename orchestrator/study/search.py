@@ -53,7 +53,8 @@ class Search(Strict):
     seed: int = Field(default=1, ge=0)
     """Of the sampler; trial i draws from (seed, i)."""
     scheduler: Scheduler = Scheduler(name="none")
-    """Stops weak trials early. ``asha`` compares them at the distinct ⌈epochs / reduction_factorⁱ⌉, not
+    """Stops weak trials early (docs/stopping.md). ``asha`` compares them at the distinct
+    ⌈epochs / reduction_factorⁱ⌉, not
     before the second epoch after the warm-up (``grace_period``: not before that epoch); ``seeds`` trains one
     seed first (``first``: so many), and further ones only of trials that may become the best. Both allow for
     the noise of the seeds: a trial is stopped if the chance that it should not be is below ``chance``, 0.2.

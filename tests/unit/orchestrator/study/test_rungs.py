@@ -58,6 +58,8 @@ def test_epochs_that_are_judged_are_the_rungs_before_the_last() -> None:
     assert judged(Scheduler(name="asha"), 50) == judged(Scheduler(name="seeds"), 50) == (6, 17)
     assert judged(Scheduler(name="asha"), 50, version=1) == (30,), "as studies of earlier versions go on"
     assert judged(Scheduler(name="asha", grace_period=2), 50) == (2, 6, 17)
+    assert judged(Scheduler(name="asha"), 5) == (3,), "one at least"
+    assert judged(Scheduler(name="asha"), 3) == judged(Scheduler(name="seeds"), 5) == ()
     assert judged(Scheduler(name="median"), 6) == (3, 4, 5)
     assert judged(Scheduler(name="median"), 6, version=1) == (4, 5)
     assert judged(Scheduler(name="none"), 6) == ()
