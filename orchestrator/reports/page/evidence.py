@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mmap_model.errors import InputError
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cell_records import RECORD
 from orchestrator.ledger.cells import TEST
@@ -16,6 +17,7 @@ from orchestrator.ledger.documents import CorruptError
 from orchestrator.reports.ranking import ranked
 from orchestrator.statistics.mistakes import Guess
 from orchestrator.statistics.ranking import build_results
+from orchestrator.study import Study, study_from_plain
 
 Line = Mapping[str, Any]
 
@@ -84,6 +86,14 @@ class Evidence:
     def study(self) -> Line:
         """The resolved study as recorded."""
         return self.store.load_study() or {}
+
+    @cached_property
+    def settings(self) -> Study | None:
+        """The same as an object; None where this version cannot read it, as of a file that is not here."""
+        try:
+            return study_from_plain(dict(self.study), f"{self.record}/study.json")
+        except InputError:
+            return None
 
     @cached_property
     def trials(self) -> Sequence[TrialRecord]:

@@ -23,6 +23,7 @@ from orchestrator.reports.page.values import (
     style,
 )
 from orchestrator.reports.ranking import TIMES
+from orchestrator.reports.stopping import in_words, stopping
 from orchestrator.statistics.occupancy import Occupancy, Work, occupancy
 from orchestrator.tables.model import Cell, Field, Table, label, number
 from orchestrator.tables.words import duration
@@ -42,6 +43,9 @@ SHOWN = 1500
 
 OUTLINED = 150
 """Pieces up to which each has an outline: of more it would cover them."""
+
+REPLAYED = 1000
+"""Trials up to which the rule that stopped some is replayed on the others, in many orders."""
 
 GAP_S = 600.0
 """Seconds between two runs of a driver above which each has a timeline of its own; the longest is drawn."""
@@ -259,6 +263,8 @@ def _saved(evidence: Evidence) -> list[Block]:
     )
     if not pruned:
         return [grid, Text(("No trial was stopped early, so stopping saved nothing.",))]
+    if lines := _stopped(evidence):
+        return [grid, *(Text((f"{line[0].upper()}{line[1:]}.",)) for line in lines)]
     complete = [trial for trial in evidence.trials if trial.state == "complete"]
     last = max((_trained(trial) for trial in complete), default=0)
     record = f"{evidence.record}/trials"
@@ -282,6 +288,13 @@ def _saved(evidence: Evidence) -> list[Block]:
             " of slots at the same speed",
         )
     return [grid, Text(joined(saved, "."))]
+
+
+def _stopped(evidence: Evidence) -> list[str]:
+    """What ``results`` says of stopping early; none where the study cannot tell, or has too many trials."""
+    if evidence.settings is None or len(evidence.trials) > REPLAYED:
+        return []
+    return in_words(stopping(evidence.settings, evidence.trials))
 
 
 def _trained(trial: TrialRecord) -> int:

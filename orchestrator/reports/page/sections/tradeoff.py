@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence
@@ -25,9 +26,17 @@ from orchestrator.reports.page.values import (
     style,
 )
 from orchestrator.statistics.front import Candidate, front
-from orchestrator.tables.words import integer
+from orchestrator.statistics.objectives import Aim
+from orchestrator.statistics.pareto import VIEWED, weigh
+from orchestrator.tables.words import chance, integer
 
-COLUMNS = ("record", "row", "configuration", "parameters", "accuracy", "low", "high", "plus", "minus", "kind")
+COLUMNS = (
+    *("record", "row", "configuration", "parameters", "accuracy", "low", "high", "plus", "minus", "kind"),
+    "on_front",
+)
+
+WEIGHED = 1000
+"""Complete trials up to which the odds of being on the front are computed: they compare all pairs."""
 
 NAMED = 4
 """Trials of the front that the text names."""
@@ -40,7 +49,8 @@ def tradeoff(evidence: Evidence) -> list[Block]:
         return [Text(("Accuracy is not set against size: fewer than two complete trials train anything.",))]
     name = evidence.score_field
     cheapest = front(Candidate(row["number"], row["parameters"], row[name]["mean"]) for row in rows)
-    values = [_row(evidence, row, row["number"] in cheapest) for row in rows]
+    odds = _odds(evidence)
+    values = [_row(evidence, row, row["number"] in cheapest, odds.get(row["number"])) for row in rows]
     values += [_reference(evidence, row) for row in evidence.results["baselines"] if row[name]]
     where = "test" if evidence.is_tested_only else "validation"
     hover = "%{customdata}<br>%{x} parameters, %{y:.1f} %<extra></extra>"
@@ -98,7 +108,7 @@ def tradeoff(evidence: Evidence) -> list[Block]:
         Figure(
             name="tradeoff",
             title="Accuracy against trained parameters",
-            text=_text(evidence, cheapest),
+            text=_text(evidence, cheapest, odds),
             data=Data.of(COLUMNS, values),
             traces=traces,
             layout=layout,
@@ -110,7 +120,17 @@ def _marker(colour: str, size: int) -> dict[str, Any]:
     return {"color": style(colour), "size": size}
 
 
-def _row(evidence: Evidence, row: Any, on_front: bool) -> tuple[Any, ...]:
+def _odds(evidence: Evidence) -> Mapping[int, float]:
+    """How likely each trial is on the front, the noise of its seeds accounted for; empty where unknown."""
+    complete = [evidence.by_number[row["number"]] for row in evidence.ranked]
+    if evidence.is_tested_only or len(complete) > WEIGHED:
+        return {}
+    records = evidence.ledger.get_many(key for found in complete for key in found.keys)
+    front_of = weigh(complete, records, Aim(VIEWED)).front
+    return {number: float(chance) for number, chance in front_of.probability.items()}
+
+
+def _row(evidence: Evidence, row: Any, on_front: bool, odds: float | None) -> tuple[Any, ...]:
     score = row[evidence.score_field]
     mean, low, high = score["mean"], score["low"], score["high"]
     return (
@@ -124,6 +144,7 @@ def _row(evidence: Evidence, row: Any, on_front: bool) -> tuple[Any, ...]:
         None if high is None else 100 * (high - mean),
         None if low is None else 100 * (mean - low),
         "front" if on_front else "trial",
+        odds,
     )
 
 
@@ -140,22 +161,21 @@ def _reference(evidence: Evidence, row: Any) -> tuple[Any, ...]:
         None,
         None,
         "reference",
+        None,
     )
 
 
-def _text(evidence: Evidence, cheapest: list[Any]) -> Sentence:
+def _text(evidence: Evidence, cheapest: list[Any], odds: Mapping[int, float]) -> Sentence:
     by_number = {row["number"]: row for row in evidence.ranked}
     named = []
     for number in cheapest[-NAMED:]:
         row = by_number[number]
         record = trial_record(evidence, number)
-        named.append(
-            joined(
-                trial(evidence, number),
-                " with ",
-                Number(integer(row["parameters"]), record, "parameters"),
-            )
-        )
+        likely: Sentence = ()
+        if number in odds:
+            likely = (", there with probability ", Number(chance(odds[number]), record, "front.probability"))
+        size = Number(integer(row["parameters"]), record, "parameters")
+        named.append(joined(trial(evidence, number), " (", size, " parameters", likely, ")"))
     count = Number(str(len(cheapest)), evidence.record, "trials")
     opening: Sentence = (
         "Nothing that is smaller is as good as the ",
@@ -167,4 +187,4 @@ def _text(evidence: Evidence, cheapest: list[Any]) -> Sentence:
     else:
         opening = joined(opening, ": ")
     last = ". Bars are 95 % intervals over seeds; with few seeds the front itself is uncertain."
-    return joined(opening, listed(named), " parameters", last)
+    return joined(opening, listed(named), last)

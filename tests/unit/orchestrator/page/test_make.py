@@ -99,7 +99,7 @@ def test_a_trial_that_came_later_is_found(made: Any, make_study: Any) -> None:
 
 
 def test_what_is_no_page_is_refused(made: Any) -> None:
-    with pytest.raises(InputError, match="no page"):
+    with pytest.raises(InputError, match="did not write it"):
         check_page("<html>55.3</html>", made.open, "other.html")
 
 
