@@ -172,6 +172,7 @@ class Proposals:
         Raises:
             InputError: what the sampler kept of it is damaged.
         """
+        self._forget_old()  # when the search forgot as well, so that both see the same
         number = proposal.number
         self._seen.setdefault(content_key(proposal.point.to_dict()), number)
         memory = Memory.from_dict(proposal.kept, f"trial {number}")
@@ -244,10 +245,12 @@ class Proposals:
 
     def _forget_old(self) -> None:
         """Start a new Optuna study of the trials that are still to be seen, now and then."""
-        trials = self._trials()
-        if not self._samplers.is_bounded or len(trials) <= self._best + self._latest + SLACK:
+        if not self._samplers.is_bounded:
             return
+        trials = self._trials()
         finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        if len(finished) <= self._best + self._latest + SLACK:
+            return
         earlier = finished[: -self._latest]
         earlier.sort(key=self._score(earlier), reverse=True)
         kept = {t.number for t in [*finished[-self._latest :], *islice(earlier, self._best)]}

@@ -142,3 +142,26 @@ def test_trials_that_run_while_old_ones_are_dropped_can_still_be_told() -> None:
         tell(proposals, proposal)
     proposals.propose(200)
     assert [t.value for t in looking.seen if t.params == running[0].params] == [score(running[0])]
+
+
+def test_a_rebuilt_search_has_forgotten_what_the_other_one_forgot() -> None:
+    def begin(looking: Looking) -> Proposals:
+        return Proposals(looking, samplers=Samplers(name="random"), best=5, latest=10)
+
+    looking, again = Looking(), Looking()
+    proposals, records = begin(looking), []
+    for number in range(150):
+        proposal = proposals.propose(number)
+        assert proposal is not None
+        outcome = Outcome(state="complete" if number % 7 else "failed", epochs={1: score(proposal)})
+        proposals.tell(number, outcome)
+        records.append((proposal, outcome))
+    proposals.propose(150)
+    rebuilt = begin(again)
+    for proposal, outcome in records:
+        rebuilt.replay(proposal, outcome)
+    rebuilt.propose(150)
+    seen, seen_again = (
+        [(t.params, t.value) for t in looks.seen if t.value is not None] for looks in (looking, again)
+    )
+    assert len(seen) < 5 + 10 + 101 and seen_again == seen
