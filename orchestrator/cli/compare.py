@@ -179,6 +179,7 @@ def _write_page(found: Comparison, arguments: Mapping[str, Any], folder: Path) -
     if find_spec("plotly") is None:
         return None
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     partial = folder / ".report.html.partial"
     partial.write_text(make_comparison_page(found, arguments, made=made), "utf-8")
