@@ -88,8 +88,10 @@ def _legend(results: Results, limit: int) -> list[str]:
             f"Chosen: trial {chosen}, {why}. Choose otherwise with --prefer: knee, an objective, or a "
             "constraint such as 'parameters<=20000'"
         )
-    else:
+    elif found["violated"]:
         lines.append("No complete trial meets the constraints, so none is chosen.")
+    else:
+        lines.append("No trial is complete yet.")
     hidden = len(_shown(found)) - limit
     if hidden > 0:
         lines.append(f"{hidden} more trials: --limit {limit + hidden}")

@@ -94,3 +94,11 @@ def test_a_stored_study_of_several_objectives_reads_back(place: str) -> None:
     assert stored is not None and stored["search"]["objectives"] == ["accuracy", "-parameters"]
     plain = load_study("demo").to_plain()["search"]
     assert not {"objectives", "constraints", "sampler_options"} & set(plain), "records stay as they were"
+
+
+def test_a_study_without_a_complete_trial_has_no_front(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(tmp_path / "runs")
+    StudyStore(root, "demo").save_study(load_study("demo", [f"storage={root}"]).to_plain())
+    assert "No trial is complete yet" in printed(capsys, "results", "demo", "--storage", root, "--pareto")
