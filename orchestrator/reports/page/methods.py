@@ -29,6 +29,7 @@ from orchestrator.reports.page.values import (
 )
 from orchestrator.tables.document import Figure as Image
 from orchestrator.tables.document import Section as Chapter
+from orchestrator.tables.document import marked
 from orchestrator.tables.document import plain as plain_text
 from orchestrator.tables.model import Cell, Field, Table, label, number
 from orchestrator.tables.words import duration, integer
@@ -73,7 +74,7 @@ def _verdict(contents: Contents) -> list[Block]:
     if contents.claims:
         blocks.append(Text((f"Of the paper's claims: {verdicts.counted(contents.claims)}.",)))
     if contents.comparison.dataset == "symbols":
-        blocks.append(Text((plain_text(notes.SYMBOLS),), "caution"))
+        blocks.append(Text((plain_text(marked(notes.SYMBOLS)),), "caution"))
     return blocks
 
 
