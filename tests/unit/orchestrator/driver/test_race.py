@@ -169,19 +169,19 @@ def test_the_same_command_does_nothing_once_the_race_is_over(race: Any) -> None:
 
 @pytest.mark.parametrize("moment", [1, 4, 11])
 def test_a_race_that_was_killed_goes_on_to_the_same_end(race: Any, moment: int) -> None:
-    whole = race(Workers(LEVELS), Wanted(trials=(4, 3, 1), budget=60), name="whole")
+    whole = race(Workers(LEVELS), Wanted(trials=(4, 3, 1), budget=36), name="whole")
     workers = Workers(LEVELS, kill_after=moment)
     with pytest.raises(Killed):
-        race(workers, Wanted(trials=(4, 3, 1), budget=60))
+        race(workers, Wanted(trials=(4, 3, 1), budget=36))
     workers.kill_after = None
-    again = race(workers, Wanted(trials=(4, 3, 1), budget=60))
+    again = race(workers, Wanted(trials=(4, 3, 1), budget=36))
     assert again.told == whole.told
     assert set(workers.trained.values()) == {1}
 
 
 def test_a_race_ends_the_same_whatever_the_number_of_slots(race: Any) -> None:
-    one = race(Workers(LEVELS, slots=1), Wanted(trials=(4, 3, 1), budget=60), name="slots-1")
-    many = race(Workers(LEVELS, slots=16), Wanted(trials=(4, 3, 1), budget=60), name="slots-16")
+    one = race(Workers(LEVELS, slots=1), Wanted(trials=(4, 3, 1), budget=36), name="slots-1")
+    many = race(Workers(LEVELS, slots=16), Wanted(trials=(4, 3, 1), budget=36), name="slots-16")
     assert many.told == one.told
     assert one.course["ahead"] == 0
 

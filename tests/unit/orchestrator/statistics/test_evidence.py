@@ -110,7 +110,7 @@ def test_one_seed_without_known_noise_limits_nothing() -> None:
 def test_limits_hold_at_every_seed_at_once() -> None:
     """In one study of twenty, at most, the true mean exceeds any of the limits."""
     rng = np.random.default_rng(11)
-    repeats, nu, mean = 1000, 12, 0.4
+    repeats, nu, mean = 600, 12, 0.4
     misses = 0
     for _ in range(repeats):
         noise = Noise(s=math.sqrt(float(rng.chisquare(nu)) / nu), nu=nu)

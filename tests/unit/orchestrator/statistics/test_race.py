@@ -135,7 +135,7 @@ def test_a_race_is_plain_json() -> None:
 
 def test_the_best_finalist_falls_in_at_most_one_race_of_twenty() -> None:
     rng = np.random.default_rng(8)
-    repeats, falls = 500, 0
+    repeats, falls = 300, 0
     for _ in range(repeats):
         noise = Noise(s=math.sqrt(float(rng.chisquare(18)) / 18), nu=18)
         drawn = [dict(enumerate(map(float, row))) for row in rng.normal(0, 1, (10, 4))]
