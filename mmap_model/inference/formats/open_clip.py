@@ -29,6 +29,11 @@ class OpenClipFormat(Format):
     text_tower = True
 
     def refusal(self, trained: Trained) -> str | None:
+        if any(len(trained.templates_of(task)) > 1 for task in trained.tasks):
+            return (
+                "its classes are means over several texts, which open_clip's own forward does not take; use "
+                "torch-export, onnx, classifier or prompts"
+            )
         if trained.model.tuned_clips(trained.tasks) is not None:
             return None
         return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.checkpoint import load_prompts, pack_prompts
 from mmap_model.configuration import Recipe, Seeds, Split, TaskTemplates
 from mmap_model.errors import ConfigurationError
+from mmap_model.inference.exporting import export
 from mmap_model.inference.new_classes import Rewording
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import Problem, get_method
@@ -92,3 +95,12 @@ def test_sets_and_tasks_that_are_not_there_are_named_with_the_nearest() -> None:
         Recipe(task_templates=(TaskTemplates(task="foto", templates=("a {}",)),)).templates_of(TASKS)
     assert raised.value.where == "recipe.task_templates.task"
     assert Recipe().templates_of(TASKS) is None
+
+
+def test_a_folder_for_open_clip_holds_no_mean_over_texts(
+    tiny_backbone_fp64: Backbone, tmp_path: Path
+) -> None:
+    trained = Trained.of(files(tiny_backbone_fp64, "zero_shot"), tiny_backbone_fp64)
+    with pytest.raises(ConfigurationError, match="means over several texts"):
+        export(trained, tmp_path / "out", "open_clip")
+    export(trained, tmp_path / "out", "prompts")
