@@ -29,7 +29,7 @@ class OpenClipFormat(Format):
     text_tower = True
 
     def refusal(self, trained: Trained) -> str | None:
-        if any(len(trained.templates_of(task)) > 1 for task in trained.tasks):
+        if any(list(trained.templates_of(task)) != [trained.template] for task in trained.tasks):
             return (
                 "its classes are means over several texts, which open_clip's own forward does not take; use "
                 "torch-export, onnx, classifier or prompts"
