@@ -29,8 +29,10 @@ NARROWED = {
     "prompt_length": "space.1.prompt_length",
     "source_rows": "space.1.source_rows",
     "source_cols": "space.1.source_cols",
+    "scale_init": "space.2.choices",
+    "lr": "space.3.choices",
 }
-"""Axes of which a part of the grid may have a part, and the key of the study that narrows them."""
+"""The key of the study that narrows an axis to what a part of the grid has of it."""
 EPOCHS = 5
 
 
@@ -116,17 +118,14 @@ def read(path: Path = TABLE) -> Table:
 def _grids(places: Mapping[tuple[Any, ...], str]) -> Iterator[tuple[list[tuple[Any, ...]], tuple[str, ...]]]:
     """Complete grids among the points, with the overrides of the study that give them."""
     axes = [sorted({place[i] for place in places}, key=repr) for i in range(len(AXES))]
-    narrowed = [
-        _subsets(axis) if name in NARROWED else [tuple(axis)] for name, axis in zip(AXES, axes, strict=True)
-    ]
-    for chosen in product(*narrowed):
+    for chosen in product(*map(_subsets, axes)):
         wanted = [place for place in product(*chosen) if place[1] % place[2] == 0]
         used = [{place[i] for place in wanted} for i in range(len(AXES))]
         if not wanted or any(place not in places for place in wanted):
             continue
         if all(used[i] == set(chosen[i]) for i in range(len(AXES))):
             named = zip(AXES, chosen, strict=True)
-            yield wanted, tuple(f"{NARROWED[name]}={list(axis)}" for name, axis in named if name in NARROWED)
+            yield wanted, tuple(f"{NARROWED[name]}={json.dumps(axis)}" for name, axis in named)
 
 
 def _subsets(axis: list[Any]) -> list[tuple[Any, ...]]:
