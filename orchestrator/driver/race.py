@@ -49,7 +49,7 @@ def run_race(
         agreed = _on_recorded_terms(plan, store)
         store.save_study(agreed.base.study.to_plain(), agreed.base.inputs.to_dict())
         if store.load_race(TERMS) != agreed.terms.to_dict():
-            store.save_race(TERMS, agreed.terms.to_dict())
+            store.save_race(TERMS, agreed.terms.to_dict(), fence=store.fence)
         return find_race(agreed, store, ledger, retry_failed, reason)
 
     def agenda(session: Session, todo: RaceTodo) -> Agenda:

@@ -169,7 +169,8 @@ class RaceAgenda:
                 record.state, record.ended_at = "complete", record.ended_at or now()
                 session.store.save_trial(record)
                 self._show(record, "complete")
-        session.store.save_race(COURSE, course_of(terms, race, self._records, readable))
+        course = course_of(terms, race, self._records, readable)
+        session.store.save_race(COURSE, course, fence=session.rows.invocation.fence)
         if race.end is not None:
             session.progress(NoteShown(text=end_in_words(race, terms)))
         return race

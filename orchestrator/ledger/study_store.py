@@ -228,10 +228,10 @@ class StudyStore:
         self.late = found.late
         return found.records
 
-    def save_race(self, name: str, record: dict[str, Any]) -> None:
-        """Keep the ``terms`` of a race or its ``course``, under the fence of the driver."""
+    def save_race(self, name: str, record: dict[str, Any], *, fence: int) -> None:
+        """Keep the ``terms`` of a race or its ``course``, under the ``fence`` of the driver."""
         document = {"name": name, "race": record, "study_id": self._identity()}
-        self._folder.write(f"race/{file_name(name, self.fence)}", document)
+        self._folder.write(f"race/{file_name(name, fence)}", document)
 
     def load_race(self, name: str) -> dict[str, Any] | None:
         """What was given to ``save_race``; None: no race, or not readable (see ``damaged``)."""

@@ -82,7 +82,8 @@ class AtOnce:
     def __init__(
         self, workers: Workers, plan: StudyPlan, store: StudyStore, ledger: Ledger, invocation: Any
     ) -> None:
-        self.workers, self.plan, self.store, self.ledger = workers, plan, store, ledger
+        self.workers, self.plan, self.ledger = workers, plan, ledger
+        self.store = StudyStore(store.storage, store.name)  # another object, as a real session has it
         self.around = SimpleNamespace(store=store, ledger=ledger)
         self.crew = SimpleNamespace(room=lambda: workers.slots)
         self.progress = workers.shown.append
