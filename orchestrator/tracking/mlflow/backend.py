@@ -97,12 +97,15 @@ class Mlflow(Backend):
 def make_private(uri: str) -> None:
     """Create a database in the folder of the run, which nobody asked to share, for this user alone.
 
-    SQLite gives its journals the same mode. A path of the user's own follows the umask, as records do.
+    The folder for files of its runs too. SQLite gives its journals the same mode. A path of the user's own
+    follows the umask, as records do.
     """
     path = file_of(uri)
     if path is not None and path.name and not path.is_absolute():
         with contextlib.suppress(OSError):  # it is there, or its writer will tell
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with contextlib.suppress(OSError):
+            (path.parent / ARTIFACTS).mkdir(mode=0o700)
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:

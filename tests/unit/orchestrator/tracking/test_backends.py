@@ -135,8 +135,9 @@ def test_a_database_in_the_folder_of_the_run_is_private_and_others_follow_the_um
     for _ in range(2):
         make_private("sqlite:///mlflow.db")
     assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "mlartifacts").stat().st_mode & 0o777 == 0o700
     Mlflow.check("sqlite:///mlflow.db", 1.0)
     make_private("sqlite:///missing/mlflow.db")
     make_private(f"sqlite:///{tmp_path}/shared.db")
     make_private("http://host:5000")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlartifacts", "mlflow.db"]
