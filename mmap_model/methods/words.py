@@ -53,13 +53,15 @@ def mean_texts(
     if where is not None:
         require_words(backbone, [template.replace("{}", "") for template in templates], where)
     total: Tensor | None = None
+    once = list(dict.fromkeys(map(tuple, lists)))  # equal lists are encoded once
     for template in templates:
-        prompts = ClassPrompts(backbone, classes=lists, template=template)
+        prompts = ClassPrompts(backbone, classes=once, template=template)
         own = encode_classes(backbone.clip, prompts, ())
         own = F.normalize(own, dim=-1) if unit else own
         total = own if total is None else total + own
     assert total is not None, "there is a template"
-    return total / len(templates)
+    mean = total / len(templates)
+    return torch.stack([mean[once.index(tuple(names))] for names in lists])
 
 
 @torch.no_grad()
