@@ -20,7 +20,7 @@ from orchestrator.work.shown import Shown, TrialShown
 pytestmark = pytest.mark.ray
 
 OWN = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'feature_gain.py'}:FeatureGain"
-COLUMNS = ["zero_shot", "coop_mt", "mmap", "feature_gain_stl", "feature_gain"]
+COLUMNS = ["zero_shot", "coop_mt", "mmap", "feature_gain_stl", "feature_gain", "feature_gain_grouped"]
 
 
 @pytest.fixture(scope="module")
