@@ -277,9 +277,10 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
         own = [run for run in cells if run.data.tags["trial"] == number]
         assert Counter(run.data.tags["cell"] for run in own) == Counter(record.keys)
         assert all(run.data.tags["mlflow.parentRunId"] == trials[number].info.run_id for run in own)
-        expected = {"complete": "FINISHED", "failed": "FAILED", "pruned": "FINISHED"}[record.state]
-        assert trials[number].info.status == expected
-        assert trials[number].data.tags["state"] == record.state
+        state = "cancelled" if record.attributes.get("stopped_by") == "user" else record.state
+        ends = {"complete": "FINISHED", "failed": "FAILED", "pruned": "FINISHED", "cancelled": "KILLED"}
+        assert trials[number].info.status == ends[state]
+        assert trials[number].data.tags["state"] == state
 
 
 @pytest.mark.slow
