@@ -47,15 +47,15 @@ def test_a_study_that_is_no_race_has_nothing_to_check(first_records: Path) -> No
 
 
 def test_values_taken_from_the_search_follow_from_its_predictions(race: StudyStore) -> None:
-    race.save_race(TERMS, terms().to_dict())
+    race.save_race(TERMS, terms().to_dict(), fence=0)
     assert findings(race) == []
-    race.save_race(TERMS, terms(search={0: {"1": 0.9, "2": 5 / 12}}).to_dict())
+    race.save_race(TERMS, terms(search={0: {"1": 0.9, "2": 5 / 12}}).to_dict(), fence=0)
     (found,) = findings(race)
     assert (found.number, found.stored, found.recomputed) == ("search.0.1", 0.9, pytest.approx(1 / 3))
 
 
 def test_a_search_that_is_gone_is_a_warning(race: StudyStore) -> None:
-    race.save_race(TERMS, terms(study="elsewhere").to_dict())
+    race.save_race(TERMS, terms(study="elsewhere").to_dict(), fence=0)
     (found,) = findings(race)
     assert found.severity == "warning" and "elsewhere" in found.problem
 
@@ -64,11 +64,11 @@ def test_decisions_follow_from_the_cells(race: StudyStore) -> None:
     own = terms()
     stands: Race = standing(own, {}, {})
     course = course_of(own, stands, {}, {})
-    race.save_race(TERMS, own.to_dict())
-    race.save_race(COURSE, course)
+    race.save_race(TERMS, own.to_dict(), fence=0)
+    race.save_race(COURSE, course, fence=0)
     assert findings(race) == []
-    race.save_race(COURSE, {**course, "standing": [1], "seeds": ["7"]})
+    race.save_race(COURSE, {**course, "standing": [1], "seeds": ["7"]}, fence=0)
     assert {found.number for found in findings(race)} == {"seeds", "standing"}
     course["finalists"][0]["fell"] = {"seed": "7", "after": 1, "evidence": 30.0, "against": 1}
-    race.save_race(COURSE, course)
+    race.save_race(COURSE, course, fence=0)
     assert [found.number for found in findings(race)] == ["falls"]
