@@ -82,7 +82,7 @@ def make_page(
     inputs: dict[str, Any] = {
         **_inputs("studies", made, library),
         "studies": [
-            {"name": study.name, "storage": shown_uri(str(study.store.storage.root))} for study in studies
+            {"name": study.name, "storage": _named(str(study.store.storage.root))} for study in studies
         ],
         "test": wanted.test,
         "images": wanted.images,
@@ -181,7 +181,7 @@ def storage_of(named: str, given: str | None, where: str) -> str:
     """Where the records are: as it is ``given``, or as the page names it.
 
     Raises:
-        InputError: the page does not name it, because it has credentials.
+        InputError: the page does not name it, because it has credentials or options.
     """
     if given is None and HIDDEN in named:
         raise InputError(
@@ -217,6 +217,12 @@ def plotly_library() -> Library:
             where="report",
             fix="install the extra: uv sync --extra report, or pip install 'mmap-orchestrator[report]'",
         ) from None
+
+
+def _named(root: str) -> str:
+    """A storage as a page names it: without credentials and options, and marked where it had some."""
+    shown = shown_uri(root)
+    return shown if shown == root or HIDDEN in shown else f"{shown}?{HIDDEN}"
 
 
 def _inputs(kind: str, made: str, library: Library) -> dict[str, Any]:

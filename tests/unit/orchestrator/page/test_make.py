@@ -106,8 +106,9 @@ def test_what_is_no_page_is_refused(made: Any) -> None:
 def test_storage_with_hidden_credentials_must_be_given() -> None:
     assert storage_of("runs", None, "page.html") == "runs"
     assert storage_of("s3://***@bucket", "s3://bucket", "page.html") == "s3://bucket"
-    with pytest.raises(InputError, match="hides"):
-        storage_of("s3://***@bucket", None, "page.html")
+    for hidden in ("s3://***@bucket", "s3://bucket/runs?***"):
+        with pytest.raises(InputError, match="hides"):
+            storage_of(hidden, None, "page.html")
 
 
 def test_a_page_without_test_numbers_has_none(made: Any) -> None:
