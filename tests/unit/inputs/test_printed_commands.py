@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -83,7 +85,13 @@ def test_the_page_that_is_opened_is_the_studys_own(
 ) -> None:
     given, commands = printed
     environments: list[dict[str, str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda arguments, env: environments.append(env) or 0)
+
+    @contextlib.contextmanager
+    def served(*_: Any, variables: dict[str, str], **__: Any) -> Iterator[Mock]:
+        environments.append(variables)
+        yield Mock()
+
+    monkeypatch.setattr("orchestrator.pages.served.Served", served)
     assert execute(commands["Open runs"]) == 0
     uri = load_study(given[0], given[1:]).tracking.resolved_uri
     assert uri in environments[0].values()
