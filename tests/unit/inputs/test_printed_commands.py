@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -86,10 +84,9 @@ def test_the_page_that_is_opened_is_the_studys_own(
     given, commands = printed
     environments: list[dict[str, str]] = []
 
-    @contextlib.contextmanager
-    def served(*_: Any, variables: dict[str, str], **__: Any) -> Iterator[Mock]:
+    def served(*_: Any, variables: dict[str, str], **__: Any) -> MagicMock:
         environments.append(variables)
-        yield Mock()
+        return MagicMock()
 
     monkeypatch.setattr("orchestrator.pages.served.Served", served)
     assert execute(commands["Open runs"]) == 0
