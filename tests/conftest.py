@@ -158,9 +158,13 @@ def _saved_clip(backbone: Backbone, folder: Path) -> Path:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, driven by playwright, whose own browsers are not needed."""
+    """Debian's Chromium, driven by playwright, whose own browsers are not needed.
+
+    It ends with the module: while it is there, playwright's event loop runs in this thread, and tests of
+    others could not run one of their own.
+    """
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.skip("there is no Chromium here to open pages in: apt-get install chromium")

@@ -105,7 +105,7 @@ class Trained:
                 fix=f"set new_classes of {self.method.name} to zero_shot or refused",
             )
         model.load_replicate_state(0, state)
-        return model
+        return model.eval()  # what drops out in training does not here
 
     def templates_of(self, task: int) -> Sequence[str]:
         """Texts whose features are averaged, of a task by its number among all."""
