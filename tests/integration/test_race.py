@@ -5,6 +5,7 @@ uv run pytest -m slow tests/integration/test_race.py
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -107,12 +108,12 @@ def test_a_race_is_a_ray_job_with_its_records_on_an_object_store(importable: Non
     from head import head_node
     from object_store import bucket
 
-    with bucket(tmp_path) as storage, head_node(cpus=2, python_path=str(ROOT)) as head:
-        environment = head.environment(RAY_API_SERVER_ADDRESS=head.address, RAY_AUTH_MODE="token")
+    with contextlib.ExitStack() as context:
+        storage = context.enter_context(bucket(tmp_path))
         tracking = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
-        sweep = [*STUDY, f"storage={storage}", tracking]
-        driver = {**environment, "RAY_ADDRESS": head.gcs}
-        run("sweep", *sweep, cwd=tmp_path, environment=driver)
+        run("sweep", *STUDY, f"storage={storage}", tracking, cwd=tmp_path)  # on a Ray of its own
+        head = context.enter_context(head_node(cpus=2, python_path=str(ROOT)))
+        environment = head.environment(RAY_API_SERVER_ADDRESS=head.address, RAY_AUTH_MODE="token")
         job = [
             *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(ROOT)),
             *("--", "python", "-m", "orchestrator", "confirm", "demo", "--race", "--budget", BUDGET),
