@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def served(port: int, *command: str) -> Served:
     return Served([sys.executable, *command], f"http://127.0.0.1:{port}", host="127.0.0.1", port=port)
 
 
+PATIENCE_S = 30
+"""Seconds for a process to end that was told to."""
+
+
 def is_running(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -49,6 +54,9 @@ def test_a_page_is_waited_for_and_ended_with_the_processes_that_it_started(port:
         page.wait()
         child = int((tmp_path / "child").read_text())
         assert is_running(child)
+    until = time.monotonic() + PATIENCE_S
+    while is_running(child) and time.monotonic() < until:  # it was told; a busy machine ends it later
+        time.sleep(0.01)
     assert not is_running(child)
 
 
