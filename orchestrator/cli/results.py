@@ -144,6 +144,20 @@ def _races(stored: Stored) -> list[Fact]:
     return [("Race", command("results", name, storage=store.storage.root)) for name in names]
 
 
+def _transfers(found: dict[str, Any]) -> list[Fact]:
+    """What the winner reached on classes and tasks that it was not trained on."""
+    from orchestrator.tables.words import accuracy
+
+    return [
+        (
+            "Transfer",
+            f"trial {one['trial']} on {one['target']}: "
+            + ", ".join(f"{name} {accuracy(numbers['mean'])} %" for name, numbers in one["tuned"].items()),
+        )
+        for one in found["transfers"]
+    ]
+
+
 def _footer(found: dict[str, Any], stored: Stored) -> list[Fact]:
     from orchestrator.reports.stopping import in_words
 
@@ -151,6 +165,7 @@ def _footer(found: dict[str, Any], stored: Stored) -> list[Fact]:
     lines = [
         *(("Stopping", line) for line in in_words(found.get("stopping"))),
         *_races(stored),
+        *_transfers(found),
         *_groups(found, stored),
         *(("Mixed", line) for line in found["mixed"]),
         *(("Damaged", line) for line in found["damaged"]),

@@ -43,8 +43,9 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     ``study``, ``storage``, ``winner`` (number of the first-ranked trial or None), ``trials`` (ranked:
     complete ones by validation mean, then the others by number), ``baselines``, ``comparison``, ``cells``
     ``{finished, failed, trained_now}``, ``timing`` of the last invocation, ``budgets`` (see ``.spending``),
-    ``looks``, ``extended_after_look``, ``race`` (None but for a race, see ``.race_records``), ``damaged``
-    (one line per record), ``mixed`` (one line per origin of rows that do not compare, see ``.mixed``),
+    ``looks``, ``extended_after_look``, ``race`` (None but for a race, see ``.race_records``),
+    ``transfers`` (what ``orchestrator transfer`` found, oldest first), ``damaged`` (one line per record),
+    ``mixed`` (one line per origin of rows that do not compare, see ``.mixed``),
     ``damaged_trials`` (their numbers), ``late`` (records that count for nothing, see
     ``orchestrator.ledger.fences``). A trial is ``{number, state, config, point, parameters, share, val, test,
     per_split, tasks, cells, separable_from_best, difference_from_best, gain, device_seconds, last_epoch,
@@ -122,6 +123,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "looks": looks,
         "extended_after_look": _extended(trials, looks),
         "race": describe_race(store, ledger, trials),
+        "transfers": store.load_transfers(),
         "mixed": mixed_origins(_measured(rows, by_name), records),
         "damaged": [*store.damaged, *ledger.damaged],
         "damaged_trials": sorted(store.unreadable),

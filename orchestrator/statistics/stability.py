@@ -23,11 +23,6 @@ class Stability:
     winner: int
     without: Mapping[str, int]
 
-    @property
-    def hangs_on(self) -> list[str]:
-        """The seeds without which another trial would be first."""
-        return [seed for seed, first in self.without.items() if first != self.winner]
-
     def to_dict(self) -> dict[str, Any]:
         return {"winner": self.winner, "without": dict(self.without)}
 

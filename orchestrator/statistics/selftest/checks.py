@@ -40,6 +40,31 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_share(
+        cls,
+        name: str,
+        measure: str,
+        count: int,
+        of: int,
+        *,
+        stated: str,
+        bound: str,
+        holds: Callable[[float, float, float], bool],
+    ) -> Check:
+        """Check a share, ``count`` of ``of``; ``holds`` takes it and the ends of its interval."""
+        reached, (low, high) = count / of, proportion(count, of)
+        return cls(
+            name=name,
+            measure=measure,
+            stated=stated,
+            reached=reached,
+            low=low,
+            high=high,
+            bound=bound,
+            holds=holds(reached, low, high),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:

@@ -73,15 +73,7 @@ def _trials(evidence: Evidence, told: Sequence[TrialRecord]) -> Figure:
             }
         )
     for i, number in enumerate(named):
-        edge: dict[str, Any] = {
-            "type": "scatter",
-            "x": column("epoch"),
-            "where": {"trial": number},
-            "mode": "lines",
-        }
-        edge |= {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "legendgroup": str(number)}
-        traces.append({**edge, "y": column("low")})
-        traces.append({**edge, "y": column("high"), "fill": "tonexty", "fillcolor": series(i, "band")})
+        traces += _band({"trial": number}, str(number), i)
         traces.append(
             {
                 **base,
@@ -167,15 +159,7 @@ def _tasks(evidence: Evidence) -> list[Block]:
         rows.append((keys[task, epoch], task, epoch, over.mean, std, over.n, *ends))
     traces: list[dict[str, Any]] = []
     for i, task in enumerate(tasks):
-        edge: dict[str, Any] = {
-            "type": "scatter",
-            "x": column("epoch"),
-            "where": {"task": task},
-            "mode": "lines",
-        }
-        edge |= {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "legendgroup": str(i)}
-        traces.append({**edge, "y": column("low")})
-        traces.append({**edge, "y": column("high"), "fill": "tonexty", "fillcolor": series(i, "band")})
+        traces += _band({"task": task}, str(i), i)
         traces.append(
             {
                 "type": "scatter",
@@ -280,3 +264,19 @@ def _last(found: TrialRecord) -> float:
 
 def _epochs(told: Sequence[TrialRecord]) -> int:
     return max((e["epoch"] for found in told for e in found.epochs), default=0)
+
+
+def _band(where: dict[str, Any], group: str, colour: int) -> list[dict[str, Any]]:
+    """The area between the columns ``low`` and ``high`` of the rows that ``where`` chooses."""
+    edge = {
+        "type": "scatter",
+        "x": column("epoch"),
+        "where": where,
+        "mode": "lines",
+        "line": {"width": 0},
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "legendgroup": group,
+    }
+    top = {"y": column("high"), "fill": "tonexty", "fillcolor": series(colour, "band")}
+    return [{**edge, "y": column("low")}, {**edge, **top}]

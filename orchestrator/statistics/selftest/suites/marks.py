@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.statistics.ranking import ranked_rows, significance
-from orchestrator.statistics.selftest.checks import Check, Setting, Suite, proportion
+from orchestrator.statistics.selftest.checks import Check, Setting, Suite
 from orchestrator.statistics.selftest.made import make_study
 from orchestrator.statistics.significance import Significance
 
@@ -33,16 +33,14 @@ def run(setting: Setting) -> Iterator[Check]:
 def _equal(size: int, setting: Setting) -> Check:
     name = f"{size} equal"
     count = sum(any(found.worse.values()) for found in _studies(name, [0.0] * size, setting))
-    low, high = proportion(count, setting.repeats)
-    return Check(
-        name=name,
-        measure="any marked worse",
+    return Check.of_share(
+        name,
+        "any marked worse",
+        count,
+        setting.repeats,
         stated=f"{100 * LEVEL:.0f} %",
-        reached=count / setting.repeats,
-        low=low,
-        high=high,
         bound=f"interval from {100 * LEVEL:.0f} % or less to {100 * LIMIT:.0f} % or less",
-        holds=low <= LEVEL and high <= LIMIT,
+        holds=lambda _, low, high: low <= LEVEL and high <= LIMIT,
     )
 
 
@@ -50,17 +48,14 @@ def _worse(size: int, setting: Setting) -> Check:
     name = f"{size}, one {BEHIND:.0f} σ worse"
     studies = _studies(name, [0.0] * (size - 1) + [-BEHIND], setting)
     count = sum(bool(found.worse.get(size - 1)) for found in studies)
-    low, high = proportion(count, setting.repeats)
-    share = count / setting.repeats
-    return Check(
-        name=name,
-        measure="the worse one marked",
+    return Check.of_share(
+        name,
+        "the worse one marked",
+        count,
+        setting.repeats,
         stated="–",
-        reached=share,
-        low=low,
-        high=high,
         bound=f"{100 * FOUND:.0f} % or more",
-        holds=share >= FOUND,
+        holds=lambda share, *_: share >= FOUND,
     )
 
 
@@ -69,16 +64,14 @@ def _possible(size: int, setting: Setting) -> Check:
     name = f"{size} equal, one of them the best"
     studies = list(_studies(name, [0.0] * size, setting))
     said = [found.possible[0] for found in studies if 0 in found.possible]
-    low, high = proportion(sum(said), len(said))
-    return Check(
-        name=name,
-        measure="it could be the best (*)",
+    return Check.of_share(
+        name,
+        "it could be the best (*)",
+        sum(said),
+        len(said),
         stated=f"{100 * HELD:.0f} % or more",
-        reached=sum(said) / len(said),
-        low=low,
-        high=high,
         bound=f"interval to {100 * HELD:.0f} % or more",
-        holds=high >= HELD,
+        holds=lambda *found: found[-1] >= HELD,
     )
 
 

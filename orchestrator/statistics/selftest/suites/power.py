@@ -7,7 +7,7 @@ from random import Random
 
 from orchestrator.statistics.power import POWER, detectable, power, seeds_needed
 from orchestrator.statistics.ranking import ranked_rows
-from orchestrator.statistics.selftest.checks import Check, Setting, Suite, proportion
+from orchestrator.statistics.selftest.checks import Check, Setting, Suite
 from orchestrator.statistics.selftest.made import make_study
 from orchestrator.statistics.summary import paired_difference
 
@@ -33,17 +33,14 @@ def _check(difference: float, seeds: int, stated: float, setting: Setting, why: 
     name = f"{difference:.2f} σ, {seeds} seeds{why}"
     rng = setting.random(name)
     shown = sum(_is_shown(difference, seeds, setting, rng) for _ in setting.each(name))
-    low, high = proportion(shown, setting.repeats)
-    reached = shown / setting.repeats
-    return Check(
-        name=name,
-        measure="the difference is significant",
+    return Check.of_share(
+        name,
+        "the difference is significant",
+        shown,
+        setting.repeats,
         stated=f"{100 * stated:.1f} %",
-        reached=reached,
-        low=low,
-        high=high,
         bound=f"within {100 * WITHIN:.0f} points of stated",
-        holds=abs(reached - stated) <= WITHIN,
+        holds=lambda reached, *_: abs(reached - stated) <= WITHIN,
     )
 
 

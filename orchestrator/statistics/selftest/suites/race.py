@@ -160,32 +160,26 @@ def _optimism(setting: Setting) -> Check:
         if raced.low is not None and raced.high is not None:
             stated += 1
             held += raced.low <= 0 <= raced.high
-    low, high = proportion(held, stated)
-    covered = held / stated
-    return Check(
-        name=name,
-        measure="the interval of the optimism holds 0",
+    return Check.of_share(
+        name,
+        "the interval of the optimism holds 0",
+        held,
+        stated,
         stated="95 %",
-        reached=covered,
-        low=low,
-        high=high,
         bound=f"{100 * COVERED[0]:.0f} to {100 * COVERED[1]:.0f} %",
-        holds=COVERED[0] <= covered <= COVERED[1],
+        holds=lambda covered, *_: COVERED[0] <= covered <= COVERED[1],
     )
 
 
 def _error(name: str, measure: str, count: int, setting: Setting) -> Check:
-    low, high = proportion(count, setting.repeats)
-    reached = count / setting.repeats
-    return Check(
-        name=name,
-        measure=measure,
+    return Check.of_share(
+        name,
+        measure,
+        count,
+        setting.repeats,
         stated=f"at most {100 * ALPHA:.0f} %",
-        reached=reached,
-        low=low,
-        high=high,
         bound=f"at most {100 * ALPHA:.0f} %, interval's end at most {100 * MOST:.0f} %",
-        holds=reached <= ALPHA and high <= MOST,
+        holds=lambda reached, _, high: reached <= ALPHA and high <= MOST,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.statistics.estimates import estimate_rows
 from orchestrator.statistics.ranking import ranked_rows, significance
-from orchestrator.statistics.selftest.checks import Check, Setting, Suite, mean_interval, proportion
+from orchestrator.statistics.selftest.checks import Check, Setting, Suite, mean_interval
 from orchestrator.statistics.selftest.made import DEVIATION, make_study
 
 SPREADS = (0.0, 0.3, 1.0, 2.0)
@@ -17,7 +17,7 @@ CONFIGURATIONS = 20
 BIAS, SHARE = 0.12, 1 / 3
 """Of the estimate: at most so many σ, or that share of the raw maximum's where all are equal.
 
-At τ/σ = 0.3 it is 0.118 σ: single runs lie on either side, so the Monte-Carlo interval decides.
+At τ/σ = 0.3 it is 0.118 σ over many studies, so a run with another seed may lie on the other side.
 """
 
 COVERED = (0.90, 0.98)
@@ -93,21 +93,18 @@ def _checks(spread: float, found: Found) -> Iterator[Check]:
         reached=bias,
         low=low,
         high=high,
-        bound=f"interval from at most {limit:.2f} σ either way",
-        holds=low <= limit and high >= -limit,
+        bound=f"at most {limit:.2f} σ either way",
+        holds=abs(bias) <= limit,
         share=False,
     )
-    low, high = proportion(found.covered, found.studies)
-    covered = found.covered / found.studies
-    yield Check(
-        name=name,
-        measure="its interval holds the truth",
+    yield Check.of_share(
+        name,
+        "its interval holds the truth",
+        found.covered,
+        found.studies,
         stated="95 %",
-        reached=covered,
-        low=low,
-        high=high,
         bound=f"{100 * COVERED[0]:.0f} to {100 * COVERED[1]:.0f} %",
-        holds=COVERED[0] <= covered <= COVERED[1],
+        holds=lambda covered, *_: COVERED[0] <= covered <= COVERED[1],
     )
     regret, low, high = mean_interval(found.regret)
     raw_regret = mean_interval(found.regret_raw)[0]
@@ -123,17 +120,15 @@ def _checks(spread: float, found: Found) -> Iterator[Check]:
         share=False,
     )
     if spread > 0:
-        low, high = proportion(found.best, found.studies)
-        stated, reached = found.stated / found.studies, found.best / found.studies
-        yield Check(
-            name=name,
-            measure="the first is the best",
+        stated = found.stated / found.studies
+        yield Check.of_share(
+            name,
+            "the first is the best",
+            found.best,
+            found.studies,
             stated=f"{100 * stated:.1f} %",
-            reached=reached,
-            low=low,
-            high=high,
             bound=f"within {100 * CALIBRATED:.0f} points of stated",
-            holds=abs(reached - stated) <= CALIBRATED,
+            holds=lambda reached, *_: abs(reached - stated) <= CALIBRATED,
         )
 
 

@@ -133,6 +133,8 @@ def test_the_command_records_what_it_evaluated(
     assert found["kind"] == "base_to_new" and set(found["tuned"]) == {"base", "new", "all", "harmonic"}
     assert execute(["transfer", "made", "--to", "folder", "--storage", root, f"dataset.root={tree}"]) == 0
     assert "Prompts of: photo, sketch." in capsys.readouterr().out
+    assert execute(["results", "made", "--storage", root]) == 0
+    assert "trial 0 on new classes: base " in " ".join(capsys.readouterr().out.split())
     kept = of_base.store.load_transfers()
     assert [one["target"] for one in kept] == ["new classes", "folder"] and kept[0]["tuned"] == found["tuned"]
     assert len(of_base.store.load_looks()) == looks + 2
