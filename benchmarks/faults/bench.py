@@ -16,15 +16,15 @@ from typing import Any
 from stand_in import FOLDER, Engine, Run
 
 from mmap_model.cells import Cell
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 
 BLOCK = 64 * 2**20
 """Bytes taken at a time by what takes all memory."""
 
 
-def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Executor:
     """The factory that slots are told of."""
-    return Workbench(dataset, backbone, storage, engine=FaultyEngine(dataset, backbone), **options)
+    return Executor(dataset, backbone, storage, engine=FaultyEngine(dataset, backbone), **options)
 
 
 class FaultyEngine(Engine):

@@ -45,7 +45,7 @@ def main() -> int:
     display = LineDisplay(Console(width=400))
     try:
         plan = load_plan("demo", sys.argv[1:])
-        outcome = run_study(plan, display.apply, options=Options(workbench="bench:make"))
+        outcome = run_study(plan, display.apply, options=Options(executor="bench:make"))
     except InputError as error:
         print(f"Error: {error}")
         return 2

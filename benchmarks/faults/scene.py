@@ -117,7 +117,7 @@ class Scene:
 
     def run(self, **options: Any) -> Outcome:
         """One invocation of the driver, in this process."""
-        display, console = LineDisplay(console_to(self.say)), Options(workbench="bench:make")
+        display, console = LineDisplay(console_to(self.say)), Options(executor="bench:make")
         take_one, make_tracker = Session._take_one, driver_run.open_tracker
 
         def keep_tracker(*arguments: Any) -> Tracker:

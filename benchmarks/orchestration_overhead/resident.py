@@ -39,7 +39,7 @@ def main() -> None:
             "slots.count=1",
             "finalists=0",
         ]
-        options = Options(workbench="workload:make", tracked=False)
+        options = Options(executor="workload:make", tracked=False)
         outcome = run_study(load_plan("demo", overrides), note, options=options)
     assert outcome.state == "complete", outcome
     result = {

@@ -1,6 +1,6 @@
 """The same work for both ways of running it: epochs of a fixed length, and nothing else.
 
-``make`` is the workbench of the slots; ``epochs`` is what a Train worker of the textbook recipe runs.
+``make`` is the executor of the slots; ``epochs`` is what a Train worker of the textbook recipe runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make(**options: Any) -> Bench:
 
 
 class Bench:
-    """A workbench without records: what remains is what slots, pool and thin trials cost."""
+    """An executor without records: what remains is what slots, pool and thin trials cost."""
 
     def load(self) -> None: ...
     def doing(self) -> None: ...

@@ -17,16 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "integrat
 from stand_in import Engine, Interrupted, Run, accuracy
 
 from mmap_model.cells import Cell
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 
 TASKS = ("clipart", "painting", "photo", "sketch")
 METRICS = ("accuracy", "nll", "ece", "macro_f1", "train_loss")
 EPOCH_S = "STUB_EPOCH_S"
 
 
-def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Executor:
     """The factory that slots are told of."""
-    return Workbench(dataset, backbone, storage, engine=StubEngine(dataset, backbone))
+    return Executor(dataset, backbone, storage, engine=StubEngine(dataset, backbone))
 
 
 class StubEngine(Engine):

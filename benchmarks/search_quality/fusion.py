@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model.plain import to_plain
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.study import execution, load_plan
 from orchestrator.work.events import EpochReached, ProbeFinished, WorkEvent
 from orchestrator.work.provenance import provenance
@@ -36,7 +36,7 @@ def measure(width: int) -> dict[str, float]:
         )
         point = plan.space.replay(plan.space.preset())
         item = plan.work_item(point, item_id="measured")
-        bench = Workbench(
+        executor = Executor(
             item.dataset,
             item.backbone,
             item.storage,
@@ -45,7 +45,7 @@ def measure(width: int) -> dict[str, float]:
             threads=1,
             compute=to_plain(execution(plan.study)),
         )
-        bench.load()
+        executor.load()
         began = time.process_time()
         at: list[float] = []
         probes: list[float] = []
@@ -56,7 +56,7 @@ def measure(width: int) -> dict[str, float]:
             elif isinstance(event, ProbeFinished):
                 probes.append(time.process_time())
 
-        bench.run(item, emit)
+        executor.run(item, emit)
         return {
             "epoch": (at[-1] - at[-1 - KEPT]) / KEPT / width,
             "probe": (max(probes) - began) / width,

@@ -1,4 +1,4 @@
-"""The workbench of a study, which writes down when a worker reaches what."""
+"""The executor of a study, which writes down when a worker reaches what."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PLACES = ("orchestrator.execution.workbench", "orchestrator.workbench")
-"""Of the workbench, now and in earlier versions."""
+PLACES = (
+    "orchestrator.execution.executor:Executor",
+    "orchestrator.execution.workbench:Workbench",
+    "orchestrator.workbench:Workbench",
+)
+"""Of the executor, now and in earlier versions."""
 
 ONCE: set[str] = set()
 LOCK = threading.Lock()
@@ -29,14 +33,15 @@ def stamp(name: str) -> None:
         file.write(json.dumps({"name": name, "at": time.time(), "pid": os.getpid()}) + "\n")
 
 
-def _workbench() -> Any:
+def _executor() -> Any:
     for place in PLACES:
         with contextlib.suppress(ModuleNotFoundError):
-            return importlib.import_module(place).Workbench
+            module, _, name = place.partition(":")
+            return getattr(importlib.import_module(module), name)
     raise ModuleNotFoundError(PLACES[0])
 
 
-class Stamped(_workbench()):  # type: ignore[misc]
+class Stamped(_executor()):  # type: ignore[misc]
     """Says when backbone and data are loaded, and when the first step of a prompt has been made."""
 
     def load(self) -> None:
@@ -51,6 +56,6 @@ class Stamped(_workbench()):  # type: ignore[misc]
 
 
 def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Any:
-    """As ``Options.workbench`` wants it."""
-    stamp("worker imported the workbench")
+    """As ``Options.executor`` wants it."""
+    stamp("worker imported the executor")
     return Stamped(dataset, backbone, storage, **options)

@@ -30,7 +30,7 @@ def main() -> None:
 
     plan = load_plan("demo", sys.argv[1:])
     stamp("study planned")
-    outcome = run_study(plan, shown, options=Options(workbench="bench:make"))
+    outcome = run_study(plan, shown, options=Options(executor="bench:make"))
     assert outcome.state == "complete", outcome
     stamp("study finished")
 

@@ -19,7 +19,7 @@ PARTS = (
     "command imported",
     "study planned",
     "Ray runs",
-    "worker imported the workbench",
+    "worker imported the executor",
     "worker loaded backbone and data",
     "first slot is up",
     "worker has its first item",

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmap_model.cells import Point
 from mmap_model.methods import get_method
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger
 from orchestrator.statistics.summary import paired_difference, summarize
 from orchestrator.study import load_plan
@@ -36,9 +36,9 @@ def main() -> None:
     point = plan.space.replay(plan.space.preset())
     zero_shot = Point(method="zero_shot", settings=get_method("zero_shot").Settings())
     any_item = plan.work_item(point, item_id="shots")
-    bench = Workbench(any_item.dataset, any_item.backbone, any_item.storage, threads=args.threads)
+    executor = Executor(any_item.dataset, any_item.backbone, any_item.storage, threads=args.threads)
     started = time.monotonic()
-    tuned, reference = (scores(plan, bench, p) for p in (point, zero_shot))
+    tuned, reference = (scores(plan, executor, p) for p in (point, zero_shot))
     rows = [
         {
             "shots": k,
@@ -64,7 +64,7 @@ def main() -> None:
     Path(__file__).with_name("results.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def scores(plan: Any, bench: Workbench, point: Point) -> dict[str, dict[Any, float]]:
+def scores(plan: Any, executor: Executor, point: Point) -> dict[str, dict[Any, float]]:
     """Test accuracy by split and seed; cells that are not in the ledger are trained."""
     cells: list[CellState] = []
 
@@ -75,12 +75,12 @@ def scores(plan: Any, bench: Workbench, point: Point) -> dict[str, dict[Any, flo
             case EpochReached():
                 print(f"{point.method} epoch {event.epoch}: {event.mean:.3f}", flush=True)
 
-    bench.run(plan.work_item(point, item_id="train"), follow)
+    executor.run(plan.work_item(point, item_id="train"), follow)
     keys = tuple(cell.key for cell in cells)
     confirm = plan.work_item(
         point, item_id="test", purpose="confirm", cells=keys, reason="accuracy by number of shots"
     )
-    bench.run(confirm, lambda event: None)
+    executor.run(confirm, lambda event: None)
     tests = Ledger(plan.study.storage).tests(keys)
     found: dict[str, dict[Any, float]] = {}
     for cell in cells:

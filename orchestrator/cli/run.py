@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.options import AsJson, Overrides, StudyName
 
 if TYPE_CHECKING:
-    from orchestrator.execution.workbench import Workbench
+    from orchestrator.execution.executor import Executor
     from orchestrator.study import StudyPlan
     from orchestrator.work.events import Done
     from orchestrator.work.item import WorkItem
@@ -93,7 +93,7 @@ def _work(
     """Do the item; finished cells by key, and the last event."""
     from mmap_model.plain import to_plain
     from orchestrator.cli.console import err
-    from orchestrator.execution.workbench import Workbench
+    from orchestrator.execution.executor import Executor
     from orchestrator.study import execution
     from orchestrator.tables.words import accuracy, configuration, integer
     from orchestrator.terminal import Activity
@@ -138,7 +138,7 @@ def _work(
                 ends.append(event)
 
     threads = plan.slots.threads * plan.slots.count if plan.slots is not None else None
-    bench = Workbench(
+    executor = Executor(
         item.dataset,
         item.backbone,
         item.storage,
@@ -148,17 +148,17 @@ def _work(
         compute=to_plain(execution(plan.study)),
     )
     what = configuration(shown) if "cell" not in shown else f"training cell {shown['cell']} again"
-    with Activity(err(), "Working", lambda: _place(bench)) as activity:
+    with Activity(err(), "Working", lambda: _place(executor)) as activity:
         say(what)
-        bench.run(item, emit)
+        executor.run(item, emit)
     return finished, ends[-1]
 
 
-def _place(bench: Workbench) -> str:
-    """What the bench does and how far it is."""
+def _place(executor: Executor) -> str:
+    """What the executor does and how far it is."""
     from orchestrator.terminal.words import doing_in_words
 
-    doing = bench.doing()
+    doing = executor.doing()
     return "" if doing is None else doing_in_words(doing)
 
 

@@ -118,7 +118,7 @@ class Crew:
             arguments["gpu_share"] = size.gpus
         return SlotSettings(
             slot="",
-            workbench=self._around.workbench,
+            executor=self._around.executor,
             arguments=arguments,
             threads=threads,
             cell_timeout_s=study.slots.cell_timeout_s,

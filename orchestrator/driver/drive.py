@@ -38,7 +38,7 @@ from orchestrator.work.shown import NoteShown, PhaseShown, Progress, SweepShown
 if TYPE_CHECKING:
     from orchestrator.driver.session import Agenda, Session
 
-WORKBENCH = "orchestrator.execution.workbench:Workbench"
+EXECUTOR = "orchestrator.execution.executor:Executor"
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Options:
         command: recorded with the invocation.
         tracked: tell MLflow.
         interrupt: ends the run in order; by default Ctrl-C, SIGTERM and SIGHUP.
-        workbench: ``module:attribute`` of what workers run.
+        executor: ``module:attribute`` of what workers run.
         winner: says in words what the study found, for those who are told of its end.
         report: writes the report of the study, for the page of its runs; None leaves it out.
     """
@@ -89,7 +89,7 @@ class Options:
     command: str = ""
     tracked: bool = True
     interrupt: Interrupt | None = None
-    workbench: str = WORKBENCH
+    executor: str = EXECUTOR
     winner: Callable[[StudyStore, Ledger], str] = lambda store, ledger: ""
     report: Report | None = None
 
@@ -266,7 +266,7 @@ def _work(
         lease=lease,
         interrupt=interrupt,
         folder=folder,
-        workbench=options.workbench,
+        executor=options.executor,
         started=gate,
     )
     session = Session(around, agenda)

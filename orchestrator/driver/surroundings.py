@@ -25,7 +25,7 @@ class Surroundings:
         lease: of the driver; losing it ends the session.
         interrupt: ends the session when the user wants it.
         folder: local, for what Ray writes.
-        workbench: factory of what the workers run.
+        executor: factory of what the workers run.
         started: set once a worker is at work.
     """
 
@@ -38,5 +38,5 @@ class Surroundings:
     lease: DriverLease
     interrupt: Interrupt
     folder: Path
-    workbench: str
+    executor: str
     started: threading.Event

@@ -1,4 +1,4 @@
-"""What the workbench needs of the science, as an interface, and the real thing behind it.
+"""What the executor needs of the science, as an interface, and the real thing behind it.
 
 The interface is small so that ordering, resuming and recording can be tested without training anything.
 """

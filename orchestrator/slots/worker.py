@@ -44,8 +44,8 @@ HUNG = 75
 logger = logging.getLogger(__name__)
 
 
-class Bench(Protocol):
-    """What does the work: ``orchestrator.execution.workbench.Workbench`` or a stand-in."""
+class ItemExecutor(Protocol):
+    """What does the work: ``orchestrator.execution.executor.Executor`` or a stand-in."""
 
     def load(self) -> None: ...
     def memory(self) -> dict[str, int] | None:
@@ -68,7 +68,7 @@ class SlotSettings:
 
     Attributes:
         slot: name of the slot.
-        workbench: ``module:attribute`` of the factory of the bench.
+        executor: ``module:attribute`` of the factory of the executor.
         arguments: keyword arguments of that factory.
         threads: of torch on the CPU.
         cell_timeout_s: seconds without progress after which the cells in training have failed and the worker
@@ -76,7 +76,7 @@ class SlotSettings:
     """
 
     slot: str
-    workbench: str
+    executor: str
     arguments: dict[str, Any]
     threads: int
     cell_timeout_s: float | None = None
@@ -91,7 +91,7 @@ def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] =
         quit: ends the process at once, whatever its threads do; replaced in tests.
 
     Raises:
-        Exception: the bench could not be made, or work broke outside of what an item may do. Train then
+        Exception: the executor could not be made, or work broke outside of what an item may do. Train then
             starts the worker again. Input errors are not raised: another attempt would fail alike, so the
             slot ends.
     """
@@ -107,7 +107,7 @@ def _serve(
 ) -> None:
     try:
         with _loading(settings, pool, worker, quit):
-            bench = _make(settings, teller)
+            executor = _make(settings, teller)
         peak = 0.0
         while True:
             answer = pool("acquire", settings.slot, worker, ACQUIRE_S)
@@ -121,9 +121,9 @@ def _serve(
                 continue
             with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
                 item = WorkItem.from_dict(answer["item"])
-                with _watched(lease, bench, settings.cell_timeout_s, quit):
-                    bench.run(item, lease.emit, lease.control)
-            memory = bench.memory()
+                with _watched(lease, executor, settings.cell_timeout_s, quit):
+                    executor.run(item, lease.emit, lease.control)
+            memory = executor.memory()
             if memory is not None and memory["peak"] > peak:
                 peak = NEWS * memory["peak"]
                 pool("measured", settings.slot, worker, memory)
@@ -237,7 +237,9 @@ def _loading(
 
 
 @contextlib.contextmanager
-def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[int], Any]) -> Iterator[None]:
+def _watched(
+    lease: Lease, executor: ItemExecutor, limit: float | None, quit: Callable[[int], Any]
+) -> Iterator[None]:
     """Watch over the progress of a lease. Where it ends the process has to end: no thread can be killed."""
     if limit is None:
         yield
@@ -247,7 +249,7 @@ def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[in
         error = f"no progress for {silence:.0f} s, more than slots.cell_timeout_s allows"
         recorded: list[list[WorkEvent]] = []
         record = threading.Thread(
-            target=lambda: recorded.append(bench.give_up(error, watch.stack())), daemon=True
+            target=lambda: recorded.append(executor.give_up(error, watch.stack())), daemon=True
         )
         record.start()
         record.join(RECORD_S)
@@ -266,12 +268,12 @@ def _watched(lease: Lease, bench: Bench, limit: float | None, quit: Callable[[in
         watch.stop()
 
 
-def _make(settings: SlotSettings, teller: Teller) -> Bench:
+def _make(settings: SlotSettings, teller: Teller) -> ItemExecutor:
     import torch
 
     torch.set_num_threads(settings.threads)
-    module, _, attribute = settings.workbench.partition(":")
-    bench: Bench = getattr(importlib.import_module(module), attribute)(**settings.arguments)
-    teller.look = bench.doing
-    bench.load()
-    return bench
+    module, _, attribute = settings.executor.partition(":")
+    executor: ItemExecutor = getattr(importlib.import_module(module), attribute)(**settings.arguments)
+    teller.look = executor.doing
+    executor.load()
+    return executor

@@ -1,6 +1,6 @@
 """What workers and the pool of work tell: of items, of their cells, of slots.
 
-Events travel between processes, so this module imports next to nothing. Those of the workbench reach the
+Events travel between processes, so this module imports next to nothing. Those of the executor reach the
 driver in the order ``CellsKnown``, epochs and cells as they come, ``Done``; the pool adds who works on what.
 """
 

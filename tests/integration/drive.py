@@ -1,4 +1,4 @@
-"""A driver in a process of its own: ``python drive.py STUDY WORKBENCH [KEY=VALUE …]``; prints what a
+"""A driver in a process of its own: ``python drive.py STUDY EXECUTOR [KEY=VALUE …]``; prints what a
 user is shown as lines ``shown <pickled, in hexadecimal>`` and in words, then its outcome.
 """
 
@@ -18,8 +18,8 @@ def show(event: Shown) -> None:
 
 
 def main() -> int:
-    study, workbench, *overrides = sys.argv[1:]
-    outcome = run_study(load_plan(study, overrides), show, options=Options(workbench=workbench))
+    study, executor, *overrides = sys.argv[1:]
+    outcome = run_study(load_plan(study, overrides), show, options=Options(executor=executor))
     print(outcome)
     return outcome.exit_code or int(outcome.state != "complete")
 

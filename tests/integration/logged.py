@@ -1,4 +1,4 @@
-"""The real workbench, which also writes down every epoch that it trains: ``logged:make`` for slots."""
+"""The real executor, which also writes down every epoch that it trains: ``logged:make`` for slots."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from mmap_model.cells import Cell
 from orchestrator.execution.engine import ModelEngine, Report, Run
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 
 LOG = "TRAINED_EPOCHS_LOG"
 
 
-def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Executor:
     engine = LoggedEngine(
         dataset,
         backbone,
@@ -23,7 +23,7 @@ def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **opti
         threads=options["threads"],
         cache_dir=options.get("cache_dir"),
     )
-    return Workbench(dataset, backbone, storage, **options, engine=engine)
+    return Executor(dataset, backbone, storage, **options, engine=engine)
 
 
 class LoggedEngine(ModelEngine):

@@ -1,4 +1,4 @@
-"""A workbench whose engine only pretends to train: everything else, records and resuming above all, is real.
+"""An executor whose engine only pretends to train: everything else, records and resuming above all, is real.
 
 Workers import it as ``stand_in:make``. It runs in other processes, so a folder that the variable ``STAND_IN``
 names steers it: ``epoch_s`` holds the seconds of an epoch; while ``diverges`` exists training fails; the
@@ -22,7 +22,7 @@ from mmap_model.cells import Cell, Configuration, Point
 from mmap_model.configuration import Grouping, Partition, canonical_partition
 from mmap_model.methods.mmap import MmapSettings
 from orchestrator.execution.engine import ModelEngine
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.work.inputs import Inputs
 
 FOLDER = Path(os.environ.get("STAND_IN", "."))
@@ -32,9 +32,9 @@ class Interrupted(Exception):
     """What pretended training raises when it is told to stop."""
 
 
-def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Workbench:
+def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **options: Any) -> Executor:
     """The factory that slots are told of."""
-    return Workbench(dataset, backbone, storage, engine=Engine(dataset, backbone), **options)
+    return Executor(dataset, backbone, storage, engine=Engine(dataset, backbone), **options)
 
 
 def accuracy(key: str, epoch: int) -> float:

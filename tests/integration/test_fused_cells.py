@@ -16,7 +16,7 @@ from mmap_model.configuration import Grouping, Recipe, Seeds, Split
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.training import FusedRun
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.work.events import CellFailure, CellsKnown, WorkEvent
 from orchestrator.work.item import WorkItem
@@ -80,8 +80,8 @@ def item_at(storage: Path, dataset: dict[str, Any], **fields: Any) -> WorkItem:
 
 def run(item: WorkItem) -> list[WorkEvent]:
     events: list[WorkEvent] = []
-    bench = Workbench(item.dataset, item.backbone, item.storage, threads=1, precision=item.precision)
-    bench.run(item, events.append)
+    executor = Executor(item.dataset, item.backbone, item.storage, threads=1, precision=item.precision)
+    executor.run(item, events.append)
     return events
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(
 def assert_same_numbers_uninterrupted(driver: Driver, storage: Path) -> None:
     """Every cell again, each trial in one go and without Ray: the same to the last bit."""
     reference = Ledger(storage)
-    bench: Workbench | None = None
+    executor: Executor | None = None
     for trial in driver.store.load_trials():
         item = driver.plan.work_item(
             driver.plan.space.replay(trial.params), item_id="again", storage=str(storage)
         )
-        bench = bench or Workbench(item.dataset, item.backbone, item.storage, threads=1)
-        bench.run(item, lambda event: None)
+        executor = executor or Executor(item.dataset, item.backbone, item.storage, threads=1)
+        executor.run(item, lambda event: None)
         for key in trial.keys:
             assert reference.history(key) is not None
             assert _numbers(reference, key) == _numbers(driver.ledger, key)

@@ -28,12 +28,12 @@ NAME = "image_list.py:ImageList"
 ELSEWHERE = """
 import json, sys
 from orchestrator.work.item import WorkItem
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 told = []
-bench = Workbench(item.dataset, item.backbone, item.storage, threads=1, sources=item.sources)
-bench.load()
-bench.run(item, told.append)
+executor = Executor(item.dataset, item.backbone, item.storage, threads=1, sources=item.sources)
+executor.load()
+executor.run(item, told.append)
 assert told[-1].state == "complete", told[-1]
 """
 

@@ -29,10 +29,10 @@ CASES = [{}, {"regime": "single", "shift": False, "gain_init": 0.1}, {"regime": 
 ELSEWHERE = """
 import json, sys
 from orchestrator.work.item import WorkItem
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 told = []
-Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, told.append)
+Executor(item.dataset, item.backbone, item.storage, threads=1).run(item, told.append)
 assert told[-1].state == "complete", told[-1]
 """
 

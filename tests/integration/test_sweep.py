@@ -50,7 +50,7 @@ class Sweep:
 
     def run(self, *, interrupt: Interrupt | None = None, retry_failed: bool = False) -> Outcome:
         self.shown.clear()
-        options = Options(workbench="stand_in:make", interrupt=interrupt)
+        options = Options(executor="stand_in:make", interrupt=interrupt)
         return run_study(self.plan, self._progress, retry_failed=retry_failed, options=options)
 
     def epochs(self) -> Counter[tuple[str, int]]:
@@ -300,7 +300,7 @@ def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_lo
     for cell in best.keys:
         sweep.store.storage.delete(f"cells/{cell}/{TEST}")
     (shared_ray / "diverges").write_text("")
-    outcome = confirm_study(sweep.plan, options=Options(workbench="stand_in:make"))
+    outcome = confirm_study(sweep.plan, options=Options(executor="stand_in:make"))
     (shared_ray / "diverges").unlink()
     assert set(outcome.unscored) == {str(best.number)} and "diverged" in outcome.unscored[str(best.number)]
     assert sweep.store.load_looks() == looks and sweep.ledger.tests(best.keys) == {}

@@ -281,7 +281,7 @@ def surroundings(tmp_path: Path) -> Callable[..., Surroundings]:
             lease=store.driver_lease(),
             interrupt=Interrupt(),
             folder=tmp_path,
-            workbench="",
+            executor="",
             started=threading.Event(),
         )
 

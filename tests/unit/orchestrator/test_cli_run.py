@@ -94,7 +94,7 @@ def run(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """Runs the command on the study; its exit code and JSON."""
     plan = load_plan(str(file))
     monkeypatch.setattr(
-        "orchestrator.execution.workbench.ModelEngine",
+        "orchestrator.execution.executor.ModelEngine",
         lambda *_, **__: Engine(plan.data.manifest, plan.fingerprint),
     )
 

@@ -17,7 +17,7 @@ from mmap_model.cells import Cell, Point
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split, canonical_partition
 from mmap_model.data.content import TaskContent
 from mmap_model.methods.mmap import MmapSettings
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger
 from orchestrator.slots.pool import DEATHS, Pool
 from orchestrator.slots.worker import SlotSettings, serve
@@ -89,7 +89,7 @@ class Batch:
 
 
 class Cluster:
-    """Slots on threads, each with the bench of its node, and the pool between them.
+    """Slots on threads, each with the executor of its node, and the pool between them.
 
     Args:
         items: what is queued, each as parts of one trial if there are several.
@@ -125,7 +125,7 @@ class Cluster:
             threading.Thread(
                 target=serve,
                 args=(
-                    SlotSettings(slot=slot, workbench=f"bench_of_{slot}:make", arguments={}, threads=1),
+                    SlotSettings(slot=slot, executor=f"executor_of_{slot}:make", arguments={}, threads=1),
                     self,
                 ),
                 daemon=True,
@@ -145,12 +145,12 @@ class Cluster:
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Inputs], Engine]:
-    """Gives a slot a bench with its own data and weights."""
+    """Gives a slot an executor with its own data and weights."""
 
     def install(slot: str, inputs: Inputs) -> Engine:
         engine = Engine(inputs)
-        module = types.ModuleType(f"bench_of_{slot}")
-        module.make = lambda: Workbench({}, {}, str(tmp_path), engine=engine)  # type: ignore[attr-defined]
+        module = types.ModuleType(f"executor_of_{slot}")
+        module.make = lambda: Executor({}, {}, str(tmp_path), engine=engine)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
         return engine
 
@@ -250,11 +250,11 @@ def test_the_last_node_that_refuses_leaves_the_reason(
 
 def test_an_item_without_inputs_is_done_with_what_there_is(tmp_path: Path) -> None:
     events: list[WorkEvent] = []
-    bench = Workbench({}, {}, str(tmp_path), engine=Engine(STUDY))
-    bench.run(item(tmp_path, inputs={}), events.append)
+    executor = Executor({}, {}, str(tmp_path), engine=Engine(STUDY))
+    executor.run(item(tmp_path, inputs={}), events.append)
     assert events[-1].state == "complete"
     with pytest.raises(OtherInputs, match="has other images than study 'demo' was begun with"):
-        bench.run(item(tmp_path, inputs=replace(STUDY, manifest="e").to_dict()), events.append)
+        executor.run(item(tmp_path, inputs=replace(STUDY, manifest="e").to_dict()), events.append)
 
 
 def pixels(digest: str) -> Inputs:
@@ -265,8 +265,8 @@ def pixels(digest: str) -> Inputs:
 def events_of(storage: Path, inputs: Inputs, control: Callable[[], Control] = Control) -> list[WorkEvent]:
     """Of an item of a study with these inputs, on a node that has them."""
     events: list[WorkEvent] = []
-    bench = Workbench({}, {}, str(storage), engine=Engine(inputs))
-    bench.run(item(storage, inputs=inputs.to_dict()), events.append, control)
+    executor = Executor({}, {}, str(storage), engine=Engine(inputs))
+    executor.run(item(storage, inputs=inputs.to_dict()), events.append, control)
     return events
 
 

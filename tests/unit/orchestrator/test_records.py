@@ -16,7 +16,7 @@ from orchestrator.compare.plan import plan_comparison
 from orchestrator.driver import Outcome, compare_agenda, run_study, study_agenda
 from orchestrator.driver.compare import run_comparison
 from orchestrator.driver.draws import check_draws
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import StudyError, StudyPlan, load_plan
 from orchestrator.work.events import CellsKnown, WorkEvent
@@ -121,8 +121,8 @@ def test_cells_that_workers_of_an_earlier_study_finished_are_taken_over(
     assert trial.state == "running", "its driver was killed"
     item = plan.work_item(Point.from_dict(trial.point), item_id="trial-2", trial=2)
     events: list[WorkEvent] = []
-    bench = Workbench(item.dataset, item.backbone, item.storage, precision=item.precision)
-    bench.run(item, events.append, lambda: Control(cancel=True))
+    executor = Executor(item.dataset, item.backbone, item.storage, precision=item.precision)
+    executor.run(item, events.append, lambda: Control(cancel=True))
     (told,) = (event for event in events if isinstance(event, CellsKnown))
     assert [cell.key for cell in told.cells] == trial.keys
     assert {(cell.status, cell.epoch) for cell in told.cells} == {("finished", 20)}
@@ -138,7 +138,7 @@ def test_cells_of_an_earlier_study_are_scored_on_test_images(
         Point.from_dict(trial.point), item_id="confirm-0", purpose="confirm", cells=tuple(trial.keys)
     )
     events: list[WorkEvent] = []
-    Workbench(item.dataset, item.backbone, item.storage, precision=item.precision).run(item, events.append)
+    Executor(item.dataset, item.backbone, item.storage, precision=item.precision).run(item, events.append)
     assert (events[-1].state, events[-1].error) == ("complete", None)
     assert set(Ledger(first_records / "runs").tests(trial.keys)) == set(trial.keys)
 

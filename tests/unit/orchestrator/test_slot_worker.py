@@ -36,7 +36,7 @@ from orchestrator.work.events import (
 )
 from orchestrator.work.item import Control, WorkItem
 
-SETTINGS = SlotSettings(slot="0", workbench="bench_under_test:make", arguments={}, threads=1)
+SETTINGS = SlotSettings(slot="0", executor="executor_under_test:make", arguments={}, threads=1)
 
 
 def work_item(name: str) -> dict[str, Any]:
@@ -45,11 +45,11 @@ def work_item(name: str) -> dict[str, Any]:
     ).to_dict()
 
 
-class Bench:
+class ItemExecutor:
     """Runs what the test gives it, and reports what memory it is given.
 
     Attributes:
-        tracebacks: with which any bench gave up.
+        tracebacks: with which any executor gave up.
     """
 
     tracebacks: ClassVar[list[str]] = []
@@ -112,13 +112,13 @@ class Connection:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., None]], None]]:
+def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., None]], None]]:
     def install(run: Callable[..., None], *memories: dict[str, int] | None) -> None:
-        module = types.ModuleType("bench_under_test")
-        made = Bench(run)
+        module = types.ModuleType("executor_under_test")
+        made = ItemExecutor(run)
         made.memories = list(memories)
         module.make = lambda: made  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "bench_under_test", module)
+        monkeypatch.setitem(sys.modules, "executor_under_test", module)
 
     yield install
 
@@ -127,20 +127,20 @@ def finish(item: WorkItem, emit: Emit, state: EndState = "complete") -> None:
     emit(Done(item_id=item.item_id, state=state))
 
 
-def test_items_are_done_one_after_the_other_with_their_events_in_order(bench: Any) -> None:
+def test_items_are_done_one_after_the_other_with_their_events_in_order(executor: Any) -> None:
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         for epoch in (1, 2, 3):
             emit(EpochReached(item_id=item.item_id, epoch=epoch, mean=0.1, values=[0.1], reports={}))
         finish(item, emit)
 
-    bench(run)
+    executor(run)
     pool = Connection("a", "b")
     serve(SETTINGS, pool)
     assert pool.kinds("a") == pool.kinds("b") == [Leased, EpochReached, EpochReached, EpochReached, Done]
     assert [e.epoch for e in pool.told if isinstance(e, EpochReached)] == [1, 2, 3, 1, 2, 3]
 
 
-def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
+def test_a_cancelled_item_hears_of_it_while_it_works(executor: Any) -> None:
     pool = Connection("a", "b")
 
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
@@ -153,12 +153,12 @@ def test_a_cancelled_item_hears_of_it_while_it_works(bench: Any) -> None:
             assert not control().cancel, "what was wanted of one item is not wanted of the next"
             finish(item, emit)
 
-    bench(run)
+    executor(run)
     serve(SETTINGS, pool)
     assert [e.state for e in pool.told if isinstance(e, Done)] == ["cancelled", "complete"]
 
 
-def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again(bench: Any) -> None:
+def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again(executor: Any) -> None:
     pool = Connection("a")
     runs = itertools.count()
 
@@ -169,12 +169,12 @@ def test_a_worker_that_was_taken_for_dead_gives_its_item_up_and_takes_work_again
                 time.sleep(0.001)
         finish(item, emit)
 
-    bench(run)
+    executor(run)
     serve(SETTINGS, pool)
     assert pool.kinds("a") == [Leased, Requeued, Leased, Done]
 
 
-def test_a_worker_that_was_replaced_ends(bench: Any) -> None:
+def test_a_worker_that_was_replaced_ends(executor: Any) -> None:
     pool = Connection("a")
 
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
@@ -183,24 +183,24 @@ def test_a_worker_that_was_replaced_ends(bench: Any) -> None:
             time.sleep(0.001)
         finish(item, emit)
 
-    bench(run)
+    executor(run)
     serve(SETTINGS, pool)
     assert pool.kinds("a") == [Leased, Requeued]
 
 
-def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(bench: Any) -> None:
+def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(executor: Any) -> None:
     def missing(*_: Any) -> None:
         raise InputError("no such dataset")
 
     def broken(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    bench(missing)
+    executor(missing)
     pool = Connection("a")
     serve(SETTINGS, pool)
     last = pool.told[-1]
     assert isinstance(last, SlotStopped) and "no such dataset" in last.error
-    bench(broken)
+    executor(broken)
     pool = Connection("a")
     with pytest.raises(RuntimeError):
         serve(SETTINGS, pool)
@@ -209,7 +209,9 @@ def test_input_errors_end_the_slot_and_others_are_raised_for_train_to_restart(be
     assert isinstance(down, SlotDown) and "RuntimeError: broken" in down.error
 
 
-def test_no_secret_of_the_worker_leaves_it_with_an_error(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_the_worker_leaves_it_with_an_error(
+    executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
 
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
@@ -217,15 +219,17 @@ def test_no_secret_of_the_worker_leaves_it_with_an_error(bench: Any, monkeypatch
         emit(CellFailure(item_id=item.item_id, key="k", error=error, failure="raised"))
         finish(item, emit)
 
-    bench(run)
+    executor(run)
     pool = Connection("a")
     serve(SETTINGS, pool)
     assert [event.error for event in pool.told if isinstance(event, CellFailure)] == ["403 ***"]
 
 
-def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(bench: Any) -> None:
+def test_memory_is_reported_after_the_first_item_and_when_it_has_grown(executor: Any) -> None:
     peaks = (100, 102, 110, None)
-    bench(lambda item, emit, control: finish(item, emit), *(p and {"peak": p, "total": 400} for p in peaks))
+    executor(
+        lambda item, emit, control: finish(item, emit), *(p and {"peak": p, "total": 400} for p in peaks)
+    )
     pool = Connection("a", "b", "c", "d")
     serve(SETTINGS, pool)
     told = [event for event in pool.told if isinstance(event, SlotMeasured)]
@@ -236,7 +240,7 @@ class Gone(BaseException):
     """In place of the end of the process."""
 
 
-def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> None:
+def test_a_cell_without_progress_is_given_up_and_its_worker_ends(executor: Any) -> None:
     ended = threading.Event()
 
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
@@ -252,7 +256,7 @@ def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> 
         codes.append(code)
         ended.set()
 
-    bench(run)
+    executor(run)
     pool = Connection("a")
     with pytest.raises(Gone):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.25), pool, quit)
@@ -260,23 +264,23 @@ def test_a_cell_without_progress_is_given_up_and_its_worker_ends(bench: Any) -> 
     assert pool.kinds("a") == [Leased, CellFailure, Done]
     last = pool.told[-1]
     assert isinstance(last, Done) and (last.state, last.failure) == ("failed", "timeout")
-    assert "cell_timeout_s" in str(last.error) and "ended.wait(20)" in Bench.tracebacks[-1]
+    assert "cell_timeout_s" in str(last.error) and "ended.wait(20)" in ItemExecutor.tracebacks[-1]
     assert pool.pool.died("0", "its process ended with 75")
 
 
 def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
+    executor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If not even the record can be written it is the storage that hangs."""
     ended = threading.Event()
     monkeypatch.setattr(worker_module, "RECORD_S", 0.05)
-    monkeypatch.setattr(Bench, "give_up", lambda *_: ended.wait(20))
+    monkeypatch.setattr(ItemExecutor, "give_up", lambda *_: ended.wait(20))
 
     def run(item: WorkItem, emit: Emit, control: Callable[[], Control]) -> None:
         ended.wait(20)
         raise Gone
 
-    bench(run)
+    executor(run)
     pool = Connection("a")
     with pytest.raises(Gone):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=0.1), pool, lambda code: ended.set())
@@ -286,7 +290,7 @@ def test_hung_cells_that_cannot_be_recorded_are_not_to_blame(
 
 
 def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reason(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
+    executor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
     codes: list[int] = []
@@ -295,13 +299,13 @@ def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reaso
         codes.append(code)
         ended.set()
 
-    def hang(_: Bench) -> None:
+    def hang(_: ItemExecutor) -> None:
         assert ended.wait(20)
         raise Gone
 
-    bench(lambda *_: pytest.fail("nothing may run"))
+    executor(lambda *_: pytest.fail("nothing may run"))
     monkeypatch.setattr(worker_module, "LOAD_S", 0.1)
-    monkeypatch.setattr(Bench, "load", hang)
+    monkeypatch.setattr(ItemExecutor, "load", hang)
     pool = Connection("a")
     for _ in range(3):
         ended.clear()
@@ -314,7 +318,7 @@ def test_workers_that_hang_while_they_load_quarantine_their_slot_with_that_reaso
 
 
 def test_loading_is_given_longer_than_a_step_and_watched_only_where_steps_are(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
+    executor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []
 
@@ -323,15 +327,15 @@ def test_loading_is_given_longer_than_a_step_and_watched_only_where_steps_are(
             limits.append(limit)
             super().__init__(limit, hung)
 
-    bench(lambda item, emit, control: finish(item, emit))
+    executor(lambda item, emit, control: finish(item, emit))
     monkeypatch.setattr(worker_module, "Watch", Noted)
     for timeout in (None, 30.0, 1800.0):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=timeout), Connection("a"))
     assert limits == [worker_module.LOAD_S, 30.0, 1800.0, 1800.0]
 
 
-def test_a_slot_that_may_not_go_on_does_not_even_load(bench: Any) -> None:
-    bench(lambda *_: pytest.fail("nothing may run"))
+def test_a_slot_that_may_not_go_on_does_not_even_load(executor: Any) -> None:
+    executor(lambda *_: pytest.fail("nothing may run"))
     pool = Connection("a")
     pool.pool.stop()
     serve(SETTINGS, pool)

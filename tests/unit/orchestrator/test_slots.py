@@ -72,7 +72,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 @pytest.fixture
 def slots(tmp_path: Path, runs: list[Run]) -> Slots:
     return Slots(
-        SlotSettings(slot="", workbench="", arguments={}, threads=1),
+        SlotSettings(slot="", executor="", arguments={}, threads=1),
         size=SlotSize(1, 0.5),
         storage=tmp_path,
         states=SlotStates(),

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.face.stored import Stored, find_stored
 from orchestrator.ledger import StudyStore, TrialRecord
 from orchestrator.study import load_plan
@@ -69,9 +69,7 @@ def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
         point = plan.space.replay(plan.space.preset())
         item = plan.work_item(point, item_id="trial-0", trial=0)
         events: list[WorkEvent] = []
-        Workbench(item.dataset, item.backbone, item.storage, precision=item.precision).run(
-            item, events.append
-        )
+        Executor(item.dataset, item.backbone, item.storage, precision=item.precision).run(item, events.append)
         done = events[-1]
         assert isinstance(done, Done) and done.state == "complete", done
         (known,) = (event for event in events if isinstance(event, CellsKnown))

@@ -1,4 +1,4 @@
-"""A pretended tracking server, trackers that tell it, and news as the workbench reports them."""
+"""A pretended tracking server, trackers that tell it, and news as the executor reports them."""
 
 from __future__ import annotations
 

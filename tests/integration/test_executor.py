@@ -1,4 +1,4 @@
-"""The workbench with the real training loop: a killed process is resumed bit for bit."""
+"""The executor with the real training loop: a killed process is resumed bit for bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from orchestrator.driver.weights import KeptWeights
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.ledger.cells import WEIGHTS
 from orchestrator.rows.scoring import finalists
@@ -35,12 +35,12 @@ KILLED = """
 import json, os, signal, sys
 from orchestrator.work.events import EpochReached
 from orchestrator.work.item import WorkItem
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 item = WorkItem.from_dict(json.loads(sys.argv[1]))
 def emit(event):
     if isinstance(event, EpochReached) and event.epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, emit)
+Executor(item.dataset, item.backbone, item.storage, threads=1).run(item, emit)
 """
 
 
@@ -77,7 +77,7 @@ def item_at(storage: Path, images: str, point: Point | None = None, **fields: An
 
 def run(item: WorkItem) -> list[WorkEvent]:
     events: list[WorkEvent] = []
-    Workbench(item.dataset, item.backbone, item.storage, threads=1).run(item, events.append)
+    Executor(item.dataset, item.backbone, item.storage, threads=1).run(item, events.append)
     assert events[-1].state == "complete", events[-1]
     return events
 
@@ -121,11 +121,11 @@ def test_full_fine_tuning_keeps_the_weights_of_the_finalist_and_all_numbers(
     ledger, store = Ledger(tmp_path), StudyStore(tmp_path, "demo")
     store.save_study({"name": "demo"})
     weights, trials, items = KeptWeights(ledger, store, 1), [], []
-    bench = Workbench({"name": "folder", "root": images}, {"model": "symbols"}, str(tmp_path), threads=1)
+    executor = Executor({"name": "folder", "root": images}, {"model": "symbols"}, str(tmp_path), threads=1)
 
     def told(item: WorkItem) -> list[WorkEvent]:
         events: list[WorkEvent] = []
-        bench.run(item, events.append)
+        executor.run(item, events.append)
         return events
 
     for number, lr in enumerate((1e-4, 3e-3)):

@@ -21,7 +21,7 @@ from mmap_model.errors import DatasetError
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.zero_shot import ZeroShotSettings
 from mmap_model.revisions import Revision
-from orchestrator.execution.workbench import Workbench
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cell_files import path_of
 from orchestrator.ledger.cell_records import COPY, RECORD
@@ -239,8 +239,8 @@ class Scene:
 
     def run(self, control: Callable[[], Control] = Control, **changes: Any) -> list[WorkEvent]:
         events: list[WorkEvent] = []
-        self.bench = Workbench({}, {}, self.root, engine=self.engine)
-        self.bench.run(self.item(**changes), events.append, control)
+        self.executor = Executor({}, {}, self.root, engine=self.engine)
+        self.executor.run(self.item(**changes), events.append, control)
         assert all(event.item_id == "i" for event in events)
         return events
 
@@ -684,7 +684,7 @@ def test_only_the_cells_in_training_are_given_up(scene: Scene) -> None:
 
     def hang(run: PretendedRun, epoch: int) -> None:
         if epoch == 2 and next(iter(run._cells.values())).split.shots == 3:
-            told.extend(scene.bench.give_up("no progress for 9 s", "in a lock"))
+            told.extend(scene.executor.give_up("no progress for 9 s", "in a lock"))
             raise Killed
 
     scene.engine.before_epoch = hang
@@ -1047,7 +1047,7 @@ def test_a_cell_that_another_worker_finished_meanwhile_is_told_as_recorded(scene
 
     told: list[WorkEvent] = []
     scene.engine.before_finish = finish_first
-    Workbench({}, {}, scene.root, engine=scene.engine).run(scene.item(), told.append, Control)
+    Executor({}, {}, scene.root, engine=scene.engine).run(scene.item(), told.append, Control)
     finished = of_kind(told, CellFinished)
     assert len(finished) == 6 and all(event.metrics == {"accuracy": 0.25} for event in finished)
 

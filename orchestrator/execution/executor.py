@@ -19,7 +19,7 @@ from orchestrator.work.inputs import Inputs, require_same
 from orchestrator.work.item import Control, WorkItem
 
 
-class Workbench:
+class Executor:
     """Backbone and data, loaded once, and the ledger that takes the results.
 
     Args:
