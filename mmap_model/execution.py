@@ -15,7 +15,10 @@ class Execution:
     """Choices that trade time and memory; provenance of a cell, no part of its identity.
 
     Attributes:
-        compile: let torch compile the towers (``on``), with CUDA graphs too (``graphs``), or not (``off``).
+        compile: ``graphs``: a training step is recorded as a CUDA graph and replayed, which gives the same
+            numbers and costs one step of waiting (nothing to do on the CPU). ``on``: torch compiles the
+            layers of the towers too, which waits for a compiler and changes the order of sums. ``off``:
+            neither.
         checkpoint: keep only the input of each layer for the backward pass and compute the layer again;
             methods that train tensors of the CLIP itself do not.
         max_memory_gb: that a step may take on the device, backbone included; it is computed in as many parts
@@ -42,6 +45,10 @@ class Execution:
             self.rungs,
             "add evaluate: rungs, which is what they are for",
         )
+
+    def replays(self, device: str) -> bool:
+        """Whether steps on a kind of device (``cpu``, ``cuda``) are recorded and replayed."""
+        return device == "cuda" and self.compile != "off"
 
     def evaluates(self, epoch: int, epochs: int) -> bool:
         """Whether the validation images are scored after ``epoch`` (1-based) of ``epochs``."""

@@ -101,6 +101,17 @@ class MadeDataset(Dataset):
         return Augmentation(scale=(0.5, 1.0), whole_pixels=True)
 
 
+SMALL: dict[str, dict[str, int]] = {
+    "mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8},
+    "maple": {"prompt_length": 2, "depth": 3},
+    "vpt": {"prompt_length": 2, "depth": 3},
+    "joint": {"prompt_length": 2},
+    "mlp": {"prompt_length": 2},
+    "promptsrc": {"depth": 2},
+}
+"""Settings that suit the narrow CLIP, by method."""
+
+
 def cells(
     size: Size,
     *,
@@ -113,14 +124,7 @@ def cells(
 ) -> list[Cell]:
     """Cells that differ in their seed; grouped methods get the tasks in two pairs, a probe gets one group."""
     own = get_method(method)
-    if method == "mmap":
-        settings = (
-            own.Settings(prompt_length=2, source_rows=2, source_cols=8) if size.tiny else own.Settings()
-        )
-    elif size.tiny and method in ("maple", "vpt"):
-        settings = own.Settings(prompt_length=2, depth=3)
-    else:
-        settings = own.Settings()
+    settings = own.Settings(**(SMALL.get(method, {}) if size.tiny else {}))
     recipe = Recipe(epochs=size.epochs, batch_size=batch, lr=lr)
     if kind == "probe":
         shape = Probe(same=True, snapshot_every=2)

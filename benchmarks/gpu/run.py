@@ -29,7 +29,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = {"correct": 110, "trial": 90, "step": 110, "evaluate": 90, "accuracy": 90, "ray": 150}
+STAGES = {"correct": 180, "trial": 90, "step": 180, "evaluate": 90, "accuracy": 150, "ray": 150}
 """Seconds that a stage may take, by name, in order of worth."""
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors", "pyarrow", "triton", "ray")
 

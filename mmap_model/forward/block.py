@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmap_model.execution import Execution
+from mmap_model.forward.compiled import compiled
 from mmap_model.forward.kernels import linear, residual_mlp
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ BESIDE = "beside"
 """Name of a module that a method may put beside the input projection: of normalised tokens and ``part``."""
 
 
-def run_layer(layer: Callable[..., Tensor], *given: Any, checkpointed: bool) -> Tensor:
-    """``layer(*given)``; if ``checkpointed``, nothing but ``given`` is kept for the backward pass.
+def run_layer(layer: Callable[..., Tensor], *given: Any, execution: Execution) -> Tensor:
+    """``layer(*given)``; by ``execution`` compiled, or with nothing but ``given`` kept for the backward pass.
 
     A layer that no gradient passes keeps nothing anyway, and a compiler refuses to recompute it.
     """
+    if execution.compile == "on":
+        layer = compiled(layer)
     passed = any(isinstance(value, Tensor) and value.requires_grad for value in given)
-    if checkpointed and passed and torch.is_grad_enabled():
+    if execution.checkpoint and passed and torch.is_grad_enabled():
         # Nothing in a layer is random.
         return checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
     return layer(*given)

@@ -1,47 +1,21 @@
-"""The towers as they are, or compiled: once per process and shape, so that a slot's cells share the wait."""
+"""Layers compiled by torch: one piece of code for all layers of a tower, so that a process waits once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from mmap_model.execution import Execution
-from mmap_model.forward.image import encode_images
-from mmap_model.forward.text import encode_classes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-SHAPES = 64
-"""Shapes that one process compiles for; with more it goes on without a compiler."""
-
-
-def image_encoder(execution: Execution) -> Callable[..., Tensor]:
-    """``encode_images`` for an execution."""
-    return _compiled(encode_images, execution.compile)
-
-
-def class_encoder(execution: Execution) -> Callable[..., Tensor]:
-    """``encode_classes`` for an execution."""
-    return _compiled(encode_classes, execution.compile)
+KINDS = 64
+"""Of layers (shapes, first or last, with gradients or without) that a process compiles; others stay."""
 
 
 @cache
-def _compiled(function: Callable[..., Tensor], compile: str) -> Callable[..., Tensor]:
-    if compile == "off":
-        return function
+def compiled(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``layer`` compiled for each shape that it meets; its block is an argument, so blocks share the code."""
     config: Any = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, SHAPES)
-    if compile == "on":
-        return torch.compile(function, dynamic=False)
-    replay = torch.compile(function, dynamic=False, mode="reduce-overhead")
-
-    def encode(*args: Any, **options: Any) -> Tensor:
-        # A replay writes into the memory of the one before, and some callers keep features across steps.
-        return replay(*args, **options).clone()
-
-    return encode
+    config.recompile_limit = max(config.recompile_limit, KINDS)
+    return torch.compile(layer, dynamic=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.block import (
     ALL,
     KEYS,
@@ -37,7 +38,7 @@ def encode_images(
     prompts: Sequence[Tensor],
     *,
     evolve: bool = False,
-    checkpointed: bool = False,
+    execution: Execution = DEFAULT_EXECUTION,
 ) -> Tensor:
     """Image embeddings before normalisation, fp32 (or fp64): [S, B, E].
 
@@ -47,7 +48,7 @@ def encode_images(
         prompts: one [S, P, D] per layer, discarded after it.
         evolve: the prompts of the last entry stay: later layers transform them like any other token (shallow
             VPT, MaPLe). If not, layers beyond the last entry have none.
-        checkpointed: keep each layer's input only, and compute the layer again in the backward pass.
+        execution: whether layers are compiled, and whether they keep their input only.
     """
     sets, images = pixels.shape[:2]
     if not has_blocks(clip.visual):
@@ -60,7 +61,7 @@ def encode_images(
         if layer == stays:
             x = torch.cat([x, prompts[layer].to(x.dtype).repeat_interleave(images, dim=0)], dim=1)
         prompt = prompts[layer] if layer < len(prompts) and layer != stays else None
-        x = run_layer(_layer, block, x, prompt, images, layer == len(blocks) - 1, checkpointed=checkpointed)
+        x = run_layer(_layer, block, x, prompt, images, layer == len(blocks) - 1, execution=execution)
     return pool(clip, x).view(sets, images, -1)
 
 

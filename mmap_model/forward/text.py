@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.block import (
     ALL,
     KEYS,
@@ -38,7 +39,7 @@ def encode_classes(
     *,
     evolve: bool = False,
     embedded: Embedded | None = None,
-    checkpointed: bool = False,
+    execution: Execution = DEFAULT_EXECUTION,
 ) -> Tensor:
     """Class embeddings before normalisation, fp32 (or fp64): [S, C, E]; padded classes repeat another one.
 
@@ -49,7 +50,7 @@ def encode_classes(
         evolve: the prompts of the last entry stay: later layers transform them like any other token (CoOp,
             MaPLe). If not, layers beyond the last entry have none.
         embedded: the words by ``clip``, if that is not the backbone that ``classes`` were made with.
-        checkpointed: keep each layer's input only, and compute the layer again in the backward pass.
+        execution: whether layers are compiled, and whether they keep their input only.
     """
     x, start_of_text = embedded or Embedded(classes.words, classes.start)
     blocks = clip.transformer.resblocks
@@ -62,7 +63,7 @@ def encode_classes(
         prompt = _entering(classes, prompts, layer) if layer < len(prompts) and not evolving else None
         is_last = layer == len(blocks) - 1
         given = (block, x, prompt, start_of_text[layer], classes, evolving, is_last)
-        x = run_layer(_layer, *given, checkpointed=checkpointed)
+        x = run_layer(_layer, *given, execution=execution)
     with full_precision(x):
         pooled: Tensor = clip.ln_final(x.to(clip.text_projection.dtype)) @ clip.text_projection
     return pooled

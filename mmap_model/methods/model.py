@@ -47,6 +47,11 @@ class TunedModel(nn.Module, ABC):
     tasks: int
 
     @property
+    def steps_alike(self) -> bool:
+        """Whether all that differs between steps comes in with pixels, labels and parameters."""
+        return True
+
+    @property
     @abstractmethod
     def class_mask(self) -> Tensor:
         """bool [T, C], False where a task has fewer classes than C."""

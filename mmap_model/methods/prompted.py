@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
-from mmap_model.forward import ClassPrompts
+from mmap_model.forward import ClassPrompts, encode_classes, encode_images
 from mmap_model.forward.class_prompts import Positions
-from mmap_model.forward.compiled import class_encoder, image_encoder
 from mmap_model.forward.deployed import DeployedTower
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.deployed import EveryTask, OwnFinish, UnitFeatures, overrides, without_gradients
@@ -109,13 +108,8 @@ class PromptedModel(TunedModel):
     def image_embeddings(self, pixels: Tensor) -> Tensor:
         """Image embeddings before normalisation, [R, T, B, E]."""
         prompts = self.image_prompts()
-        encode = image_encoder(self.execution)
-        features = encode(
-            self._clip,
-            pixels.flatten(0, 1),
-            prompts,
-            evolve=self.evolve,
-            checkpointed=self.execution.checkpoint,
+        features = encode_images(
+            self._clip, pixels.flatten(0, 1), prompts, evolve=self.evolve, execution=self.execution
         )
         return features.view(*pixels.shape[:2], *features.shape[1:])
 
@@ -189,12 +183,7 @@ class PromptedModel(TunedModel):
     def _encode_raw(self) -> Tensor:
         """Class embeddings of every set, before normalisation, [*text_sets, C, E]."""
         prompts = self.text_prompts()
-        encode = class_encoder(self.execution)
-        features: Tensor = encode(
-            self._clip,
-            self.class_prompts,
-            prompts,
-            evolve=self.evolve,
-            checkpointed=self.execution.checkpoint,
+        features = encode_classes(
+            self._clip, self.class_prompts, prompts, evolve=self.evolve, execution=self.execution
         )
         return features.view(*self.text_sets, *features.shape[1:])

@@ -59,6 +59,11 @@ class ReplicateOptimiser:
         """All that it trains."""
         return list(self._parameters.values())
 
+    @property
+    def stage(self) -> int:
+        """Number of the stage that the epoch belongs to."""
+        return stage_of(self._stages, self._recipe, self._epoch).number
+
     def start_epoch(self, epoch: int, steps: int = 1) -> float:
         """Begin an epoch of ``steps`` steps; returns the learning rate of the first."""
         stage = stage_of(self._stages, self._recipe, epoch)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from mmap_model.methods.probed import Probed
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import images_at_a_time, release
 from mmap_model.training.optimiser import ReplicateOptimiser
+from mmap_model.training.replay import RecordedStep, StepKind
 
 Snapshot = Callable[[Probed, Sequence[Tensor]], None]
 """Takes gradients of what is generated for both towers; leaves those of the parameters in ``.grad``."""
@@ -58,6 +60,8 @@ class TrainingStep:
         self._model, self._sgd = model, sgd
         self._prepare, self._autocast, self._kept = prepare, autocast, kept
         self.images, self.in_parts = 0, False
+        self._recorded: RecordedStep | None = None
+        self._records = True
 
     def take(
         self, pixels: Tensor, labels: Tensor, active: Tensor | None = None, snapshot: Snapshot | None = None
@@ -76,7 +80,9 @@ class TrainingStep:
         prepared = pixels if self._kept else self._prepare(pixels)
         while True:
             try:
-                losses = self._differentiate(prepared, labels, active, snapshot)
+                losses = self._by_record(prepared, labels, active) if snapshot is None else None
+                if losses is None:
+                    losses = self._differentiate(prepared, labels, active, snapshot)
                 break
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -87,6 +93,29 @@ class TrainingStep:
             self._shrink(reason)
         self._sgd.update()
         return losses
+
+    def _by_record(self, pixels: Tensor, labels: Tensor, active: Tensor | None) -> Tensor | None:
+        """As `_differentiate`, by what was recorded of an earlier step; None where that is not to be had."""
+        # The first step is not recorded: it plans, and computes what stays.
+        wanted = self._model.execution.replays(pixels.device.type) and self._model.steps_alike
+        if not (wanted and self._records and self.images == pixels.shape[2]):
+            self._recorded = None
+            return None
+        parameters = self._sgd.parameters
+        trained = tuple(parameter.requires_grad for parameter in parameters)
+        kind = StepKind(pixels.shape, labels.shape, active is not None, trained, self._sgd.stage)
+        if self._recorded is None or self._recorded.kind != kind:
+            self._recorded = None  # before the next takes memory
+            step = partial(self._differentiate, snapshot=None)
+            try:
+                self._recorded = RecordedStep(kind, step, pixels, labels, active, parameters)
+            except RuntimeError as error:  # memory that ran out among them
+                self._records, reason = False, str(error).splitlines()[0]
+        if self._recorded is None:
+            release(pixels.device)
+            logger.warning("A step could not be recorded (%s); on without a record", reason)
+            return None
+        return self._recorded.take(pixels, labels, active)
 
     def _differentiate(
         self, pixels: Tensor, labels: Tensor, active: Tensor | None, snapshot: Snapshot | None
@@ -180,6 +209,7 @@ class TrainingStep:
 
     def _shrink(self, reason: str) -> None:
         """Ask for less from here on."""
+        self._recorded = None
         if self.images > 1:
             self.images = (self.images + 1) // 2
         elif not self._model.execution.checkpoint:

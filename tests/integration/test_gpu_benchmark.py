@@ -16,10 +16,12 @@ STAGES = {"correct", "trial", "step", "evaluate", "accuracy"}
 RAY_NEEDS_CUDA = {"both_slots_work_on_the_gpu", "slots_keep_to_their_share_of_memory"}
 NEEDS_CUDA = {
     "a_compiled_step_is_the_eager_one",
+    "a_replayed_step_is_the_eager_one",
     "a_gpu_error_is_told_from_other_errors",
     "a_step_takes_the_memory_that_was_planned",
     "an_epoch_does_not_wait_for_the_device",
     "decoding_on_the_gpu_is_that_of_the_cpu",
+    "steps_of_every_method_can_be_replayed",
     "memory_that_runs_out_halves_the_step_and_goes_on",
     "training_in_bf16_costs_no_accuracy",
     "two_processes_share_a_gpu",

@@ -43,6 +43,7 @@ class ClipLoraModel(TunedBackbone):
         super().__init__(backbone, problem, per_task=settings.regime != "multi", trained=lambda name: False)
         self.layout = Layout.of(problem.groups, problem.tasks) if settings.regime == "grouped" else None
         self._seeds, self._gain = problem.train_seeds, settings.alpha / math.sqrt(settings.rank)
+        self._drops = settings.dropout > 0
         shape, rank = backbone.architecture, settings.rank
         for tower, own in (("text", shape.text), ("image", shape.image)):
             sizes = (own.layers, 3, rank, own.width)
@@ -88,6 +89,10 @@ class ClipLoraModel(TunedBackbone):
         downs, ups = down.flatten(0, 1), up.flatten(0, 1)
         members = self.layout.members[replicate * self.tasks + copy]
         return torch.cat([downs[m] for m in members], dim=2), torch.cat([ups[m] for m in members], dim=3)
+
+    @property
+    def steps_alike(self) -> bool:
+        return not self._drops
 
     def _clip_tensors(self, number: int, part: str = "") -> dict[str, Tensor]:
         """With the changes added to the matrices."""

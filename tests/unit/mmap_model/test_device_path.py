@@ -16,8 +16,7 @@ from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.data.augment import Augmentation
 from mmap_model.data.bank import ImageBank
 from mmap_model.execution import Execution
-from mmap_model.forward import compiled
-from mmap_model.methods import Problem, get_method
+from mmap_model.methods import get_method
 from mmap_model.training import FusedRun, feeding, memory
 from mmap_model.training.feeding import BankFeed
 
@@ -53,51 +52,6 @@ def test_two_names_of_one_device_do_not_cost_the_copy_in_bf16(tiny_backbone: Bac
     assert backbone.to("cuda").__dict__["in_bf16"] is copy
     assert backbone.to("cuda:0").__dict__["in_bf16"] is copy
     assert "in_bf16" not in backbone.to("cuda:1").__dict__
-
-
-def _replaying(function: Callable[..., Tensor], **_: Any) -> Callable[..., Tensor]:
-    """As CUDA graphs do: every call writes its result into the memory of the one before."""
-    kept: dict[torch.Size, Tensor] = {}
-
-    def replay(*args: Any, **options: Any) -> Tensor:
-        found = function(*args, **options)
-        place = kept.setdefault(found.shape, torch.empty_like(found.detach()))
-        place.copy_(found.detach())
-        return place
-
-    return replay
-
-
-@pytest.fixture
-def replays(monkeypatch: pytest.MonkeyPatch) -> Any:
-    compiled._compiled.cache_clear()
-    monkeypatch.setattr(torch, "compile", _replaying)
-    yield
-    compiled._compiled.cache_clear()
-
-
-@pytest.mark.usefixtures("replays")
-def test_features_that_are_kept_outlive_the_replay_of_a_graph(tiny_backbone: Backbone) -> None:
-    method = get_method("clip_adapter")
-
-    def model(names: tuple[str, ...]) -> Any:
-        built = method.build(
-            method.Settings(),
-            tiny_backbone,
-            Problem(classes=[names], template="a photo of a {}.", partitions=[None], train_seeds=[1]),
-        )
-        built.execution = Execution(compile="graphs")
-        return built
-
-    one, other = model(("dog", "cat")), model(("sea turtle", "rose"))
-    kept = one.class_features().clone()
-    other.class_features()
-    torch.testing.assert_close(one.class_features(), kept, rtol=0, atol=0)
-    pixels = torch.rand(1, 1, 2, 3, tiny_backbone.image_size, tiny_backbone.image_size)
-    found = one.image_embeddings(pixels)
-    before = found.clone()
-    one.image_embeddings(1 - pixels)
-    torch.testing.assert_close(found, before, rtol=0, atol=0)
 
 
 class Waits(TorchDispatchMode):
