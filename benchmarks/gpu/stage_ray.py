@@ -103,7 +103,7 @@ class Sweep:
         for line in process.stdout:
             self.lines.append(line.rstrip())
             print(line, end="", flush=True)
-            if ": epoch " in line and self.killed is None:
+            if " epoch trial=" in line and self.killed is None:
                 self.first_epoch = time.monotonic() - began
                 self.killed = min(self.workers(), default=None)
                 if self.killed is not None:
@@ -188,10 +188,10 @@ class Card:
 def nothing_lost(found: Found, sweep: Sweep) -> Found:
     assert found["exit_code"] == 0, "\n".join(sweep.lines[-20:])
     assert sweep.killed is not None, "no worker was found to kill"
-    assert any("restarting" in line for line in sweep.lines), "nobody noticed the death of the worker"
+    assert any("state=restarting" in line for line in sweep.lines), "nobody noticed the death of the worker"
     trials = found["results"]["trials"]
     assert [trial["state"] for trial in trials] == ["complete"] * TRIALS, trials
-    return {"restarts": sum("restarting" in line for line in sweep.lines)}
+    return {"restarts": sum("state=restarting" in line for line in sweep.lines)}
 
 
 def both_on_the_gpu(found: Found, cuda: bool) -> Found:
