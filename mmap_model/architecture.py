@@ -13,7 +13,7 @@ from typing import Any
 from mmap_model import hugging_face
 from mmap_model.byte_pairs import token_ids
 from mmap_model.errors import BackboneError, nearest
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from mmap_model.text_files import read_json
 from mmap_model.towers import STRIDE, ResNetTower, Tower, norm
 

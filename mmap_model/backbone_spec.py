@@ -15,7 +15,7 @@ from mmap_model.architecture import (
     weights_in,
 )
 from mmap_model.errors import BackboneError
-from mmap_model.places import expanded, is_file, is_folder
+from mmap_model.paths import expanded, is_file, is_folder
 from mmap_model.revisions import added_field
 
 

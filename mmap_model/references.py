@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mmap_model.errors import ConfigurationError, InputError
-from mmap_model.places import expanded, is_file
+from mmap_model.paths import expanded, is_file
 from mmap_model.text_files import read_text
 
 _MODULES: dict[Path, ModuleType] = {}

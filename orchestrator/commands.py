@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.redaction import HIDDEN, redact
 
 STORAGE = "runs"

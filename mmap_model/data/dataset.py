@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmap_model.errors import DatasetError, nearest
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from mmap_model.preprocessing import CLIP_RESIZE, Resize
 from mmap_model.revisions import added_field
 

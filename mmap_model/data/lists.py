@@ -30,7 +30,7 @@ from mmap_model.data.draws import Draw
 from mmap_model.data.leaks import Where, find_leak
 from mmap_model.data.sources.base import Source, loose
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded, is_folder
+from mmap_model.paths import expanded, is_folder
 from mmap_model.plain import content_key
 from mmap_model.text_files import read_text
 

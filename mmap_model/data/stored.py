@@ -16,7 +16,7 @@ from mmap_model.data.prepared.store import LocalFiles, Store
 from mmap_model.data.sources.base import NO_ALIASES, Indices, Source
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 
 
 class StoredSource(Source):

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmap_model.data.dataset import default_cache_dir
 from orchestrator.cleaning.item import Findings
 from orchestrator.ledger import Storage
-from orchestrator.ledger.local_state import RAY_FOLDER, local_states, place_of
+from orchestrator.ledger.local_state import RAY_FOLDER, local_states, storage_digest
 
 
 def sort_caches(wanted: bool, findings: Findings) -> None:
@@ -31,7 +31,7 @@ def sort_local_states(
     Of a study that is gone everything may go, of one that stays what Ray left of a killed driver; what is to
     be told to MLflow stays, and so does whatever belongs to another storage.
     """
-    place = "" if storage.exclusive else place_of(storage)
+    place = "" if storage.exclusive else storage_digest(storage)
     for folder in _folders(local_states()):
         name, _, where = folder.name.rpartition("-")
         gone: list[Path] = []

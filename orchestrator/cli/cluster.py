@@ -44,11 +44,11 @@ def check(
     """
     from orchestrator.cli.console import DONE, FAILED, print_json
     from orchestrator.study import load_study
-    from orchestrator.submission import check_places, in_ray_job
+    from orchestrator.submission import check_paths, in_ray_job
 
     given = [*(overrides or ()), *([f"storage={written(storage)}"] if storage else [])]
     loaded = load_study(study, given)
-    check_places(loaded)
+    check_paths(loaded)
     if in_ray_job() or (address is None and _is_node_of_cluster()):
         found = [asdict(finding) for finding in look(loaded)]
     else:
@@ -73,7 +73,7 @@ def look(study: Study) -> list[Finding]:
     from orchestrator.readiness.probe import FOLDER
     from orchestrator.slots import environment
     from orchestrator.submission import for_job
-    from orchestrator.submission.places import local_places
+    from orchestrator.submission.paths import local_paths
     from orchestrator.tracking.backends import check_tracking, shortcomings
 
     environment.prepare()
@@ -81,7 +81,7 @@ def look(study: Study) -> list[Finding]:
 
     start_ray(slots=1, cpus=study.slots.cpus, gpus=0.0)
     nodes, free = living_nodes(), free_resources()
-    answers = ask_every(nodes, look_around, lambda node: (local_places(study), study.backbone))
+    answers = ask_every(nodes, look_around, lambda node: (local_paths(study), study.backbone))
     name = secrets.token_hex(6)
     written = ask_every(nodes, write_mark, lambda node: (study.storage, name, node.id))
     marks = {node: str(answer) for node, answer in written.items()}

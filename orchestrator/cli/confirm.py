@@ -73,12 +73,14 @@ def confirm(
     from orchestrator.driver.run import BY_CONFIRM
     from orchestrator.driver.unchanged import require_same_inputs
     from orchestrator.face.page_file import write_page
-    from orchestrator.face.stored import find_stored, place_of
+    from orchestrator.face.stored import find_stored, name_and_storage
     from orchestrator.study import plan_study
-    from orchestrator.submission import check_place, in_ray_job, plan_for_job
+    from orchestrator.submission import check_path, in_ray_job, plan_for_job
 
     if in_ray_job():
-        check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
+        check_path(
+            "--storage", name_and_storage(study, storage)[1], "give its path: --storage /shared/studies"
+        )
     check_options(
         race,
         seeds=seeds,

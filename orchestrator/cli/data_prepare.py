@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.cli.options import AsJson, Overrides
 
 if TYPE_CHECKING:

@@ -75,13 +75,15 @@ def export(
     from orchestrator.exporting.choice import choose
     from orchestrator.exporting.publishing import below, publish, working_folder
     from orchestrator.exporting.winner import Winner
-    from orchestrator.face.stored import find_stored, place_of
-    from orchestrator.submission import check_place, in_ray_job
+    from orchestrator.face.stored import find_stored, name_and_storage
+    from orchestrator.submission import check_path, in_ray_job
     from orchestrator.terminal import Activity
 
     if in_ray_job():
-        check_place("--storage", place_of(study, storage)[1], "give its place: --storage /shared/studies")
-        check_place("--out", out, "give a place that outlives the job: --out s3://bucket/winner")
+        check_path(
+            "--storage", name_and_storage(study, storage)[1], "give its path: --storage /shared/studies"
+        )
+        check_path("--out", out, "give a path that outlives the job: --out s3://bucket/winner")
     stored = find_stored(study, storage)
     chosen = choose(
         stored.store,

@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from typer._click.exceptions import ClickException, UsageError
 
-from cluster.sealing import open_sealed
+from cluster.secrets import decrypt_environment
 from mmap_model.errors import BackboneWarning, DatasetWarning, InputError
 from orchestrator.cli.console import (
     DONE,
@@ -42,7 +42,7 @@ def main() -> None:
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        open_sealed()
+        decrypt_environment()
         code = root()(list(arguments), prog_name="orchestrator", standalone_mode=False)
     except InputError as error:
         show_error(error.problem, where=error.where, fix=error.fix)

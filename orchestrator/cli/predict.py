@@ -85,10 +85,10 @@ def predict(
     from orchestrator.predicting.loading import Options
     from orchestrator.predicting.output import Output
     from orchestrator.predicting.run import Run
-    from orchestrator.submission import check_place, in_ray_job
+    from orchestrator.submission import check_path, in_ray_job
 
     if out is not None and in_ray_job():
-        check_place("--out", out, "give a place that outlives the job: --out s3://bucket/labels.parquet")
+        check_path("--out", out, "give a path that outlives the job: --out s3://bucket/labels.parquet")
     options = Options(batch=batch, part=part, device=device, precision=precision, backbone=backbone)
     output = None if out is None else Output(out)
     with fetched(artefact) as folder:

@@ -79,11 +79,11 @@ def _write(
 
     from orchestrator.cli.console import DONE, err, print_json
     from orchestrator.cli.console import out as console
-    from orchestrator.face.stored import find_stored, place_of
+    from orchestrator.face.stored import find_stored, name_and_storage
     from orchestrator.reports.page.evidence import Wanted
+    from orchestrator.reports.page.file import PageFile
     from orchestrator.reports.page.make import make_page
-    from orchestrator.reports.page.place import Place
-    from orchestrator.submission import check_place, in_ray_job
+    from orchestrator.submission import check_path, in_ray_job
     from orchestrator.tables.registry import get_format
     from orchestrator.tables.words import size
     from orchestrator.terminal import Activity
@@ -91,11 +91,13 @@ def _write(
     formats = [get_format(name.strip(), "--tables") for name in (tables or "").split(",") if name.strip()]
     if in_ray_job():
         for name in names:
-            check_place("--storage", place_of(name, storage)[1], "give its place: --storage s3://bucket/runs")
-        check_place("--out", out or "", "give a place that outlives the job: --out s3://bucket/report.html")
+            check_path(
+                "--storage", name_and_storage(name, storage)[1], "give its path: --storage s3://bucket/runs"
+            )
+        check_path("--out", out or "", "give a path that outlives the job: --out s3://bucket/report.html")
     stored = [find_stored(name, storage) for name in names]
-    place = Place(out or f"{'-'.join(study.store.name for study in stored)[:80]}.html")
-    place.check_free()
+    file = PageFile(out or f"{'-'.join(study.store.name for study in stored)[:80]}.html")
+    file.check_free()
     for study in stored:
         _refuse_comparison(study)
     with Activity(err(), "Making the page"):
@@ -106,14 +108,14 @@ def _write(
             links=[_links(study) for study in stored],
             thumbnails=_thumbnails(stored) if images else None,
         )
-    written = [place.write(page.html)]
+    written = [file.write(page.html)]
     for form in formats:
         for study, evidence in zip(stored, page.studies, strict=True):
             from orchestrator.reports.ranking import report as document
 
             text = form.write(document(evidence.results, layout=form.layout))
             suffix = f".{study.store.name}" if len(stored) > 1 else ""
-            written.append(place.beside(f"{suffix}.{form.suffix}").write(text))
+            written.append(file.beside(f"{suffix}.{form.suffix}").write(text))
     for evidence in page.studies:
         for line in evidence.results["damaged"]:
             err().print(f"Damaged record: {line}", markup=False, soft_wrap=True)
@@ -130,32 +132,32 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
     from orchestrator.cli.console import DONE, FAILED, err, print_json
     from orchestrator.cli.console import out as console
     from orchestrator.face.stored import find_stored
+    from orchestrator.reports.page.file import PageFile
     from orchestrator.reports.page.make import check_page, made_by, software_version, storage_of
-    from orchestrator.reports.page.place import Place
     from orchestrator.terminal import Activity
 
-    place = Place(file)
-    text = place.read()
+    file = PageFile(file)
+    text = file.read()
 
     def open_study(name: str, named: str) -> Any:
-        found = find_stored(name, storage_of(named, storage, place.shown))
+        found = find_stored(name, storage_of(named, storage, file.shown))
         return found.store, found.ledger
 
     with Activity(err(), "Computing every number again"):
-        found = check_page(text, open_study, place.shown, lambda arguments: found_again(arguments, storage))
+        found = check_page(text, open_study, file.shown, lambda arguments: found_again(arguments, storage))
     if as_json:
         said = (
             {"place": found.place, "record": found.record, "page": found.page, "records": found.records}
             if found
             else None
         )
-        print_json({"file": place.shown, "holds": found is None, "difference": said})
+        print_json({"file": file.shown, "holds": found is None, "difference": said})
     elif found is None:
         console().print(
-            f"Every number of {place.shown} is what the records give.", markup=False, soft_wrap=True
+            f"Every number of {file.shown} is what the records give.", markup=False, soft_wrap=True
         )
     else:
-        err().print(f"{place.shown}: {found.in_words()}", markup=False, soft_wrap=True)
+        err().print(f"{file.shown}: {found.in_words()}", markup=False, soft_wrap=True)
         if (made := made_by(text)) not in ("", software_version()):
             note = (
                 f"The page was made by version {made} and checked by {software_version()}: words may differ."

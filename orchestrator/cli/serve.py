@@ -70,7 +70,7 @@ def serve(
     from mmap_model.errors import require
     from orchestrator.cli.console import err
     from orchestrator.serving.limits import Limits
-    from orchestrator.serving.places import fetched_places
+    from orchestrator.serving.paths import fetched_paths
     from orchestrator.serving.process import address, bind, is_loopback
     from orchestrator.serving.process import serve as run
     from orchestrator.serving.token import read_token
@@ -88,14 +88,14 @@ def serve(
     )
     require(precision in ("fp32", "bf16"), "--precision", precision, "use fp32 or bf16")
     token = read_token(token_from, os.environ)
-    with fetched_places(artefacts) as places:
+    with fetched_paths(artefacts) as paths:
         bound = bind(host, port)
 
         from orchestrator.serving.app import Service, make_app
         from orchestrator.serving.models import load_models
 
         models = load_models(
-            places,
+            paths,
             backbone=backbone,
             device=device,
             precision="bf16" if precision == "bf16" else "fp32",

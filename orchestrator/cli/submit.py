@@ -30,7 +30,9 @@ def submit(
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     secret: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Variable that the job gets sealed, e.g. AWS_SECRET_ACCESS_KEY."),
+        typer.Option(
+            metavar="NAME", help="Variable to pass to the job encrypted, e.g. AWS_SECRET_ACCESS_KEY."
+        ),
     ] = None,
     include: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="Further code of yours to send along.")
@@ -47,12 +49,12 @@ def submit(
     from cluster.working_dir import staged
     from orchestrator.cli.console import DONE, INTERRUPTED, err, out
     from orchestrator.study import load_study
-    from orchestrator.submission import check_places, make_request, needed_files
+    from orchestrator.submission import check_paths, make_request, needed_files
     from orchestrator.submission.request import PACKAGES
 
     given = list(overrides or ())
     loaded = load_study(study, given)
-    check_places(loaded)
+    check_paths(loaded)
     token = use_token(os.environ) and find_token(os.environ)
     request = make_request(study, loaded, given, token=token, secrets=secret or (), retry_failed=retry_failed)
     files = needed_files(study, loaded, include or ())

@@ -14,7 +14,7 @@ from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger.documents import now
 from orchestrator.slots.membership import Membership
-from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.placement import SlotPlacement, SlotSize
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.study import execution
@@ -62,7 +62,7 @@ class Crew:
         slots = self._make(SlotSize(layout.cpus, layout.gpus), layout.threads, pool)
         imports.join()
         for number in range(layout.count):
-            slots.open(Place(str(number)))
+            slots.open(SlotPlacement(str(number)))
         self._around.progress(SlotsShown(count=layout.count))
 
     def _follow_nodes(self, pool: PoolClient, imports: threading.Thread) -> None:

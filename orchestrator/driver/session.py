@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from orchestrator.commands import command
+from orchestrator.driver.budget_meter import BudgetMeter
 from orchestrator.driver.crew import Crew
 from orchestrator.driver.occupied import Occupied
 from orchestrator.driver.pool_client import PoolClient
-from orchestrator.driver.purse import Purse
 from orchestrator.driver.silence import SilenceNotes
 from orchestrator.driver.surroundings import Surroundings
 from orchestrator.driver.timing import Timing
@@ -95,7 +95,7 @@ class Session:
     Attributes:
         store, ledger: the records, of a storage that is waited for while it is away.
         crew: the slots.
-        purse: what is spent.
+        budget_meter: what is spent.
         failed, lost, unscored: see ``Rows``.
     """
 
@@ -104,7 +104,9 @@ class Session:
         self.plan, self.progress = around.plan, around.progress
         patient = PatientStorage(around.store.storage, self.say)
         self.store, self.ledger = StudyStore(patient, around.store.name), Ledger(patient)
-        self.purse = Purse(around.store, around.invocation.id, Limits.of(around.plan.study.search))
+        self.budget_meter = BudgetMeter(
+            around.store, around.invocation.id, Limits.of(around.plan.study.search)
+        )
         self.crew = Crew(around, lambda: self._pool_fault is not None, self._notify)
         self._pool: PoolClient | None = None
         self._rows: Rows | None = None
@@ -226,7 +228,7 @@ class Session:
         self.phase("slots")
         self.serve(PoolClient(start_pool(), self.take))
         self.crew.open(self.pool, imports)
-        self.purse.gpus = self.crew.size.gpus if self.crew.size else 0.0
+        self.budget_meter.gpus = self.crew.size.gpus if self.crew.size else 0.0
 
     def serve(self, pool: PoolClient) -> None:
         """Work with a pool from here on."""
@@ -311,7 +313,7 @@ class Session:
     def _take_one(self, event: Event) -> None:
         event = with_error(event, redact)
         self._timing.take(event)
-        self.purse.take(event)
+        self.budget_meter.take(event)
         self._silence.take(event)
         when = self._occupied.take(event)
         if when is not None and isinstance(event, ItemEvent) and not self.rows.held(event.item_id, when):
@@ -335,7 +337,7 @@ class Session:
 
     def _record_spending(self, *, at_once: bool = False) -> None:
         try:
-            self.purse.record(at_once=at_once)
+            self.budget_meter.record(at_once=at_once)
         except OSError as error:
             logger.warning("What was spent could not be recorded: %s", error)
 

@@ -133,7 +133,7 @@ class StudyAgenda:
             retry_failed=self._todo.retry_failed,
             on_end=self._weights.ended,
             behind=self._behind,
-            spent=session.purse.empty,
+            spent=session.budget_meter.exhausted,
             staging=None if rule is None else Staging(rule),
         )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mmap_model.cells import Point
-from orchestrator.driver import spreading
+from orchestrator.driver import splitting
 from orchestrator.driver.forgetting import Forgetting
 from orchestrator.driver.recorded_search import outcome_of, proposal_of, record_of, trial_item
 from orchestrator.driver.staging import Staging, stopped
@@ -304,13 +304,13 @@ class Trials:
         return record_of(proposal)
 
     def _divide(self, record: TrialRecord) -> int:
-        """Among how many slots the cells of a trial are spread.
+        """Return into how many parts a trial is split, each for a slot of its own.
 
         A trial that has begun goes on as it was: its states are of those batches.
         """
         if record.epochs:
             return int(record.attributes.get("parts", 1))
-        return spreading.parts(
+        return splitting.parts(
             slots=self._slots(),
             coming=1 + len(self._again) + (0 if self._spent else self._plan.trials - self._next),
             in_work=sum(len(row.parts) for row in self._live.values()),

@@ -24,7 +24,7 @@ from ray.tune.utils.object_cache import _ObjectCache
 from orchestrator.search.thin_trial import ThinTrial
 from orchestrator.search.tune_searcher import TrialSource, TuneSearcher, Unsaved
 from orchestrator.slots.cluster import TRIAL_CPUS
-from orchestrator.slots.replaced import replaced
+from orchestrator.slots.patches import patched
 
 ACTOR_DEATHS = 3
 """Deaths of a thin trial's actor that a trial survives; its work goes on in its slot meanwhile."""
@@ -193,9 +193,9 @@ class Placeholder(tune.Trainable):  # type: ignore[misc]
 def tuned(pool: Any) -> Iterator[None]:
     """Tune runs its trials by `PatientController` and `ThinActors`."""
     with (
-        replaced(ray.tune.tune, "TuneController", PatientController),
-        replaced(tune_controller, "RayActorManager", ThinActors),
-        replaced(ThinActors, "pool", pool),
+        patched(ray.tune.tune, "TuneController", PatientController),
+        patched(tune_controller, "RayActorManager", ThinActors),
+        patched(ThinActors, "pool", pool),
     ):
         yield
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mmap_model.errors import CheckpointError
 from mmap_model.inference.artefact import DESCRIPTION
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.predicting.fetching import fetched
-from orchestrator.predicting.refs import is_uri, located, shown_place, split_uri
+from orchestrator.predicting.refs import is_uri, located, shown_path, split_uri
 from orchestrator.redaction import redact
 
 
@@ -85,4 +85,4 @@ def _unreachable(verb: str, out: str, error: OSError) -> CheckpointError:
 
 
 def _shown(out: str) -> str:
-    return shown_place(*split_uri(out))
+    return shown_path(*split_uri(out))

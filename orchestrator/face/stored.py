@@ -34,7 +34,7 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
     from orchestrator.ledger import Ledger, StudyStore
     from orchestrator.study import study_from_plain
 
-    name, root = place_of(name_or_path, storage)
+    name, root = name_and_storage(name_or_path, storage)
     store = StudyStore(root, name)
     plain = store.load_study()
     if plain is None:
@@ -50,7 +50,7 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
     return Stored(stored, store, Ledger(store.storage))
 
 
-def place_of(name_or_path: str, storage: str | None) -> tuple[str, str]:
+def name_and_storage(name_or_path: str, storage: str | None) -> tuple[str, str]:
     """Name of a study, and the storage of its records as it was given: ``storage``, or the study's own."""
     from orchestrator.study import load_study, packaged_studies
 

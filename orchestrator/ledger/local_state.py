@@ -16,7 +16,7 @@ def local_state(storage: Storage, study: str) -> Path:
     """Folder of a study: beside its records on a local storage, else in the user's cache folder."""
     if storage.exclusive:
         return Path(storage.locate(f"studies/{study}/local"))
-    return local_states() / f"{study}-{place_of(storage)}"
+    return local_states() / f"{study}-{storage_digest(storage)}"
 
 
 def local_states() -> Path:
@@ -24,6 +24,6 @@ def local_states() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmap-orchestrator"
 
 
-def place_of(storage: Storage) -> str:
+def storage_digest(storage: Storage) -> str:
     """Tells storages apart in names of folders: 12 hexadecimal digits."""
     return hashlib.sha256(storage.root.encode()).hexdigest()[:12]

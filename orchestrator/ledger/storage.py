@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.ledger.arrow_storage import ArrowStorage
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.storage_interface import Entry, Storage, StorageError, inside

@@ -13,8 +13,8 @@ from mmap_model.data.faults import Fault
 from mmap_model.data.sources.files import is_image
 from mmap_model.data.sources.listing import image_files, subfolders
 from mmap_model.errors import ConfigurationError, DatasetError
-from mmap_model.places import expanded
-from orchestrator.predicting.refs import below, is_uri, located, shown_place, split_uri
+from mmap_model.paths import expanded
+from orchestrator.predicting.refs import below, is_uri, located, shown_path, split_uri
 from orchestrator.predicting.tables import SUFFIX, ImageTable
 from orchestrator.redaction import redact
 
@@ -131,7 +131,7 @@ class Arguments:
             raise _missing(argument) from None
         except OSError as error:
             raise ConfigurationError(
-                f"{shown_place(root, path)} cannot be listed: {redact(str(error)).splitlines()[0]}",
+                f"{shown_path(root, path)} cannot be listed: {redact(str(error)).splitlines()[0]}",
                 where="IMAGES",
                 fix="check its name, and the credentials in the environment",
             ) from error
@@ -143,7 +143,7 @@ class Arguments:
             yield self._table(root, name)
         if others := len(files) - len(images) - len(tables):
             self.left_out.append(
-                f"{shown_place(root, path)}: {others} files whose names are not those of images"
+                f"{shown_path(root, path)}: {others} files whose names are not those of images"
             )
         if not files:
             raise _missing(argument)
@@ -154,7 +154,7 @@ class Arguments:
             return self._table(root, path)
         if suffix in LISTS:
             raise ConfigurationError(
-                f"{shown_place(root, path)} is not an image",
+                f"{shown_path(root, path)} is not an image",
                 where="IMAGES",
                 fix="give a list of files on standard input: … - < list.txt; tables are Parquet files",
             )

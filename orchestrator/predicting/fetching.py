@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmap_model.errors import CheckpointError
-from mmap_model.places import expanded
-from orchestrator.predicting.refs import is_uri, located, shown_place, split_uri
+from mmap_model.paths import expanded
+from orchestrator.predicting.refs import is_uri, located, shown_path, split_uri
 from orchestrator.redaction import redact
 
 
@@ -35,7 +35,7 @@ def fetched(place: str) -> Iterator[Path]:
         except OSError as error:
             raise CheckpointError(
                 f"cannot be read: {redact(str(error)).splitlines()[0]}",
-                where=shown_place(root, path),
+                where=shown_path(root, path),
                 fix="check its name, and the credentials in the environment",
             ) from error
         yield Path(folder)

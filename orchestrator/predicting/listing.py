@@ -11,7 +11,7 @@ from typing import Self
 
 from mmap_model.errors import ConfigurationError
 from orchestrator.predicting.arguments import Entry
-from orchestrator.predicting.refs import Ref, shown_place
+from orchestrator.predicting.refs import Ref, shown_path
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Listing:
             self.count += 1 if entry.rows is None else entry.rows
             line = json.dumps([entry.root, entry.path, entry.rows, entry.column])
             self._spool.write(f"{line}\n")
-            named = [shown_place(entry.root, entry.path), entry.rows, entry.column]
+            named = [shown_path(entry.root, entry.path), entry.rows, entry.column]
             digest.update(f"{json.dumps(named)}\n".encode())
         self.sha256 = digest.hexdigest()
         if not self.count:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from mmap_model.errors import ConfigurationError
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.ledger.storage import Storage, check_writable, open_storage
 from orchestrator.predicting.refs import is_uri, located, split_uri
 

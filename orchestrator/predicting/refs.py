@@ -31,7 +31,7 @@ class Ref:
     def name(self) -> str:
         """For people and results: the path, or URI without options; ``#`` and the row in a table."""
         row = "" if self.row is None else f"#{self.row}"
-        return shown_place(self.root, self.path) + row
+        return shown_path(self.root, self.path) + row
 
     def absolute(self) -> Ref:
         """The same for a process that has another working directory."""
@@ -46,7 +46,7 @@ class Ref:
             return bytes(stream.read())
 
 
-def shown_place(root: str, path: str) -> str:
+def shown_path(root: str, path: str) -> str:
     """A file's name for people and results: valid UTF-8, no credentials."""
     name = f"{shown_uri(root)}/{path}" if root else path
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

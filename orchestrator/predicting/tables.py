@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmap_model.errors import ConfigurationError, nearest
-from orchestrator.predicting.refs import located, shown_place
+from orchestrator.predicting.refs import located, shown_path
 from orchestrator.redaction import redact
 
 SUFFIX = ".parquet"
@@ -33,7 +33,7 @@ class ImageTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._shown = shown_place(root, path)
+        self._shown = shown_path(root, path)
         try:
             system, place = located(root, path) if root else (None, path)
             source = system.open_input_file(place) if system else pa.OSFile(place)

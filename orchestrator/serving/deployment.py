@@ -17,7 +17,7 @@ from orchestrator.serving.app import Service, make_app
 from orchestrator.serving.gate import Gate
 from orchestrator.serving.limits import Limits
 from orchestrator.serving.models import load_models
-from orchestrator.serving.places import fetched_places
+from orchestrator.serving.paths import fetched_paths
 from orchestrator.serving.token import read_token
 
 NAME = "Classifiers"
@@ -64,7 +64,7 @@ def build_app(arguments: Arguments) -> Gate:
     stack = ExitStack()
     atexit.register(stack.close)
     models = load_models(
-        stack.enter_context(fetched_places(arguments.artefacts)),
+        stack.enter_context(fetched_paths(arguments.artefacts)),
         backbone=arguments.backbone,
         device=arguments.device,
         precision=arguments.precision,

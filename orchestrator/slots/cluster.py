@@ -16,7 +16,7 @@ from typing import Any
 from cluster.connect import require_cluster
 from cluster.errors import ClusterError
 from orchestrator.slots.environment import LONGEST_SOCKET, SOCKET, joins_cluster, too_long_for_sockets
-from orchestrator.slots.replaced import replaced
+from orchestrator.slots.patches import patched
 
 TRIAL_CPUS = 0.1
 """What a thin trial takes: it waits for events and passes them on."""
@@ -135,7 +135,7 @@ def _given_time() -> Iterator[None]:
         def monotonic(self) -> float:
             return time.monotonic() / SLOWER
 
-    with replaced(node, "time", Clock()):
+    with patched(node, "time", Clock()):
         yield
 
 
@@ -170,7 +170,7 @@ def _in_groups_of_their_own(started: list[subprocess.Popen[bytes]]) -> Iterator[
         return process
 
     popen = services.ConsolePopen
-    with replaced(services, "ConsolePopen", start):
+    with patched(services, "ConsolePopen", start):
         yield
 
 
@@ -186,7 +186,7 @@ def _without_services() -> Iterator[None]:
 
     leaner = functools.partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)
     with (
-        replaced(parameter, "RayParams", leaner),
-        replaced(node.Node, "start_api_server", lambda self, **options: None),
+        patched(parameter, "RayParams", leaner),
+        patched(node.Node, "start_api_server", lambda self, **options: None),
     ):
         yield

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from cluster.nodes import Node
-from orchestrator.slots.placement import Count, Place, SlotSize, further, name_of, shown_name
+from orchestrator.slots.placement import Count, SlotPlacement, SlotSize, further, name_of, shown_name
 
 LOOK_S = 2.0
 """Seconds between two looks at the nodes."""
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 class Runs(Protocol):
     """The runs of slots: ``orchestrator.slots.slots.Slots``."""
 
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[SlotPlacement]:
         """Of slots that run, and of those that stopped for good."""
         ...
 
-    def leaving(self) -> Sequence[Place]:
+    def leaving(self) -> Sequence[SlotPlacement]:
         """Of slots that have been told to go and have not gone yet."""
         ...
 
-    def open(self, place: Place) -> None: ...
+    def open(self, place: SlotPlacement) -> None: ...
     def drain(self, name: str) -> None: ...
     def lose(self, name: str) -> None: ...
 
@@ -111,7 +111,7 @@ class Membership:
         by_id = {node.id: node for node in nodes}
         for node_id in further(nodes, held, self._size, self._count, room):
             node = by_id[node_id]
-            place = Place(name_of(node, nodes, taken), node_id, shown_name(node, nodes))
+            place = SlotPlacement(name_of(node, nodes, taken), node_id, shown_name(node, nodes))
             taken.add(place.name)
             self._runs.open(place)
             held[node_id] += 1

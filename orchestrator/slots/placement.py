@@ -36,7 +36,7 @@ class SlotSize:
 
 
 @dataclass(frozen=True)
-class Place:
+class SlotPlacement:
     """A slot's name and the node that it is pinned to.
 
     Attributes:

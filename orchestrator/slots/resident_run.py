@@ -35,7 +35,7 @@ from ray.train.v2._internal.execution.worker_group.placement_group_handle import
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from cluster.sealing import open_sealed
+from cluster.secrets import decrypt_environment
 from orchestrator.redaction import redact_logging
 from orchestrator.slots.environment import worker_variables
 from orchestrator.slots.placement import SlotSize
@@ -187,6 +187,6 @@ def serve_slot(config: dict[str, Any]) -> None:
     """The training function that Train runs in the worker."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     redact_logging()
-    open_sealed()
+    decrypt_environment()
     pool = config["pool"]
     serve(config["settings"], lambda method, *arguments: ray.get(getattr(pool, method).remote(*arguments)))

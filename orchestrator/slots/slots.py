@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.redaction import redact
-from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.placement import SlotPlacement, SlotSize
 from orchestrator.slots.pool import DEATHS
 from orchestrator.slots.roster import GRACE
 from orchestrator.slots.worker import SlotSettings
@@ -72,7 +72,7 @@ class _Run:
         leaving: nothing that happens to it is a failure.
     """
 
-    place: Place
+    place: SlotPlacement
     number: int
     thread: threading.Thread | None = None
     trainer: ResidentTrainer | None = None
@@ -122,7 +122,7 @@ class Slots:
         self._runs: dict[str, _Run] = {}
         self._opened = 0
 
-    def open(self, place: Place) -> None:
+    def open(self, place: SlotPlacement) -> None:
         """Start a slot; returns at once."""
         run = _Run(place, self._opened)
         self._opened += 1
@@ -150,14 +150,14 @@ class Slots:
                 if not run.alive:
                     self._runs.pop(name, None)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[SlotPlacement]:
         """Of slots that run, and of those that stopped for good."""
         with self._lock:
             runs = list(self._runs.values())
         stopped = self.states.stopped
         return [run.place for run in runs if not run.leaving and (run.alive or run.place.name in stopped)]
 
-    def leaving(self) -> list[Place]:
+    def leaving(self) -> list[SlotPlacement]:
         """Of slots that have been told to go and have not gone yet."""
         with self._lock:
             self._runs = {name: run for name, run in self._runs.items() if run.alive or not run.leaving}

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmap_model.errors import InputError, nearest
-from mmap_model.places import expanded, is_file
+from mmap_model.paths import expanded, is_file
 from mmap_model.text_files import read_text
 from orchestrator.notation import LONGEST
 from orchestrator.study.errors import StudyError

@@ -15,7 +15,7 @@ from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
 from mmap_model.execution import Execution
 from mmap_model.methods import get_method, method_names
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from mmap_model.plain import from_plain, to_plain
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import (

@@ -9,8 +9,8 @@ from typing import Any
 
 from cluster.job import Request
 from cluster.jobs import STOP_WAIT
-from cluster.sealing import VARIABLE, seal
-from mmap_model.places import expanded
+from cluster.secrets import VARIABLE, encrypt
+from mmap_model.paths import expanded
 from mmap_model.plain import content_key
 from mmap_model.references import parse
 from orchestrator.redaction import has_credentials, shown_uri
@@ -20,7 +20,7 @@ PACKAGES = ("orchestrator", "cluster", "search_spaces", "mmap_model")
 """Code that a job brings along, so that the cluster runs what was submitted."""
 
 SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-"""Variables that a job gets sealed, if they are set here."""
+"""Variables that a job gets encrypted, if they are set here."""
 
 PLAIN = ("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH")
 """Variables that a job gets as they are."""
@@ -43,13 +43,13 @@ def make_request(
         study: what that and the overrides come to, its places checked.
         overrides: ``key=value``.
         token: of the cluster; None where it has none.
-        secrets: names of further variables to seal.
+        secrets: names of further variables to encrypt.
         retry_failed: train failed cells again.
         environment: where variables are taken from.
 
     Raises:
         StudyError: credentials stand where everybody who may list jobs would read them, a variable is not
-            set, or there is no token to seal with.
+            set, or there is no token to encrypt with.
     """
     _check_open(study, overrides)
     told = () if study.notify is None else study.notify.to
@@ -57,21 +57,22 @@ def make_request(
         raise StudyError(
             f"variable {unset[0]} is not set here",
             where="notify.to",
-            fix="set it to an Apprise URL: the job gets it sealed, and tells whoever reads there",
+            fix="set it to an Apprise URL: the job gets it encrypted and sends its messages there",
         )
     missing = [name for name in secrets if not environment.get(name)]
     if missing:
         raise StudyError(
             f"variable {missing[0]} is not set here", where="--secret", fix="set it, or leave it out"
         )
-    sealed = {name: environment[name] for name in (*SECRETS, *told, *secrets) if environment.get(name)}
+    encrypted = {name: environment[name] for name in (*SECRETS, *told, *secrets) if environment.get(name)}
     plain = {name: environment[name] for name in PLAIN if environment.get(name)}
     uri = environment.get("MLFLOW_TRACKING_URI")
     if uri and study.tracking.uri is None:
-        (sealed if has_credentials(uri) else plain)["MLFLOW_TRACKING_URI"] = uri
-    if sealed and token is None:
+        (encrypted if has_credentials(uri) else plain)["MLFLOW_TRACKING_URI"] = uri
+    if encrypted and token is None:
         raise StudyError(
-            f"{', '.join(sealed)} cannot be sent to a cluster without a token: everybody could read it there",
+            f"{', '.join(encrypted)} cannot be sent to a cluster without a token: "
+            "everybody could read it there",
             where="RAY_AUTH_MODE",
             fix="switch token authentication on, or set it on the head node and unset it here",
         )
@@ -80,7 +81,7 @@ def make_request(
         "RAY_JOB_STOP_SIGNAL": "SIGTERM",
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT),
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        **({VARIABLE: seal(sealed, token)} if sealed and token else {}),
+        **({VARIABLE: encrypt(encrypted, token)} if encrypted and token else {}),
     }
     shown = name_or_path if name_or_path in packaged_studies() else Path(name_or_path).name
     options = ["--retry-failed"] if retry_failed else []

@@ -81,13 +81,13 @@ def test_a_job_refuses_a_place_that_means_something_only_here_and_takes_the_file
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from orchestrator.study import StudyError, load_study
-    from orchestrator.submission import check_places
+    from orchestrator.submission import check_paths
     from orchestrator.submission.request import needed_files
 
     monkeypatch.chdir(EXAMPLE.parent)
     given = ["storage=/shared/runs", f"tracking.backend={NAME}"]
     with pytest.raises(StudyError, match=r"tracking\.uri"):
-        check_places(load_study("demo", [*given, "tracking.uri=jsonl:here"]))
+        check_paths(load_study("demo", [*given, "tracking.uri=jsonl:here"]))
     study = load_study("demo", [*given, "tracking.uri=jsonl:/shared/runs"])
-    check_places(study)
+    check_paths(study)
     assert needed_files("demo", study)["json_lines.py"] == EXAMPLE

@@ -85,7 +85,7 @@ class ToldStudy:
         self.ledger = Ledger(self.store.storage)
         self.store.save_study(self.plan.study.to_plain(), self.plan.inputs.to_dict())
         self.queue, self.after = Inline(), after
-        self.bench = stand_in.make({}, {}, str(folder))
+        self.executor = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
         self.tracker = self._track(report)
         self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
@@ -154,7 +154,7 @@ class ToldStudy:
             def control(item_id: str = item.item_id) -> Control:
                 return Control(cancel=item_id in self.queue.cancelled)
 
-            self.bench.run(item, emit, control)
+            self.executor.run(item, emit, control)
 
 
 Story = dict[str, dict[str, Any]]

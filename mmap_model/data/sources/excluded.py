@@ -16,7 +16,7 @@ from typing import Any
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import Fault
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from mmap_model.text_files import read_json
 
 FILE = "excluded.json"

@@ -14,7 +14,7 @@ from mmap_model.data.decoding import upright_size
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Indices, Source, loose
 from mmap_model.errors import DatasetError
-from mmap_model.places import expanded, is_folder
+from mmap_model.paths import expanded, is_folder
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Of images, as far as no look at their content is needed when they are listed."""

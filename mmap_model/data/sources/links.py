@@ -9,7 +9,7 @@ from pathlib import Path
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Source
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 
 
 def links_outside(source: Source, spec: DatasetSpec) -> Iterator[Fault]:

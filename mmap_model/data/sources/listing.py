@@ -15,7 +15,7 @@ from mmap_model.data.faults import Fault
 from mmap_model.data.formats import HEAD, known_image, other_file
 from mmap_model.data.sources.files import EXTENSIONS, Found, is_image
 from mmap_model.errors import DatasetError
-from mmap_model.places import is_folder
+from mmap_model.paths import is_folder
 
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Names of folders, in lower case, that divide images and are no classes and no domains."""

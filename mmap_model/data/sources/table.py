@@ -20,7 +20,7 @@ from mmap_model.data.sources.base import Indices, Source
 from mmap_model.data.sources.files import readable
 from mmap_model.data.sources.registry import register_source
 from mmap_model.errors import DatasetError, nearest
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 
 if TYPE_CHECKING:
     from mmap_model.data.sources.shards import Shard

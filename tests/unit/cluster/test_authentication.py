@@ -10,7 +10,7 @@ from cluster import connect as connect_module
 from cluster.authentication import find_token, use_token
 from cluster.connect import connect, travels_in_the_open
 from cluster.errors import ClusterError
-from cluster.sealing import VARIABLE, open_sealed, seal, unseal
+from cluster.secrets import VARIABLE, decrypt, decrypt_environment, encrypt
 
 TOKEN = "0123456789abcdef"
 
@@ -49,31 +49,31 @@ def test_authentication_is_on_unless_switched_off() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()), st.text(min_size=1))
-def test_sealed_variables_open_with_the_same_token_only(variables: dict[str, str], token: str) -> None:
-    text = seal(variables, token)
-    assert unseal(text, token) == variables
-    assert seal(variables, token) != text, "equal variables cannot be told from their sealed text"
+def test_encrypted_variables_open_with_the_same_token_only(variables: dict[str, str], token: str) -> None:
+    text = encrypt(variables, token)
+    assert decrypt(text, token) == variables
+    assert encrypt(variables, token) != text, "equal variables cannot be told from their encrypted text"
     with pytest.raises(ClusterError, match="another token"):
-        unseal(text, token + "x")
+        decrypt(text, token + "x")
 
 
-def test_a_sealed_text_that_was_changed_does_not_open() -> None:
-    text = seal({"A": "b"}, TOKEN)
+def test_an_encrypted_text_that_was_changed_does_not_open() -> None:
+    text = encrypt({"A": "b"}, TOKEN)
     with pytest.raises(ClusterError, match="another token"):
-        unseal(("B" if text[20] != "B" else "C").join([text[:20], text[21:]]), TOKEN)
+        decrypt(("B" if text[20] != "B" else "C").join([text[:20], text[21:]]), TOKEN)
     with pytest.raises(ClusterError, match="another token"):
-        unseal("short", TOKEN)
+        decrypt("short", TOKEN)
 
 
-def test_a_process_opens_what_its_job_brings_and_keeps_what_the_node_has() -> None:
-    sealed = seal({"MLFLOW_TRACKING_PASSWORD": "theirs", "AWS_SECRET_ACCESS_KEY": "k"}, TOKEN)
-    environment = {VARIABLE: sealed, "RAY_AUTH_TOKEN": TOKEN, "MLFLOW_TRACKING_PASSWORD": "ours"}
-    open_sealed(environment)
+def test_a_process_decrypts_what_its_job_brings_and_keeps_what_the_node_has() -> None:
+    encrypted = encrypt({"MLFLOW_TRACKING_PASSWORD": "theirs", "AWS_SECRET_ACCESS_KEY": "k"}, TOKEN)
+    environment = {VARIABLE: encrypted, "RAY_AUTH_TOKEN": TOKEN, "MLFLOW_TRACKING_PASSWORD": "ours"}
+    decrypt_environment(environment)
     assert environment["MLFLOW_TRACKING_PASSWORD"] == "ours" and environment["AWS_SECRET_ACCESS_KEY"] == "k"
-    with pytest.raises(ClusterError, match="no token to open them with"):
-        open_sealed({VARIABLE: sealed})
+    with pytest.raises(ClusterError, match="no token to decrypt them with"):
+        decrypt_environment({VARIABLE: encrypted})
     untouched: dict[str, str] = {}
-    open_sealed(untouched)
+    decrypt_environment(untouched)
     assert untouched == {}
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from orchestrator.study import load_study
-from orchestrator.submission import check_places
+from orchestrator.submission import check_paths
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = ROOT / "cluster" / "launch"
@@ -136,7 +136,7 @@ def test_the_rayjob_runs_a_study_that_a_job_can_run_and_stops_in_order() -> None
     words = shlex.split(spec["entrypoint"])
     assert words[:5] == ["python", "-m", "orchestrator", "sweep", "--final-is-ok"]
     study = load_study(words[5], words[6:])
-    check_places(study)
+    check_paths(study)
     mounted = pods()["gpu"]["containers"][0]["volumeMounts"]
     assert any(study.storage.startswith(mount["mountPath"] + "/") for mount in mounted)
     workers = spec["rayClusterSpec"]["workerGroupSpecs"][0]

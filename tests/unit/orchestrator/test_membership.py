@@ -10,7 +10,7 @@ import pytest
 
 from cluster.nodes import Node
 from orchestrator.slots.membership import Membership
-from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.placement import SlotPlacement, SlotSize
 
 HEAD = Node(id="h", address="10.0.0.1", head=True, cpus=4, gpus=0, memory=0, host="head")
 FIRST = Node(id="a1", address="10.0.0.2", head=False, cpus=4, gpus=2, memory=0, host="a")
@@ -21,17 +21,17 @@ class Runs:
     """Slots that come up and go at once, unless they are told to be slow."""
 
     def __init__(self) -> None:
-        self.open_places: dict[str, Place] = {}
-        self.going: dict[str, Place] = {}
+        self.open_places: dict[str, SlotPlacement] = {}
+        self.going: dict[str, SlotPlacement] = {}
         self.said: list[tuple[str, str]] = []
 
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[SlotPlacement]:
         return list(self.open_places.values())
 
-    def leaving(self) -> Sequence[Place]:
+    def leaving(self) -> Sequence[SlotPlacement]:
         return list(self.going.values())
 
-    def open(self, place: Place) -> None:
+    def open(self, place: SlotPlacement) -> None:
         assert place.name not in {**self.open_places, **self.going}
         self.open_places[place.name] = place
         self.said.append(("open", place.name))
@@ -74,7 +74,7 @@ class Cluster:
 def test_every_node_gets_the_slots_that_fit_and_nothing_changes_while_they_stay() -> None:
     cluster = Cluster(HEAD, FIRST, SECOND)
     assert [name for _, name in cluster.runs.said] == ["a:0", "a:1", "b:0", "b:1"]
-    assert cluster.runs.places()[0] == Place("a:0", "a1", "a")
+    assert cluster.runs.places()[0] == SlotPlacement("a:0", "a1", "a")
     assert cluster.look(HEAD, FIRST, SECOND) == []
     assert cluster.notes == [] and cluster.asked == [0, 0]
 

@@ -16,7 +16,7 @@ from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.ledger import TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.rows.scoring import scoring_rows
-from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.placement import SlotPlacement, SlotSize
 from orchestrator.slots.slots import Slots
 from orchestrator.study import load_plan
 from orchestrator.work.events import Done, Event, Note, SlotGone, SlotMeasured, SlotStopped, SlotUp
@@ -38,7 +38,7 @@ def session(
 ) -> Session:
     """With nothing to do; its slots are where a test says."""
     found = idle_session(load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"]), shown.append)
-    places = [Place("gpu-3:0", "a", "gpu-3"), Place("gpu-3:1", "a", "gpu-3")]
+    places = [SlotPlacement("gpu-3:0", "a", "gpu-3"), SlotPlacement("gpu-3:1", "a", "gpu-3")]
     monkeypatch.setattr(Slots, "places", lambda self: places)
     crew, size = found.crew, SlotSize(1, 0.5)
     crew._slots = Slots(

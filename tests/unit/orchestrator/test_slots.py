@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.driver.slot_memory import SlotMemory
-from orchestrator.slots.placement import Place, SlotSize
+from orchestrator.slots.placement import SlotPlacement, SlotSize
 from orchestrator.slots.pool import DEATHS
 from orchestrator.slots.slots import Slots, SlotStates
 from orchestrator.slots.worker import SlotSettings
@@ -83,7 +83,7 @@ def slots(tmp_path: Path, runs: list[Run]) -> Slots:
 
 
 def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, runs: list[Run]) -> None:
-    slots.open(Place("a:0", "a", "a"))
+    slots.open(SlotPlacement("a:0", "a", "a"))
     while not runs:
         pass
     thread = slots._runs["a:0"].thread
@@ -93,7 +93,7 @@ def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, run
     assert not thread.is_alive() and slots.places() == [] and slots.leaving() == []
     assert slots._pool.calls == [("lost", "a:0")]
     assert runs[0].made_with["node"] == "a" and runs[0].made_with["grace"] > 0
-    slots.open(Place("a:0", "other", "a"))
+    slots.open(SlotPlacement("a:0", "other", "a"))
     assert [place.node for place in slots.places()] == ["other"]
     assert slots.join(10), "who waits for room hears nothing of the end"
 
@@ -107,7 +107,7 @@ def ended_with(slots: Slots, monkeypatch: pytest.MonkeyPatch, failure: BaseExcep
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(Run, "fit", fit)
     monkeypatch.setattr(slots, "_tell", told.append)
-    slots.open(Place("0"))
+    slots.open(SlotPlacement("0"))
     thread = slots._runs["0"].thread
     assert thread is not None
     thread.join(10)
@@ -140,8 +140,8 @@ def test_no_secret_leaves_a_slot_with_the_reason_of_its_end(
 
 
 def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: list[Run]) -> None:
-    slots.open(Place("head:0", "head", "head"))
-    slots.open(Place("0"))
+    slots.open(SlotPlacement("head:0", "head", "head"))
+    slots.open(SlotPlacement("0"))
     while len(runs) < 2:
         pass
     assert {run.made_with["grace"] for run in runs} == {0.0}
@@ -151,8 +151,8 @@ def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: l
 
 
 def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Slots, runs: list[Run]) -> None:
-    slots.open(Place("a:0", "a", "a"))
-    slots.open(Place("a:1", "a", "a"))
+    slots.open(SlotPlacement("a:0", "a", "a"))
+    slots.open(SlotPlacement("a:1", "a", "a"))
     slots.states.take(SlotUp(slot="a:0"))
     slots.drain("a:0")
     slots.drain("a:1")
@@ -164,8 +164,8 @@ def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Sl
 
 def test_all_slots_have_stopped_only_if_none_may_come_again(slots: Slots, runs: list[Run]) -> None:
     assert not slots.all_stopped, "the first node may still be on its way"
-    slots.open(Place("a:0", "a", "a"))
-    slots.open(Place("b:0", "b", "b"))
+    slots.open(SlotPlacement("a:0", "a", "a"))
+    slots.open(SlotPlacement("b:0", "b", "b"))
     slots.states.take(SlotStopped(slot="a:0", error="out of memory"))
     assert not slots.all_stopped
     slots.states.take(SlotStopped(slot="b:0", error="no such dataset"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.purse import Purse
+from orchestrator.driver.budget_meter import BudgetMeter
 from orchestrator.driver.todo import find_todo
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.statistics.spending import HOUR, Limits, Spent, budgets, in_words, spent_before
@@ -33,17 +33,17 @@ def leased(item: str, part: str | None = None) -> Leased:
 
 def test_slots_at_work_are_counted_also_while_they_work(store: StudyStore) -> None:
     clock = Clock()
-    purse = Purse(store, "a", Limits(), clock)
-    purse.gpus = 0.5
-    purse.take(leased("trial-0"))
-    purse.take(leased("trial-1", part="trial-1.0"))
+    meter = BudgetMeter(store, "a", Limits(), clock)
+    meter.gpus = 0.5
+    meter.take(leased("trial-0"))
+    meter.take(leased("trial-1", part="trial-1.0"))
     clock.now += 10
-    assert purse.spent == Spent(seconds=10, device_seconds=20, gpu_seconds=10)
-    purse.take(Requeued(item_id="trial-0"))
-    purse.take(PartDone(item_id="trial-1", part="trial-1.0", state="complete"))
-    purse.take(Done(item_id="trial-1", state="complete"))
+    assert meter.spent == Spent(seconds=10, device_seconds=20, gpu_seconds=10)
+    meter.take(Requeued(item_id="trial-0"))
+    meter.take(PartDone(item_id="trial-1", part="trial-1.0", state="complete"))
+    meter.take(Done(item_id="trial-1", state="complete"))
     clock.now += 10
-    assert purse.spent == Spent(seconds=20, device_seconds=20, gpu_seconds=10)
+    assert meter.spent == Spent(seconds=20, device_seconds=20, gpu_seconds=10)
 
 
 def test_earlier_invocations_count_and_the_time_between_them_does_not(store: StudyStore) -> None:
@@ -51,19 +51,19 @@ def test_earlier_invocations_count_and_the_time_between_them_does_not(store: Stu
     store.save_spending("1", Spent(seconds=1.5 * HOUR, device_seconds=HOUR, gpu_seconds=HOUR).to_dict())
     store.save_invocation(Invocation(id="2", started_at="2031-01-01T00:00:00+00:00"))
     clock = Clock()
-    purse = Purse(store, "2", Limits(hours=2), clock)
-    assert purse.empty() is None
+    meter = BudgetMeter(store, "2", Limits(hours=2), clock)
+    assert meter.exhausted() is None
     clock.now += 0.5 * HOUR
-    assert purse.empty() == "search.hours = 2"
+    assert meter.exhausted() == "search.hours = 2"
 
 
 def test_what_is_spent_survives_a_driver_that_is_killed(store: StudyStore) -> None:
     clock = Clock()
     store.save_invocation(Invocation(id="1"))
-    purse = Purse(store, "1", Limits(), clock)
+    meter = BudgetMeter(store, "1", Limits(), clock)
     for _ in range(100):
         clock.now += 1
-        purse.record()
+        meter.record()
     assert 85 <= spent_before(store).seconds <= 100
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from cluster.job import Job, Request
-from cluster.sealing import VARIABLE, unseal
+from cluster.secrets import VARIABLE, decrypt
 from orchestrator.cli.main import execute
 from orchestrator.study import Study, StudyError, load_study
-from orchestrator.submission import check_places, for_job, in_ray_job, make_request, needed_files
-from orchestrator.submission.places import local_places
+from orchestrator.submission import check_paths, for_job, in_ray_job, make_request, needed_files
+from orchestrator.submission.paths import local_paths
 
 TOKEN = "0123456789abcdef"
 SHARED = "storage=/shared/studies"
@@ -41,7 +41,7 @@ def demo(*overrides: str) -> Study:
 )
 def test_places_that_only_mean_something_here_are_refused(overrides: list[str], key: str) -> None:
     with pytest.raises(StudyError, match="is relative to the folder") as raised:
-        check_places(demo(*overrides))
+        check_paths(demo(*overrides))
     assert raised.value.where == key and raised.value.fix
 
 
@@ -60,11 +60,11 @@ def test_places_that_only_mean_something_here_are_refused(overrides: list[str], 
     ],
 )
 def test_places_that_all_nodes_see_pass(overrides: list[str]) -> None:
-    check_places(demo(*overrides))
+    check_paths(demo(*overrides))
 
 
 def test_a_prepared_store_is_looked_for_on_every_node() -> None:
-    places = local_places(demo("dataset={name: folder, root: s3://bucket/images, store: /shared/prepared}"))
+    places = local_paths(demo("dataset={name: folder, root: s3://bucket/images, store: /shared/prepared}"))
     assert places == {"dataset.store": "/shared/prepared"}
 
 
@@ -112,7 +112,7 @@ def test_settings_of_a_request_follow_from_all_that_the_study_says() -> None:
     assert settings() == settings("search.trials=10") != settings("search.trials=20")
 
 
-def test_credentials_are_sealed_and_stand_nowhere_else() -> None:
+def test_credentials_are_encrypted_and_stand_nowhere_else() -> None:
     environment = {
         "MLFLOW_TRACKING_USERNAME": "somebody",
         "MLFLOW_TRACKING_PASSWORD": "hunter2hunter2",
@@ -123,18 +123,18 @@ def test_credentials_are_sealed_and_stand_nowhere_else() -> None:
     request = make_request(
         "demo", demo(), [SHARED], token=TOKEN, secrets=["AWS_SECRET_ACCESS_KEY"], environment=environment
     )
-    opened = unseal(request.variables[VARIABLE], TOKEN)
+    opened = decrypt(request.variables[VARIABLE], TOKEN)
     assert opened == {name: environment[name] for name in environment if name != "OTHER_SECRET"}
     assert not [value for value in environment.values() if value in repr(request)] and TOKEN not in repr(
         request
     )
 
 
-def test_the_addresses_of_those_who_are_told_are_sealed_and_must_be_set() -> None:
+def test_the_addresses_of_those_who_are_told_are_encrypted_and_must_be_set() -> None:
     environment = {"TEAM_URL": "slack://T1/B2/t0psecret", "OTHER_URL": "json://stays.here"}
     study = demo("notify=TEAM_URL")
     request = make_request("demo", study, [SHARED], token=TOKEN, environment=environment)
-    assert unseal(request.variables[VARIABLE], TOKEN) == {"TEAM_URL": "slack://T1/B2/t0psecret"}
+    assert decrypt(request.variables[VARIABLE], TOKEN) == {"TEAM_URL": "slack://T1/B2/t0psecret"}
     assert "t0psecret" not in repr(request)
     with pytest.raises(StudyError, match="TEAM_URL is not set"):
         make_request("demo", study, [SHARED], token=TOKEN, environment={})

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as people write them: ``~``, names that are too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that a study names must mean the same on every node of a cluster.
+"""Paths that a study names must mean the same on every node of a cluster.
 
 A job starts in a temporary folder of the head node that goes with it: relative paths lead nowhere there.
 """
@@ -22,27 +22,27 @@ def in_ray_job(environment: Mapping[str, str] = os.environ) -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in environment
 
 
-def check_places(study: Study) -> None:
-    """Raise StudyError, naming the key, for the first place that only means something in this folder."""
-    for key, place, fix in _places(study):
-        check_place(key, place, fix)
+def check_paths(study: Study) -> None:
+    """Raise StudyError, naming the key, for the first path that only means something in this folder."""
+    for key, path, fix in _paths(study):
+        check_path(key, path, fix)
 
 
-def check_place(key: str, place: str, fix: str) -> None:
-    """Raise StudyError, naming ``key``, if a place only means something in this folder."""
-    if "://" not in place and not Path(place).is_absolute():
+def check_path(key: str, path: str, fix: str) -> None:
+    """Raise StudyError, naming ``key``, if a path only means something in this folder."""
+    if "://" not in path and not Path(path).is_absolute():
         raise StudyError(
-            f"{place!r} is relative to the folder that a study is started in; a job starts in a "
+            f"{path!r} is relative to the folder that a study is started in; a job starts in a "
             "temporary one on the cluster",
             where=key,
             fix=fix,
         )
 
 
-def local_places(study: Study) -> dict[str, str]:
+def local_paths(study: Study) -> dict[str, str]:
     """Paths of data and weights on a file system, by the key that names them."""
     kept = ("storage", "tracking.uri")
-    return {key: place for key, place, _ in _places(study) if key not in kept and "://" not in place}
+    return {key: path for key, path, _ in _paths(study) if key not in kept and "://" not in path}
 
 
 def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
@@ -51,9 +51,9 @@ def for_job(study: Study, environment: Mapping[str, str] = os.environ) -> Study:
     Without ``tracking.uri`` and ``MLFLOW_TRACKING_URI`` runs go to ``mlflow.db`` beside the records.
 
     Raises:
-        StudyError: a place is relative, or runs would have nowhere to go.
+        StudyError: a path is relative, or runs would have nowhere to go.
     """
-    check_places(study)
+    check_paths(study)
     if study.tracking.uri or environment.get("MLFLOW_TRACKING_URI"):
         return study
     if "://" in study.storage:
@@ -75,15 +75,15 @@ def plan_for_job(plan: StudyPlan, environment: Mapping[str, str] = os.environ) -
     return replace(plan, study=for_job(plan.study, environment)) if in_ray_job(environment) else plan
 
 
-def _places(study: Study) -> Iterator[tuple[str, str, str]]:
-    """Key, place and what to do about it, of all places that a study gives."""
+def _paths(study: Study) -> Iterator[tuple[str, str, str]]:
+    """Key, path and what to do about it, of all paths that a study gives."""
     every = "that all nodes see, such as"
     yield "storage", study.storage, f"give one {every} storage=/shared/studies or storage=s3://bucket/studies"
     uri = study.tracking.resolved_uri
     if study.tracking.uri or "MLFLOW_TRACKING_URI" in os.environ:
-        place = find_backend(uri, study.tracking.backend).place(uri)
-        if place is not None:
-            yield "tracking.uri", place, f"give a path {every} {SQLITE}/shared/mlflow.db, or a server"
+        path = find_backend(uri, study.tracking.backend).place(uri)
+        if path is not None:
+            yield "tracking.uri", path, f"give a path {every} {SQLITE}/shared/mlflow.db, or a server"
     data = study.dataset
     for name in ("root", "lists", "excluded", "store"):
         if value := getattr(data, name, None):

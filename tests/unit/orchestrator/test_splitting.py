@@ -1,4 +1,4 @@
-"""Spreading the cells of the last trials over slots that would idle."""
+"""Splitting the last trials over slots that would idle."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections import deque
 
 import pytest
 
-from orchestrator.driver import spreading
+from orchestrator.driver import splitting
 
 
 def test_while_trials_are_to_come_for_all_slots_each_has_one() -> None:
-    assert {spreading.parts(slots=16, coming=n, in_work=15, cells=3) for n in range(9, 99)} == {1}
+    assert {splitting.parts(slots=16, coming=n, in_work=15, cells=3) for n in range(9, 99)} == {1}
 
 
-def test_the_last_trials_are_spread_more_and_more() -> None:
-    last = [spreading.parts(slots=16, coming=n, in_work=15, cells=5) for n in range(5, 0, -1)]
+def test_the_last_trials_are_split_more_and_more() -> None:
+    last = [splitting.parts(slots=16, coming=n, in_work=15, cells=5) for n in range(5, 0, -1)]
     assert last == [1, 2, 2, 4, 5]
 
 
 def test_slots_that_are_free_are_shared_evenly() -> None:
-    assert spreading.parts(slots=8, coming=3, in_work=0, cells=4) == 2
-    assert spreading.parts(slots=8, coming=2, in_work=2, cells=4) == 3
+    assert splitting.parts(slots=8, coming=3, in_work=0, cells=4) == 2
+    assert splitting.parts(slots=8, coming=2, in_work=2, cells=4) == 3
 
 
 def test_no_part_without_a_cell_and_no_trial_without_a_part() -> None:
-    assert spreading.parts(slots=64, coming=1, in_work=0, cells=1) == 1
-    assert spreading.parts(slots=0, coming=3, in_work=2, cells=3) == 1
+    assert splitting.parts(slots=64, coming=1, in_work=0, cells=1) == 1
+    assert splitting.parts(slots=0, coming=3, in_work=2, cells=3) == 1
 
 
-def makespan(*, slots: int, trials: int, cells: int, shared: float, spread: bool, seed: int) -> float:
+def makespan(*, slots: int, trials: int, cells: int, shared: float, split: bool, seed: int) -> float:
     """Time of a study in units of a whole trial's; a cell takes ``shared`` plus its part of what is left."""
     noise = random.Random(seed)
 
@@ -45,7 +45,7 @@ def makespan(*, slots: int, trials: int, cells: int, shared: float, spread: bool
     while True:
         while number < trials and len(in_work) < slots:
             coming, taken = trials - number, sum(in_work.values())
-            count = spreading.parts(slots=slots, coming=coming, in_work=taken, cells=cells) if spread else 1
+            count = splitting.parts(slots=slots, coming=coming, in_work=taken, cells=cells) if split else 1
             in_work[number] = left[number] = count
             queue.extend((number, cells // count + (part < cells % count)) for part in range(count))
             number += 1
@@ -66,8 +66,8 @@ def makespan(*, slots: int, trials: int, cells: int, shared: float, spread: bool
 def test_the_end_of_a_study_comes_earlier(slots: int, shared: float, least: float) -> None:
     """By at least this share of a trial's time, the more so the less the cells of a batch share."""
 
-    def mean(spread: bool) -> float:
+    def mean(split: bool) -> float:
         about = {"slots": slots, "trials": 3 * slots + slots // 3, "cells": 3, "shared": shared}
-        return sum(makespan(**about, spread=spread, seed=seed) for seed in range(40)) / 40  # type: ignore[arg-type]
+        return sum(makespan(**about, split=split, seed=seed) for seed in range(40)) / 40  # type: ignore[arg-type]
 
-    assert mean(spread=False) - mean(spread=True) > least
+    assert mean(split=False) - mean(split=True) > least

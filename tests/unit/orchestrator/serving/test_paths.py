@@ -13,7 +13,7 @@ from mmap_model.errors import CheckpointError, ConfigurationError
 from mmap_model.testing.artefacts import random_artefact
 from orchestrator.cli import serve as command
 from orchestrator.cli.main import execute
-from orchestrator.serving.places import fetched_places, named
+from orchestrator.serving.paths import fetched_paths, paths_by_name
 from orchestrator.serving.process import address, bind
 from orchestrator.serving.token import read_token
 
@@ -26,24 +26,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_artefact_is_called_as_its_folder_or_as_it_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with fetched_places([str(folder), f"other={folder}", f"third=file://{folder}"]) as places:
+    with fetched_paths([str(folder), f"other={folder}", f"third=file://{folder}"]) as places:
         assert places == {"winner": folder, "other": folder, "third": folder}
-    assert named(["s3://bucket/a=b/winner", "x=s3://bucket/y?region=z"]) == {
+    assert paths_by_name(["s3://bucket/a=b/winner", "x=s3://bucket/y?region=z"]) == {
         "winner": "s3://bucket/a=b/winner",
         "x": "s3://bucket/y?region=z",
     }
     monkeypatch.chdir(folder)
-    assert named(["."]) == {"winner": "."}
+    assert paths_by_name(["."]) == {"winner": "."}
     (tmp_path / "a=b").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
-    assert named(["a=b"]) == {"winner": "a=b"}
+    assert paths_by_name(["a=b"]) == {"winner": "a=b"}
     with pytest.raises(ConfigurationError, match="two artefacts"):
-        named([str(folder), str(folder)])
+        paths_by_name([str(folder), str(folder)])
     with pytest.raises(ConfigurationError, match="no name"):
-        named([f"={folder}"])
+        paths_by_name([f"={folder}"])
     with (
         pytest.raises(CheckpointError, match=r"no artefact\.json"),
-        fetched_places([str(folder), f"x={tmp_path}"]),
+        fetched_paths([str(folder), f"x={tmp_path}"]),
     ):
         pass
 

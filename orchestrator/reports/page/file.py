@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mmap_model.errors import InputError
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.redaction import redact, shown_uri
 from orchestrator.reports.page.make import is_page
 
 
-class Place:
+class PageFile:
     """A file by its path or URI.
 
     Args:
@@ -25,12 +25,12 @@ class Place:
         """For people."""
         return shown_uri(self._name) if self._is_uri else self._name
 
-    def beside(self, suffix: str) -> Place:
+    def beside(self, suffix: str) -> PageFile:
         """The file of the same name with another suffix."""
         place, mark, options = self._split()
         folder, slash, file = place.rpartition("/")
         stem = file.rpartition(".")[0] or file
-        return Place(f"{folder}{slash}{stem}{suffix}{mark}{options}")
+        return PageFile(f"{folder}{slash}{stem}{suffix}{mark}{options}")
 
     def read(self) -> str:
         """Its text.

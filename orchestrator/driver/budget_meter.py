@@ -13,8 +13,8 @@ RECORD_S = 15.0
 """Seconds between two records: a driver that is killed has spent at most this much more than is known."""
 
 
-class Purse:
-    """Counts what is spent.
+class BudgetMeter:
+    """Counts what is spent of the budgets.
 
     Args:
         store: holds what earlier invocations spent, and takes what this one does.
@@ -55,7 +55,7 @@ class Purse:
         busy = self._device_seconds + sum(now - since for since in list(self._busy_since.values()))
         return Spent(seconds=now - self._began, device_seconds=busy, gpu_seconds=busy * self.gpus)
 
-    def empty(self) -> str | None:
+    def exhausted(self) -> str | None:
         """The budget that the study has spent, in words; None if there is still some of each."""
         return self._limits.reached(self._before + self.spent)
 

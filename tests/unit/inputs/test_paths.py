@@ -15,7 +15,7 @@ import pytest
 
 from cluster.connect import require_cluster
 from cluster.errors import ClusterError
-from mmap_model.places import expanded
+from mmap_model.paths import expanded
 from orchestrator.slots import cluster, environment
 from orchestrator.study import load_study
 from orchestrator.tracking.backends import check_tracking

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @contextmanager
-def replaced(owner: Any, name: str, ours: Any) -> Iterator[None]:
+def patched(owner: Any, name: str, ours: Any) -> Iterator[None]:
     """``owner.name`` is ``ours`` within the context, whatever ends it."""
     theirs = getattr(owner, name)
     setattr(owner, name, ours)

@@ -1,4 +1,4 @@
-"""Among how many slots the cells of a trial are spread, so that the tail of a study leaves few slots idle.
+"""Into how many parts a trial is split over slots, so that the tail of a study leaves few slots idle.
 
 The replicates of a trial train fastest together, as one batch, so that a trial goes to one slot while others
 wait for work. Towards the end slots run out of trials one by one.

@@ -1,4 +1,4 @@
-"""Credentials for a job, sealed so that only processes of the cluster can read them.
+"""Credentials for a job, encrypted so that only processes of the cluster can read them.
 
 A job gets variables through its runtime environment, which Ray keeps in plain text: its job list shows it to
 every client, its agents write it to their logs. What must not stand there is encrypted (AES-256-GCM) with a
@@ -16,23 +16,23 @@ from cluster.authentication import find_token
 from cluster.errors import ClusterError
 
 VARIABLE = "ORCHESTRATOR_SEALED"
-"""Carries the sealed variables."""
+"""Carries the encrypted variables."""
 
 _PURPOSE = b"mmap-orchestrator: variables of a job, version 1"
 _NONCE = 12
 
 
-def seal(variables: Mapping[str, str], token: str) -> str:
-    """Text that only holders of ``token`` can read; different every time."""
+def encrypt(variables: Mapping[str, str], token: str) -> str:
+    """Return text that only holders of ``token`` can read; different every time."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     nonce = os.urandom(_NONCE)
-    sealed = AESGCM(_key(token)).encrypt(nonce, json.dumps(dict(variables)).encode(), _PURPOSE)
-    return base64.urlsafe_b64encode(nonce + sealed).decode()
+    encrypted = AESGCM(_key(token)).encrypt(nonce, json.dumps(dict(variables)).encode(), _PURPOSE)
+    return base64.urlsafe_b64encode(nonce + encrypted).decode()
 
 
-def unseal(text: str, token: str) -> dict[str, str]:
-    """What `seal` was given. Raises ClusterError if it was sealed with another token, or changed."""
+def decrypt(text: str, token: str) -> dict[str, str]:
+    """Return what `encrypt` was given. Raises ClusterError if it was encrypted with another token, or changed."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -41,7 +41,7 @@ def unseal(text: str, token: str) -> dict[str, str]:
         opened = AESGCM(_key(token)).decrypt(data[:_NONCE], data[_NONCE:], _PURPOSE)
     except (InvalidTag, ValueError) as error:
         raise ClusterError(
-            "the credentials of this job were sealed with another token than this node has",
+            "the credentials of this job were encrypted with another token than this node has",
             where=VARIABLE,
             fix="submit again with the cluster's own token, and give all nodes the same one",
         ) from error
@@ -49,8 +49,8 @@ def unseal(text: str, token: str) -> dict[str, str]:
     return found
 
 
-def open_sealed(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Take sealed variables into the environment; what a node has set itself stays. Nothing sealed: no-op.
+def decrypt_environment(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Add the encrypted variables to the environment; what a node has set itself stays. Nothing to decrypt: no-op.
 
     Raises:
         ClusterError: there is no token here, or another one.
@@ -61,11 +61,11 @@ def open_sealed(environment: MutableMapping[str, str] = os.environ) -> None:
     token = find_token(environment)
     if token is None:
         raise ClusterError(
-            "this job brings sealed credentials, but this node has no token to open them with",
+            "this job has encrypted credentials, but this node has no token to decrypt them",
             where=VARIABLE,
             fix="give every node the cluster's token: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
         )
-    for name, value in unseal(text, token).items():
+    for name, value in decrypt(text, token).items():
         environment.setdefault(name, value)
 
 
