@@ -32,7 +32,11 @@ def encrypt(variables: Mapping[str, str], token: str) -> str:
 
 
 def decrypt(text: str, token: str) -> dict[str, str]:
-    """Return what `encrypt` was given. Raises ClusterError if it was encrypted with another token, or changed."""
+    """Return what `encrypt` was given.
+
+    Raises:
+        ClusterError: it was encrypted with another token, or changed.
+    """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -50,7 +54,7 @@ def decrypt(text: str, token: str) -> dict[str, str]:
 
 
 def decrypt_environment(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Add the encrypted variables to the environment; what a node has set itself stays. Nothing to decrypt: no-op.
+    """Add the encrypted variables, if there are any, to the environment; what a node has set itself stays.
 
     Raises:
         ClusterError: there is no token here, or another one.

@@ -136,28 +136,28 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
     from orchestrator.reports.page.make import check_page, made_by, software_version, storage_of
     from orchestrator.terminal import Activity
 
-    file = PageFile(file)
-    text = file.read()
+    page = PageFile(file)
+    text = page.read()
 
     def open_study(name: str, named: str) -> Any:
-        found = find_stored(name, storage_of(named, storage, file.shown))
+        found = find_stored(name, storage_of(named, storage, page.shown))
         return found.store, found.ledger
 
     with Activity(err(), "Computing every number again"):
-        found = check_page(text, open_study, file.shown, lambda arguments: found_again(arguments, storage))
+        found = check_page(text, open_study, page.shown, lambda arguments: found_again(arguments, storage))
     if as_json:
         said = (
             {"place": found.place, "record": found.record, "page": found.page, "records": found.records}
             if found
             else None
         )
-        print_json({"file": file.shown, "holds": found is None, "difference": said})
+        print_json({"file": page.shown, "holds": found is None, "difference": said})
     elif found is None:
         console().print(
-            f"Every number of {file.shown} is what the records give.", markup=False, soft_wrap=True
+            f"Every number of {page.shown} is what the records give.", markup=False, soft_wrap=True
         )
     else:
-        err().print(f"{file.shown}: {found.in_words()}", markup=False, soft_wrap=True)
+        err().print(f"{page.shown}: {found.in_words()}", markup=False, soft_wrap=True)
         if (made := made_by(text)) not in ("", software_version()):
             note = (
                 f"The page was made by version {made} and checked by {software_version()}: words may differ."
