@@ -104,7 +104,7 @@ def study_page() -> str:
         parts += _sections(name, one, definitions, set())
     parts += [
         "## space",
-        "Search spaces by name; one of your own is described in [own_space.md](own_space.md).",
+        "Search spaces by name; a custom one is described in [custom_space.md](custom_space.md).",
     ]
     for one in definitions["SpaceItem"]["anyOf"]:
         if name := one.get("properties", {}).get("name", {}).get("const"):

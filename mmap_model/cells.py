@@ -113,7 +113,7 @@ class Cell:
     def key(self) -> str:
         """Content address: what decides the numbers, and nothing else (32 hexadecimal digits).
 
-        A method of one's own counts by name and version, wherever its file is. Added fields at their defaults
+        A custom method counts by name and version, wherever its file is. Added fields at their defaults
         and revisions that do not concern the cell are not part of it (`mmap_model.revisions`).
         """
         normalised = Cell.from_dict(self.to_dict()).to_dict()

@@ -119,7 +119,7 @@ def _find(name: str, where: str) -> type[Space]:
             raise SpaceError(
                 f"unknown search space {name!r}",
                 where=f"{where}.name",
-                fix=f"{nearest(name, _REGISTRY)}; your own is given as my_module:MySpace or file.py:MySpace",
+                fix=f"{nearest(name, _REGISTRY)}; a custom one is my_module:MySpace or file.py:MySpace",
             )
         return _REGISTRY[name]
     found = references.resolve(reference, where=f"{where}.name", example="file.py:MySpace", error=SpaceError)

@@ -1,4 +1,4 @@
-"""A report format of one's own: HTML, in one file. Use it with
+"""A custom report format: HTML, in one file. Use it with
 
     orchestrator results demo --format docs/examples/html_format.py:FORMAT > demo.html
 

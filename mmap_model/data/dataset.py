@@ -52,7 +52,7 @@ class DatasetSpec:
 
     Attributes:
         name: a registered dataset: ``symbols``, or a layout of images on disk such as ``office_home`` or
-            ``folder`` (``<root>/<domain>/<class>/<image>``); or a layout of one's own, ``file.py:MyLayout``.
+            ``folder`` (``<root>/<domain>/<class>/<image>``); or a custom layout, ``file.py:MyLayout``.
         root: where its images are; ``symbols`` renders its own and takes none.
         tasks: the tasks to use, in this order, or None for all of them in the dataset's order.
         classes: the classes to use, or None for all; names of folders or as in prompts, in any order.

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmap_model.data.dataset import Dataset, DatasetSpec, DatasetSummary, default_cache_dir
 from mmap_model.data.halves import HalfOfClasses
 from mmap_model.data.sources import is_layout, source_names
-from mmap_model.data.sources.registry import OWN
+from mmap_model.data.sources.registry import CUSTOM
 from mmap_model.errors import DatasetError, nearest
 
 Opener = Callable[[DatasetSpec, Path], Dataset]
@@ -46,7 +46,7 @@ def open_dataset(spec: DatasetSpec, cache_dir: Path | str | None = None) -> Data
     raise DatasetError(
         f"unknown dataset {spec.name!r}",
         where="dataset.name",
-        fix=f"{nearest(spec.name, dataset_names())}; {OWN}",
+        fix=f"{nearest(spec.name, dataset_names())}; {CUSTOM}",
     )
 
 

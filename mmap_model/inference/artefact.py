@@ -97,7 +97,7 @@ class MethodEntry:
         name: as a study names the method.
         settings: all of them that are not the method's defaults by omission.
         template: of class prompts, of the recipe.
-        version, sha256: of a method of one's own, and of its files by name.
+        version, sha256: of a custom method, and of its files by name.
     """
 
     name: str

@@ -22,7 +22,7 @@ from mmap_model.inference.artefact import (
 from mmap_model.inference.classifier import MEANS
 from mmap_model.inference.formats import Format, format_of
 from mmap_model.inference.trained import Trained
-from mmap_model.methods import own_provenance
+from mmap_model.methods import custom_provenance
 from mmap_model.methods.deployed import EveryTask
 from mmap_model.training.provenance import provenance
 
@@ -67,7 +67,7 @@ def export(
     _check(trained)
     backbone, configuration = trained.backbone, trained.checkpoint.configuration
     accuracy = validation_accuracy or {}
-    own = own_provenance(configuration.method).get("own_method", {})
+    own = custom_provenance(configuration.method).get("own_method", {})
     head = trained.deployed.head
     artefact = Artefact(
         kind=kind,

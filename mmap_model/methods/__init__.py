@@ -23,7 +23,7 @@ from mmap_model.methods import (
 )
 from mmap_model.methods.base import Budget, Method, method_names, register
 from mmap_model.methods.problem import Problem, ProblemSize
-from mmap_model.methods.registry import get_method, method_identity, own_provenance
+from mmap_model.methods.registry import custom_provenance, get_method, method_identity
 
 __all__ = [
     "Budget",
@@ -35,6 +35,7 @@ __all__ = [
     "clip_adapter",
     "clip_lora",
     "coop",
+    "custom_provenance",
     "full_ft",
     "get_method",
     "ivlp",
@@ -44,7 +45,6 @@ __all__ = [
     "method_names",
     "mlp",
     "mmap",
-    "own_provenance",
     "promptsrc",
     "register",
     "task_res",

@@ -54,8 +54,8 @@ class Method(ABC):
     """One way of tuning CLIP on several tasks.
 
     Attributes:
-        name: the registered name; a method of one's own has one too, different from all registered ones.
-        version: of a method of one's own: raised by hand whenever training would give other numbers, as it
+        name: the registered name; a custom method has one too, different from all registered ones.
+        version: of a custom method: raised by hand whenever training would give other numbers, as it
             stands in the keys of cells with the name. Registered ones have none: what changes
             their numbers is a ``Revision``.
         Settings: frozen, keyword-only dataclass of the method's own hyper-parameters.

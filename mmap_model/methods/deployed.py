@@ -53,7 +53,7 @@ class OneTowerPerTask(nn.Module):
         return found
 
 
-class OwnFinish(nn.Module):
+class CustomFinish(nn.Module):
     """The embeddings of a tower, of which the model's own ``finish_images`` makes features."""
 
     places: Tensor

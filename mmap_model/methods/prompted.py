@@ -18,7 +18,7 @@ from mmap_model.forward import ClassPrompts, encode_classes, encode_images
 from mmap_model.forward.class_prompts import Positions
 from mmap_model.forward.deployed import DeployedTower
 from mmap_model.forward.precision import full_precision
-from mmap_model.methods.deployed import EveryTask, OwnFinish, UnitFeatures, overrides, without_gradients
+from mmap_model.methods.deployed import CustomFinish, EveryTask, UnitFeatures, overrides, without_gradients
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.words import mean_texts
@@ -132,7 +132,7 @@ class PromptedModel(TunedModel):
         tower = DeployedTower.of(self.backbone.clip.visual, prompts, evolve=self.evolve)
         if not overrides(self, PromptedModel, "finish_images"):
             return UnitFeatures(tower).eval()
-        return OwnFinish(tower, bare, tasks).eval()
+        return CustomFinish(tower, bare, tasks).eval()
 
     @property
     def _clip(self) -> CLIP:

@@ -11,7 +11,7 @@ from mmap_model.checkpoint import pack_prompts
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Indices
 from mmap_model.grouping.affinity import GramStack
-from mmap_model.methods import get_method, own_provenance
+from mmap_model.methods import custom_provenance, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import ProblemSize
 from mmap_model.training.metrics import (
@@ -98,7 +98,7 @@ def cell_result(
         seconds=dict(replicate.seconds),
         versions={
             **provenance(backbone.device),
-            **own_provenance(configuration.method),
+            **custom_provenance(configuration.method),
             "fused": fused,
             "compute": vars(model.execution),
         },

@@ -87,7 +87,7 @@ def _is_of(configuration: Configuration, point: Mapping[str, Any]) -> bool:
     try:
         wanted = Point.from_dict(dict(point))
     except InputError:
-        return True  # a method of one's own that is not here; its cells have said so
+        return True  # a custom method that is not here; its cells have said so
     mine = (configuration.method, configuration.settings, configuration.recipe)
     return mine == (wanted.method, wanted.settings, wanted.recipe)
 

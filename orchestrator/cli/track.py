@@ -27,9 +27,7 @@ def track(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(
-            "--backend", metavar="CLASS", help="With --to: a tracker of your own, file.py:MyTracker."
-        ),
+        typer.Option("--backend", metavar="CLASS", help="With --to: a custom tracker, file.py:MyTracker."),
     ] = None,
     storage: Storage = None,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""The columns of the paper's Tables 1 and 2, the rows of its ablations, and columns of one's own."""
+"""The columns of the paper's Tables 1 and 2, the rows of its ablations, and custom columns."""
 
 from __future__ import annotations
 

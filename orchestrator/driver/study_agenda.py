@@ -150,7 +150,7 @@ class StudyAgenda:
         study = self._plan.study
         scheduler = make_scheduler(
             # By its own rule the driver stops trials; under ``paper`` there is nothing to go by.
-            "none" if study.search.own_rule or study.protocol != "search" else study.search.scheduler,
+            "none" if study.search.is_staged or study.protocol != "search" else study.search.scheduler,
             epochs=study.recipe.epochs,
             reduction_factor=study.search.reduction_factor,
             warmup=study.recipe.warmup_epochs,

@@ -17,7 +17,7 @@ from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.objectives import Aim, measure
 from orchestrator.study import StudyPlan, identity, study_from_plain
 from orchestrator.study.errors import StudyError
-from orchestrator.study.sampler import is_own
+from orchestrator.study.sampler import is_custom
 from search_spaces import SpaceError
 
 LEARNS = frozenset({"tpe", "gp", "nsga2", "nsga3"})
@@ -99,7 +99,7 @@ def _take(plan: StudyPlan, text: str, where: str, points: Sequence[Mapping[str, 
     notes += refused
     fed, unlike = _agreeing(plan, measured, Ledger(store.storage))
     notes += unlike
-    if not (search.sampler in LEARNS or is_own(search.sampler)):
+    if not (search.sampler in LEARNS or is_custom(search.sampler)):
         fed, notes = (), [*notes, f"sampler {search.sampler} does not learn from trials of other studies"]
     return Taken(study=text, enqueued=enqueued, fed=fed, notes=tuple(notes))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.exporting.winner import Winner
     from orchestrator.exporting.wrapping import Wrapping
 
-OWN_WEIGHTS = "The CLIP comes with mmap-orchestrator, under the same licence (Apache-2.0)."
+EMBEDDED_LICENCE = "The CLIP comes with mmap-orchestrator, under the same licence (Apache-2.0)."
 OTHER_WEIGHTS = "The CLIP's weights ({}) are under the licence of whoever published them."
 
 
@@ -83,7 +83,7 @@ def licence(winner: Winner) -> str:
     """A note on the CLIP's weights, which an artefact may hold."""
     spec = winner.stored.study.backbone
     if spec.model == "symbols":
-        return OWN_WEIGHTS
+        return EMBEDDED_LICENCE
     return OTHER_WEIGHTS.format(" ".join(filter(None, (spec.model, spec.pretrained))))
 
 

@@ -13,7 +13,7 @@ TRIAL, BASELINE = "trial/", "baseline/"
 def run_links(stored: Stored) -> dict[str, str]:
     """Addresses by number of the trial or name of the reference row.
 
-    None where tracking is no server that answers: the page on a database of one's own has no lasting address.
+    None where tracking is no server that answers: the page on a private database has no lasting address.
     """
     from orchestrator.tracking import Connection, TrackingError
     from orchestrator.tracking.backends import find_backend

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 
-from orchestrator.study.sampler import is_own, make_own
+from orchestrator.study.sampler import is_custom, make_custom
 
 BOUNDED = frozenset({"tpe", "gp", "random", "grid"})
 """Samplers that see the best and the latest trials only. The others need all that they have proposed: their
@@ -47,8 +47,8 @@ class Samplers:
         seed = derived_seed(self.seed, number, attempt)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # several are called experimental
-            if is_own(self.name):
-                return make_own(self.name, self.options, seed)
+            if is_custom(self.name):
+                return make_custom(self.name, self.options, seed)
             if self.name == "qmc":
                 return self._sequence(seed)
             kinds = {

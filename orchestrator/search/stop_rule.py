@@ -197,7 +197,7 @@ class StopRule:
 def stop_rule(study: Study) -> StopRule | None:
     """The rule of a study; None where trials are not stopped, or Ray Tune decides which are."""
     search = study.search
-    if study.protocol != "search" or not search.own_rule:
+    if study.protocol != "search" or not search.is_staged:
         return None
     options, seeds, factor = search.scheduler.options, len(study.seeds), search.reduction_factor
     rungs = judged_epochs(

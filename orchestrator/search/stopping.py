@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from orchestrator.search.thin_trial import EPOCH, OBJECTIVE
-from orchestrator.study.scheduler import VERSION, Scheduler, first_stop, own_scheduler
+from orchestrator.study.scheduler import VERSION, Scheduler, custom_scheduler, first_stop
 
 REMEMBERED = 64
 """Ended trials that Tune may keep before they go."""
@@ -162,7 +162,7 @@ def make_scheduler(
     elif scheduler.name == "median":
         inner = MedianStopping(min_time_slice=math.inf, **told)  # while there are too few nothing is paused
     else:
-        inner = own_scheduler(scheduler, epochs=epochs)
+        inner = custom_scheduler(scheduler, epochs=epochs)
     return ThinScheduler(inner, epochs)
 
 

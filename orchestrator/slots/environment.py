@@ -50,7 +50,7 @@ SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 
 
 def joins_cluster(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether ``RAY_ADDRESS`` names a cluster to join; empty or ``local`` means a Ray of one's own."""
+    """Whether ``RAY_ADDRESS`` names a cluster to join; empty or ``local`` means a new local Ray."""
     return environment.get("RAY_ADDRESS", "") not in ("", "local")
 
 

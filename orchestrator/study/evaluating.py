@@ -12,7 +12,7 @@ from orchestrator.study.scheduler import VERSION, judged_epochs
 def execution(study: Study) -> Execution:
     """How the cells of a study are computed, with the epochs that ``compute.evaluate: rungs`` stands for.
 
-    Those are where the scheduler may stop a trial; a scheduler of one's own may look after any, so all are.
+    Those are where the scheduler may stop a trial; a custom scheduler may look after any, so all are.
     """
     compute = study.compute
     if compute.evaluate != "rungs" or compute.rungs:

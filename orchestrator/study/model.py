@@ -42,7 +42,7 @@ class SpaceItem(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: str
-    """A registered search space, or the Python path of your own."""
+    """A registered search space, or the Python path of a custom one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +98,7 @@ class Tracking(Strict):
     uri: str | None = None
     """MLflow tracking URI; null: $MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``."""
     backend: str | None = None
-    """A tracker of your own, which serves the scheme of ``uri``: ``file.py:MyTracker``,
+    """A custom tracker, which serves the scheme of ``uri``: ``file.py:MyTracker``,
     ``my_module:MyTracker``."""
 
     @model_validator(mode="after")
@@ -173,7 +173,7 @@ class Study(Strict):
     method: str = "mmap"
     """A registered tuning method, or your own: ``file.py:MyMethod``, ``my_module:MyMethod``."""
     method_version: int | None = Field(default=None, validate_default=True)
-    """Of a method of your own, its version when the study began; filled in."""
+    """Of a custom method, its version when the study began; filled in."""
     settings: Any = Field(default_factory=dict, validate_default=True)
     """The method's own settings that are not searched."""
     recipe: RecipeField = Recipe()

@@ -134,8 +134,8 @@ SAMPLERS: Mapping[str, Kind] = {
     ),
 }
 
-OWN = Kind()
-"""Of a class of one's own nothing is known."""
+CUSTOM = Kind()
+"""Of a custom class nothing is known."""
 
 CLASSES: Mapping[str, str] = {
     "TPESampler": "tpe",
@@ -149,18 +149,18 @@ CLASSES: Mapping[str, str] = {
 """Optuna's classes, by which one that is given by its path is known, or one derived from it."""
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Whether a sampler is given by the Python path of its class."""
     return references.parse(name) is not None
 
 
 def kind_of(name: str) -> Kind:
     """What is known of a sampler. Raises StudyError for an unknown name or class."""
-    if is_own(name):
-        bases = [base.__name__ for base in own_class(name).__mro__]
-        return next((SAMPLERS[CLASSES[base]] for base in bases if base in CLASSES), OWN)
+    if is_custom(name):
+        bases = [base.__name__ for base in custom_class(name).__mro__]
+        return next((SAMPLERS[CLASSES[base]] for base in bases if base in CLASSES), CUSTOM)
     if name not in SAMPLERS:
-        fix = f"{nearest(name, [*SAMPLERS])}; one of your own is given as my_module:Class or {EXAMPLE}"
+        fix = f"{nearest(name, [*SAMPLERS])}; a custom one is given as my_module:Class or {EXAMPLE}"
         raise StudyError(f"unknown sampler {name!r}", where=WHERE, fix=fix)
     return SAMPLERS[name]
 
@@ -185,8 +185,8 @@ def check_sampler(name: str, options: Mapping[str, Any]) -> None:
         StudyError: with the key and what to change.
     """
     kind = kind_of(name)
-    if is_own(name):
-        make_own(name, options, 0)
+    if is_custom(name):
+        make_custom(name, options, 0)
         return
     for key, value in options.items():
         if key not in kind.options:
@@ -227,7 +227,7 @@ def check_space(name: str, asked: Asked) -> None:
         )
 
 
-def own_class(name: str) -> Any:
+def custom_class(name: str) -> Any:
     """The class that a sampler's Python path names.
 
     Raises:
@@ -246,8 +246,8 @@ def own_class(name: str) -> Any:
     return found
 
 
-def make_own(name: str, options: Mapping[str, Any], seed: int) -> Any:
-    """A sampler of one's own.
+def make_custom(name: str, options: Mapping[str, Any], seed: int) -> Any:
+    """A custom sampler.
 
     Args:
         name: the Python path of its class.
@@ -257,7 +257,7 @@ def make_own(name: str, options: Mapping[str, Any], seed: int) -> Any:
     Raises:
         StudyError: it takes no seed, or not these options.
     """
-    found = own_class(name)
+    found = custom_class(name)
     takes = inspect.signature(found).parameters
     if "seed" not in takes:
         raise StudyError(

@@ -1,4 +1,4 @@
-"""What stops weak trials early: the key ``search.scheduler``. Ray Tune's schedulers, or one's own."""
+"""What stops weak trials early: the key ``search.scheduler``. Ray Tune's schedulers, or custom ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VERSION = 2
 Tune's own, from 60 % of the epochs on, whatever the noise; studies recorded without a version have it."""
 
 VERSIONED = ("asha", "median")
-OWN_RULE = ("asha", "seeds")
+STAGED = ("asha", "seeds")
 """Schedulers that the driver decides itself, from version 2 on."""
 
 _PAUSES = "it pauses trials, and the work of a trial does not wait: its slot goes on to its end"
@@ -76,7 +76,7 @@ class Scheduler(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: str
-    """``none``, ``asha``, ``median``, ``seeds``, or the Python path of one of Ray Tune's or your own."""
+    """``none``, ``asha``, ``median``, ``seeds``, or the Python path of a class, Ray Tune's or custom."""
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +86,7 @@ class Scheduler(BaseModel):
     @model_validator(mode="after")
     def _served(self) -> Scheduler:
         if references.parse(self.name) is not None:
-            own_scheduler(self, epochs=1_000_000)
+            custom_scheduler(self, epochs=1_000_000)
             return self
         if self.name in REFUSED:
             raise _refused(self.name, self.name)
@@ -94,7 +94,9 @@ class Scheduler(BaseModel):
             fix = f"use {CALLED[self.name]}"
             raise StudyError(f"{self.name} is called {CALLED[self.name]} here", where=WHERE, fix=fix)
         if self.name not in SCHEDULERS:
-            fix = f"{nearest(self.name, [*SCHEDULERS])}; your own is given as my_module:Class or {EXAMPLE}"
+            fix = (
+                f"{nearest(self.name, [*SCHEDULERS])}; a custom one is given as my_module:Class or {EXAMPLE}"
+            )
             raise StudyError(f"unknown scheduler {self.name!r}", where=WHERE, fix=fix)
         for key, value in self.options.items():
             if key not in SCHEDULERS[self.name]:
@@ -147,7 +149,7 @@ def first_stop(scheduler: Scheduler, *, epochs: int, warmup: int, version: int) 
     return int(scheduler.options.get("grace_period", default))
 
 
-def own_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
+def custom_scheduler(scheduler: Scheduler, *, epochs: int) -> Any:
     """Make a scheduler that is given by its Python path. What it is told of a trial is filled in.
 
     Args:

@@ -19,8 +19,8 @@ def study_schema() -> dict[str, Any]:
     """JSON schema (2020-12) of a study file; unknown keys are forbidden in it as they are when read."""
     schema = Study.model_json_schema()
     definitions = schema.setdefault("$defs", {})
-    own = {"type": "string", "pattern": ":"}
-    schema["properties"]["method"]["anyOf"] = [{"enum": list(method_names())}, own]
+    custom = {"type": "string", "pattern": ":"}
+    schema["properties"]["method"]["anyOf"] = [{"enum": list(method_names())}, custom]
     schema["properties"]["settings"] = {
         "title": "Settings",
         "description": "The method's own settings that are not searched.",
@@ -33,12 +33,12 @@ def study_schema() -> dict[str, Any]:
     told = {key: recipe.pop(key) for key in ("description", "default") if key in recipe}
     schema["properties"]["recipe"] = {**told, "anyOf": [published, recipe, based]}
     settings = [_of(get_method(name).Settings, definitions) for name in method_names()]
-    schema["if"] = {"properties": {"method": own}, "required": ["method"]}
+    schema["if"] = {"properties": {"method": custom}, "required": ["method"]}
     schema["else"] = {"properties": {"settings": {"anyOf": settings}}}
     seed = {"anyOf": [{"type": "integer", "minimum": 0}, {"$ref": "#/$defs/Seeds"}]}
     schema["properties"]["seeds"].update(items=seed, default=[1, 2, 3])
     definitions["SpaceItem"] = {
-        "description": "One search space: its name, or the Python path of your own, and its options.",
+        "description": "One search space: its name, or the Python path of a custom one, and its options.",
         "anyOf": [
             {"type": "string"},
             *(_space(name, definitions) for name in space_names()),
@@ -50,15 +50,15 @@ def study_schema() -> dict[str, Any]:
         ],
     }
     definitions["Scheduler"] = {
-        "description": "What stops weak trials early: its name, or the Python path of your own, and options.",
+        "description": "What stops weak trials early: a name, or the Python path of a custom class, and options.",
         "anyOf": [
-            {"anyOf": [{"enum": list(SCHEDULERS)}, own]},
+            {"anyOf": [{"enum": list(SCHEDULERS)}, custom]},
             *(_scheduler(name, options) for name, options in SCHEDULERS.items()),
-            {"type": "object", "required": ["name"], "properties": {"name": own}},
+            {"type": "object", "required": ["name"], "properties": {"name": custom}},
         ],
     }
     definitions["Search"]["properties"]["sampler"].pop("type")
-    definitions["Search"]["properties"]["sampler"]["anyOf"] = [{"enum": list(SAMPLERS)}, own]
+    definitions["Search"]["properties"]["sampler"]["anyOf"] = [{"enum": list(SAMPLERS)}, custom]
     for definition in definitions.values():
         if "properties" in definition and definition.get("title") not in ("SpaceItem", "Scheduler"):
             definition.setdefault("additionalProperties", False)

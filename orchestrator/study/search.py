@@ -11,7 +11,7 @@ from orchestrator.statistics.objectives import Aim, Objective
 from orchestrator.study.errors import StudyError
 from orchestrator.study.fields import ToTuple
 from orchestrator.study.sampler import check_sampler, kind_of
-from orchestrator.study.scheduler import OWN_RULE, VERSION, VERSIONED, Scheduler
+from orchestrator.study.scheduler import STAGED, VERSION, VERSIONED, Scheduler
 from orchestrator.study.strict import Strict
 
 
@@ -92,9 +92,9 @@ class Search(Strict):
         return VERSION if value is None else value
 
     @property
-    def own_rule(self) -> bool:
+    def is_staged(self) -> bool:
         """Whether the driver decides what is stopped; otherwise a scheduler of Ray Tune does."""
-        return self.scheduler.name in OWN_RULE and self.scheduler_version != 1
+        return self.scheduler.name in STAGED and self.scheduler_version != 1
 
     @field_validator("per_split")
     @classmethod

@@ -77,7 +77,7 @@ def spans(sentence: Sentence) -> tuple[str | Span, ...]:
 
 
 def marked(text: str) -> Sentence:
-    """A sentence of one's own with ``*terms*`` and `` `code` `` in it; never with what others named."""
+    """A sentence written here, with ``*terms*`` and `` `code` `` in it; never with what others named."""
     parts = re.split(r"(\*[^*]+\*|`[^`]+`)", text)
     return tuple(
         Span(part[1:-1], "code" if part[0] == "`" else "term") if part[0] in "`*" else part

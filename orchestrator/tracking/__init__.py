@@ -1,4 +1,4 @@
-"""Write-behind tracking, with MLflow or a backend of one's own. See README.md."""
+"""Write-behind tracking, with MLflow or a custom backend. See README.md."""
 
 from orchestrator.tracking.backend import Backend, Connection, Delivery, Page, TrackingError
 from orchestrator.tracking.backends import check_tracking, find_backend

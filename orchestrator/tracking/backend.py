@@ -1,4 +1,4 @@
-"""The seam: what shows runs is one class, here or in a file of one's own (``docs/own_tracker.md``).
+"""The seam: what shows runs is one class, here or in a file of the user's (``docs/custom_tracker.md``).
 
 Everything that makes telling safe lies in front of it and serves every backend: the outbox, the fences, the
 courier that waits for a server and tells again what was lost, the refusals that are counted, the redaction.

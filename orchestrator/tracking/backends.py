@@ -1,4 +1,4 @@
-"""Backends by the scheme of a tracking URI, or by the name of a class of one's own. Imports no client."""
+"""Backends by the scheme of a tracking URI, or by the name of a custom class. Imports no client."""
 
 from __future__ import annotations
 

@@ -185,13 +185,13 @@ class Narration:
     def _origin(self, row: Row, cell: Mapping[str, Any]) -> str | None:
         """Where a reused cell comes from; None of the row's own."""
         origin = cell.get("origin")
-        if origin is None or is_own(self.study, row, origin):
+        if origin is None or is_its_own(self.study, row, origin):
             return None
         trial = origin["trial"]
         return f"study {origin['study']}" + ("" if trial is None else f", trial {trial}")
 
 
-def is_own(study: str, row: Row, origin: Mapping[str, Any]) -> bool:
+def is_its_own(study: str, row: Row, origin: Mapping[str, Any]) -> bool:
     """Whether a cell was trained by the row itself; those of rows without number name only the study."""
     trial = row.trial if isinstance(row.trial, int) else None
     return bool((origin["study"], origin["trial"]) == (study, trial))

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.ledger import CorruptError, Ledger, StudyStore, TrialRecord, batch_key
 from orchestrator.ledger.told import ToldStore
-from orchestrator.tracking.narration import is_own
+from orchestrator.tracking.narration import is_its_own
 from orchestrator.tracking.operations import Trial, trial_run
 from orchestrator.tracking.parameters import COLUMN
 from orchestrator.tracking.row import End, Row, row_name
@@ -129,7 +129,7 @@ class Retelling:
                 about = {name: (found.get("cell") or {}).get(name) for name in ("dataset", "backbone")}
                 told |= {"status": "finished", "origin": origin, "at": found["finished_at"], **about}
                 histories[key] = self._history(row, key)
-                if is_own(self._store.name, row, origin):
+                if is_its_own(self._store.name, row, origin):
                     at = histories[key][-1]["at"] if histories[key] else found["finished_at"]
                     row.finished[key] = {"seconds": found.get("seconds"), "at": at}
             elif key in failures:

@@ -66,7 +66,7 @@ def table(tree):
 
 
 def own(tree):
-    """The images of a tree in the table of the example of docs/own_layout.md."""
+    """The images of a tree in the table of the example of docs/custom_layout.md."""
     root = tree.parent / f"{tree.name}-listed"
     (root / "all").mkdir(parents=True)
     lines = ["file,class,task"]

@@ -19,7 +19,7 @@ from orchestrator.work.shown import Shown, TrialShown
 
 pytestmark = pytest.mark.ray
 
-OWN = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'feature_gain.py'}:FeatureGain"
+CUSTOM = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'feature_gain.py'}:FeatureGain"
 COLUMNS = ["zero_shot", "coop_mt", "mmap", "feature_gain_stl", "feature_gain", "feature_gain_grouped"]
 
 
@@ -37,7 +37,7 @@ def plan(folder: Path, tiny_study: Path) -> ComparePlan:
         "settings={prompt_length: 2, source_rows: 2, source_cols: 4}",
         "compare={lr_low: 0.001, lr_high: 0.1, methods: {coop: {settings: {prompt_length: 2}}}}",
     ]
-    return plan_comparison(str(tiny_study), overrides, methods=[*COLUMNS[:3], OWN], tune=2)
+    return plan_comparison(str(tiny_study), overrides, methods=[*COLUMNS[:3], CUSTOM], tune=2)
 
 
 def run(plan: ComparePlan, **options: Any) -> Any:

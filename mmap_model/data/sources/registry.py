@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.faults import KINDS, Fault
 from mmap_model.data.sources.base import NO_ALIASES, Source, loose
+from mmap_model.data.sources.custom import custom_layout
 from mmap_model.data.sources.links import links_outside
 from mmap_model.data.sources.names import unusable_names
-from mmap_model.data.sources.own import own_layout
 from mmap_model.data.sources.selection import select
 from mmap_model.errors import DatasetError, DatasetWarning, nearest
 from mmap_model.references import parse
@@ -59,7 +59,7 @@ def source_names() -> tuple[str, ...]:
 
 
 def is_layout(name: str) -> bool:
-    """Whether ``name`` is that of a registered layout, or a reference to one of one's own."""
+    """Whether ``name`` is that of a registered layout, or a reference to a custom one."""
     return name in _REGISTRY or parse(name) is not None
 
 
@@ -67,7 +67,7 @@ def get_layout(name: str, where: str = "dataset.name") -> Layout:
     """The layout of that name.
 
     Args:
-        name: a registered name; ``file.py:MyLayout`` or ``my_module:MyLayout`` for one of one's own.
+        name: a registered name; ``file.py:MyLayout`` or ``my_module:MyLayout`` for a custom one.
         where: the key or option that gave it, for messages.
 
     Raises:
@@ -79,9 +79,9 @@ def get_layout(name: str, where: str = "dataset.name") -> Layout:
         raise DatasetError(
             f"{name!r} is not a layout of images on disk",
             where=where,
-            fix=f"{nearest(name, _REGISTRY)}; {OWN}",
+            fix=f"{nearest(name, _REGISTRY)}; {CUSTOM}",
         )
-    kind = own_layout(name, reference, where)
+    kind = custom_layout(name, reference, where)
     if kind.name in _REGISTRY:
         raise DatasetError(
             f"{name}: {kind.name!r} is a layout of this package",
@@ -91,7 +91,7 @@ def get_layout(name: str, where: str = "dataset.name") -> Layout:
     return Layout(kind.name, kind, kind.aliases)
 
 
-OWN = "your own is given as file.py:MyLayout or my_module:MyLayout"
+CUSTOM = "a custom one is given as file.py:MyLayout or my_module:MyLayout"
 """What messages say beside the names that are known."""
 
 

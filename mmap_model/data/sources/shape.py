@@ -56,8 +56,8 @@ def _refuse_empty(root: Path) -> None:
             root,
             "<root>/<image>",
             "all images lie in one folder, which says nothing of their classes",
-            f"{LAY_OUT}; or, where a list or table names their classes, describe it in a layout of your own "
-            "(docs/own_layout.md)",
+            f"{LAY_OUT}; or, where a list or table names their classes, describe it in a custom layout "
+            "(docs/custom_layout.md)",
         )
     raise DatasetError(f"{root} holds no domain folders", where="dataset.root", fix=LAY_OUT)
 

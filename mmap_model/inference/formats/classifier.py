@@ -3,7 +3,7 @@
 ``classifier.safetensors`` holds the head (``head.class_features`` [T, C, E], ``head.scale`` [T] and
 ``head.mask`` [T, C]) and, by tower (``towers.0``; several where a method has a copy of the CLIP per task),
 what is not the CLIP's own: keys and values of image prompts, or tuned weights. The checkpoint comes with it
-where a model's images take a way of their own (``OwnFinish``, ``EveryTask``) or its logits have more than
+where a model's images take a way of their own (``CustomFinish``, ``EveryTask``) or its logits have more than
 the head's (``beside_head``).
 """
 

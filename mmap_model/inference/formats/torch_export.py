@@ -69,7 +69,7 @@ def exported_program(trained: Trained) -> ExportedProgram:
     """``DeployedClassifier`` for any batch of one image or more, on the CPU.
 
     Raises:
-        ConfigurationError: of a method of one's own that ``torch.export`` cannot follow.
+        ConfigurationError: of a custom method that ``torch.export`` cannot follow.
     """
     deployed, backbone = trained.deployed, trained.backbone
     size, device = backbone.image_size, backbone.device

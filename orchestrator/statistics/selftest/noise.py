@@ -35,7 +35,7 @@ class Normal:
 
 
 class Scaled:
-    """A noise of one's own, in units of its own standard deviation.
+    """A custom noise, in units of its own standard deviation.
 
     Args:
         noise: any; its residuals are checked whenever they are drawn.

@@ -225,7 +225,7 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
         ("train/art/ant", "train/art/bee", "val/art/ant"),
         r"<root>/train/<domain>/<class>/<image>.*<root>/<domain>/train/<class>",
     ),
-    "one_folder": ((".",), r"<root>/<image>.*own_layout\.md"),
+    "one_folder": ((".",), r"<root>/<image>.*custom_layout\.md"),
     "nothing": ((), r"holds no domain folders.*<root>/<domain>/<class>/<image>"),
     "too_high": (("pacs/art/ant", "pacs/art/bee"), r"<root>/pacs/<domain>.*dataset\.root=\S*/tree/pacs"),
     "too_high_twice": (("a/art/ant", "b/art/ant"), r"<root>/a/<domain>.*a, b are a dataset each"),

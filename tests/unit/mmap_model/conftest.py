@@ -22,7 +22,7 @@ from mmap_model.testing.method_cases import CASES
 from mmap_model.testing.support import IMAGES, NoiseSupport
 from mmap_model.testing.weight_files import PLAIN, QUICK
 
-OWN_METHODS = Path(__file__).with_name("deployed_methods.py")
+CUSTOM_METHODS = Path(__file__).with_name("deployed_methods.py")
 UNEQUAL_CLASSES = (
     ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
     ("dog", "cat"),
@@ -140,10 +140,10 @@ LIKE = {
 assert set(LIKE) | set(LIKE.values()) <= set(CASES)
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: case for name, case in CASES.items() if name not in LIKE},
-    "own features": (f"{OWN_METHODS}:OwnFeatures", {}),
-    "own finish": (f"{OWN_METHODS}:OwnFinish", {}),
+    "custom features": (f"{CUSTOM_METHODS}:CustomFeatures", {}),
+    "custom finish": (f"{CUSTOM_METHODS}:CustomFinish", {}),
 }
-"""Every way that methods of the library take, and two of one's own; they fit the tiny CLIPs."""
+"""Every way that methods of the library take, and two custom ones; they fit the tiny CLIPs."""
 
 TASKS = dict(zip(("art", "photo", "map"), UNEQUAL_CLASSES, strict=True))
 
@@ -159,8 +159,8 @@ WAYS = (
     "full_ft",
     "maple single",
     "mmap",
-    "own features",
-    "own finish",
+    "custom features",
+    "custom finish",
     "vpt single",
     "zero_shot",
 )

@@ -1,4 +1,4 @@
-"""Methods of one's own whose images take a way of their own."""
+"""Custom methods whose images take a way of their own."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class _Shifted(CopiedModel):
         return ()
 
 
-class OwnFinish(_PerTask):
+class CustomFinish(_PerTask):
     """A shift of the image embedding for each task."""
 
-    name = "own_finish"
+    name = "custom_finish"
 
     def build(self, settings: NoSettings, backbone: Backbone, problem: Problem) -> _Shifted:
         return _Finished(backbone, problem, self.name)
@@ -61,10 +61,10 @@ class _Finished(_Shifted):
         return F.normalize(embeddings + self.shift.unsqueeze(2), dim=-1)
 
 
-class OwnFeatures(_PerTask):
+class CustomFeatures(_PerTask):
     """The same, of the embedding of an image and its mirror image."""
 
-    name = "own_features"
+    name = "custom_features"
 
     def build(self, settings: NoSettings, backbone: Backbone, problem: Problem) -> _Shifted:
         return _Mirrored(backbone, problem, self.name)

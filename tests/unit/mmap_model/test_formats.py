@@ -167,7 +167,7 @@ def test_the_program_holds_the_image_tower_and_no_text_tower_and_nothing_twice(
     trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
 ) -> None:
     image_tower = sum(p.nbytes for p in tiny_backbone.clip.visual.parameters())
-    for case in ("vpt", "own finish", "own features", "full_ft", "full_ft single"):
+    for case in ("vpt", "custom finish", "own features", "full_ft", "full_ft single"):
         export(trained_case(case, tiny_backbone), tmp_path / case, "torch-export")
         with ZipFile(tmp_path / case / "model.pt2") as archive:
             weights = sum(i.file_size for i in archive.infolist() if "/weights/" in i.filename)
@@ -295,14 +295,14 @@ def test_a_method_that_torch_cannot_follow_is_refused_in_words(
     tiny_backbone: Backbone,
     tmp_path: Path,
 ) -> None:
-    trained = trained_case("own features", tiny_backbone)
+    trained = trained_case("custom features", tiny_backbone)
     plain = type(trained.model).image_features
 
     def branches(self: TunedModel, given: Tensor) -> Tensor:
         return plain(self, given) if given.sum() > 0 else plain(self, -given)
 
     monkeypatch.setattr(type(trained.model), "image_features", branches)
-    with pytest.raises(ConfigurationError, match=r"own_features[\s\S]*branches"):
+    with pytest.raises(ConfigurationError, match=r"custom_features[\s\S]*branches"):
         export(trained, tmp_path / "out", "torch-export")
 
 
@@ -312,7 +312,7 @@ def test_a_model_that_compares_in_its_own_way_is_not_exported_as_if_it_did_not(
     tiny_backbone: Backbone,
     tmp_path: Path,
 ) -> None:
-    trained = trained_case("own features", tiny_backbone)
+    trained = trained_case("custom features", tiny_backbone)
     plain = type(trained.model).compare
     monkeypatch.setattr(type(trained.model), "compare", lambda *given: plain(*given) ** 2)
     with pytest.raises(ConfigurationError, match=r"not what was trained[\s\S]*leave logits and compare"):
@@ -323,7 +323,7 @@ def test_a_model_that_compares_in_its_own_way_is_not_exported_as_if_it_did_not(
 def test_the_description_says_what_was_exported(
     trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
 ) -> None:
-    trained = trained_case("own features", tiny_backbone)
+    trained = trained_case("custom features", tiny_backbone)
     export(trained, tmp_path / "out", "prompts", licence="MIT", validation_accuracy={"photo": 0.25})
     said = json.loads((tmp_path / "out" / "artefact.json").read_text())
     assert said["backbone"]["licence"] == "MIT"

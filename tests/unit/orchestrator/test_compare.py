@@ -81,7 +81,7 @@ def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
     assert "coop_mt" in (caught.value.fix or "")
 
 
-def test_a_method_of_ones_own_has_a_column_for_every_regime(tmp_path: Path) -> None:
+def test_a_custom_method_has_a_column_for_every_regime(tmp_path: Path) -> None:
     file = Path(__file__).parents[3] / "docs" / "examples" / "feature_gain.py"
     found = plan(tmp_path, methods=["zero_shot", f"{file}:FeatureGain"])
     columns = {c.name: found.column(c) for c in found.columns}

@@ -164,7 +164,7 @@ def test_every_format_writes_every_number_of_a_document_once(name: str) -> None:
     assert isinstance(form.write(Section("", ())), str)
 
 
-def test_a_format_of_ones_own_is_one_file() -> None:
+def test_a_custom_format_is_one_file() -> None:
     html = get_format(f"{EXAMPLE}:FORMAT")
     page = html.write(DOCUMENT)
     assert html.layout == "page" and html.suffix == "html"

@@ -42,7 +42,7 @@ def test_a_clusters_authentication_and_network_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("address", ["", "local"])
-def test_an_address_that_names_no_cluster_means_a_ray_of_ones_own(
+def test_an_address_that_names_no_cluster_means_a_new_local_ray(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
 ) -> None:
     """A bare ``ray.init`` would join any Ray of this machine."""

@@ -12,7 +12,7 @@ from mmap_model.methods import get_method
 from mmap_model.methods.mmap import MmapSettings
 from search_spaces import SpaceError, build_space
 
-OWN = """
+CUSTOM = """
 from dataclasses import dataclass
 from search_spaces import Space
 
@@ -35,7 +35,7 @@ class NotASpace:
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     path = tmp_path / "my_space.py"
-    path.write_text(OWN)
+    path.write_text(CUSTOM)
     return path
 
 

@@ -26,7 +26,7 @@ SEARCHES = {
 def test_a_study_of_chosen_trials_can_be_continued_whatever_was_searched(name: str, tmp_path: Path) -> None:
     plan, store, _ = searched(tmp_path, Workers({0: 0.5, 1: 0.6}), *SEARCHES[name])
     study = only_trials(plan, store.load_trials(), (Seeds.both(4),), "further").study
-    assert not study.search.own_rule and study.search.scheduler.name == "none"
+    assert not study.search.is_staged and study.search.scheduler.name == "none"
     stored = study_from_plain(study.to_plain(), "study.json")
     check_rerun(stored, study)
     assert stored.to_plain() == study.to_plain()

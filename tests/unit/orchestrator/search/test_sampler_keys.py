@@ -14,7 +14,7 @@ from orchestrator.study.errors import StudyError
 from orchestrator.study.sampler import SAMPLERS, check_needs, check_sampler, check_space, kind_of
 from search_spaces import Asked
 
-OWN = Path(__file__).parent / "own_sampler.py"
+CUSTOM = Path(__file__).parent / "custom_sampler.py"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ OWN = Path(__file__).parent / "own_sampler.py"
         ("cmaes", {"popsize": 6, "n_startup_trials": 2, "with_margin": True}),
         ("cmaes", {"use_separable_cma": True, "consider_pruned_trials": True}),
         ("optuna.samplers:BruteForceSampler", {}),
-        (f"{OWN}:Counting", {"stride": 4}),
+        (f"{CUSTOM}:Counting", {"stride": 4}),
     ],
 )
 def test_every_option_is_one_that_optuna_takes(name: str, options: dict[str, Any]) -> None:
@@ -54,10 +54,10 @@ def test_all_options_of_the_table_are_tried_above() -> None:
         ("nsga2", {"mutation_prob": 2}, "search.sampler_options.mutation_prob", ["from 0 to 1"]),
         ("qmc", {"qmc_type": "sobel"}, "search.sampler_options.qmc_type", ["sobol or halton"]),
         ("qmc", {"scramble": 1}, "search.sampler_options.scramble", ["true or false"]),
-        (f"{OWN}:Forgetful", {}, "search.sampler", ["takes no seed"]),
-        (f"{OWN}:Any", {}, "search.sampler", ["is not a sampler", "BaseSampler"]),
-        (f"{OWN}:Counting", {"strid": 3}, "search.sampler_options.strid", ["'stride'"]),
-        (f"{OWN}:Counting", {"seed": 3}, "search.sampler_options.seed", ["search.seed"]),
+        (f"{CUSTOM}:Forgetful", {}, "search.sampler", ["takes no seed"]),
+        (f"{CUSTOM}:Any", {}, "search.sampler", ["is not a sampler", "BaseSampler"]),
+        (f"{CUSTOM}:Counting", {"strid": 3}, "search.sampler_options.strid", ["'stride'"]),
+        (f"{CUSTOM}:Counting", {"seed": 3}, "search.sampler_options.seed", ["search.seed"]),
         ("optuna.samplers:GridSampler", {}, "search.sampler_options", ["search_space"]),
         ("nothere.py:Mine", {}, "search.sampler", ["does not exist"]),
     ],

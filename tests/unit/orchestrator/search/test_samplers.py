@@ -25,14 +25,14 @@ from orchestrator.search.samplers import Samplers, derived_seed
 from orchestrator.study.sampler import SAMPLERS
 
 TRIALS = 24
-OWN = f"{Path(__file__).parent / 'own_sampler.py'}:Counting"
+CUSTOM = f"{Path(__file__).parent / 'custom_sampler.py'}:Counting"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "tpe": {"n_startup_trials": 4},
     "gp": {"n_startup_trials": 5},
     "nsga2": {"population_size": 5},
     "nsga3": {"population_size": 5},
     "cmaes": {"popsize": 4},
-    OWN: {"stride": 2},
+    CUSTOM: {"stride": 2},
 }
 """Small enough that each sampler does more than draw at random."""
 
@@ -142,7 +142,7 @@ SLOW = pytest.param("gp", marks=pytest.mark.slow)  # minutes: it fits its model 
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize("name", [*NAMES, SLOW, OWN])
+@pytest.mark.parametrize("name", [*NAMES, SLOW, CUSTOM])
 def test_a_killed_search_proposes_trial_for_trial_what_an_uninterrupted_one_would(
     name: str, slots: int
 ) -> None:
@@ -167,7 +167,7 @@ def test_a_running_trial_without_some_parameters_counts_as_it_did_before_the_kil
     equal_after_kills(suggest_from_lists, "tpe", (1, 2), slots=4)
 
 
-@pytest.mark.parametrize("name", ["nsga2", "qmc", "cmaes", OWN])
+@pytest.mark.parametrize("name", ["nsga2", "qmc", "cmaes", CUSTOM])
 def test_without_what_the_sampler_kept_the_search_would_go_on_differently(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

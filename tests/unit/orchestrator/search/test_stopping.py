@@ -172,7 +172,7 @@ def test_a_trial_that_a_scheduler_would_pause_goes_on_and_that_is_said_once(
     assert len(caplog.records) == 1
 
 
-OWN = """
+CUSTOM = """
 from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler
 
 class Impatient(FIFOScheduler):
@@ -193,11 +193,11 @@ class NoScheduler: ...
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run beside a file of schedulers."""
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text(OWN)
+    Path("own.py").write_text(CUSTOM)
 
 
 @pytest.mark.usefixtures("own")
-def test_a_scheduler_of_one_s_own_is_named_by_its_file_and_gets_its_options() -> None:
+def test_a_custom_scheduler_is_named_by_its_file_and_gets_its_options() -> None:
     study = load_study("demo", ["search.scheduler={name: own.py:Impatient, least: 0.3}"])
     scheduler = make_scheduler(study.search.scheduler, epochs=4, reduction_factor=3)
     assert decide(scheduler, "good", {1: 0.4}) == [] and decide(scheduler, "bad", {1: 0.2}) == [1]

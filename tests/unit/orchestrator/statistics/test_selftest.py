@@ -16,7 +16,7 @@ from orchestrator.statistics.selftest.made import DEVIATION, make_study
 from orchestrator.statistics.selftest.noise import Normal, get_noise
 from orchestrator.statistics.selftest.registry import get_suite, names
 
-OWN = """
+CUSTOM = """
 class {name}:
     def residuals(self, rng, configurations, blocks):
         {body}
@@ -25,7 +25,7 @@ class {name}:
 
 def own(folder: Path, body: str, name: str = "Noise") -> str:
     file = folder / f"{name.lower()}.py"
-    file.write_text(OWN.format(name=name, body=body))
+    file.write_text(CUSTOM.format(name=name, body=body))
     return f"{file}:{name}"
 
 

@@ -1,4 +1,4 @@
-"""The example of docs/own_method.md is what the page shows, keeps the contract, and trains from outside."""
+"""The example of docs/custom_method.md is what the page shows, keeps the contract, and trains."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_shows_the_example() -> None:
-    assert f"```python\n{EXAMPLE.read_text()}```" in (DOCS / "own_method.md").read_text()
+    assert f"```python\n{EXAMPLE.read_text()}```" in (DOCS / "custom_method.md").read_text()
 
 
 @pytest.mark.parametrize("settings", CASES)

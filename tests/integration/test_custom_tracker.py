@@ -1,4 +1,4 @@
-"""The example of docs/own_tracker.md is what the page shows, and a study tells it from outside."""
+"""The example of docs/custom_tracker.md is what the page shows, and a study tells it from outside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def runs_of(file: Path) -> Any:
 
 
 def test_the_page_shows_the_example() -> None:
-    assert f"```python\n{EXAMPLE.read_text()}```" in (DOCS / "own_tracker.md").read_text()
+    assert f"```python\n{EXAMPLE.read_text()}```" in (DOCS / "custom_tracker.md").read_text()
 
 
 def test_a_study_tells_it_live_and_again_from_its_records(

@@ -18,7 +18,7 @@ _OWNERS: dict[str, tuple[references.Reference, str | None]] = {}
 """By name of the method: what it was called by, and the text of its file."""
 
 
-def own_method(name: str, reference: references.Reference, where: str) -> Method:
+def custom_method(name: str, reference: references.Reference, where: str) -> Method:
     """The method that ``reference``, written ``name``, stands for.
 
     Raises:
@@ -53,11 +53,11 @@ def _check(kind: Any, name: str, where: str) -> None:
             "write def build(self, settings, backbone, problem), where problem.classes, .template, "
             ".partitions and .train_seeds are what it was given one by one",
         )
-    own = getattr(kind, "name", None)
-    if not isinstance(own, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", own):
-        raise refuse(f"name is {own!r}", 'give the class a name = "…" of lower-case letters, digits and _')
-    if own in method_names():
-        raise refuse(f"{own!r} is a method of this package", "give the class another name")
+    label = getattr(kind, "name", None)
+    if not isinstance(label, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", label):
+        raise refuse(f"name is {label!r}", 'give the class a name = "…" of lower-case letters, digits and _')
+    if label in method_names():
+        raise refuse(f"{label!r} is a method of this package", "give the class another name")
     if not isinstance(kind.version, int) or kind.version < 1:
         raise refuse(f"version is {kind.version!r}", "use a whole number, 1 or more")
     if kind.new_classes not in get_args(NewClasses):

@@ -19,7 +19,7 @@ from mmap_model.errors import ConfigurationError
 from mmap_model.methods import get_method, method_identity
 from mmap_model.plain import content_key
 
-OWN = """
+CUSTOM = """
 from dataclasses import dataclass
 from mmap_model.methods import Method
 
@@ -45,7 +45,7 @@ class Mine(Method):
 def own(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A file with the class ``Mine``, whose method is named after the test."""
     path = tmp_path / "mine.py"
-    path.write_text(OWN.replace("NAME", name_of(request)))
+    path.write_text(CUSTOM.replace("NAME", name_of(request)))
     return path
 
 
@@ -140,7 +140,7 @@ def test_names_are_taken_once(own: Path) -> None:
     with pytest.raises(ConfigurationError, match="another class here is called"):
         get_method(f"{other}:Mine")
     built_in = own.with_name("built_in.py")
-    built_in.write_text(OWN.replace("NAME", "mmap"))
+    built_in.write_text(CUSTOM.replace("NAME", "mmap"))
     with pytest.raises(ConfigurationError, match="'mmap' is a method of this package"):
         get_method(f"{built_in}:Mine")
 

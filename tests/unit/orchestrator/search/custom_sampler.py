@@ -1,4 +1,4 @@
-"""A sampler of one's own: it remembers in the study how many points it has proposed."""
+"""A custom sampler: it remembers in the study how many points it has proposed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example of docs/own_layout.md is what the page shows and trains where its file is not."""
+"""The example of docs/custom_layout.md is what the page shows and trains where its file is not."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_pages_show_the_examples() -> None:
-    for page, example in (("own_layout.md", EXAMPLE), ("own_space.md", EXAMPLE.with_name("momentum.py"))):
+    for page, example in (
+        ("custom_layout.md", EXAMPLE),
+        ("custom_space.md", EXAMPLE.with_name("momentum.py")),
+    ):
         assert f"```python\n{example.read_text()}```" in (DOCS / page).read_text()
 
 

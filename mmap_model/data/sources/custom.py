@@ -12,7 +12,7 @@ from mmap_model.errors import DatasetError
 _EXAMPLE = "file.py:MyLayout"
 
 
-def own_layout(name: str, reference: references.Reference, where: str) -> type[Source]:
+def custom_layout(name: str, reference: references.Reference, where: str) -> type[Source]:
     """The class of sources that ``reference``, written ``name``, stands for.
 
     Raises:
@@ -30,9 +30,9 @@ def own_layout(name: str, reference: references.Reference, where: str) -> type[S
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         raise refuse(f"{missing} not written", "write them, or derive from FileSource, which has them")
-    own = getattr(kind, "name", None)
-    if not isinstance(own, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", own):
-        raise refuse(f"name is {own!r}", 'give the class a name = "…" of lower-case letters, digits and _')
+    label = getattr(kind, "name", None)
+    if not isinstance(label, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", label):
+        raise refuse(f"name is {label!r}", 'give the class a name = "…" of lower-case letters, digits and _')
     try:
         inspect.signature(kind).bind(None)
     except TypeError:
