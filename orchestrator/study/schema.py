@@ -50,7 +50,7 @@ def study_schema() -> dict[str, Any]:
         ],
     }
     definitions["Scheduler"] = {
-        "description": "What stops weak trials early: a name, or the Python path of a custom class, and options.",
+        "description": "What stops weak trials early: its name, or the Python path of a custom one, options.",
         "anyOf": [
             {"anyOf": [{"enum": list(SCHEDULERS)}, custom]},
             *(_scheduler(name, options) for name, options in SCHEDULERS.items()),
