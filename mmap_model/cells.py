@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from mmap_model.configuration import Grouping, Partition, Recipe, Seeds, Split
+from mmap_model.configuration import Grouping, Partition, Protocol, Recipe, Seeds, Split
 from mmap_model.errors import ConfigurationError, require
 from mmap_model.methods import get_method, method_identity
 from mmap_model.plain import content_key, from_plain, to_plain
@@ -83,7 +83,7 @@ class Cell:
     configuration: Configuration
     split: Split
     seeds: Seeds
-    protocol: Literal["search", "paper"] = "search"
+    protocol: Protocol = "search"
     largest_shots: int | None = None
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     dataset: str

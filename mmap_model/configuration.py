@@ -16,6 +16,16 @@ from mmap_model.templates import TEMPLATE_SETS
 Partition = tuple[tuple[int, ...], ...]
 """Disjoint groups of task indices covering all tasks, each sorted, ordered by their first member."""
 
+Protocol = Literal["search", "paper", "clap"]
+"""What is not trained on. ``search``: validation images choose, others test. ``clap``: the same images train
+and test, and none validate (Silva-Rodríguez et al., "A Closer Look at the Few-Shot Adaptation of Large
+Vision-Language Models", CVPR 2024): all settings are fixed beforehand. ``paper``: all of the rest tests."""
+
+
+def has_validation(protocol: Protocol) -> bool:
+    """Whether a protocol keeps validation images apart; without them nothing may be chosen."""
+    return protocol == "search"
+
 
 def named_templates(templates: Sequence[str], where: str) -> tuple[str, ...]:
     """Texts with a place for the class name: given ones, and those of the sets that are named.

@@ -48,7 +48,7 @@ DRAWS = Revision(
     number=2,
     reason="test images were drawn for each seed, so one seed's were training and validation images of "
     "others; now a class has one test block for all seeds and splits",
-    applies=lambda cell: cell.protocol == "search" and cell.test_images == "drawn",
+    applies=lambda cell: cell.protocol != "paper" and cell.test_images == "drawn",
 )
 
 CROPS = Revision(

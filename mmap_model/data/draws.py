@@ -22,6 +22,9 @@ The ``paper`` protocol trains on the first k of a seed's order (leaving at least
 the rest, as published. Its test images therefore differ by seed and k, and one seed's are training images of
 another: nothing may be chosen by its numbers, and their spread over seeds is of training and of test samples.
 
+The ``clap`` protocol trains and tests on the images that ``search`` does, and none validate: what is fixed
+beforehand compares with what validation chose, on the same test images.
+
 Where a dataset keeps to its published division, images are drawn from the training part in the same way,
 without a test block of their own, and all of the test part is tested on. Fixed lists stand in place of a
 draw; under ``search``, lists without validation images give r images of each class from what they leave for
@@ -33,12 +36,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mmap_model.configuration import Split
+from mmap_model.configuration import Protocol, Split, has_validation
 from mmap_model.data.streams import permutation
 from mmap_model.errors import DatasetError
 
@@ -70,7 +73,7 @@ def draw_task(
     *,
     split: Split,
     draw_seed: int,
-    protocol: Literal["search", "paper"] = "search",
+    protocol: Protocol = "search",
     largest_shots: int | None = None,
     largest_percent: float | None = None,
 ) -> Draw:
@@ -123,7 +126,7 @@ def draw(
     classes: Sequence[str],
     split: Split,
     draw_seed: int,
-    protocol: Literal["search", "paper"] = "search",
+    protocol: Protocol = "search",
     largest_shots: int | None = None,
     largest_percent: float | None = None,
     official: OfficialSplit | None = None,
@@ -134,7 +137,7 @@ def draw(
         labels: of all images of the task, indices into ``classes``.
         dataset, task, classes: names; they key the test blocks, and with ``draw_seed`` the permutations.
         split: how much is labelled.
-        protocol: ``search`` (with validation) or ``paper`` (without).
+        protocol: ``search`` (with validation), ``clap`` (the same without), or ``paper`` (no test block).
         largest_shots, largest_percent: the most that any split of the study takes, K being the larger of them
             in each class; None means no more than this split's own.
         official: draw from its training part only, and test on its test part.
@@ -163,7 +166,8 @@ def draw(
             most = max(shots, largest_shots or 0, _share(largest_percent, count) if largest_percent else 0)
             sizes = _sizes(count, most, tested=official is None)
             test = members[permutation(count, "test", dataset, task, name)][: sizes.test]
-            chosen = (*_cut(ordered[~np.isin(ordered, test)], shots, sizes), test)
+            training, validating = _cut(ordered[~np.isin(ordered, test)], shots, sizes)
+            chosen = (training, validating if has_validation(protocol) else ordered[:0], test)
         for part, images in zip(parts, chosen, strict=True):
             part.append(images)
     if official is not None:
@@ -172,7 +176,7 @@ def draw(
 
 
 def part_sizes(
-    count: int, shots: int, *, protocol: Literal["search", "paper"] = "search", tested: bool = True
+    count: int, shots: int, *, protocol: Protocol = "search", tested: bool = True
 ) -> tuple[int, int, int]:
     """How many images of a class of ``count`` train, validate and test at ``shots``, the most of a study.
 
@@ -182,12 +186,10 @@ def part_sizes(
         train = min(shots, count - tested)
         return train, 0, count - train if tested else 0
     sizes = _sizes(count, shots, tested=tested)
-    return sizes.trainable, sizes.reserved, sizes.test
+    return sizes.trainable, sizes.reserved * has_validation(protocol), sizes.test
 
 
-def _complete(
-    fixed: FixedParts, labels: Indices, orders: Sequence[Indices], protocol: Literal["search", "paper"]
-) -> Draw:
+def _complete(fixed: FixedParts, labels: Indices, orders: Sequence[Indices], protocol: Protocol) -> Draw:
     """A draw from lists; ``orders`` are permutations of each class, to choose validation images by."""
     validation = fixed.validation if fixed.validation is not None else labels[:0]
     if protocol == "paper":
@@ -195,7 +197,7 @@ def _complete(
     test = fixed.test
     if test is None:
         test = np.setdiff1d(np.arange(len(labels)), np.concatenate([fixed.train, validation]))
-    if protocol == "search" and fixed.validation is None:
+    if protocol != "paper" and fixed.validation is None:
         everything = _by_class(labels, np.arange(len(labels)), len(orders))
         found = []
         for label, (members, order) in enumerate(zip(everything, orders, strict=True)):
@@ -204,7 +206,7 @@ def _complete(
             found.append(reserved[: int((labels[fixed.train] == label).sum())])
             test = np.setdiff1d(test, reserved)
         validation = np.sort(np.concatenate(found))
-    return Draw(fixed.train, validation, test)
+    return Draw(fixed.train, validation if has_validation(protocol) else labels[:0], test)
 
 
 def _by_class(labels: Indices, pool: Indices, classes: int) -> list[Indices]:

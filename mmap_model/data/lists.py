@@ -173,7 +173,7 @@ def check_lists(
             f"images would be seen{others}",
             where="dataset.lists",
             fix=f"leave it out of one of them (a test list says which images test), {several}, or use "
-            "protocol: paper, which chooses nothing",
+            "protocol: clap or paper, which choose nothing",
         )
 
 

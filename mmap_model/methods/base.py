@@ -55,6 +55,7 @@ class Method(ABC):
 
     Attributes:
         name: the registered name; a custom method has one too, different from all registered ones.
+        label: what people call it, where that is not its name.
         version: of a custom method: raised by hand whenever training would give other numbers, as it
             stands in the keys of cells with the name. Registered ones have none: what changes
             their numbers is a ``Revision``.
@@ -77,6 +78,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    label: ClassVar[str] = ""
     version: ClassVar[int] = 1
     Settings: ClassVar[type]
     grouped: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmap_model.cells import Cell
-from mmap_model.configuration import Seeds
+from mmap_model.configuration import Seeds, has_validation
 from mmap_model.data.dataset import Dataset
 from mmap_model.data.draws import Draw, draw_task, is_test_given
 from mmap_model.errors import DatasetError
@@ -101,7 +101,7 @@ def draw_tasks(cell: Cell, dataset: Dataset) -> list[Draw]:
         for task in dataset.tasks
     ]
     for task, drawn in zip(dataset.tasks, draws, strict=True):
-        if not len(drawn.train) or (cell.protocol == "search" and not len(drawn.validation)):
+        if not len(drawn.train) or (has_validation(cell.protocol) and not len(drawn.validation)):
             raise DatasetError(
                 f"task {task.name!r} has too few images to train on and to validate with",
                 where="dataset",

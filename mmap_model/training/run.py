@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell
+from mmap_model.configuration import has_validation
 from mmap_model.data.dataset import Dataset
 from mmap_model.execution import DEFAULT_EXECUTION, Execution
 from mmap_model.forward.precision import exact_products
@@ -53,7 +54,7 @@ class EpochReport:
     Attributes:
         epoch: 1-based; 0 for a freshly initialised model.
         cells: by cell key, JSON-ready: ``accuracy``, ``nll``, ``ece``, ``macro_f1`` (means over tasks on the
-            validation images; None under the ``paper`` protocol, which has none, and after epochs at which
+            validation images; None under a protocol without them, and after epochs at which
             ``Execution.evaluate`` leaves them out), ``train_loss`` (mean over tasks and steps, nats; None
             where nothing was trained), ``lr``, ``tasks`` (the same numbers by task), ``seconds`` (this cell's
             share of the batch's time, by phase).
@@ -299,8 +300,8 @@ class FusedRun:
         return torch.cat(found, 1).all(1)
 
     def _is_scored(self, epoch: int) -> bool:
-        """Whether the validation images are, after this epoch; the ``paper`` protocol has none."""
-        return self._cell.protocol != "paper" and self._execution.evaluates(epoch, self._recipe.epochs)
+        """Whether the validation images are, after this epoch; not under a protocol without them."""
+        return has_validation(self._cell.protocol) and self._execution.evaluates(epoch, self._recipe.epochs)
 
     def _logits(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """Of pixels, or of what is kept of them."""
@@ -310,7 +311,7 @@ class FusedRun:
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""
-        if self._cell.protocol == "paper":
+        if not has_validation(self._cell.protocol):
             return None
         self._watch.start()
         if self._evaluation is None:

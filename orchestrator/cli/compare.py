@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
+from mmap_model.errors import InputError
 from orchestrator.cli.options import AsJson, Overrides
 from orchestrator.cli.showing import Events
 from orchestrator.redaction import redact
@@ -18,7 +19,7 @@ from orchestrator.redaction import redact
 if TYPE_CHECKING:
     from orchestrator.compare.comparison import Comparison
 
-LISTS = ("--methods", "--shots", "--seeds")
+LISTS = ("--methods", "--shots", "--seeds", "--recipes")
 """Options that take several values in a row: ``--seeds 1 2 3``."""
 
 
@@ -65,7 +66,8 @@ def compare(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            help="Columns: table (default), ablation, single ones as coop_mt mmap, or my_file.py:MyMethod."
+            help="Columns: table (default), ablation, 2026 (newer methods), grouped (groups behind other "
+            "methods), single ones as coop_mt mmap, or my_file.py:MyMethod."
         ),
     ] = None,
     shots: Annotated[list[int] | None, typer.Option(help="Splits, in place of the study's.")] = None,
@@ -74,6 +76,21 @@ def compare(
     tune: Annotated[
         int, typer.Option(min=0, metavar="N", help="Try N learning rates for every column, on validation.")
     ] = 0,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHICH",
+            help="Which rates to try: the same for every column, or around each column's own published one, "
+            "and further while the best lies at an end (with 2026 and grouped).",
+        ),
+    ] = None,
+    recipes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="To train without a search: shared (default; the study's), published (the authors'); "
+            "tuned alone for none."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for tables and figures; reports/NAME if not given.")
     ] = None,
@@ -109,6 +126,8 @@ def compare(
             seeds=seeds or (),
             model=model,
             tune=tune,
+            rates=which_rates(rates),
+            recipes=recipes or (),
         )
         plan = replace(plan, base=plan_for_job(plan.base))
         study = plan.base.study
@@ -135,6 +154,8 @@ def compare(
             "seeds": list(seeds or ()),
             "model": model,
             "tune": tune,
+            **({"rates": rates} if rates else {}),
+            **({"recipes": list(recipes)} if recipes else {}),
         }
         if (page := _write_page(found, arguments, folder)) is not None:
             written.append(page)
@@ -154,6 +175,14 @@ def compare(
     if failed:
         err().print("Columns that failed are trained again with --retry-failed.")
     return FAILED if failed or outcome.lost or outcome.unscored else DONE
+
+
+def which_rates(given: str | None) -> Literal["same", "own"] | None:
+    """What ``--rates`` says. Raises InputError for another word."""
+    match given:
+        case None | "same" | "own":
+            return given
+    raise InputError(f"{given!r} says nothing of rates", where="--rates", fix="use same or own")
 
 
 def found_again(arguments: Mapping[str, Any], storage: str | None) -> Comparison:

@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from mmap_model.cells import Configuration
-from mmap_model.configuration import Partition
+from mmap_model.configuration import Partition, Split
 from mmap_model.grouping import probe_configuration
 from mmap_model.plain import to_plain
 from orchestrator.compare.columns import RANDOM, ColumnSpec
-from orchestrator.compare.comparison import Affinity, Column, Comparison, Edge, Entry, RateTrial, Recipe
-from orchestrator.compare.plan import ComparePlan, PlannedRow
-from orchestrator.compare.remaining import best_rate
+from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial, Recipe
+from orchestrator.compare.failed_starts import count_failed_starts
+from orchestrator.compare.plan import RECIPES, ComparePlan, PlannedRow
+from orchestrator.compare.rates import best_rate, is_settled, tried_rows
+from orchestrator.compare.remaining import chosen_rows
+from orchestrator.compare.spacing import edge
 from orchestrator.ledger import Ledger, StudyStore
 
 FRAMEWORK = "mmap"
@@ -38,7 +41,7 @@ class _Assembly:
 
     def comparison(self) -> Comparison:
         study, base = self._plan.base.study, self._plan.base
-        entries = [entry for pair in self._entries() for entry in pair]
+        entries = count_failed_starts(entry for found in self._entries() for entry in found)
         entries += self._random(entries)
         invocations = self._store.load_invocations()
         return Comparison(
@@ -56,6 +59,7 @@ class _Assembly:
             label_budget=study.label_budget(),
             recipe=to_plain(study.recipe),
             rates=self._plan.rates,
+            around=self._plan.around,
             columns=tuple(self._columns(entries)),
             entries=tuple(entries),
             affinities=tuple(self._affinities()),
@@ -66,8 +70,9 @@ class _Assembly:
 
     def _columns(self, entries: Iterable[Entry]) -> Iterable[Column]:
         counted: dict[str, int] = {}
+        rows = [*self._plan.fixed(), *chosen_rows(self._plan, self._rows)]
         for spec in self._plan.columns:
-            for row in self._plan.shared():
+            for row in rows:
                 record = self._rows.get(row.key)
                 if row.column == spec.name and record is not None and record.parameters is not None:
                     counted[spec.name] = max(counted.get(spec.name, 0), record.parameters)
@@ -84,23 +89,35 @@ class _Assembly:
                 printed=None,
             )
 
-    def _entries(self) -> Iterable[tuple[Entry, ...]]:
-        shared = {(row.column, row.split): row for row in self._plan.shared()}
+    def _entries(self) -> Iterable[list[Entry]]:
         for split in self._plan.base.study.splits:
             for spec in self._plan.columns:
-                row = shared[spec.name, split]
-                found = [self._entry(spec, row, "shared")]
-                rate = best_rate(self._plan, self._rows, spec.name, split)
-                trials = tuple(self._tried(row) for row in self._plan.tried(spec.name, split))
-                if rate is not None:
-                    tuned = self._entry(spec, self._plan.chosen(spec.name, split, rate), "tuned")
-                    found.append(replace(tuned, trials=trials, edge=self._edge(rate)))
-                elif trials:
-                    failed = next((t.error for t in trials if t.error), "no rate has been tried to the end")
-                    found.append(replace(_empty(spec, row, "tuned", failed), trials=trials))
-                elif self._plan.rates:  # nothing to tune: the same numbers stand in both tables
-                    found.append(replace(found[0], recipe="tuned"))
-                yield tuple(found)
+                recipes = self._plan.recipes
+                if self._plan.trains(spec.name):
+                    found = [self._entry(spec, self._plan.row(spec.name, split, r), r) for r in recipes]
+                    yield [*found, *self._tuned(spec, split)]
+                    continue
+                # Nothing is trained: the same numbers stand in all tables.
+                only = self._entry(spec, self._plan.row(spec.name, split, "shared"), "shared")
+                tuned: tuple[Recipe, ...] = ("tuned",) if self._plan.tunes else ()
+                yield [replace(only, recipe=recipe) for recipe in (*recipes, *tuned)]
+
+    def _tuned(self, spec: ColumnSpec, split: Split) -> Iterable[Entry]:
+        """The entry of the chosen rate, with all that were tried."""
+        plan, rows = self._plan, tried_rows(self._plan, self._rows, spec.name, split)
+        if not rows:
+            return
+        trials = tuple(self._tried(row) for row in rows)
+        rate = best_rate(plan, self._rows, spec.name, split)
+        if rate is None or (plan.around is not None and not is_settled(plan, self._rows, spec.name, split)):
+            failed = next((t.error for t in trials if t.error), "no rate has been tried to the end")
+            yield replace(_empty(spec, rows[0], "tuned", failed), trials=trials)
+            return
+        tuned = self._entry(spec, plan.chosen(spec.name, split, rate), "tuned")
+        others = [row for row in rows if row.lr != rate]
+        seconds = math.fsum(self._seconds_of(row) for row in others)
+        at = edge([trial.lr for trial in trials], rate)
+        yield replace(tuned, trials=trials, edge=at, search_seconds=seconds)
 
     def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: Recipe) -> Entry:
         record = self._rows.get(row.key)
@@ -122,7 +139,12 @@ class _Assembly:
             split=row.split.label,
             recipe=recipe,
             lr=row.lr,
-            loss_reduction=row.point.recipe.loss_reduction,
+            **_trained_by(row),
+            calibration={
+                seed: float(error)
+                for seed, key in cells.items()
+                if (error := self._tests[key]["metrics"].get("ece")) is not None
+            },
             tasks={
                 task: {
                     seed: float(self._tests[key]["metrics"]["tasks"][task]["accuracy"])
@@ -154,9 +176,10 @@ class _Assembly:
         found = {seed: float(value) for seed, value in values.items() if value is not None}
         return RateTrial(lr=row.lr, validation=found, error=record.error)
 
-    def _edge(self, rate: float) -> Edge:
-        ends: dict[float, Edge] = {self._plan.rates[0]: "low", self._plan.rates[-1]: "high"}
-        return ends.get(rate)
+    def _seconds_of(self, row: PlannedRow) -> float:
+        record = self._rows.get(row.key)
+        keys = () if record is None else record.keys
+        return math.fsum(_seconds(self._records[key]) for key in keys if key in self._records)
 
     def _probe_seconds(self, row: PlannedRow) -> float:
         """Of the probes that the row's grouping needed, shared with other rows or not."""
@@ -176,13 +199,16 @@ class _Assembly:
 
     def _affinities(self) -> Iterable[Affinity]:
         """Of the framework's own cells, once per split and seed."""
-        for row in self._plan.shared():
+        seen: set[tuple[str, str]] = set()
+        for row in (*self._plan.fixed(), *chosen_rows(self._plan, self._rows)):
             record = self._rows.get(row.key)
             if row.column != FRAMEWORK or record is None:
                 continue
             for cell in record.cells:
                 found = self._records.get(cell["key"], {}).get("grouping") or {}
-                if found.get("similarity") is not None:
+                where = (cell["split"], cell["seed"])
+                if found.get("similarity") is not None and where not in seen:
+                    seen.add(where)
                     yield _affinity(cell, found)
 
     def _random(self, entries: Iterable[Entry]) -> Iterable[Entry]:
@@ -190,7 +216,7 @@ class _Assembly:
         known = {(entry.column, entry.split, entry.recipe): entry for entry in entries if entry.tasks}
         pairings = {spec.name: spec.partition for spec in self._plan.columns if spec.partition is not None}
         for split in (s.label for s in self._plan.base.study.splits):
-            for recipe in ("shared", "tuned"):
+            for recipe in RECIPES:
                 framework = known.get((FRAMEWORK, split, recipe))
                 others = {name: known.get((name, split, recipe)) for name in pairings}
                 if framework is None or len(others) < 2 or None in others.values():
@@ -230,9 +256,17 @@ def _affinity(cell: Mapping[str, Any], found: Mapping[str, Any]) -> Affinity:
     )
 
 
+def _trained_by(row: PlannedRow) -> dict[str, Any]:
+    recipe = row.point.recipe
+    if row.lr is None:
+        return {"loss_reduction": recipe.loss_reduction}
+    names = ("loss_reduction", "optimiser", "epochs", "batch_size")
+    return {name: getattr(recipe, name) for name in names}
+
+
 def _empty(spec: ColumnSpec, row: PlannedRow, recipe: Recipe, error: str) -> Entry:
     reduction = row.point.recipe.loss_reduction
-    lr = row.lr if recipe == "shared" else None
+    lr = None if recipe == "tuned" else row.lr
     return Entry(
         column=spec.name, split=row.split.label, recipe=recipe, lr=lr, loss_reduction=reduction, error=error
     )

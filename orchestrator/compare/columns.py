@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmap_model.configuration import Partition
-from mmap_model.errors import ConfigurationError, nearest
 from mmap_model.methods import get_method
 from mmap_model.plain import from_plain
 from orchestrator.compare.comparison import Section
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 FULL_FT_RATE = 0.1
 """Full fine-tuning starts at this share of ``recipe.lr``: the paper states its rate, 0.0035, for
 parameter-efficient methods only, and at that rate a whole CLIP forgets what it knew. Our choice."""
-
-_SUFFIX = {"single": "_stl", "grouped": "_grouped"}
 
 MOST_PAIRINGS = 15
 """Partitions of equal group sizes that the ablation trains one by one (six tasks have 15)."""
@@ -89,7 +86,7 @@ def run_name(label: str, regime: str | None, split: str, lr: float | None) -> st
     return f"{label}{how} · {split}{rate}"
 
 
-_ABLATION = (
+ABLATION: tuple[ColumnSpec, ...] = (
     ColumnSpec(
         name="task_only",
         label="task-specific only",
@@ -140,7 +137,7 @@ def ablation(tasks: Sequence[str]) -> tuple[ColumnSpec, ...]:
     of tasks is odd); above `MOST_PAIRINGS` of them a random one per seed stands for all.
     """
     if len(tasks) < 2:
-        return tuple(c for c in _ABLATION if c.name in ("joint", "mlp"))
+        return tuple(c for c in ABLATION if c.name in ("joint", "mlp"))
     found = list(pairings(len(tasks)))
     if len(found) > MOST_PAIRINGS:
         rows = [
@@ -160,7 +157,7 @@ def ablation(tasks: Sequence[str]) -> tuple[ColumnSpec, ...]:
             )
             for partition in found
         ]
-    return (*_ABLATION, *rows)
+    return (*ABLATION, *rows)
 
 
 def pairings(tasks: int) -> Iterable[Partition]:
@@ -185,56 +182,6 @@ def pairings(tasks: int) -> Iterable[Partition]:
             yield tuple(sorted((triple, *groups)))
 
 
-def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSpec, ...]:
-    """The columns that ``--methods`` names, in the order of the tables.
-
-    Args:
-        names: of columns; ``table`` for all of Tables 1 and 2, ``ablation`` for all of Table 3 with the
-            framework itself, or a method (``my_file.py:MyMethod`` or registered) in all its regimes.
-        tasks: names of the dataset's tasks.
-
-    Raises:
-        ConfigurationError: an unknown name, with the nearest known one.
-    """
-    rows = ablation(tasks)
-    known = {column.name: column for column in (*TABLE, *rows)}
-    chosen: dict[str, ColumnSpec] = {}
-    for name in names:
-        if name == "table":
-            chosen |= {column.name: column for column in TABLE}
-        elif name == "ablation":
-            chosen |= {column.name: column for column in rows} | {"mmap": known["mmap"]}
-        elif name in known:
-            chosen[name] = known[name]
-        else:
-            chosen |= {own.name: own for own in _own(name, known)}
-    order = [*known, *(name for name in chosen if name not in known)]
-    return tuple(chosen[name] for name in order if name in chosen)
-
-
-def _own(name: str, known: Iterable[str]) -> list[ColumnSpec]:
-    """A column for every regime of a method that the tables do not name."""
-    try:
-        method = get_method(name, where="--methods")
-    except ConfigurationError as error:
-        if ":" in name:
-            raise
-        fix = f"{nearest(name, [*known, 'table', 'ablation'])}; or my_file.py:MyMethod"
-        raise ConfigurationError(f"unknown method {name!r}", where="--methods", fix=fix) from error
-    label = name.rpartition(":")[2]
-    return [
-        ColumnSpec(
-            name=method.name + _SUFFIX.get(budget.regime or "", ""),
-            label=label,
-            method=name,
-            settings=budget.settings,
-            regime=budget.regime if method.trains else None,
-            printed=budget.printed,
-        )
-        for budget in method.budgets
-    ]
-
-
 def resolve_settings(column: ColumnSpec, base: Mapping[str, Any], where: str) -> Any:
     """The settings of a column: ``base`` (the study's or the defaults), with what the column fixes.
 
@@ -253,6 +200,6 @@ def resolve_settings(column: ColumnSpec, base: Mapping[str, Any], where: str) ->
 def recorded_run_name(record: TrialRecord) -> str | None:
     """Name in MLflow of a row whose record does not have it; None where its label depended on the dataset."""
     about = record.attributes
-    known = {column.name: column for column in (*TABLE, *_ABLATION)}
+    known = {column.name: column for column in (*TABLE, *ABLATION)}
     column = known.get(about.get("column", ""))
     return None if column is None else run_name(column.label, column.regime, about["split"], about.get("lr"))

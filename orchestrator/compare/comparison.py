@@ -9,17 +9,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mmap_model.configuration import Partition
+from mmap_model.configuration import Partition, Protocol
 from mmap_model.plain import from_plain
 
-Recipe = Literal["shared", "tuned"]
-"""``shared``: one learning rate for all columns, as in the paper. ``tuned``: the best on validation."""
+Recipe = Literal["shared", "published", "tuned"]
+"""``shared``: one learning rate for all columns, as in the paper. ``published``: what a method's authors
+give, fixed beforehand. ``tuned``: the best on validation."""
 
 Edge = Literal["low", "high"] | None
 """The end of the range that a tuned learning rate lies at, if so."""
 
 Section = Literal["table", "ablation"]
 """``table``: columns of Tables 1 and 2. ``ablation``: rows of Table 3 and of the prompt-generator figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """Learning rates around each column's own published one: the same budget for every column.
+
+    Attributes:
+        first: tried for every column, evenly spaced in their logarithm, the published one in the middle.
+        most: tried for a column at most: while the best lies at an end, one more beyond it. A column whose
+            best is then still at an end is not ranked.
+        factor: between neighbours.
+    """
+
+    first: int = 3
+    most: int = 7
+    factor: float = 10**0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +90,18 @@ class Entry:
         loss_reduction: ``sum`` or ``mean`` of the task losses.
         edge: the tuned rate is the ``low`` or ``high`` end of the range, so a better one may lie outside.
         tasks: test accuracy (fraction) by task and seed label.
-        validation: accuracy (mean over tasks) by seed label; empty under protocol ``paper``.
+        validation: accuracy (mean over tasks) by seed label; empty without validation images.
         seconds: of training and evaluation, all seeds together.
         probe_seconds: of the grouping probes, all seeds together; charged to ``gradient`` grouping.
         partitions: by seed label, of grouped methods.
         cells: keys in the ledger by seed label.
         trials: the rates tried, of a tuned entry.
         error: why it has no numbers (``tasks`` is then empty).
+        search_seconds: of the other rates that were tried, all seeds together.
+        optimiser, epochs, batch_size: of its recipe; None where nothing is trained, or in older records.
+        calibration: expected calibration error on the test images by seed label, the mean over tasks.
+        failed_starts: test accuracy by task of the seeds whose training failed from its start on, by seed
+            label (`orchestrator.compare.failed_starts`): they are counted, and not in ``tasks``.
         derived_from: columns whose entries it averages; it has no cells of its own.
     """
 
@@ -98,6 +120,12 @@ class Entry:
     trials: tuple[RateTrial, ...] = ()
     error: str | None = None
     derived_from: tuple[str, ...] = ()
+    search_seconds: float = 0.0
+    optimiser: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    failed_starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def seed_means(self) -> dict[str, float]:
         """Test accuracy by seed, averaged over tasks: the unit of all statistics."""
@@ -140,12 +168,14 @@ class Comparison:
         dataset, manifest: the dataset's name and hash.
         backbone, fingerprint: the CLIP's name and hash of its weights.
         backbone_parameters: of the whole CLIP, unused vocabulary left out.
-        protocol: ``search`` (test apart from validation) or ``paper`` (test is all that is not trained on).
+        protocol: ``search`` (test apart from validation), ``clap`` (the same without validation) or ``paper``
+            (test is all that is not trained on).
         precision: of the backbone.
         seeds, splits, tasks: labels, in order.
         label_budget: labelled images per class and task by split: (training, validation).
         recipe: the shared recipe, JSON-ready.
-        rates: learning rates of the tuned recipe, ascending; empty without ``--tune``.
+        rates: learning rates of the tuned recipe, ascending; empty without ``--tune``, and with ``around``.
+        around: how each column's own rates were searched; None where all columns tried the same.
         columns, entries, affinities: what was found.
         looks: looks at the test images: ``{time, reason, keys}``.
         provenance: versions, machine, commit.
@@ -158,7 +188,7 @@ class Comparison:
     backbone: str
     fingerprint: str = ""
     backbone_parameters: int = 0
-    protocol: Literal["search", "paper"] = "search"
+    protocol: Protocol = "search"
     precision: str = "fp32"
     seeds: tuple[str, ...]
     splits: tuple[str, ...]
@@ -166,6 +196,7 @@ class Comparison:
     label_budget: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
+    around: Around | None = None
     columns: tuple[Column, ...] = ()
     entries: tuple[Entry, ...] = ()
     affinities: tuple[Affinity, ...] = ()
@@ -186,6 +217,15 @@ class Comparison:
             if (entry.column, entry.split, entry.recipe) == (column, split, recipe) and entry.tasks:
                 return entry
         return None
+
+    def is_ranked(self, entry: Entry) -> bool:
+        """Whether its number may be compared: not if a better rate lies beyond those it could try."""
+        return self.around is None or entry.recipe != "tuned" or entry.edge is None
+
+    @property
+    def tunes(self) -> bool:
+        """Whether rates were searched."""
+        return bool(self.rates) or self.around is not None
 
     def to_json(self) -> str:
         """One JSON document; `from_json` reads it back."""

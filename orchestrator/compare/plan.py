@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
-from mmap_model.cells import Configuration, Point
+from mmap_model.cells import Configuration, Point, check_recipe
 from mmap_model.class_texts import check_class_texts
-from mmap_model.configuration import Grouping, Recipe, Seeds, Split
-from mmap_model.errors import InputError
+from mmap_model.configuration import Grouping, Recipe, Seeds, Split, has_validation
+from mmap_model.errors import InputError, nearest
 from mmap_model.methods import get_method
 from mmap_model.methods.registry import method_identity
-from mmap_model.plain import content_key, from_plain, to_plain
+from mmap_model.plain import content_key, to_plain
 from mmap_model.revisions import revisions_of
-from orchestrator.compare.columns import FULL_FT_RATE, ColumnSpec, choose_columns, resolve_settings
-from orchestrator.compare.comparison import Column
+from orchestrator.compare import recipes as of_methods
+from orchestrator.compare import spacing
+from orchestrator.compare.columns import ColumnSpec, resolve_settings
+from orchestrator.compare.comparison import Around, Column
+from orchestrator.compare.comparison import Recipe as RecipeName
+from orchestrator.compare.sets import GROUPED, NEWER, choose_columns
 from orchestrator.study import StudyPlan, plan_study
 from orchestrator.study.errors import StudyError
-from orchestrator.study.fields import with_published
 from orchestrator.study.load import build_study, read_source
-from orchestrator.study.model import ColumnOptions
+from orchestrator.study.model import ColumnOptions, Study
 from orchestrator.study.source import Source, override
 from orchestrator.work.item import WorkItem
+
+RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 
 TUNED_ON = 3
 """Seeds whose validation images choose the learning rate, at most: the others only measure the choice."""
@@ -60,12 +64,17 @@ class ComparePlan:
     Attributes:
         base: the dataset, the backbone, the seeds and splits, and everything else that rows share.
         columns: what is compared.
-        rates: learning rates of the tuned recipe, ascending; empty if only the shared one is wanted.
+        rates: learning rates of the tuned recipe, ascending, the same for every column; empty if none is
+            tuned, or with ``around``.
+        around: how each column's rates are searched around its own.
+        recipes: that are trained as they are, without a search: ``shared``, ``published``.
     """
 
     base: StudyPlan
     columns: tuple[ColumnSpec, ...]
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = ()
+    around: Around | None = None
+    recipes: tuple[RecipeName, ...] = ("shared",)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -76,33 +85,67 @@ class ComparePlan:
         """By column, with the shared recipe."""
         return {column.name: self._point(column) for column in self.columns}
 
+    @cached_property
+    def published_points(self) -> Mapping[str, Point]:
+        """By column, with the recipe of the method's authors."""
+        return self._with_recipes(of_methods.published_recipe)
+
+    @cached_property
+    def searched_points(self) -> Mapping[str, Point]:
+        """By column, what is trained at each rate that is tried."""
+        return self.points if self.around is None else self._with_recipes(of_methods.searched_recipe)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether rates are searched."""
+        return bool(self.rates) or self.around is not None
+
     @property
     def tuning_seeds(self) -> tuple[Seeds, ...]:
         return self.base.study.seeds[:TUNED_ON]
 
-    def shared(self) -> Iterator[PlannedRow]:
-        """Rows of the shared recipe."""
+    def first_rates(self, column: str) -> tuple[float, ...]:
+        """The rates to begin with; none where nothing is trained."""
+        if not self.trains(column):
+            return ()
+        if self.around is None:
+            return self.rates
+        return spacing.centred(self.around, self.searched_points[column].recipe.lr)
+
+    def trains(self, column: str) -> bool:
+        """Whether a column trains anything."""
+        return get_method(self.points[column].method).trains
+
+    def fixed(self) -> Iterator[PlannedRow]:
+        """Rows of the recipes that need no search, by split and column."""
         for split in self.base.study.splits:
             for column in self.columns:
-                yield self._row(column.name, self.points[column.name], split, self.base.study.seeds)
+                for recipe in self.recipes:
+                    yield self.row(column.name, split, recipe)
+                if not self.recipes and not self.trains(column.name):
+                    yield self.row(column.name, split, "shared")
 
-    def tried(self, column: str, split: Split) -> Iterator[PlannedRow]:
-        """Rows of the rates that are tried for a column; none where nothing is trained."""
-        if get_method(self.points[column].method).trains:
-            for rate in self.rates:
-                yield self._row(column, self._at(column, rate), split, self.tuning_seeds)
+    def row(self, column: str, split: Split, recipe: RecipeName) -> PlannedRow:
+        """A column on all seeds by the shared or the published recipe."""
+        points = self.published_points if recipe == "published" else self.points
+        return self._row(column, points[column], split, self.base.study.seeds)
+
+    def tried(self, column: str, split: Split, rates: Iterable[float]) -> Iterator[PlannedRow]:
+        """Rows of rates that are tried for a column, on the seeds that choose."""
+        for rate in rates:
+            yield self._row(column, self._at(column, rate), split, self.tuning_seeds)
 
     def chosen(self, column: str, split: Split, rate: float) -> PlannedRow:
         """The row of the rate that was chosen for a column, on all seeds."""
         return self._row(column, self._at(column, rate), split, self.base.study.seeds)
 
     def first_rows(self) -> list[PlannedRow]:
-        """All rows that can be trained before any rate is chosen, each once, the longest first."""
-        rows = [*self.shared()]
+        """All rows that can be trained before any rate is tried, each once, the longest first."""
+        rows = [*self.fixed()]
         for split in self.base.study.splits:
             for column in self.columns:
-                rows += self.tried(column.name, split)
-        return sorted({row.key: row for row in rows}.values(), key=_length)
+                rows += self.tried(column.name, split, self.first_rates(column.name))
+        return in_order(rows)
 
     def work_item(self, row: PlannedRow, **fields: Any) -> WorkItem:
         """The work of a row."""
@@ -153,8 +196,17 @@ class ComparePlan:
         return PlannedRow(column=column, point=point, split=split, seeds=seeds, key=key)
 
     def _at(self, column: str, rate: float) -> Point:
-        point = self.points[column]
-        return replace(point, recipe=replace(point.recipe, lr=rate))
+        point = self.searched_points[column]
+        return replace(point, recipe=of_methods.at_rate(point.recipe, rate))
+
+    def _with_recipes(self, recipe: Callable[[Study, str], Recipe]) -> Mapping[str, Point]:
+        study = self.base.study
+        found = {}
+        for name, point in self.points.items():
+            found[name] = replace(point, recipe=recipe(study, point.method))
+            for split in study.splits:
+                check_recipe(point.method, found[name].recipe, split)
+        return found
 
     def _point(self, column: ColumnSpec) -> Point:
         study = self.base.study
@@ -171,14 +223,7 @@ class ComparePlan:
                 where=f"{where}.settings.{error.where}" if error.where else where,
                 fix=f"{error.fix}; write it into the study, or leave {column.name} out of --methods",
             ) from None
-        recipe = study.recipe
-        if column.method == "full_ft":
-            recipe = replace(recipe, lr=_rounded(FULL_FT_RATE * recipe.lr))
-        own = with_published(options.recipe, column.method, f"{where}.recipe")
-        kept = to_plain(recipe)
-        if own is not options.recipe:  # the authors' recipe does not start from the study's
-            kept = {key: kept[key] for key in ("template", "augment")}
-        recipe = from_plain(Recipe, {**kept, **own}, f"{where}.recipe")
+        recipe = of_methods.shared_recipe(study, column.method)
         names = [name for task in self.base.data.tasks for name in task.classes]
         check_class_texts(method.texts(settings, recipe.template), names, self.base.architecture)
         return Point(
@@ -203,6 +248,8 @@ def plan_comparison(
     seeds: Sequence[int] = (),
     model: str | None = None,
     tune: int = 0,
+    rates: Literal["same", "own"] | None = None,
+    recipes: Sequence[str] = (),
 ) -> ComparePlan:
     """A comparison on the dataset of a study.
 
@@ -212,7 +259,11 @@ def plan_comparison(
         methods: columns, see `choose_columns`; none: Tables 1 and 2.
         shots, seeds: in place of the study's splits and seeds.
         model: of the backbone, in place of the study's.
-        tune: learning rates to try for every column; 0 for the shared recipe alone.
+        tune: learning rates to try for every column; 0 for none.
+        rates: the ``same`` for every column, or around each column's ``own`` published one; None: own ones
+            with the sets ``2026`` and ``grouped``.
+        recipes: to train without a search, ``shared`` and ``published``, or ``tuned`` for none of them; none
+            given: the shared one.
 
     Raises:
         InputError: naming file, key and fix.
@@ -233,37 +284,55 @@ def plan_comparison(
     source = replace(source, data=data)
     study = build_study(source)
     try:
-        if tune and study.protocol == "paper":
-            raise StudyError(
-                "protocol paper has no validation images to choose a learning rate by",
-                where="--tune",
-                fix="leave --tune out, or use protocol=search",
-            )
-        if tune == 1:
-            raise StudyError(
-                "one rate leaves nothing to choose", where="--tune", fix="use 2 or more, or leave it out"
-            )
+        fixed = _fixed_recipes(recipes, tune)
+        _check_tuning(tune, study)
         base = plan_study(study)
         tasks = tuple(task.name for task in base.data.tasks)
         columns = choose_columns(methods or ("table",), tasks)
-        plan = ComparePlan(base, columns, rates(tune, study.compare.lr_low, study.compare.lr_high))
-        assert plan.points, "every point is checked"
+        options = study.compare
+        if rates == "own" or (rates is None and {NEWER, GROUPED} & {*methods}):
+            around = Around(first=tune, most=max(tune, options.most_rates)) if tune else None
+            plan = ComparePlan(base, columns, around=around, recipes=fixed)
+        else:
+            same = spacing.rates(tune, options.lr_low, options.lr_high)
+            plan = ComparePlan(base, columns, same, recipes=fixed)
+        assert plan.points and plan.searched_points, "every point is checked"
+        assert "published" not in fixed or plan.published_points, "published ones too"
     except InputError as error:
         raise source.located(error) from None
     return plan
 
 
-def rates(count: int, low: float, high: float) -> tuple[float, ...]:
-    """``count`` learning rates from ``low`` to ``high``, evenly spaced in their logarithm; none for 0."""
-    if count < 2:
-        return ()
-    step = math.log(high / low) / (count - 1)
-    return tuple(_rounded(low * math.exp(i * step)) for i in range(count))
+def in_order(rows: Iterable[PlannedRow]) -> list[PlannedRow]:
+    """Each row once, the longest first: a short one at the end leaves no slot idle for long."""
+    return sorted({row.key: row for row in rows}.values(), key=_length)
 
 
-def _rounded(rate: float) -> float:
-    """Six digits: rates that people write stay what they wrote."""
-    return float(f"{rate:.6g}")
+def _fixed_recipes(names: Sequence[str], tune: int) -> tuple[RecipeName, ...]:
+    """The recipes of ``--recipes`` that need no search."""
+    for name in names:
+        if name not in RECIPES:
+            raise StudyError(f"unknown recipe {name!r}", where="--recipes", fix=nearest(name, RECIPES))
+    if "tuned" in names and not tune:
+        raise StudyError(
+            "nothing is tuned without rates to try",
+            where="--recipes",
+            fix="say how many: --tune 3; or leave tuned out",
+        )
+    return tuple(name for name in RECIPES[:2] if name in (names or ("shared",)))
+
+
+def _check_tuning(tune: int, study: Study) -> None:
+    if tune and not has_validation(study.protocol):
+        raise StudyError(
+            f"protocol {study.protocol} has no validation images to choose a learning rate by",
+            where="--tune",
+            fix="leave --tune out, or use protocol=search",
+        )
+    if tune == 1:
+        raise StudyError(
+            "one rate leaves nothing to choose", where="--tune", fix="use 2 or more, or leave it out"
+        )
 
 
 def _source(name_or_path: str) -> Source:
@@ -283,7 +352,6 @@ def _source(name_or_path: str) -> Source:
 
 
 def _length(row: PlannedRow) -> tuple[bool, bool, int]:
-    """Sorts long rows first: a short one at the end leaves no slot idle for long."""
     method = get_method(row.point.method)
     single = getattr(row.point.settings, "regime", None) == "single"
     return method.fuses, not single, -(row.split.shots or 0)

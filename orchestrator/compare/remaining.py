@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from mmap_model.configuration import Split
 from mmap_model.methods.registry import get_method
-from orchestrator.compare.plan import ComparePlan, PlannedRow
+from orchestrator.compare.plan import ComparePlan, PlannedRow, in_order
+from orchestrator.compare.rates import Known, best_rate, is_settled, tried_rows
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
-
-Known = Mapping[str, TrialRecord]
-"""Recorded rows by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ def find_work(
     readable = ledger.get_many([key for record in known.values() for key in record.keys])
     first = plan.first_rows()
     missing = _unfinished(first, known, readable)
-    rows = missing or _unfinished(chosen_rows(plan, known), known, readable)
+    rows = missing or _unfinished(further_rows(plan, known), known, readable)
     named = [(_named(record), record.keys) for record in known.values() if record.state == "complete"]
     return CompareTodo(
         rows=tuple(rows),
@@ -70,26 +68,26 @@ def find_work(
     )
 
 
-def best_rate(plan: ComparePlan, known: Known, column: str, split: Split) -> float | None:
-    """The rate with the highest validation mean, the lowest of equals; None if none has one."""
-    found = [
-        (record.accuracy, -row.lr)
-        for row in plan.tried(column, split)
-        if row.lr is not None
-        and (record := known.get(row.key)) is not None
-        and record.state == "complete"
-        and record.accuracy is not None
-    ]
-    return -max(found)[1] if found else None
+def further_rows(plan: ComparePlan, known: Known) -> list[PlannedRow]:
+    """What the first rates decide: rates beyond an end, and chosen ones on all seeds of settled columns."""
+    rows = [row for name, split in _tuned(plan) for row in tried_rows(plan, known, name, split)]
+    return in_order([*rows, *chosen_rows(plan, known)])
 
 
 def chosen_rows(plan: ComparePlan, known: Known) -> Iterator[PlannedRow]:
-    """The rows of the chosen rates, on all seeds."""
+    """The rows of the chosen rates, on all seeds, of the columns whose rates were all tried."""
+    for name, split in _tuned(plan):
+        rate = best_rate(plan, known, name, split)
+        if rate is not None and is_settled(plan, known, name, split):
+            yield plan.chosen(name, split, rate)
+
+
+def _tuned(plan: ComparePlan) -> Iterator[tuple[str, Split]]:
+    """Columns and splits of which rates are tried."""
     for split in plan.base.study.splits:
         for column in plan.columns:
-            rate = best_rate(plan, known, column.name, split)
-            if rate is not None:
-                yield plan.chosen(column.name, split, rate)
+            if plan.first_rates(column.name):
+                yield column.name, split
 
 
 def needless_weights(plan: ComparePlan, known: Known, ledger: Ledger) -> set[str]:
@@ -103,18 +101,18 @@ def needless_weights(plan: ComparePlan, known: Known, ledger: Ledger) -> set[str
     if not heavy:
         return set()
     shown = {row.key for row in _final(plan, known)}
-    for split in plan.base.study.splits:
-        for column in plan.columns:
-            best = best_rate(plan, known, column.name, split)
-            rates = {best, plan.points[column.name].recipe.lr}  # the shared recipe's cells may be among them
-            shown |= {row.key for row in plan.tried(column.name, split) if row.lr in rates}
+    for name, split in _tuned(plan):
+        rates = {best_rate(plan, known, name, split)}
+        if plan.around is None:
+            rates.add(plan.points[name].recipe.lr)  # the shared recipe's cells may be among them
+        shown |= {row.key for row in tried_rows(plan, known, name, split) if row.lr in rates}
     waiting = heavy.intersection(key for name in shown if name in known for key in known[name].keys)
     return heavy - (waiting - ledger.tests(waiting).keys())
 
 
 def _final(plan: ComparePlan, known: Known) -> Iterable[PlannedRow]:
-    """Rows that the tables show, each once: the shared recipe and the chosen rates."""
-    return {row.key: row for row in (*plan.shared(), *chosen_rows(plan, known))}.values()
+    """Rows that the tables show, each once: recipes without a search, and the chosen rates."""
+    return {row.key: row for row in (*plan.fixed(), *chosen_rows(plan, known))}.values()
 
 
 def _unscored(plan: ComparePlan, known: Known, ledger: Ledger) -> Iterator[tuple[PlannedRow, TrialRecord]]:

@@ -40,7 +40,7 @@ def draw_records(study: Study, dataset: Dataset) -> dict[str, dict[str, Any]]:
         }
         if study.percent_before_validation is not None:
             record["largest_percent"] = study.percent_before_validation
-        if study.protocol == "search" and not is_test_given(dataset, split, seed):
+        if study.protocol != "paper" and not is_test_given(dataset, split, seed):
             record["revisions"] = {DRAWS.name: DRAWS.number}
         records[f"{split.label.removesuffix('%')}_seed{seed}"] = record
     return records

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mmap_model.configuration import Seeds
+from mmap_model.configuration import Seeds, has_validation
 from orchestrator.commands import command
 from orchestrator.driver.chosen_trials import complete_trials, fitting, only_trials
 from orchestrator.driver.warm_start import seeds_learned_from
@@ -172,9 +172,10 @@ def _check_level(plan: StudyPlan, wanted: Wanted) -> None:
             where="--within",
             fix="give 1, for example",
         )
-    if plan.study.protocol == "paper":
+    if not has_validation(plan.study.protocol):
         raise StudyError(
-            "protocol paper has no validation images, and a race may not be decided by test images",
+            f"protocol {plan.study.protocol} has no validation images, and a race may not be decided by test "
+            "images",
             where="protocol",
             fix="search with protocol: search, and race its finalists",
         )

@@ -1,7 +1,7 @@
 """An artefact is believed only after it was scored: recorded images through it, in another process.
 
 What it must say again is what was recorded of the validation images. Of cells trained in bf16 it is what the
-model says in single precision; under ``protocol: paper``, which has no validation images, what it says of the
+model says in single precision; without validation images (``protocol: clap``, ``paper``) what it says of the
 images trained on. Test images have no part in it.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmap_model.configuration import has_validation
 from orchestrator.exporting.agreement import Agreement
 from orchestrator.exporting.scoring import Answer, Job
 
@@ -91,7 +92,7 @@ def _answer(job: Path) -> Answer:
 def _expected(winner: Winner) -> tuple[Expected, str, Agreement | None]:
     from mmap_model.training.predictions import read_predictions
 
-    if winner.cell.protocol == "paper":
+    if not has_validation(winner.cell.protocol):
         said = "what the model itself says of its training images, as the study has no validation images"
         return _rescored(winner, "train"), said, None
     stored = winner.stored.ledger.read_file(winner.chosen.key, "predictions.parquet")

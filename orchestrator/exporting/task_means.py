@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmap_model.configuration import has_validation
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ def task_means(winner: Winner) -> tuple[Tensor, float | None]:
     means = torch.stack(
         [F.normalize(_features(winner, plain, task, own).mean(0), dim=0) for task, own in train.items()]
     )
-    if len(train) == 1 or winner.cell.protocol == "paper":
+    if len(train) == 1 or not has_validation(winner.cell.protocol):
         return means, None
     right = number = 0
     for place, (task, own) in enumerate(winner.indices("validation").items()):

@@ -143,7 +143,7 @@ def _unreadable() -> FrozenTrial:
 
 
 def _state(record: TrialRecord) -> TrialState:
-    """A complete trial without a value, as protocol ``paper`` has them, has none that Optuna could take."""
+    """A complete trial without a value, for lack of validation images, has none that Optuna could take."""
     state = STATES[record.state]
     return TrialState.FAIL if state is TrialState.COMPLETE and _values(record) is None else state
 

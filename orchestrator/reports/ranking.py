@@ -129,7 +129,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
 
 
 def ranked(results: Results) -> list[Line]:
-    """Complete trials, best first as ``build_results`` orders them; protocol ``paper`` has only test."""
+    """Complete trials, best first as ``build_results`` orders them; without validation there is only test."""
     return [t for t in results["trials"] if t["state"] == "complete" and (t["val"] or t.get("test"))]
 
 
@@ -144,7 +144,7 @@ def labels(results: Results) -> dict[int, str]:
 
 
 def _unvalidated(results: Results) -> bool:
-    """Protocol ``paper``: trials were tested and never validated."""
+    """Without validation images trials were tested and never validated."""
     trials = ranked(results)
     return bool(trials) and not any(t["val"] for t in trials)
 

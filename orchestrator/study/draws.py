@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mmap_model.configuration import Split
+from mmap_model.configuration import Split, has_validation
 from mmap_model.data.draws import Draw, draw_task
 from mmap_model.data.lists import check_lists
 
@@ -39,13 +39,13 @@ def study_draws(study: Study, dataset: Dataset) -> Iterator[tuple[Split, int, di
 def check_fixed_lists(study: Study, dataset: Dataset) -> None:
     """Refuse fixed lists by which a seed or split of a study tests on what another trains or validates with.
 
-    Does nothing where images are drawn, and under ``paper``, which chooses nothing by what it tests.
+    Does nothing where images are drawn, and under protocols without validation, which choose nothing.
 
     Raises:
         DatasetError: naming the image, its lists and what to change; or lists that do not fit the images.
     """
     fixed = dataset.fixed(dataset.tasks[0].name, study.splits[0], study.seeds[0].draw)
-    if study.protocol == "paper" or fixed is None:
+    if not has_validation(study.protocol) or fixed is None:
         return
     draws = {(split, seed): tasks for split, seed, tasks in study_draws(study, dataset)}
     several = "run a study for each split or seed"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from mmap_model.backbone_spec import BackboneSpec
 from mmap_model.cells import Point
-from mmap_model.configuration import Grouping, Recipe, Seeds, Split
+from mmap_model.configuration import Grouping, Protocol, Recipe, Seeds, Split, has_validation
 from mmap_model.data.dataset import DatasetSpec
 from mmap_model.data.draws import VALIDATION_SHOTS
 from mmap_model.execution import Execution
@@ -132,10 +132,14 @@ class ColumnOptions(Strict):
 class Compare(Strict):
     """How ``orchestrator compare`` runs on this dataset. ``mmap`` takes the study's own settings."""
 
+    added = frozenset({"most_rates"})
+
     lr_low: float = Field(default=3.5e-5, gt=0)
     """Lowest learning rate that ``--tune`` tries, for every column."""
     lr_high: float = Field(default=0.35, gt=0)
     """Highest learning rate that ``--tune`` tries, for every column."""
+    most_rates: int = Field(default=7, ge=2)
+    """With ``--rates own``: how many are tried for a column at most, while the best lies at an end."""
     methods: dict[str, ColumnOptions] = Field(default_factory=dict)
     """By method: settings and recipe in place of the defaults."""
 
@@ -183,8 +187,9 @@ class Study(Strict):
     space: Annotated[tuple[SpaceItem, ...], ToTuple] = ()
     """The search spaces, composed in this order; none: a single configuration."""
 
-    protocol: Literal["search", "paper"] = "search"
-    """``search`` keeps validation images apart; ``paper`` trains on k shots and tests on all the rest."""
+    protocol: Protocol = "search"
+    """``search`` keeps validation images apart; ``clap`` trains and tests on the same images without any to
+    validate, so all settings are fixed beforehand; ``paper`` trains on k shots and tests on all the rest."""
     splits: SplitsField = (Split(shots=6),)
     """How much is labelled; the objective is the mean over them."""
     largest_shots: int | None = None
@@ -279,17 +284,18 @@ class Study(Strict):
                 where="compute.evaluate",
                 fix="use rungs, or search.scheduler: none",
             )
-        if self.protocol == "paper" and not self.search.aim.is_plain:
+        if not has_validation(self.protocol) and not self.search.aim.is_plain:
             raise StudyError(
-                "protocol paper has no validation images to measure objectives or constraints on",
+                f"protocol {self.protocol} has no validation images to measure objectives or constraints on",
                 where="protocol",
                 fix="use protocol: search, or remove search.objectives and search.constraints",
             )
-        if self.protocol == "paper" and written:
+        if not has_validation(self.protocol) and written:
             raise StudyError(
-                "protocol paper has no validation images to search by",
+                f"protocol {self.protocol} has no validation images to search by",
                 where="protocol",
-                fix="search with protocol: search, then use paper with a fixed configuration (space: [])",
+                fix="use a fixed configuration (space: []); or search with protocol: search, and use "
+                f"{self.protocol} with what that found",
             )
         return self
 
@@ -342,7 +348,7 @@ class Study(Strict):
         Scarce classes have fewer. Splits in per cent are left out: they take a share of each class.
         """
         return {
-            split.label: (split.shots, min(split.shots, VALIDATION_SHOTS) * (self.protocol == "search"))
+            split.label: (split.shots, min(split.shots, VALIDATION_SHOTS) * has_validation(self.protocol))
             for split in self.splits
             if split.shots is not None
         }

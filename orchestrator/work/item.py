@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from mmap_model import references
 from mmap_model.cells import Point
-from mmap_model.configuration import Seeds, Split
+from mmap_model.configuration import Protocol, Seeds, Split
 from mmap_model.plain import to_plain
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class WorkItem:
     point: dict[str, Any]
     splits: tuple[dict[str, Any], ...]
     seeds: tuple[dict[str, Any], ...]
-    protocol: Literal["search", "paper"] = "search"
+    protocol: Protocol = "search"
     largest_shots: int | None = None
     largest_percent: float | None = None
     test_images: Literal["drawn", "given"] = "drawn"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from mmap_model.configuration import Protocol
 from mmap_model.data.draws import part_sizes
 from mmap_model.data.faults import Fault
 from mmap_model.data.sources.base import Source
@@ -24,7 +24,7 @@ class Shots:
     """
 
     largest: int
-    protocol: Literal["search", "paper"] = "search"
+    protocol: Protocol = "search"
     official: bool = False
 
 

@@ -22,6 +22,7 @@ class BitfitSettings:
 
 class Bitfit(Method):
     name = "bitfit"
+    label = "BitFit"
     Settings = BitfitSettings
     fuses = False
     budgets = (Budget(printed="0.17M", reading="both towers, LayerNorms included, one set for all tasks"),)

@@ -30,6 +30,7 @@ class ClapSettings:
 
 class Clap(ClassBoundMethod):
     name = "clap"
+    label = "CLAP"
     Settings = ClapSettings
     takes_templates = True
     any_image_tower = True

@@ -38,6 +38,7 @@ class ClipAdapterSettings:
 
 class ClipAdapter(Method):
     name = "clip_adapter"
+    label = "CLIP-Adapter"
     Settings = ClipAdapterSettings
     takes_templates = True
     any_image_tower = True

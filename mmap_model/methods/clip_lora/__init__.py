@@ -36,6 +36,7 @@ class ClipLoraSettings:
 
 class ClipLora(Method):
     name = "clip_lora"
+    label = "CLIP-LoRA"
     Settings = ClipLoraSettings
     fuses = False
     # 500 steps for every shot; a tenth of them is an epoch here.

@@ -39,6 +39,7 @@ class CoopSettings:
 
 class Coop(Method):
     name = "coop"
+    label = "CoOp"
     Settings = CoopSettings
     any_image_tower = True
     # For 8 and 16 shots; fewer are trained for 100 or 50 epochs.

@@ -27,6 +27,7 @@ class FullFtSettings:
 
 class FullFt(Method):
     name = "full_ft"
+    label = "Full FT"
     Settings = FullFtSettings
     fuses = False
     keeps_weights = False

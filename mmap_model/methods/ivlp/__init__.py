@@ -54,6 +54,7 @@ class IvlpSettings:
 
 class Ivlp(Method):
     name = "ivlp"
+    label = "IVLP"
     Settings = IvlpSettings
     published = MappingProxyType({"lr": 0.0035, "batch_size": 4, "epochs": 5})
     budgets = (

@@ -44,6 +44,7 @@ class MapleSettings:
 
 class Maple(Method):
     name = "maple"
+    label = "MaPLe"
     Settings = MapleSettings
     published = MappingProxyType({"lr": 0.0035, "batch_size": 4, "epochs": 5})
     budgets = (

@@ -45,6 +45,7 @@ class MmapSettings:
 
 class Mmap(Method):
     name = "mmap"
+    label = "MmAP"
     Settings = MmapSettings
     grouped = True
     budgets = (

@@ -58,6 +58,7 @@ class PromptsrcSettings:
 
 class Promptsrc(Method):
     name = "promptsrc"
+    label = "PromptSRC"
     Settings = PromptsrcSettings
     # The few-shot files of six data sets; five others have a mean of 45 and a deviation of 5.
     published = MappingProxyType(

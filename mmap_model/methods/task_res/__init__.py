@@ -31,6 +31,7 @@ class TaskResSettings:
 
 class TaskRes(ClassBoundMethod):
     name = "task_res"
+    label = "TaskRes"
     Settings = TaskResSettings
     takes_templates = True
     any_image_tower = True

@@ -33,6 +33,7 @@ class TipAdapterSettings:
 
 class TipAdapter(Method):
     name = "tip_adapter"
+    label = "Tip-Adapter"
     Settings = TipAdapterSettings
     takes_templates = True
     any_image_tower = True

@@ -35,6 +35,7 @@ class TipAdapterFSettings:
 
 class TipAdapterF(ClassBoundMethod):
     name = "tip_adapter_f"
+    label = "Tip-Adapter-F"
     Settings = TipAdapterFSettings
     takes_templates = True
     any_image_tower = True

@@ -28,6 +28,7 @@ class TwoStageSettings:
 
 class TwoStage(ClassBoundMethod):
     name = "two_stage"
+    label = "2SFS"
     Settings = TwoStageSettings
     fuses = False
     least_epochs = 2

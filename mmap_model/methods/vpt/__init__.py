@@ -41,6 +41,7 @@ class VptSettings:
 
 class Vpt(Method):
     name = "vpt"
+    label = "VPT"
     Settings = VptSettings
     takes_templates = True
     # As the image prompts of MaPLe's code are trained; the original's rates are found by search.

@@ -29,6 +29,7 @@ class ZsLpSettings:
 
 class ZsLp(ClassBoundMethod):
     name = "zs_lp"
+    label = "ZS-LP"
     Settings = ZsLpSettings
     takes_templates = True
     any_image_tower = True

@@ -9,7 +9,7 @@ from typing import Literal
 from orchestrator.compare.comparison import Column, Comparison, Recipe
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
-from orchestrator.reports.comparison.roles import BEST_FIRST
+from orchestrator.reports.comparison.roles import BEST_FIRST, PAPER, gradient_grouped, table_columns
 from orchestrator.reports.comparison.sides import (
     BEST_SINGLE_TASK_PROMPT,
     GRADIENT,
@@ -27,6 +27,8 @@ from orchestrator.tables.words import enumeration, partition
 Verdict = Literal["holds", "reversed", "undecided", "no data"]
 
 GROUPING = "Grouping by gradients helps"
+NEWER = "Beyond the paper: MmAP beside methods that it did not compare with"
+GROUPS = "Beyond the paper: groups from gradients behind other methods"
 MARGIN = 0.01
 """How far below full fine-tuning still counts as on par (one point of accuracy)."""
 
@@ -60,7 +62,8 @@ class Claim:
     @property
     def words(self) -> str:
         """The verdict, marked where it rests on the shared rate."""
-        return f"{self.verdict} (shared rate)" if self.recipe == "shared" else self.verdict
+        marks = {"shared": " (shared rate)", "published": " (published recipe)"}
+        return f"{self.verdict}{marks.get(self.recipe or '', '')}"
 
     @property
     def verdict(self) -> Verdict:
@@ -138,7 +141,24 @@ def _statements(comparison: Comparison) -> list[_Statement]:
         _Statement(generator, mmap, mlp, "MmAP beats prompts made by an MLP"),
         _Statement(generator, mmap, joint, "MmAP beats joint prompts"),
         _Statement(generator, mlp, joint, "prompts made by an MLP beat joint prompts"),
+        *_beyond(comparison),
     ]
+
+
+def _beyond(comparison: Comparison) -> Iterator[_Statement]:
+    """What the paper did not ask: MmAP beside newer methods, and groups put behind other methods."""
+    tables = table_columns(comparison)
+    framework = gradient_grouped(comparison)
+    for column in tables:
+        if framework is not None and column.method not in PAPER and column.regime in ("single", "multi"):
+            yield _Statement(NEWER, column_side(framework), column_side(column))
+    for column in tables:
+        if column.regime != "grouped" or column.grouping != "gradient":
+            continue
+        for other in tables:
+            same = other.method == column.method
+            if same and (other.regime == "multi" or other.grouping == "single"):
+                yield _Statement(GROUPS, column_side(column), column_side(other))
 
 
 def _alone(comparison: Comparison) -> Iterator[tuple[Column, str, str]]:

@@ -181,6 +181,8 @@ def _facts(comparison: Comparison) -> Iterable[Sentence]:
         yield f"Shared recipe: {_settings(comparison.recipe)}"
     if comparison.rates:
         yield f"Rates of the tuned recipe: {', '.join(map(words.rate, comparison.rates))}"
+    if (around := comparison.around) is not None:
+        yield f"Rates of the tuned recipe: {around.first} to {around.most} around each method's published one"
     yield f"Test-set evaluations: {len(comparison.looks)}"
     if comparison.provenance:
         yield f"Made with: {_settings(comparison.provenance)}"

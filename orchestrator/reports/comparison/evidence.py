@@ -22,7 +22,11 @@ FROM_MMAP = (
     "That row was named in advance; each interval stands by itself, uncorrected for their number."
 )
 RANDOM = "Random grouping: the mean of the other partitions of the same sizes, seed by seed."
-RECIPES = {"shared": "shared learning rate", "tuned": "tuned learning rates"}
+RECIPES = {
+    "shared": "shared learning rate",
+    "published": "published recipes",
+    "tuned": "tuned learning rates",
+}
 """A recipe as an end of a title."""
 
 

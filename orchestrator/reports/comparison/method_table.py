@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
@@ -25,6 +25,9 @@ class MethodResult:
         from_best: paired difference to the best average; None for the best itself.
         worse: whether it is significantly worse than the best, which was selected among all methods; None
             for the best and where it is not compared.
+        unranked: the best of its rates lies at an end of all that it could try: it is not compared.
+        failed: seeds whose start failed; they are in no mean.
+        calibration: expected calibration error on test images, the mean over tasks and seeds.
         left_out: it has numbers and is not compared: its variance is an outlier, or seeds are missing.
         over_own_single: Δm in per cent over the same method trained per task.
         over_full_single: Δm in per cent over single-task full fine-tuning.
@@ -40,6 +43,9 @@ class MethodResult:
     from_best: Summary | None = None
     worse: bool | None = None
     left_out: bool = False
+    unranked: bool = False
+    failed: tuple[str, ...] = ()
+    calibration: float | None = None
     over_own_single: float | None = None
     over_full_single: float | None = None
     worst: tuple[str, float] | None = None
@@ -77,7 +83,11 @@ class MethodTable:
 
     def places(self, row: str) -> dict[str, int]:
         """1 for the best and 2 for the second-best mean of a row, by column name; equal means share one."""
-        means = {m.column.name: s.mean for m in self.methods if (s := self.summary(m, row)) is not None}
+        means = {
+            m.column.name: s.mean
+            for m in self.methods
+            if not m.unranked and (s := self.summary(m, row)) is not None
+        }
         values = sorted(set(means.values()), reverse=True)[:2]
         return {name: values.index(mean) + 1 for name, mean in means.items() if mean in values}
 
@@ -97,7 +107,12 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
     columns = table_columns(comparison)
     entries = {c.name: measured(comparison, c, split, recipe) for c in columns}
     averages = {name: entry.seed_means() for name, entry in entries.items() if entry is not None}
-    ranking = sorted(averages, key=lambda name: -summarize(list(averages[name].values())).mean)
+    unranked = {
+        name for name, entry in entries.items() if entry is not None and not comparison.is_ranked(entry)
+    }
+    ranking = sorted(
+        averages.keys() - unranked, key=lambda name: (-summarize(list(averages[name].values())).mean, name)
+    )
     best = ranking[0] if ranking else None
     found = compare_with_best(
         [
@@ -115,14 +130,17 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
     def result(column: Column) -> MethodResult:
         entry = entries[column.name]
         if entry is None:
-            return MethodResult(column=column, tasks={}, error=failure(comparison, column, split, recipe))
+            reason = failure(comparison, column, split, recipe)
+            return MethodResult(
+                column=column, tasks={}, error=reason, failed=_failed(comparison, column, split, recipe)
+            )
         tasks = {task: summarize(list(seeds.values())) for task, seeds in entry.tasks.items()}
         stds = [summary.std for summary in tasks.values() if summary.std is not None]
         seeds = averages[column.name]
-        compared = best is not None and best != column.name
+        compared = best is not None and best != column.name and column.name not in unranked
         from_best = paired_difference(seeds, averages[best]) if compared and best else None
         full_single = reference("full_ft", "single")
-        own_single = reference(column.method, "single") if column.regime == "multi" else None
+        own_single = None if column.regime == "single" else reference(column.method, "single")
         return MethodResult(
             column=column,
             entry=entry,
@@ -132,6 +150,9 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
             from_best=from_best,
             worse=found.worse.get(column.name),
             left_out=column.name in (*found.apart, *found.incomplete),
+            unranked=column.name in unranked,
+            failed=tuple(entry.failed_starts),
+            calibration=_mean(entry.calibration.values()),
             over_own_single=_relative_gain(entry, own_single),
             over_full_single=_relative_gain(entry, full_single),
             worst=_worst(entry, reference("zero_shot", None)),
@@ -144,6 +165,18 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
         methods=tuple(result(c) for c in columns),
         significance=found,
     )
+
+
+def _failed(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> tuple[str, ...]:
+    """Seeds of an entry without numbers that failed from the start."""
+    where = (column.name, split, recipe)
+    found = (e.failed_starts for e in comparison.entries if (e.column, e.split, e.recipe) == where)
+    return tuple(seed for starts in found for seed in starts)
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = [*values]
+    return sum(found) / len(found) if found else None
 
 
 def _relative_gain(entry: Entry, reference: Entry | None) -> float | None:

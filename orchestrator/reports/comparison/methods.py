@@ -87,9 +87,19 @@ def _quantities(table: MethodTable) -> Iterable[_Quantity]:
     yield _Quantity("Rate", _of_trained(lambda entry: words.rate(entry.lr, entry.edge)), ALL)
     if table.recipe == "tuned":
         yield _Quantity("Rates tried", _of_trained(_tried))
+    if table.recipe != "shared" and any(m.entry and m.entry.optimiser for m in table.methods):
+        yield _Quantity("Optimiser", _of_trained(lambda entry: entry.optimiser or NONE))
+    if table.recipe == "published":
+        yield _Quantity("Epochs × batch", _of_trained(lambda e: f"{e.epochs} × {e.batch_size}"))
+    if any(method.failed for method in table.methods):
+        yield _Quantity("Failed starts", _failed_starts)
+    if any(method.calibration is not None for method in table.methods):
+        yield _Quantity("ECE", _calibration)
     yield _Quantity("Losses", _of_trained(lambda entry: entry.loss_reduction))
     yield _Quantity("Device", _device)
     yield _Quantity("  of probe", lambda m: words.short_duration(m.probe_seconds), ("screen",))
+    if table.comparison.around is not None and table.recipe == "tuned":
+        yield _Quantity("Search", _of_trained(lambda entry: words.short_duration(entry.search_seconds)))
     yield _Quantity("Δm own", lambda m: _relative(m.over_own_single))
     yield _Quantity("Δm full FT", lambda m: _relative(m.over_full_single))
     yield _Quantity("Worst task", _worst)
@@ -114,6 +124,8 @@ def _accuracy(table: MethodTable, name: str) -> Callable[[MethodResult], Cell]:
 def _from_best(method: MethodResult) -> Cell:
     if method.average is None:
         return Cell(NONE)
+    if method.unranked:
+        return Cell("unranked")
     if method.from_best is None:
         return Cell("best")
     return Cell(words.signed(method.from_best.mean), value=method.from_best.mean, mark=method.mark)
@@ -132,6 +144,19 @@ def _tried(entry: Entry) -> str:
     failed = sum(trial.error is not None for trial in entry.trials)
     tried = len(entry.trials)
     return f"{tried - failed} of {tried}" if failed else str(tried or NONE)
+
+
+def _failed_starts(method: MethodResult) -> str:
+    if method.column.regime is None or (method.entry is None and not method.failed):
+        return NONE
+    worked = method.average.n if method.average else 0
+    return f"{len(method.failed)} of {len(method.failed) + worked}"
+
+
+def _calibration(method: MethodResult) -> Cell:
+    if method.calibration is None:
+        return Cell(NONE)
+    return Cell(f"{100 * method.calibration:.1f}", value=100 * method.calibration)
 
 
 def _device(method: MethodResult) -> Cell:

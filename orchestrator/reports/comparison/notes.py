@@ -22,6 +22,12 @@ LEGEND = {
     "every seed, which accounts for selecting the best of them.",
     "left out": "? not compared with the best: seeds are missing, or the variance over the seeds is an "
     f"outlier (Cochran's test at {100 * COCHRAN_LEVEL:g} %).",
+    "unranked": "unranked: its best rate lies at an end of all that it could try, so a better one may lie "
+    "beyond; it takes no place and is compared with none.",
+    "failed": "Failed starts: seeds whose training ended below half of zero-shot's validation accuracy; they "
+    "are counted, and in no mean.",
+    "calibration": "ECE: expected calibration error on test images in points, the mean over tasks and seeds.",
+    "search": "Search: device time of the other rates that were tried.",
     "edge": "↓ ↑ the chosen rate is the lowest or highest tried: a better one may lie beyond it.",
     "device": "Device time: training and evaluation of all seeds at this rate, not at the others tried; "
     "where groups follow gradients, with the probes that measure them.",
@@ -40,6 +46,7 @@ def title(table: MethodTable) -> str:
     """``symbols, 6-shot: each method at its own rate, chosen on validation``."""
     what = {
         "shared": "shared recipe, as in the paper",
+        "published": "each method by its authors' recipe, fixed beforehand",
         "tuned": "each method at its own learning rate, chosen on validation",
     }[table.recipe]
     return f"{table.comparison.dataset}, {table.split}: {what}"
@@ -53,6 +60,8 @@ def budget(table: MethodTable) -> str:
     if table.label_budget is not None:
         training, validation = table.label_budget
         text += f"; labelled images per class and task: {training} training + {validation} validation"
+    if table.comparison.protocol == "clap":
+        text += "; protocol clap: nothing was chosen, all settings were fixed beforehand"
     if table.comparison.protocol == "paper":
         text += "; protocol paper: all other images are test images"
     return text
@@ -76,6 +85,10 @@ OCCURS: dict[str, Callable[[MethodResult], object]] = {
     "spread": _has_spread,
     "tied": lambda m: m.mark == "≈",
     "left out": lambda m: m.mark == "?",
+    "unranked": lambda m: m.unranked,
+    "failed": lambda m: m.failed,
+    "calibration": lambda m: m.calibration is not None,
+    "search": lambda m: m.entry and m.entry.search_seconds,
     "edge": lambda m: m.entry and m.entry.edge,
     "device": lambda m: m.device_seconds,
     "own": lambda m: m.over_own_single is not None,
@@ -88,11 +101,23 @@ OCCURS: dict[str, Callable[[MethodResult], object]] = {
 
 def _cautions(table: MethodTable) -> Iterator[str]:
     if table.recipe == "shared":
-        tuned = "Claims rest on tuned results." if table.comparison.rates else "No rate was tuned."
+        tuned = "Claims rest on tuned results." if table.comparison.tunes else "No rate was tuned."
         yield f"Descriptive: a rate that suits one method starves another. {tuned}"
         yield from _other_rates(table)
         if table.reductions:
             yield f"Task losses: {words.enumeration(sorted(table.reductions))}."
+    if table.recipe == "published":
+        yield (
+            "Recipes differ in how many images they see: methods as they are used, not equal amounts of "
+            "training. Where authors gave no recipe, the study's stands."
+        )
+    around = table.comparison.around
+    if table.recipe == "tuned" and around is not None:
+        yield (
+            f"Equal budgets: for every column {around.first} rates around its authors' own, with their "
+            f"optimiser and schedule, by factors of {around.factor:.3g}; while the best lies at an end one "
+            f"more beyond it, up to {around.most}. Epochs, batches and views are the same for all."
+        )
     yield from _significance(table)
 
 
@@ -152,7 +177,9 @@ def _missing(table: MethodTable) -> Iterator[str]:
             reasons.setdefault(method.error or "not measured", []).append(label)
             continue
         n = method.average.n if method.average else 0
-        if n < len(table.comparison.seeds):
+        if method.failed:
+            yield _failed(label, method)
+        if n + len(method.failed) < len(table.comparison.seeds):
             yield f"{label}: {n} of {len(table.comparison.seeds)} seeds."
         for trial in method.entry.trials:
             if trial.error:
@@ -162,3 +189,11 @@ def _missing(table: MethodTable) -> Iterator[str]:
         yield f"No numbers for {words.enumeration(labels)}: {reason.rstrip('.')}."
     for (label, reason), tried in rates.items():
         yield f"{label} at {words.enumeration(tried)}: {reason.rstrip('.')}."
+
+
+def _failed(label: str, method: MethodResult) -> str:
+    """Which starts failed, and where they ended on test images."""
+    assert method.entry is not None, "it has numbers"
+    ends = {seed: sum(tasks.values()) / len(tasks) for seed, tasks in method.entry.failed_starts.items()}
+    listed = words.enumeration([f"{seed} ({100 * ends[seed]:.1f} %)" for seed in method.failed])
+    return f"{label}: the start failed under seed{'s' * (len(ends) != 1)} {listed}; means are of the rest."

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe, Section
 
-RECIPES: tuple[Recipe, ...] = ("shared", "tuned")
+RECIPES: tuple[Recipe, ...] = ("shared", "published", "tuned")
 """In the order reported."""
 
-BEST_FIRST: tuple[Recipe, ...] = ("tuned", "shared")
+BEST_FIRST: tuple[Recipe, ...] = ("tuned", "published", "shared")
 """In the order preferred where one of them has to speak."""
 
 REGIMES = (None, "single", "multi", "grouped")
 """In the order of the paper's columns: nothing trained, a copy per task, one for all; then both parts."""
 
 SINGLE_TASK_PROMPTS = ("coop", "vpt", "maple")
+PAPER = ("zero_shot", "full_ft", "coop", "vpt", "maple", "clip_adapter", "bitfit", "mmap")
+"""Methods of the paper's Tables 1 and 2."""
 GENERATORS = ("joint", "mlp", "mmap")
 """Methods of the prompt-generator ablation (paper, figure 4)."""
 
@@ -78,7 +80,19 @@ def recipes_of(comparison: Comparison, split: str, section: Section) -> list[Rec
 
 
 def full_label(column: Column) -> str:
-    """The label, with the regime where the paper uses the same one twice: ``Full FT (single-task)``."""
-    if column.section == "table" and column.method == "full_ft":
-        return f"{column.label} ({'single' if column.regime == 'single' else 'multi'}-task)"
+    """The label, with the regime where columns share one: ``Full FT (single-task)``.
+
+    Of the paper's columns only full fine-tuning; methods that it lacks keep their names in all regimes.
+    """
+    told_apart = column.method not in PAPER or column.method == "full_ft" or column.regime == "grouped"
+    if column.section == "table" and told_apart and column.grouping != "single":
+        return f"{column.label}{_REGIME_WORDS[column.regime]}"
     return column.label
+
+
+_REGIME_WORDS = {
+    None: "",
+    "single": " (single-task)",
+    "multi": " (multi-task)",
+    "grouped": " (grouped)",
+}

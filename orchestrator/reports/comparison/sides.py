@@ -82,6 +82,9 @@ def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) ->
     label = full_label(column)
     if entry is None:
         return Side(label=label, seeds={}, why=f"{label} has no numbers here")
+    if not comparison.is_ranked(entry):
+        why = f"the best rate of {label} lies at an end of all that it could try"
+        return Side(label=label, seeds={}, lr=entry.lr, edge=entry.edge, why=why)
     return Side(
         label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge, why=_untried(label, entry)
     )

@@ -34,7 +34,11 @@ from orchestrator.tables.document import plain as plain_text
 from orchestrator.tables.model import Cell, Field, Table, label, number
 from orchestrator.tables.words import duration, integer
 
-RECIPES = {"shared": "shared learning rate", "tuned": "tuned learning rates"}
+RECIPES = {
+    "shared": "shared learning rate",
+    "published": "published recipes",
+    "tuned": "tuned learning rates",
+}
 
 
 def methods_page(comparison: Comparison, *, made: str, software: str) -> Page:
@@ -84,9 +88,9 @@ def _last(contents: Contents) -> list[MethodTable]:
 
 
 def _measured(table: MethodTable) -> list[MethodResult]:
-    """Methods with an average, the best first."""
+    """Methods with an average, the best first, those that may not be ranked last."""
     found = [method for method in table.methods if method.average is not None]
-    return sorted(found, key=lambda m: (-(m.average.mean if m.average else 0.0), m.column.name))
+    return sorted(found, key=lambda m: (m.unranked, -(m.average.mean if m.average else 0.0), m.column.name))
 
 
 def _won(table: MethodTable) -> Sentence:

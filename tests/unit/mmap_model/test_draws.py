@@ -277,7 +277,21 @@ def test_a_published_division_is_kept_to(sizes, shots, seed, division, protocol)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 16), st.sampled_from(["search", "paper"]))
+@given(counts, st.integers(1, 12), st.none() | st.integers(12, 16), seeds, st.booleans())
+def test_clap_trains_and_tests_on_the_images_of_search_and_none_validate(
+    sizes, shots, largest, seed, published
+):
+    labels = labels_of(sizes, 0)
+    third = np.arange(len(labels)) % 3 == 0
+    official = OfficialSplit(np.flatnonzero(~third), np.flatnonzero(third)) if published else None
+    options = {"largest_shots": largest, "official": official}
+    search, clap = (drawn(labels, shots, seed, protocol=name, **options) for name in ("search", "clap"))
+    assert clap.train.tolist() == search.train.tolist() and clap.test.tolist() == search.test.tolist()
+    assert clap.validation.tolist() == [] and clap.labelled == len(search.train)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 16), st.sampled_from(["search", "paper", "clap"]))
 def test_part_sizes_are_those_of_a_draw(count, shots, protocol):
     found = drawn(labels_of([count]), shots, protocol=protocol)
     sizes = (len(found.train), len(found.validation), len(found.test))

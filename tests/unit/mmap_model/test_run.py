@@ -165,7 +165,7 @@ def test_logits_that_are_not_finite_in_evaluation_end_their_replicate_alone(
         assert without_seconds(ended[-1].cells)[key] == without_seconds(reports[-1].cells)[key]
 
 
-@pytest.mark.parametrize("protocol", ["search", "paper"])
+@pytest.mark.parametrize("protocol", ["search", "paper", "clap"])
 def test_a_last_step_into_the_infinite_is_seen(tiny_backbone, dataset, protocol):
     """Its loss, taken before it, is finite, and so are the parameters after it."""
     recipe = Recipe(epochs=1, batch_size=100, warmup_epochs=0, lr=1e28)

@@ -14,10 +14,13 @@ from mmap_model.errors import InputError
 from orchestrator.cli.compare import spread
 from orchestrator.cli.main import execute
 from orchestrator.compare.assemble import assemble
-from orchestrator.compare.columns import RANDOM, TABLE, choose_columns, pairings
+from orchestrator.compare.columns import RANDOM, TABLE, pairings
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.plan import ComparePlan, PlannedRow, plan_comparison, rates
-from orchestrator.compare.remaining import best_rate, find_work, needless_weights
+from orchestrator.compare.plan import ComparePlan, PlannedRow, plan_comparison
+from orchestrator.compare.rates import best_rate, tried_rows
+from orchestrator.compare.remaining import find_work, needless_weights
+from orchestrator.compare.sets import choose_columns
+from orchestrator.compare.spacing import rates
 from orchestrator.driver import Outcome, compare
 from orchestrator.driver.compare_agenda import CompareAgenda
 from orchestrator.driver.session import Session, SessionFailed
@@ -133,7 +136,7 @@ def test_a_rate_equal_to_the_shared_one_is_not_trained_twice(tmp_path: Path) -> 
 
 def test_rates_are_chosen_on_the_first_three_seeds(tmp_path: Path) -> None:
     found = plan(tmp_path, seeds=[1, 2, 3, 4, 5], tune=2, methods=["mmap"])
-    (tried, _) = found.tried("mmap", Split(shots=6))
+    (tried, _) = tried_rows(found, {}, "mmap", Split(shots=6))
     assert [seed.label for seed in tried.seeds] == ["1", "2", "3"]
     assert len(found.chosen("mmap", Split(shots=6), found.rates[0]).seeds) == 5
 
@@ -158,28 +161,35 @@ def test_lists_of_options_may_be_written_in_a_row() -> None:
 
 
 def finish(
-    found: ComparePlan, row: PlannedRow, value: float, *, tested: bool = True, **fields: Any
+    found: ComparePlan,
+    row: PlannedRow,
+    value: float,
+    *,
+    tested: bool = True,
+    by_seed: Mapping[str, float] | None = None,
+    **fields: Any,
 ) -> TrialRecord:
-    """Records of a row as its driver and its workers leave them; every cell has the accuracy ``value``."""
+    """Records of a row as its driver and its workers leave them: accuracy ``value``, or a seed's own."""
     study = found.base.study
     store, ledger = StudyStore(study.storage, study.name), Ledger(study.storage)
     cells = []
     for seeds in row.seeds:
         key = f"{row.key}-{seeds.label}"
+        own = (by_seed or {}).get(seeds.label, value)
         partition = [[0, 1], [2, 3]] if row.point.grouping else None
         measured: Mapping[str, Any] = {"partition": partition, "similarity": [[1.0] * 4] * 4, "margin": 0.5}
         ledger.commit(
             key,
             {
-                "metrics": {"accuracy": value},
+                "metrics": {"accuracy": own},
                 "seconds": {"train": 2.0},
                 "grouping": measured if row.column == "mmap" else None,
             },
             {},
         )
         if tested:
-            tasks = {task: {"accuracy": value + 0.01 * i} for i, task in enumerate(TASKS)}
-            ledger.commit_test(key, {"metrics": {"accuracy": value, "tasks": tasks}}, {})
+            tasks = {task: {"accuracy": own + 0.01 * i} for i, task in enumerate(TASKS)}
+            ledger.commit_test(key, {"metrics": {"accuracy": own, "ece": 0.1, "tasks": tasks}}, {})
         where = {"split": row.split.label, "seed": seeds.label, "partition": partition}
         cells.append({"key": key, "parameters": 7, **where})
     given = {"state": "complete", "value": None if "error" in fields else value, **fields}
@@ -307,13 +317,13 @@ def test_weights_of_whole_backbones_stay_until_they_are_scored_or_their_rate_los
     def needless() -> set[float | None]:
         """Rates of full fine-tuning whose weights may go."""
         keys = needless_weights(found, store.load_rows(), ledger)
-        rows = [*found.first_rows(), *found.tried("mmap", Split(shots=6))]
+        rows = [*found.first_rows(), *tried_rows(found, {}, "mmap", Split(shots=6))]
         assert keys <= {f"{row.key}-{s.label}" for row in rows if row.column == "full_ft" for s in row.seeds}
         return {row.lr for row in rows if f"{row.key}-1" in keys}
 
-    for row in found.tried("mmap", Split(shots=6)):
+    for row in tried_rows(found, {}, "mmap", Split(shots=6)):
         finish(found, row, 0.9, tested=False)
-    low, middle, high = found.tried("full_ft", Split(shots=6))
+    low, middle, high = tried_rows(found, {}, "full_ft", Split(shots=6))
     finish(found, high, 0.5, tested=False)
     assert needless() == set(), "the best so far"
     finish(found, low, 0.6, tested=False)
@@ -327,7 +337,7 @@ def test_weights_of_whole_backbones_stay_until_they_are_scored_or_their_rate_los
 
 def test_a_rate_that_failed_is_never_chosen(tmp_path: Path) -> None:
     found = plan(tmp_path, methods=["mmap"], tune=2)
-    low, high = found.tried("mmap", Split(shots=6))
+    low, high = tried_rows(found, {}, "mmap", Split(shots=6))
     finish(found, low, 0.4)
     finish(found, high, 0.9, state="failed", error="training diverged")
     known = StudyStore(str(tmp_path), found.base.study.name).load_rows()

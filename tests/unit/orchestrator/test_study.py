@@ -158,6 +158,7 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         ("grouping.probe.source_cols=64", "grouping.probe.source_cols", ["64", "32", "96", "128"]),
         ("search.per_split=true", "search.per_split", ["one study per split"]),
         ("protocol=paper", "protocol", ["no validation images", "space: []"]),
+        ("protocol=clap", "protocol", ["clap has no validation images", "space: []"]),
         (
             "search={scheduler: asha}\x00space.1={name: choice, key: recipe.epochs, choices: [3, 5]}",
             "search.scheduler",
