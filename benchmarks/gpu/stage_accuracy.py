@@ -31,7 +31,7 @@ from mmap_model.training.replicate import draw_tasks
 GOALS = {"points_with_equal_weights": 0.1, "equal_top1": 0.995, "points_of_training": 0.5}
 """Points of accuracy are hundredths. The last bounds the 90 % interval of the paired difference."""
 CONFIDENCE = 0.90
-SEEDS = 24
+SEEDS = 12
 """Six were not enough to tell: their interval was as wide as the goal."""
 LOSS = 0.05
 """Nats by which the mean training loss of the last epoch may differ."""

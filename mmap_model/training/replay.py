@@ -8,7 +8,8 @@ Legend: R replicates, T tasks, B images per replicate, task and step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -91,9 +92,22 @@ class RecordedStep:
 def record_cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     """`Record` by CUDA: what ``work`` starts on the device is noted down, in memory of its own, and not run.
 
-    Another thread may copy images to the device meanwhile: it is none of the record's business.
+    To be called `on_stream` of one that is not the default. Another thread may copy images to the device
+    meanwhile: it is none of the record's business.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
         result = work()
     return graph.replay, result
+
+
+@contextmanager
+def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Start work on ``stream``: after all that was started on the current one, before all that will be."""
+    current = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(current)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        current.wait_stream(stream)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from mmap_model.methods.probed import Probed
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import images_at_a_time, release
 from mmap_model.training.optimiser import ReplicateOptimiser
-from mmap_model.training.replay import RecordedStep, StepKind
+from mmap_model.training.replay import RecordedStep, StepKind, on_stream
 
 Snapshot = Callable[[Probed, Sequence[Tensor]], None]
 """Takes gradients of what is generated for both towers; leaves those of the parameters in ``.grad``."""
@@ -62,6 +62,7 @@ class TrainingStep:
         self.images, self.in_parts = 0, False
         self._recorded: RecordedStep | None = None
         self._records = True
+        self._stream: torch.cuda.Stream | None = None
 
     def take(
         self, pixels: Tensor, labels: Tensor, active: Tensor | None = None, snapshot: Snapshot | None = None
@@ -80,9 +81,10 @@ class TrainingStep:
         prepared = pixels if self._kept else self._prepare(pixels)
         while True:
             try:
-                losses = self._by_record(prepared, labels, active) if snapshot is None else None
-                if losses is None:
-                    losses = self._differentiate(prepared, labels, active, snapshot)
+                with self._aside(pixels.device):
+                    losses = self._by_record(prepared, labels, active) if snapshot is None else None
+                    if losses is None:
+                        losses = self._differentiate(prepared, labels, active, snapshot)
                 break
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -93,6 +95,16 @@ class TrainingStep:
             self._shrink(reason)
         self._sgd.update()
         return losses
+
+    def _aside(self, device: torch.device) -> AbstractContextManager[object]:
+        """Where records are made: away from the stream that the host waits for, eager steps too.
+
+        Autograd's leaves remember the stream they were first used on, and models keep some across steps.
+        """
+        if device.type != "cuda" or not self._model.execution.replays(device.type):
+            return nullcontext()
+        self._stream = self._stream or torch.cuda.Stream(device)
+        return on_stream(self._stream)
 
     def _by_record(self, pixels: Tensor, labels: Tensor, active: Tensor | None) -> Tensor | None:
         """As `_differentiate`, by what was recorded of an earlier step; None where that is not to be had."""
