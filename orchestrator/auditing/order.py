@@ -1,4 +1,4 @@
-"""What followed from the numbers: the ranks, the winner, and when test images were looked at."""
+"""What followed from the numbers: the ranks, the winner, and when test images were evaluated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.auditing.finding import Finding, differs
 from orchestrator.auditing.row import AuditedRow, Cells
 from orchestrator.ledger.cells import TEST
 
-Look = Mapping[str, Any]
+TestEvaluation = Mapping[str, Any]
 
 
 def audit_ranks(trials: Sequence[AuditedRow], cells: Cells) -> Iterator[Finding]:
@@ -46,29 +46,32 @@ def winner(trials: Sequence[AuditedRow], cells: Cells) -> int | None:
     return next(iter(_order([row for row in complete if not row.record.violated], found)), None)
 
 
-def audit_looks(
-    study: str, trials: Iterable[AuditedRow], cells: Cells, looks: Mapping[str, Sequence[Look]]
+def audit_test_evaluations(
+    study: str,
+    trials: Iterable[AuditedRow],
+    cells: Cells,
+    evaluations: Mapping[str, Sequence[TestEvaluation]],
 ) -> Iterator[Finding]:
-    """Test scores that no look is on record for, and trials that began after a look.
+    """Test scores that no evaluation is on record for, and trials that began after one.
 
     Args:
         study: its name.
         trials: of the study.
         cells: audited, by key.
-        looks: at test images, by study of this storage.
+        evaluations: of test images, by study of this storage.
     """
     rows = list(trials)
     keys = {key for row in rows for key in row.record.keys}
-    seen = {key for found in looks.values() for look in found for key in look["keys"]}
+    seen = {key for found in evaluations.values() for evaluation in found for key in evaluation["keys"]}
     for key in sorted(keys):
         if cells[key].score is not None and key not in seen:
             yield Finding(
                 record=f"cells/{key}/{TEST}",
-                problem="it was scored on test images, and no look at them is on record",
+                problem="it was scored on test images, and no test-set evaluation is on record",
             )
-    for name, found in looks.items():
-        own = [look for look in found if name == study or keys & set(look["keys"])]
-        first = min((look["time"] for look in own), default=None)
+    for name, found in evaluations.items():
+        own = [evaluation for evaluation in found if name == study or keys & set(evaluation["keys"])]
+        first = min((evaluation["time"] for evaluation in own), default=None)
         later = [row for row in rows if first is not None and row.record.created_at > first]
         if first is not None and later:
             whose = "" if name == study else f" by study {name}"
@@ -77,7 +80,7 @@ def audit_looks(
             yield Finding(
                 severity="warning",
                 record=later[0].path,
-                problem=f"test images were looked at{whose} on {first[:19]}, before trial {numbers}{more}",
+                problem=f"test images were evaluated{whose} on {first[:19]}, before trial {numbers}{more}",
             )
 
 

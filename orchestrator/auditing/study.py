@@ -10,7 +10,7 @@ from mmap_model.errors import InputError
 from orchestrator.auditing.cell import AuditedCell, audit_cell
 from orchestrator.auditing.finding import Finding
 from orchestrator.auditing.images import audit_images, draw_name
-from orchestrator.auditing.order import audit_looks, audit_ranks, winner
+from orchestrator.auditing.order import audit_test_evaluations, audit_ranks, winner
 from orchestrator.auditing.probes import Probes
 from orchestrator.auditing.race import audit_race
 from orchestrator.auditing.row import AuditedRow, audit_row
@@ -102,7 +102,7 @@ def audit_study(storage: Storage, name: str, tell: Callable[[str], None] = lambd
         *_rows_of(rows, cells, storage, Aim.of_study(study)),
         *audit_ranks(trials, cells),
         *audit_race(store, trials, cells),
-        *audit_looks(name, trials, cells, _looks(storage)),
+        *audit_test_evaluations(name, trials, cells, _test_evaluations(storage)),
     ]
     return Audit(
         study=name,
@@ -155,5 +155,5 @@ def _rows_of(
         yield from probes.audit(row, cells)
 
 
-def _looks(storage: Storage) -> dict[str, list[dict[str, Any]]]:
-    return {name: StudyStore(storage, name).load_looks() for name in storage.names("studies")}
+def _test_evaluations(storage: Storage) -> dict[str, list[dict[str, Any]]]:
+    return {name: StudyStore(storage, name).load_test_evaluations() for name in storage.names("studies")}

@@ -21,7 +21,7 @@ from orchestrator.ledger import CorruptError, Storage, StudyStore
 from orchestrator.ledger.documents import NewerFormatError, decode, decode_state
 from orchestrator.ledger.fences import resolve
 from orchestrator.ledger.gather import gather
-from orchestrator.ledger.holding import look
+from orchestrator.ledger.holding import observe
 from orchestrator.ledger.local_state import RAY_FOLDER
 from orchestrator.ledger.storage import Entry
 from orchestrator.ledger.study_store import FENCED
@@ -236,7 +236,7 @@ def _sort_claims(
         if folder in busy:
             findings.keep("claims", size)
             continue
-        seen = look(storage, folder)
+        seen = observe(storage, folder)
         if seen is None or (seen.holding is not None and seen.holding.released):
             reason = "released"
         elif seen.is_free:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.readiness import Finding
     from orchestrator.study import Study
 
-group = typer.Typer(name="cluster", help="Look at a cluster.", no_args_is_help=True)
+group = typer.Typer(name="cluster", help="Inspect a cluster.", no_args_is_help=True)
 
 CHECK = "cluster-check"
 """What a check is called among the jobs of a cluster."""
@@ -50,7 +50,7 @@ def check(
     loaded = load_study(study, given)
     check_paths(loaded)
     if in_ray_job() or (address is None and _is_node_of_cluster()):
-        found = [asdict(finding) for finding in look(loaded)]
+        found = [asdict(finding) for finding in inspect(loaded)]
     else:
         found = _look_by_job(study, loaded, given, address)
     if as_json:
@@ -60,7 +60,7 @@ def check(
     return FAILED if any(finding["state"] == "error" for finding in found) else DONE
 
 
-def look(study: Study) -> list[Finding]:
+def inspect(study: Study) -> list[Finding]:
     """Ask every node of the cluster that ``RAY_ADDRESS`` names."""
     import contextlib
     import os

@@ -76,7 +76,7 @@ def _look_after(stored: Stored, found: dict[str, Any]) -> dict[str, Any] | None:
 
 def describe(stored: Any) -> dict[str, Any]:
     """State of a study as a JSON-able dictionary."""
-    from orchestrator.ledger.holding import look
+    from orchestrator.ledger.holding import observe
     from orchestrator.statistics.epochs import latest_scored
     from orchestrator.statistics.race_records import describe_race
     from orchestrator.statistics.spending import budgets, spent_before
@@ -86,7 +86,7 @@ def describe(stored: Any) -> dict[str, Any]:
     trials = stored.store.load_trials()
     race = describe_race(stored.store, stored.ledger, trials)
     invocations = stored.store.load_invocations()
-    driver = _driver(look(stored.store.storage, f"studies/{stored.store.name}/driver"))
+    driver = _driver(observe(stored.store.storage, f"studies/{stored.store.name}/driver"))
     complete = [t for t in trials if t.state == "complete" and t.accuracy is not None and not t.violated]
     best = max(complete, key=lambda t: t.accuracy or 0.0, default=None)
     last = invocations[-1] if invocations else None
@@ -120,7 +120,7 @@ def describe(stored: Any) -> dict[str, Any]:
         else {"outcome": last.outcome, "started_at": last.started_at, "ended_at": last.ended_at},
         "quarantined": [] if last is None else last.quarantined,
         "silent": last.silent if driver is not None and last is not None else [],
-        "looks_at_test": len(stored.store.load_looks()),
+        "looks_at_test": len(stored.store.load_test_evaluations()),
         "damaged": stored.store.damaged,
         "damaged_trials": sorted(stored.store.unreadable),
         "late": stored.store.late,

@@ -71,7 +71,7 @@ def transfer(
         found = document(scoring, scoring.scores(activity.at), trial=chosen[0].trial)
     found = {"study": stored.store.name, "split": chosen[0].split, **found}
     keys = [one.key for one in chosen]
-    stored.store.record_look(reason=f"by the transfer command, on {target.name}", keys=keys)
+    stored.store.record_test_evaluation(reason=f"by the transfer command, on {target.name}", keys=keys)
     stored.store.save_transfer(found)
     if as_json:
         print_json(found)

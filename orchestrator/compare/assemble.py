@@ -63,7 +63,7 @@ class _Assembly:
             columns=tuple(self._columns(entries)),
             entries=tuple(entries),
             affinities=tuple(self._affinities()),
-            looks=tuple(self._store.load_looks()),
+            looks=tuple(self._store.load_test_evaluations()),
             provenance=invocations[-1].provenance if invocations else {},
             commands=tuple(dict.fromkeys(i.command for i in invocations if i.command)),
         )

@@ -177,7 +177,7 @@ class Comparison:
         rates: learning rates of the tuned recipe, ascending; empty without ``--tune``, and with ``around``.
         around: how each column's own rates were searched; None where all columns tried the same.
         columns, entries, affinities: what was found.
-        looks: looks at the test images: ``{time, reason, keys}``.
+        looks: test-set evaluations: ``{time, reason, keys}``.
         provenance: versions, machine, commit.
         commands: command lines that contributed.
     """

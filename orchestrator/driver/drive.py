@@ -160,7 +160,7 @@ def drive(
         before = store.load_invocations()
         if said := last_run_in_words(before, store.predecessor, work_left=todo.anything):
             progress(NoteShown(text=said))
-        store.load_looks()  # damaged ones are named with the others
+        store.load_test_evaluations()  # damaged ones are named with the others
         for damage in (*store.damaged, *ledger.damaged):
             progress(NoteShown(text=f"Damaged record: {damage}"))
         invocation.scoring = todo.scoring

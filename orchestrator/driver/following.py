@@ -54,7 +54,7 @@ def follow(
     told, moved, heard, said = 0, None, clock(), False
     fence = 0
     while True:
-        seen = watch.look(store.storage, folder)
+        seen = watch.observe(store.storage, folder)
         if not fence and (seen is None or watch.is_over):
             return "none"
         if seen is not None and seen.fence != fence:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.commands import command
 from orchestrator.ledger import StudyStore
-from orchestrator.ledger.holding import look
+from orchestrator.ledger.holding import observe
 from orchestrator.ledger.local_state import local_state
 from orchestrator.ledger.storage import Storage
 from orchestrator.notices.addresses import hide_addresses
@@ -147,7 +147,7 @@ def look_after(notify: Notify, store: StudyStore, *, again: str, best: str, send
     if "stalled" in notify.events:
         invocations = store.load_invocations()
         last = invocations[-1] if invocations else None
-        seen = look(store.storage, f"studies/{store.name}/driver")
+        seen = observe(store.storage, f"studies/{store.name}/driver")
         if last is not None and died(seen, last, folder):
             notice = notice_of_death(store, last, last.command or again, best)
             if notice is not None:

@@ -80,7 +80,7 @@ def confirm_study(
         plan: the study.
         progress: shown to the user.
         numbers: of complete trials; none: the finalists and the reference rows.
-        reason: recorded with the look.
+        reason: recorded with the test-set evaluation.
         retrain: train cells again whose weights were dropped when they were no finalists.
         options: how it is run.
 

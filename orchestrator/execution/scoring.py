@@ -1,4 +1,4 @@
-"""Scoring finished cells on the test images: files are read and mended first, then the look is recorded."""
+"""Scoring of finished cells on test images: files are read and mended first, then it is on record."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Scoring:
         """Mend the cells that are broken, score those that are not scored yet; tell the scores of all.
 
         Raises:
-            CellFailed: a cell cannot be scored. No look is recorded of test images that were not looked at.
+            CellFailed: a cell cannot be scored. No evaluation is recorded of test images that were not read.
             Superseded: another driver took over.
         """
         whole = self._ready(keys, self._ledger.tests(keys))
@@ -78,8 +78,8 @@ class Scoring:
         for family in _families(records):
             files = {key: self._read(key, records) for key in family}
             cells = [self._cell(records[key]) for key in family]
-            scores = self._engine.score_test(cells, files, lambda: self._look(todo))
-            self._look(todo)
+            scores = self._engine.score_test(cells, files, lambda: self._evaluated(todo))
+            self._evaluated(todo)
             for key, score in scores.items():
                 if error := score.get("error"):
                     failed[key], kind = error, "nan"
@@ -102,15 +102,17 @@ class Scoring:
             records |= self._ready([key], ())
             return self._ledger.read_files(key, records[key])
 
-    def _look(self, keys: Sequence[str]) -> None:
-        """Called before every batch of test images: the first one makes it a look, which is recorded."""
+    def _evaluated(self, keys: Sequence[str]) -> None:
+        """Called before every batch of test images: the first one is recorded as an evaluation."""
         self._check()
         self.batches += 1
         if not self._recorded:
             if not self._store.fence_valid(self._item.fence):
                 raise Superseded
             reason = self._item.reason or self._item.purpose
-            self._store.record_look(reason=reason, keys=list(keys), invocation=self._item.invocation)
+            self._store.record_test_evaluation(
+                reason=reason, keys=list(keys), invocation=self._item.invocation
+            )
             self._recorded = True
 
     def _ready(self, keys: Sequence[str], scored: Collection[str]) -> dict[str, Record]:

@@ -53,10 +53,10 @@ def _validation(winner: Winner) -> Iterator[Measured]:
 
 def _test(winner: Winner) -> Iterator[Measured]:
     store, chosen = winner.stored.store, winner.chosen
-    looked = {key for look in store.load_looks() for key in look["keys"]}
+    evaluated = {key for one in store.load_test_evaluations() for key in one["keys"]}
     trial = next(trial for trial in store.load_trials() if trial.number == chosen.trial)
     cells = [cell["key"] for cell in trial.cells if cell["split"] == chosen.split]
-    tests = winner.stored.ledger.tests(key for key in cells if key in looked)
+    tests = winner.stored.ledger.tests(key for key in cells if key in evaluated)
     if chosen.key in tests:
         values = [float(test["metrics"]["accuracy"]) for test in tests.values()]
         over = summarize(values).to_dict() if len(values) == len(cells) else {}

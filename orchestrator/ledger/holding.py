@@ -105,7 +105,7 @@ class Seen:
         )
 
 
-def look(storage: Storage, folder: str) -> Seen | None:
+def observe(storage: Storage, folder: str) -> Seen | None:
     """The newest file of a lease; None if nobody ever held it. A listing and a read."""
     for _ in range(AGAIN):
         fence = current_fence(storage, folder)
@@ -122,7 +122,7 @@ def current_fence(storage: Storage, folder: str) -> int:
 
 def read_holding(storage: Storage, folder: str) -> Holding | None:
     """The current holding, released or not; None if there never was one or its file is damaged."""
-    seen = look(storage, folder)
+    seen = observe(storage, folder)
     return None if seen is None else seen.holding
 
 

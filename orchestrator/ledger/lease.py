@@ -25,7 +25,7 @@ from types import TracebackType
 
 from mmap_model.errors import InputError
 from orchestrator.ledger.documents import encode, now
-from orchestrator.ledger.holding import Holding, Owner, Seen, fences, look
+from orchestrator.ledger.holding import Holding, Owner, Seen, fences, observe
 from orchestrator.ledger.storage import Storage
 from orchestrator.ledger.watch import INTERVAL, PATIENCE, Watch
 
@@ -103,7 +103,7 @@ class Lease:
         """
         assert not self.fence, "this lease is held already"
         while True:
-            seen = self._watch.look(self._storage, self._folder)
+            seen = self._watch.observe(self._storage, self._folder)
             if seen is not None and not self._watch.is_over:
                 return seen
             fence = (0 if seen is None else seen.fence) + 1
@@ -210,7 +210,7 @@ class Lease:
         """Whether the newest file is this holder's; one that cannot be read is only if it has its number."""
         if self.lost.is_set():
             return False
-        seen = look(self._storage, self._folder)
+        seen = observe(self._storage, self._folder)
         if seen is None or seen.fence < self.fence:
             return True  # somebody deleted the file: the next heartbeat writes it again
         holding = seen.holding
@@ -222,7 +222,7 @@ class Lease:
 
     def _has_settled(self, fence: int) -> bool:
         time.sleep(self._settle)
-        last = look(self._storage, self._folder)
+        last = observe(self._storage, self._folder)
         if last is None or last.fence <= fence:
             return True
         self._storage.delete(self._path(fence))

@@ -168,8 +168,8 @@ def parse_draw(name: str, document: dict[str, Any]) -> dict[str, Any]:
     return dictionary(document, "draw")
 
 
-def parse_look(name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """A look; that its file is its own is told by its name or, in records without one, by its time."""
+def parse_test_evaluation(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A test-set evaluation; its name, or in records without one its time, tells that the file is its own."""
     if not isinstance(document.get("keys"), list) or not isinstance(document.get("time"), str):
         raise CorruptError("not a record of a test-set evaluation")
     own = document.pop("name", None)

@@ -1,4 +1,4 @@
-"""The records of one study: its resolved file, trials, looks at the test images, invocations, driver lease.
+"""The records of one study: its resolved file, trials, test-set evaluations, invocations, driver lease.
 
 studies/<name>/study.json             the resolved study and its id, see ``orchestrator.ledger.study_file``
 studies/<name>/study.copy.json        the same: takes its place where it is damaged
@@ -9,7 +9,7 @@ studies/<name>/baselines/<row>.<fence>.json     keys of the reference rows
 studies/<name>/rows/<key>.<fence>.json          rows of a comparison
 studies/<name>/race/<name>.<fence>.json         of a race: its terms, and its course with every decision
 studies/<name>/warm_start.json        what was taken from other studies when it began
-studies/<name>/looks/<time>.json      every look at the test images
+studies/<name>/looks/<time>.json      every test-set evaluation
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
 studies/<name>/driver/<fence>.json    who drives the study now
@@ -52,10 +52,10 @@ from orchestrator.ledger.study_records import (
     parse_baseline,
     parse_draw,
     parse_invocation,
-    parse_look,
     parse_race,
     parse_row,
     parse_spending,
+    parse_test_evaluation,
     parse_transfer,
     parse_trial,
     parse_warm_start,
@@ -248,16 +248,16 @@ class StudyStore:
         """What was given to ``save_warm_start``; None: nothing yet, or not readable (see ``damaged``)."""
         return self._folder.read("warm_start.json", "warm_start", parse_warm_start(self._own_id))
 
-    def record_look(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
+    def record_test_evaluation(self, *, reason: str, keys: list[str], invocation: str = "") -> None:
         """Record that the test images of ``keys`` were looked at."""
         stamp = now()
         name = f"{digits(stamp)}-{secrets.token_hex(3)}"
         document = {"name": name, "time": stamp, "reason": reason, "keys": keys, "invocation": invocation}
         self._folder.write(f"looks/{name}.json", document)
 
-    def load_looks(self) -> list[dict[str, Any]]:
-        """Every look at the test images, oldest first."""
-        return self._folder.gather("looks", parse_look)
+    def load_test_evaluations(self) -> list[dict[str, Any]]:
+        """Every test-set evaluation, oldest first."""
+        return self._folder.gather("looks", parse_test_evaluation)
 
     def save_transfer(self, found: dict[str, Any]) -> None:
         """Keep what the winner reached on classes or tasks that it was not trained on."""

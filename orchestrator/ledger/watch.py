@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from orchestrator.ledger.holding import Seen, look
+from orchestrator.ledger.holding import Seen, observe
 from orchestrator.ledger.storage import Storage
 
 INTERVAL = 5.0
@@ -45,10 +45,10 @@ class Watch:
         self._silent = 0.0
         self.moved = False
 
-    def look(self, storage: Storage, folder: str) -> Seen | None:
+    def observe(self, storage: Storage, folder: str) -> Seen | None:
         """Look once; None if nobody ever held the lease."""
         at = self._clock()  # before the look: what changes while it takes long was not seen to stand still
-        seen = look(storage, folder)
+        seen = observe(storage, folder)
         if seen is None or seen != self._seen:
             self.moved = self._seen is not None
             self._silent = 0.0
@@ -98,7 +98,7 @@ def held(
     alive: set[str] = set()
     told = False
     while watches:
-        seen = {folder: watch.look(storage, folder) for folder, watch in watches.items()}
+        seen = {folder: watch.observe(storage, folder) for folder, watch in watches.items()}
         alive |= {folder for folder, watch in watches.items() if watch.moved and not watch.is_over}
         watches = {f: w for f, w in watches.items() if f not in alive and not w.is_over}
         if not watches:

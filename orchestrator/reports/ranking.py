@@ -160,13 +160,11 @@ def legend(results: Results, limit: int) -> list[str]:
     if not trials:
         lines.append("No trial is complete yet.")
     if any(t.get("test") for t in trials):
-        looks = len(results.get("looks", []))
+        evaluations = len(results.get("looks", []))
         winner = "" if _unvalidated(results) else ". The winner is rank 1 by validation, whatever test says"
-        lines.append(f"Test-set evaluations: {looks}{winner}")
+        lines.append(f"Test-set evaluations: {evaluations}{winner}")
     if results.get("extended_after_look"):
-        lines.append(
-            "Trials were added after a look at the test images: read the test column with that in mind"
-        )
+        lines.append("Trials were added after a test-set evaluation: read the test column with that in mind")
     return lines
 
 

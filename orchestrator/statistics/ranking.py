@@ -80,11 +80,15 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
             where="study",
             fix=f"check --storage and the name; studies there: {known}",
         )
-    trials, baselines, looks = store.load_trials(), store.load_baselines(), store.load_looks()
+    trials, baselines, evaluations = (
+        store.load_trials(),
+        store.load_baselines(),
+        store.load_test_evaluations(),
+    )
     by_name = {name: TrialRecord.from_dict({"number": -1, **row}) for name, row in baselines.items()}
     keys = [key for trial in [*trials, *by_name.values()] for key in trial.keys]
     records = ledger.get_many(keys)
-    tests = ledger.tests(key for look in looks for key in look["keys"])
+    tests = ledger.tests(key for evaluation in evaluations for key in evaluation["keys"])
     reference = Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
     rows = ranked_rows(trials, records, tests)
     best = rows[0] if rows and rows[0].competes else None
@@ -120,8 +124,8 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "pace": pace(invocations, trials),
         "budgets": budgets(store.load_study() or {}, len(trials), spent_before(store)),
         "device_seconds": sum(trial.device_seconds for trial in [*trials, *by_name.values()]),
-        "looks": looks,
-        "extended_after_look": _extended(trials, looks),
+        "looks": evaluations,
+        "extended_after_look": _extended(trials, evaluations),
         "race": describe_race(store, ledger, trials),
         "transfers": store.load_transfers(),
         "mixed": mixed_origins(_measured(rows, by_name), records),
@@ -306,7 +310,7 @@ def _summary(seeds: Mapping[Any, float]) -> dict[str, Any] | None:
     return summarize(list(seeds.values())).to_dict() if seeds else None
 
 
-def _extended(trials: Sequence[TrialRecord], looks: Sequence[Mapping[str, Any]]) -> bool:
+def _extended(trials: Sequence[TrialRecord], evaluations: Sequence[Mapping[str, Any]]) -> bool:
     """Whether trials were added after the test images had been looked at."""
-    first = min((look["time"] for look in looks), default=None)
+    first = min((evaluation["time"] for evaluation in evaluations), default=None)
     return first is not None and any(trial.created_at > first for trial in trials)

@@ -51,8 +51,8 @@ class Retelling:
         """Trials by number, reference rows, rows of a comparison; only those of ``runs`` if given."""
         self.missing = []
         kept, scored, done = self._told.rows(), self._told.scored() or {}, set()
-        looks = self._store.load_looks() if self._store.adopts else None
-        looked = None if looks is None else {key for look in looks for key in look["keys"]}
+        evaluations = self._store.load_test_evaluations() if self._store.adopts else None
+        evaluated = None if evaluations is None else {key for one in evaluations for key in one["keys"]}
         for trial, record, tags in self._recorded():
             name = Row(trial=trial, started_at="").name
             done.add(name)
@@ -62,11 +62,11 @@ class Retelling:
                 except (KeyError, TypeError, ValueError, IndexError) as error:
                     self.missing.append(f"{name}: its record is not what it should be: {error!r}")
                 else:
-                    yield self._scored(row, scored, looked)
+                    yield self._scored(row, scored, evaluated)
         for name, (_, data) in kept.items():
             row = Row.from_dict(data)
             if name not in done and (runs is None or trial_run(row.trial) in runs):
-                yield self._scored(row, scored, looked)
+                yield self._scored(row, scored, evaluated)
         self.missing += [*self._store.damaged, *self._told.damaged]
 
     def _recorded(self) -> Iterator[tuple[Trial, TrialRecord, dict[str, Any]]]:
@@ -187,11 +187,11 @@ class Retelling:
                 row.cells = [{**about, **cell} if cell["key"] in part else cell for cell in row.cells]
         return found
 
-    def _scored(self, row: Row, scored: Mapping[str, Any], looked: set[str] | None) -> Row:
+    def _scored(self, row: Row, scored: Mapping[str, Any], evaluated: set[str] | None) -> Row:
         """A complete row with its scores on the test images, if it was scored in this study."""
-        by_looks = looked is not None and row.keys and all(key in looked for key in row.keys)
+        by_record = evaluated is not None and row.keys and all(key in evaluated for key in row.keys)
         is_complete = row.end is not None and row.end.state == "complete"
-        if is_complete and (row.name in scored or by_looks):
+        if is_complete and (row.name in scored or by_record):
             tests = self._ledger.tests(row.keys)
             if missing := [key for key in row.keys if key not in tests]:
                 self.missing.append(f"{row.name}: the test score of cell {missing[0][:12]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.commands import command
 from orchestrator.ledger import Ledger, StudyStore, WriteBehind
-from orchestrator.ledger.holding import look
+from orchestrator.ledger.holding import observe
 from orchestrator.ledger.told import ToldStore
 from orchestrator.redaction import redact
 from orchestrator.study.model import Study, Tracking
@@ -145,7 +145,7 @@ class StudyTracker(Tracker):
         """The study's own run, then its rows."""
         ending = self._ending or []
         if runs is not None:  # to set right what this driver may have overwritten of a later one's
-            seen = look(self._store.storage, f"studies/{self._store.name}/driver")
+            seen = observe(self._store.storage, f"studies/{self._store.name}/driver")
             over = STUDY_RUN in runs and (seen is None or seen.is_free)
             ending = self._about_study(lambda: self._of_study.ended(None)) if over else []
         if runs is None or STUDY_RUN in runs:

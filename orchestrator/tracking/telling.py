@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.ledger import DriverLease, LeaseError, Ledger, StudyStore
-from orchestrator.ledger.holding import look
+from orchestrator.ledger.holding import observe
 from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
 from orchestrator.study.model import Study, Tracking
@@ -77,7 +77,7 @@ def tell_study(
     """
     to = to or study.tracking
     if to.resolved_uri != study.tracking.resolved_uri and store.id:
-        seen = look(store.storage, f"studies/{store.name}/driver")
+        seen = observe(store.storage, f"studies/{store.name}/driver")
         driven = seen is not None and not seen.is_free
         return _tell(study, store, ledger, to, 0, driven, show, label, report, patience)
     with store.driver_lease() as lease:

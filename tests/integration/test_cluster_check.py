@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.nodes import free_resources, living_nodes
-from orchestrator.cli.cluster import look
+from orchestrator.cli.cluster import inspect
 from orchestrator.study import load_study
 
 pytestmark = pytest.mark.ray
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 
 def test_a_running_ray_answers_for_a_study(shared_ray: Path, tmp_path: Path) -> None:
     found = {
-        finding.name: finding for finding in look(load_study("demo", [f"storage={tmp_path / 'shared'}"]))
+        finding.name: finding for finding in inspect(load_study("demo", [f"storage={tmp_path / 'shared'}"]))
     }
     assert {finding.state for finding in found.values()} <= {"ok", "warning"}, found
     assert found["nodes"].text.startswith("1: ") and found["nodes"].text.endswith("head")
@@ -26,7 +26,7 @@ def test_a_running_ray_answers_for_a_study(shared_ray: Path, tmp_path: Path) -> 
     assert not list((tmp_path / "shared" / ".check").iterdir()), "its marks are gone"
 
     missing = load_study("demo", [f"storage={tmp_path}", "dataset={name: folder, root: /nowhere}"])
-    data = next(finding for finding in look(missing) if finding.name == "data")
+    data = next(finding for finding in inspect(missing) if finding.name == "data")
     assert data.state == "error" and "/nowhere is not there on" in data.text
 
 

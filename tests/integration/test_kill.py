@@ -37,7 +37,7 @@ def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(
         assert code in ((-number, 143)), driver.output
     assert code == 143 and seconds < 20, "SIGTERM ends in order, within the deadline"
     assert driver.store.load_invocations()[-1].outcome == "interrupted"
-    driver.end(signal.SIGKILL, lambda: bool(driver.store.load_looks()))
+    driver.end(signal.SIGKILL, lambda: bool(driver.store.load_test_evaluations()))
     driver.finish()
 
     trials = driver.store.load_trials()

@@ -122,7 +122,7 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
     assert baselines["zero_step"]["point"] == best[0].point, "the winner before its first step"
     tested = {key for trial in best for key in trial.keys}
     tested |= {cell["key"] for row in baselines.values() for cell in row["cells"]}
-    assert {key for look in sweep.store.load_looks() for key in look["keys"]} == tested
+    assert {key for look in sweep.store.load_test_evaluations() for key in look["keys"]} == tested
     assert_mlflow_has_one_run_each(sweep)
 
     trained = sweep.epochs()
@@ -292,7 +292,7 @@ def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_lo
     assert sweep.run().unscored == {}
     (best,) = finalists(sweep.store.load_trials(), 1)
     key = best.keys[0]
-    looks, trained = sweep.store.load_looks(), sweep.epochs()
+    looks, trained = sweep.store.load_test_evaluations(), sweep.epochs()
 
     record = sweep.ledger.get(key)
     assert record is not None
@@ -303,9 +303,11 @@ def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_lo
     outcome = confirm_study(sweep.plan, options=Options(executor="stand_in:make"))
     (shared_ray / "diverges").unlink()
     assert set(outcome.unscored) == {str(best.number)} and "diverged" in outcome.unscored[str(best.number)]
-    assert sweep.store.load_looks() == looks and sweep.ledger.tests(best.keys) == {}
+    assert sweep.store.load_test_evaluations() == looks and sweep.ledger.tests(best.keys) == {}
     assert sweep.run().unscored == {}
     assert sweep.ledger.tests(best.keys).keys() == set(best.keys)
     assert sweep.ledger.get(key, verify=True) is not None
-    assert [sorted(look["keys"]) for look in sweep.store.load_looks()[len(looks) :]] == [sorted(best.keys)]
+    assert [sorted(look["keys"]) for look in sweep.store.load_test_evaluations()[len(looks) :]] == [
+        sorted(best.keys)
+    ]
     assert {cell for cell, _ in sweep.epochs() - trained} == {key}, "nothing else was trained"

@@ -220,7 +220,7 @@ def test_no_other_record_of_a_study_is_an_obstacle_where_it_is_not_what_it_shoul
         rows=store.load_rows,
         baselines=store.load_baselines,
         invocations=store.load_invocations,
-        looks=store.load_looks,
+        looks=store.load_test_evaluations,
         spending=store.load_spending,
     )
     contents = (b"", b"{}", encode({}), encode({"spent": {"seconds": "x"}}), encode({"key": 1, "row": 2}))

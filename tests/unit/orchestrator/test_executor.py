@@ -855,7 +855,7 @@ def test_test_images_are_scored_once_and_every_look_is_recorded(scene: Scene) ->
     assert sorted(scene.engine.scored) == sorted(keys) and len(of_kind(events, CellScored)) == 6
     again = scene.run(purpose="confirm", cells=keys)
     assert len(scene.engine.scored) == 6 and len(of_kind(again, CellScored)) == 6
-    looks = StudyStore(scene.root, "demo").load_looks()
+    looks = StudyStore(scene.root, "demo").load_test_evaluations()
     assert [(look["reason"], sorted(look["keys"])) for look in looks] == [("end of sweep", sorted(keys))]
 
 
@@ -873,7 +873,7 @@ def test_cells_of_an_earlier_revision_are_not_scored_with_other_images(
 def test_unfinished_cells_cannot_be_scored(scene: Scene) -> None:
     events = scene.run(purpose="confirm", cells=("f" * 32,))
     assert events[-1].state == "failed" and "not finished" in events[-1].error
-    assert StudyStore(scene.root, "demo").load_looks() == []
+    assert StudyStore(scene.root, "demo").load_test_evaluations() == []
 
 
 def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene) -> None:
@@ -887,7 +887,7 @@ def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene
     command = f"orchestrator confirm demo --storage {scene.root} --trial 0 --retrain"
     for word in (keys[0][:12], "was dropped", command):
         assert word in refused[-1].error
-    assert StudyStore(scene.root, "demo").load_looks() == []
+    assert StudyStore(scene.root, "demo").load_test_evaluations() == []
     trained = scene.engine.epochs_run
     events = scene.run(purpose="confirm", cells=keys, retrain=True, fuse="off")
     assert events[-1].state == "complete" and len(of_kind(events, CellScored)) == 6
@@ -903,7 +903,7 @@ def test_cells_without_weights_are_scored_only_after_training_again(scene: Scene
 
 
 def looks(scene: Scene) -> list[dict[str, Any]]:
-    return StudyStore(scene.root, "demo").load_looks()
+    return StudyStore(scene.root, "demo").load_test_evaluations()
 
 
 def break_files(scene: Scene, keys: Sequence[str]) -> None:

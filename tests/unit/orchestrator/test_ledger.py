@@ -365,17 +365,17 @@ def test_a_damaged_trial_is_left_out_and_reported(root: str) -> None:
 
 def test_study_file_looks_baselines_and_invocations(root: str) -> None:
     store = StudyStore(root, "demo")
-    assert not store.exists() and store.load_looks() == []
+    assert not store.exists() and store.load_test_evaluations() == []
     store.save_study({"name": "demo", "seeds": [1, 2]})
-    store.record_look(reason="end of sweep", keys=[KEY])
-    store.record_look(reason="confirm", keys=[])
+    store.record_test_evaluation(reason="end of sweep", keys=[KEY])
+    store.record_test_evaluation(reason="confirm", keys=[])
     store.save_baseline("zero_shot", {"cells": []})
     store.save_baseline("zero_step", {"cells": []})
     first = Invocation(id="20260101000000-0001", trained=[KEY], timing={"training": 1.5})
     store.save_invocation(Invocation(id="20260101000001-0000"))
     store.save_invocation(first)
     assert store.load_study() == {"name": "demo", "seeds": [1, 2]}
-    assert [look["reason"] for look in store.load_looks()] == ["end of sweep", "confirm"]
+    assert [look["reason"] for look in store.load_test_evaluations()] == ["end of sweep", "confirm"]
     assert set(store.load_baselines()) == {"zero_shot", "zero_step"}
     assert [i.id for i in store.load_invocations()] == ["20260101000000-0001", "20260101000001-0000"]
     assert store.load_invocations()[0] == first

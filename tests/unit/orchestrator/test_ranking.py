@@ -224,7 +224,7 @@ def test_test_numbers_come_only_from_looks_that_cover_all_seeds(study: Study) ->
         study.ledger.commit_test(key, {"metrics": {"accuracy": 0.45}}, {})
     study.ledger.commit_test(second.keys[0], {"metrics": {"accuracy": 0.99}}, {})
     assert study.results()["trials"][0]["test"] is None, "no look is on record"
-    study.store.record_look(reason="end of sweep", keys=[*first.keys, *second.keys])
+    study.store.record_test_evaluation(reason="end of sweep", keys=[*first.keys, *second.keys])
     results = study.results()
     assert results["trials"][0]["test"] == {"mean": 0.45, "std": 0.0, "n": 2, "low": 0.45, "high": 0.45}
     assert results["trials"][1]["test"] is None
@@ -248,7 +248,7 @@ def test_gains_of_the_winner_on_test_are_paired_by_seed_and_only_over_its_own_st
     )
     for key, accuracy in scores.items():
         study.ledger.commit_test(key, {"metrics": {"accuracy": accuracy}}, {})
-    study.store.record_look(reason="end of sweep", keys=list(scores))
+    study.store.record_test_evaluation(reason="end of sweep", keys=list(scores))
     gains = study.results()["test_gains"]
     assert gains["zero_shot"]["mean"] == pytest.approx(0.15) and gains["zero_shot"]["n"] == 2
     assert gains["zero_step"]["mean"] == pytest.approx(0.2)
@@ -312,7 +312,7 @@ def test_without_validation_images_there_are_test_numbers_only(study: Study) -> 
         {"key": key, "split": "3-shot", "seed": key[-1], "partition": None, "parameters": 9} for key in keys
     ]
     study.store.save_trial(TrialRecord(number=0, state="complete", point=POINT, cells=cells))
-    study.store.record_look(reason="end", keys=keys, invocation="1")
+    study.store.record_test_evaluation(reason="end", keys=keys, invocation="1")
     found = study.results()
     (trial,) = found["trials"]
     assert (found["winner"], trial["val"], trial["tasks"]) == (None, None, {})

@@ -124,8 +124,8 @@ def test_ranking_of_a_study_without_a_complete_trial() -> None:
     assert "No trial is complete yet." in shown
 
 
-def test_a_study_extended_after_a_look_says_so() -> None:
-    assert "added after a look" in text(results(extended_after_look=True))
+def test_a_study_extended_after_a_test_evaluation_says_so() -> None:
+    assert "added after a test-set evaluation" in text(results(extended_after_look=True))
 
 
 def test_ranking_as_a_page_has_the_facts_and_as_records_all_trials() -> None:

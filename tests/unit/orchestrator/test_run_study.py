@@ -244,7 +244,7 @@ def test_the_next_run_says_that_the_last_one_was_killed(plan: StudyPlan) -> None
 
 def test_a_damaged_record_of_a_test_evaluation_is_named(plan: StudyPlan) -> None:
     store = finish(plan)
-    store.record_look(reason="a test", keys=["k"])
+    store.record_test_evaluation(reason="a test", keys=["k"])
     (name,) = store.storage.names(f"studies/{store.name}/looks")
     store.storage.write(f"studies/{store.name}/looks/{name}", b"torn")
     told: list[str] = []

@@ -24,7 +24,7 @@ def swap(store: StudyStore, folder: str) -> str:
 
 def two_of_each(store: StudyStore) -> None:
     for number in (1, 2):
-        store.record_look(reason="end of the sweep", keys=[f"k{number}"])
+        store.record_test_evaluation(reason="end of the sweep", keys=[f"k{number}"])
         store.save_invocation(Invocation(id=f"2026010100000{number}-abcd", fence=number))
         store.save_spending(f"2026010100000{number}-abcd", {"seconds": number})
         store.save_draw(f"6-shot_seed{number}", {"dataset": "d", "seed": number})
@@ -37,7 +37,7 @@ def test_a_record_with_the_content_of_another_is_named_and_does_not_count(
     store = StudyStore(tmp_path, "unit")
     two_of_each(store)
     reads = SimpleNamespace(
-        looks=store.load_looks,
+        looks=store.load_test_evaluations,
         invocations=store.load_invocations,
         spending=store.load_spending,
         draws=lambda: [d for n in (1, 2) if (d := store.load_draw(f"6-shot_seed{n}"))],
@@ -48,7 +48,7 @@ def test_a_record_with_the_content_of_another_is_named_and_does_not_count(
     assert len(store.damaged) == 1 and path in store.damaged[0] and "it is the record of" in store.damaged[0]
 
 
-def test_looks_recorded_before_they_had_a_name_are_read_and_a_swap_shows_by_their_time(
+def test_evaluations_recorded_before_they_had_a_name_are_read_and_a_swap_shows_by_their_time(
     tmp_path: Path,
 ) -> None:
     store = StudyStore(tmp_path, "unit")
@@ -60,9 +60,9 @@ def test_looks_recorded_before_they_had_a_name_are_read_and_a_swap_shows_by_thei
             "invocation": "",
         }
         store.storage.write(f"studies/unit/looks/2026010100000{second}000000-abcdef.json", encode(look))
-    assert len(store.load_looks()) == 2 and store.damaged == []
+    assert len(store.load_test_evaluations()) == 2 and store.damaged == []
     path = swap(store, "looks")
-    assert len(store.load_looks()) == 1 and path in store.damaged[0]
+    assert len(store.load_test_evaluations()) == 1 and path in store.damaged[0]
 
 
 def test_what_mlflow_was_told_does_not_count_for_another_row_or_driver(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_confirm_with_other_data_or_weights_is_refused(
         assert execute(["confirm", "unit", "--storage", str(begun.folder / "runs"), *further]) == 2
         told = " ".join(capsys.readouterr().err.replace("│", " ").split())
         assert "was begun with other" in told
-    assert begun.store.load_looks() == []
+    assert begun.store.load_test_evaluations() == []
 
 
 def test_a_cell_is_not_trained_again_on_other_data(begun: Place, capsys: pytest.CaptureFixture[str]) -> None:

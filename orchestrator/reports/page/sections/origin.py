@@ -31,7 +31,7 @@ def origin(evidence: Evidence) -> Section:
     else:
         blocks.append(Text(("No draws are recorded with this study.",)))
     blocks.append(
-        _looks(evidence) if evidence.wanted.test else Text(("Evaluations on test images: left out.",))
+        _evaluations(evidence) if evidence.wanted.test else Text(("Evaluations on test images: left out.",))
     )
     blocks += [_commands(evidence), *_left_out(evidence), _resolved(evidence)]
     return Section(name="origin", title="How it came about", blocks=tuple(blocks))
@@ -123,14 +123,14 @@ def _hash(row: tuple[str, str, Line]) -> Cell:
     return Cell(whole[:DIGITS] or "–")
 
 
-def _looks(evidence: Evidence) -> Block:
-    looks: Sequence[Mapping[str, Any]] = evidence.results["looks"]
-    if not looks:
+def _evaluations(evidence: Evidence) -> Block:
+    evaluations: Sequence[Mapping[str, Any]] = evidence.results["looks"]
+    if not evaluations:
         return Text(("The test images have not been evaluated.",))
     fields: list[tuple[str, Field[Line]]] = [
-        ("time", (label("time (UTC)"), lambda look: str(look["time"])[:19].replace("T", " "))),
-        ("reason", (label("reason"), lambda look: str(look.get("reason") or ""))),
-        ("keys", (number("cells"), lambda look: len(look["keys"]))),
+        ("time", (label("time (UTC)"), lambda evaluation: str(evaluation["time"])[:19].replace("T", " "))),
+        ("reason", (label("reason"), lambda evaluation: str(evaluation.get("reason") or ""))),
+        ("keys", (number("cells"), lambda evaluation: len(evaluation["keys"]))),
     ]
     notes = (
         ["Trials were added after an evaluation on test images: read test numbers with that in mind."]
@@ -139,8 +139,10 @@ def _looks(evidence: Evidence) -> Block:
     )
     return Grid(
         name="looks",
-        table=Table.of([f for _, f in fields], looks, title="Every evaluation on test images", notes=notes),
-        records=tuple(f"{evidence.record}/looks" for _ in looks),
+        table=Table.of(
+            [f for _, f in fields], evaluations, title="Every evaluation on test images", notes=notes
+        ),
+        records=tuple(f"{evidence.record}/looks" for _ in evaluations),
         fields=tuple(name for name, _ in fields),
     )
 

@@ -228,16 +228,16 @@ def test_test_images_seen_before_a_later_trial_are_a_warning_and_an_error_with_s
     )
     command = ["audit", "drawn", "--storage", str(records.root)]
     assert execute(command) == 0
-    assert "test images were looked at" in " ".join(capfd.readouterr().out.split())
+    assert "test images were evaluated" in " ".join(capfd.readouterr().out.split())
     assert execute([*command, "--strict", "--json"]) == 1
     found = json.loads(capfd.readouterr().out)
     assert found["holds"] is False and found["audits"][0]["findings"][0]["severity"] == "warning"
 
 
-def test_a_test_score_without_a_look_is_an_error(records: Records) -> None:
+def test_a_test_score_without_a_recorded_evaluation_is_an_error(records: Records) -> None:
     for look in (records.root / "studies/drawn/looks").iterdir():
         look.unlink()
-    assert any("no look at them is on record" in finding.problem for finding in records.errors())
+    assert any("no test-set evaluation is on record" in finding.problem for finding in records.errors())
 
 
 def test_studies_that_confirm_one_are_audited_with_it(

@@ -123,7 +123,7 @@ class AtOnce:
         for key in keys:
             self.ledger.commit_test(key, {"metrics": {"accuracy": 0.5}}, {})
         if keys:
-            self.store.record_look(reason=reason, keys=keys)
+            self.store.record_test_evaluation(reason=reason, keys=keys)
 
     def _train(self, item: WorkItem) -> None:
         places = [(f"{s['shots']}-shot", str(d["train"])) for s in item.splits for d in item.seeds]

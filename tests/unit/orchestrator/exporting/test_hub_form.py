@@ -115,7 +115,7 @@ def test_test_numbers_are_in_the_card_once_the_study_has_them(  # type: ignore[n
     (trial,) = stored.store.load_trials()
     for key in trial.keys:
         stored.ledger.commit_test(key, {"metrics": {"accuracy": 0.625, "tasks": {}}}, {})
-    stored.store.record_look(reason="confirm", keys=trial.keys)
+    stored.store.record_test_evaluation(reason="confirm", keys=trial.keys)
     (chosen,) = choose(stored.store, stored.ledger)
     write(Winner(stored, chosen, None), tmp_path / "x", "hf")
     text = (tmp_path / "x" / "README.md").read_text(encoding="utf-8")

@@ -94,7 +94,7 @@ def test_a_version_carries_its_origin_and_numbers_and_the_run_links_to_it(
         mlflow.set_tracking_uri(None)
     assert loaded.metadata.run_id is None and loaded.metadata.signature.params.to_dict()[0]["name"] == "top"
 
-    study.store.record_look(reason="confirm", keys=trial.keys)
+    study.store.record_test_evaluation(reason="confirm", keys=trial.keys)
     before = client.get_run(registered["run"]).info
     assert execute(command(study, "--register", "other", "--check")) == 0
     out = capfd.readouterr().out

@@ -127,7 +127,7 @@ def test_the_command_records_what_it_evaluated(
     of_base: Stored, tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = str(of_base.store.storage.root)
-    looks = len(of_base.store.load_looks())
+    looks = len(of_base.store.load_test_evaluations())
     assert execute(["transfer", "made", "--storage", root, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "base_to_new" and set(found["tuned"]) == {"base", "new", "all", "harmonic"}
@@ -137,8 +137,8 @@ def test_the_command_records_what_it_evaluated(
     assert "trial 0 on new classes: base " in " ".join(capsys.readouterr().out.split())
     kept = of_base.store.load_transfers()
     assert [one["target"] for one in kept] == ["new classes", "folder"] and kept[0]["tuned"] == found["tuned"]
-    assert len(of_base.store.load_looks()) == looks + 2
-    assert "transfer" in of_base.store.load_looks()[-1]["reason"]
+    assert len(of_base.store.load_test_evaluations()) == looks + 2
+    assert "transfer" in of_base.store.load_test_evaluations()[-1]["reason"]
 
 
 def test_targets_are_values() -> None:

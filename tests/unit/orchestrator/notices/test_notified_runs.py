@@ -227,13 +227,13 @@ def test_a_driver_that_died_is_told_once_whoever_looks_and_however_often(
 def test_a_driver_on_another_host_counts_as_dead_once_it_stood_still_between_two_looks(
     tmp_path: Path,
 ) -> None:
-    from orchestrator.ledger.holding import look
+    from orchestrator.ledger.holding import observe
     from orchestrator.notices.stalled import died
 
     root = tmp_path / "runs"
     killed(root, "stalled")
     store = StudyStore(str(root), "demo")
-    seen = look(store.storage, "studies/demo/driver")
+    seen = observe(store.storage, "studies/demo/driver")
     assert seen is not None and seen.holding is not None
     elsewhere = type(seen)(
         seen.fence,

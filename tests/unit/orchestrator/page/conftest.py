@@ -293,7 +293,7 @@ def _look(store: StudyStore, ledger: Ledger, keys: list[str], draw: random.Rando
     for key in keys:
         value = 0.5 + 0.1 * draw.random()
         ledger.commit_test(key, {"metrics": {"accuracy": value, "tasks": _by_task(value)}}, {})
-    store.record_look(reason="the end of <i>the sweep</i>", keys=keys)
+    store.record_test_evaluation(reason="the end of <i>the sweep</i>", keys=keys)
 
 
 def _stamp(moment: datetime) -> str:
