@@ -10,7 +10,7 @@ from mmap_model.errors import InputError
 from orchestrator.auditing.cell import AuditedCell, audit_cell
 from orchestrator.auditing.finding import Finding
 from orchestrator.auditing.images import audit_images, draw_name
-from orchestrator.auditing.order import audit_test_evaluations, audit_ranks, winner
+from orchestrator.auditing.order import audit_ranks, audit_test_evaluations, winner
 from orchestrator.auditing.probes import Probes
 from orchestrator.auditing.race import audit_race
 from orchestrator.auditing.row import AuditedRow, audit_row
