@@ -44,6 +44,13 @@ class BackboneSpec:
                 where="backbone.activation",
                 fix="use gelu or quickgelu, or leave it out",
             )
+        if self.model == SYMBOLS and self.pretrained is not None:
+            raise BackboneError(
+                f"{self.pretrained!r} is given without the model that it belongs to",
+                where="backbone.pretrained",
+                fix="add backbone.model, the architecture's name in open_clip (ViT-B-16-quickgelu for "
+                f"OpenAI's ViT-B-16.pt), or remove backbone.pretrained: {SYMBOLS} brings its own weights",
+            )
         if self.in_directory and self.pretrained is not None:
             raise BackboneError(
                 f"{self.model!r} brings its own weights, so pretrained={self.pretrained!r} would be ignored",

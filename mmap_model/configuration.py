@@ -256,7 +256,8 @@ class Grouping:
         similarity: ``dot`` (eq. 8) or ``cosine``.
         space: gradients with respect to the generated ``prompts`` or to the MmAP ``parameters``.
         objective: ``tag_mean``, ``sum`` or ``sum_centered``.
-        snapshot_every: steps between the snapshots that are averaged; a multiple of ``probe.snapshot_every``.
+        snapshot_every: steps between the snapshots that are averaged; a multiple of ``probe.snapshot_every``,
+            which a study takes in place of the default where its probe is too short for that.
         partition: the groups of ``fixed``, as task indices.
         probe: the run that is measured.
     """

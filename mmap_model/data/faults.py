@@ -57,6 +57,7 @@ KINDS = {
         "error", "class whose prompt is longer than the text tower takes", "set dataset.class_names"
     ),
     "same_class": Kind("error", "two folders of one class", "merge or rename them"),
+    "no_test": Kind("error", "task whose shots leave nothing to test", "use fewer shots or add images"),
     "other_format": Kind("warning", "file in a format that is not read", "left out"),
     "broken_link": Kind("warning", "link that leads nowhere", "left out"),
     "nested": Kind("warning", "folder within a class", "what is in it is left out"),

@@ -11,7 +11,7 @@ from orchestrator.cli.options import AsJson, Overrides, StudyName
 from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
-    from orchestrator.study import StudyPlan
+    from orchestrator.study import Study, StudyPlan
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,6 +40,7 @@ def plan(
     if noise is not None and detect is None:
         raise typer.BadParameter("--noise belongs to --detect")
     loaded = load_plan(study, overrides or ())
+    _check_weights(loaded)
     found = describe(loaded)
     if detect is not None:
         found |= _detection(loaded, detect, noise)
@@ -47,6 +48,22 @@ def plan(
         print_json(found)
     else:
         _show(found, shlex.join(["orchestrator", "sweep", study, *(overrides or ())]))
+
+
+def _check_weights(plan: StudyPlan) -> None:
+    """Check that a file of weights fits the model; a tag may have to be fetched, which only a run does."""
+    from mmap_model.backbone_identity import fingerprint_is_known
+    from orchestrator.cli.console import err
+    from orchestrator.terminal import Activity
+
+    backbone = plan.study.backbone
+    if backbone.weights_file is None:
+        return
+    if fingerprint_is_known(backbone):
+        _ = plan.fingerprint
+        return
+    with Activity(err(), "Reading the weights"):
+        _ = plan.fingerprint
 
 
 def _detection(plan: StudyPlan, points: float, noise: float | None) -> dict[str, Any]:
@@ -91,6 +108,8 @@ def describe(plan: StudyPlan) -> dict[str, Any]:
         "epochs": study.recipe.epochs,
         "slots": None if plan.slots is None else vars(plan.slots),
         "labels": {split: {"train": k, "validation": v} for split, (k, v) in study.label_budget().items()},
+        "scarce_classes": plan.scarce_classes,
+        "snapshot_every": _snapshot_interval(study),
         "device_hours": None if known is None else known[0],
         "device_hours_from": None if known is None else known[1],
         "storage": shown_uri(study.storage),
@@ -114,6 +133,12 @@ def _show(found: dict[str, Any], start: str) -> None:
         f"{split}: {n['train']} training + {n['validation']} validation"
         for split, n in found["labels"].items()
     )
+    if labels:
+        labels += " images per class and task"
+        if found["scarce_classes"]:
+            few = f"{found['scarce_classes']} of {sum(found['classes'])}"
+            labels += f"; fewer in {few} (orchestrator data check)"
+    every = found["snapshot_every"]
     hours, place = found["device_hours"], found["storage"]
     source = {"cells": f"measured on cells like these in {place}", "profile": "by the stored profile"}
     slots = found["slots"]
@@ -130,9 +155,9 @@ def _show(found: dict[str, Any], start: str) -> None:
         **search_rows(found),
         **({"stops": _stops(found["stopping"], found["seeds"])} if found["stopping"] else {}),
         "first": "; ".join(configuration(values) for values in found["first"]) or "chosen by the sampler",
-        "cells": f"{found['trials']} trials × {len(found['splits'])} splits ({', '.join(found['splits'])}) "
-        f"× {len(found['seeds'])} seeds = {integer(found['cells'])}, {found['epochs']} epochs each",
-        "labels": labels + " images per class and task" if labels else "a percentage of each class",
+        "cells": _cells(found),
+        "labels": labels or "a percentage of each class",
+        **({"groups": f"by gradients, every {every} steps of a probe"} if every is not None else {}),
         "until": _limits(found, slots),
         "slots": "as the cluster has them"
         if slots is None
@@ -150,6 +175,13 @@ def _show(found: dict[str, Any], start: str) -> None:
         Table.facts(*rows.items(), title=found["study"], about="is valid; nothing has started"),
         Paragraph(("Start it with:  ", Span(start, "command"))),
     )
+
+
+def _snapshot_interval(study: Study) -> int | None:
+    """Steps between the snapshots that a grouping averages; None if it measures none or they are searched."""
+    grouping = study.grouping
+    searched = any("grouping.snapshot_every" in space.writes() for space in study.spaces())
+    return None if grouping is None or grouping.mode != "gradient" or searched else grouping.snapshot_every
 
 
 def _stopping(plan: StudyPlan) -> dict[str, Any] | None:
@@ -184,6 +216,16 @@ def _told(notify: dict[str, Any] | None) -> str:
         return "nobody (notify)"
     who = ", ".join(f"{address} ({name})" for name, address in notify["to"].items())
     return f"{who}: {', '.join(notify['events'])}"
+
+
+def _cells(found: dict[str, Any]) -> str:
+    """``20 trials × 1 split (6-shot) × 3 seeds = 60, 5 epochs each``."""
+    from orchestrator.tables.words import counted, integer
+
+    trials, seeds = counted(found["trials"], "trial"), counted(len(found["seeds"]), "seed")
+    splits = f"{counted(len(found['splits']), 'split')} ({', '.join(found['splits'])})"
+    cells = integer(found["cells"])
+    return f"{trials} × {splits} × {seeds} = {cells}, {counted(found['epochs'], 'epoch')} each"
 
 
 def _limits(found: dict[str, Any], slots: dict[str, Any] | None) -> str:

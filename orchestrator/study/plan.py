@@ -14,7 +14,8 @@ from mmap_model.cells import Cell, Configuration, Point, check_recipe
 from mmap_model.class_texts import ClassTexts, check_class_texts
 from mmap_model.configuration import Seeds, Split
 from mmap_model.data import Dataset, DatasetSummary, open_dataset
-from mmap_model.data.draws import draw_task, is_test_given
+from mmap_model.data.check.shots import Shots, nothing_to_test, scarce
+from mmap_model.data.draws import is_test_given
 from mmap_model.errors import InputError
 from mmap_model.grouping import check_probe
 from mmap_model.methods import get_method
@@ -25,6 +26,7 @@ from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.machine import SlotLayout, lay_out, this_machine
 from orchestrator.study.model import Study
+from orchestrator.study.probe_interval import check_interval, labelled_images, with_fitting_interval
 from orchestrator.study.sampler import check_needs, check_space, kind_of
 from orchestrator.study.source import override
 from orchestrator.work.inputs import Inputs
@@ -79,6 +81,15 @@ class StudyPlan:
             return "drawn"
         draws = {(split, seeds.draw) for split in self.study.splits for seeds in self.study.seeds}
         return "given" if all(is_test_given(self.dataset, *draw) for draw in draws) else "drawn"
+
+    @property
+    def scarce_classes(self) -> int:
+        """Classes of all tasks with fewer images than ``Study.label_budget`` says, where shots are drawn."""
+        shots = _drawn_shots(self.study)
+        if shots is None:
+            return 0
+        wanted = Shots(largest=shots, protocol=self.study.protocol)
+        return sum(scarce(counts, wanted) for counts in self.data.images_per_class)
 
     @cached_property
     def known_from_dataset(self) -> dict[str, Any]:
@@ -145,6 +156,7 @@ def plan_study(study: Study) -> StudyPlan:
     data = dataset.summary
     check_fixed_lists(study, dataset)
     _check_images(study, data)
+    study = with_fitting_interval(study, dataset)
     tasks = len(data.tasks)
     if study.grouping is not None:
         check_probe(study.grouping, architecture)
@@ -167,7 +179,7 @@ def plan_study(study: Study) -> StudyPlan:
     )
     for texts in sorted(space.texts(), key=lambda texts: -texts.prompts):
         check_class_texts(texts, [name for task in data.tasks for name in task.classes], architecture)
-    _check_snapshots(study, dataset, space)
+    check_interval(study, dataset, space)
     check_needs(study.search.sampler)
     if not kind_of(study.search.sampler).copes:
         check_space(study.search.sampler, space.asked())
@@ -225,40 +237,24 @@ def _first(study: Study, space: SearchSpace) -> tuple[dict[str, Any], ...]:
     return tuple(points)
 
 
+def _drawn_shots(study: Study) -> int | None:
+    """The most shots, where draws take them from all images of a class; None where lists or shares decide."""
+    if study.dataset.lists is not None or study.dataset.test_source == "official":
+        return None
+    return study.shots_before_validation
+
+
 def _check_images(study: Study, data: DatasetSummary) -> None:
-    shots = study.shots_before_validation
-    if shots is None or study.dataset.lists is not None or study.dataset.test_source == "official":
+    shots = _drawn_shots(study)
+    if shots is None:
         return
     for task, counts in zip(data.tasks, data.images_per_class, strict=True):
-        if max(counts) <= shots:
+        if (problem := nothing_to_test(task.name, counts, shots)) is not None:
             raise StudyError(
-                f"{shots} shots leave nothing to test in task {task.name!r}: its largest class has "
-                f"{max(counts)} images",
+                problem,
                 where="splits" if study.largest_shots is None else "largest_shots",
-                fix=f"use fewer than {max(counts)} shots",
+                fix=f"use fewer than {max(counts)} shots, or add images",
             )
-
-
-def _check_snapshots(study: Study, dataset: Dataset, space: SearchSpace) -> None:
-    """Every interval that may be averaged over must meet a step of the probe, after its warm-up."""
-    grouping = study.grouping
-    if grouping is None or grouping.mode != "gradient":
-        return
-    recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
-    for split in study.splits:
-        largest = max(_labelled(study, dataset, split))
-        steps = recipe.for_split(split).steps
-        per_epoch = steps // recipe.epochs if steps else largest // min(recipe.batch_size, largest)
-        warm, last = recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch
-        for every in space.choices("grouping.snapshot_every"):
-            if last // every <= warm // every:
-                raise StudyError(
-                    f"the probe takes no snapshot every {every} steps: at {split.label} its {recipe.epochs} "
-                    f"epochs have {last} steps, the first {warm} of them warm-up",
-                    where="grouping.snapshot_every",
-                    fix=f"use a multiple of {grouping.probe.snapshot_every} up to {last - warm}, "
-                    "or more grouping.probe.recipe.epochs",
-                )
 
 
 def _most_labelled(study: Study, dataset: Dataset) -> list[int] | None:
@@ -266,22 +262,4 @@ def _most_labelled(study: Study, dataset: Dataset) -> list[int] | None:
     method = get_method(study.method)
     if not (method.class_bound and method.fits):
         return None
-    return max((_labelled(study, dataset, split) for split in study.splits), key=sum)
-
-
-def _labelled(study: Study, dataset: Dataset, split: Split) -> list[int]:
-    """Labelled images of each task at one split, of the first seed's draw."""
-    return [
-        len(
-            draw_task(
-                dataset,
-                task.name,
-                split=split,
-                draw_seed=study.seeds[0].draw,
-                protocol=study.protocol,
-                largest_shots=study.shots_before_validation,
-                largest_percent=study.percent_before_validation,
-            ).train
-        )
-        for task in dataset.tasks
-    ]
+    return max((labelled_images(study, dataset, split) for split in study.splits), key=sum)

@@ -60,6 +60,11 @@ def integer(number: int | None) -> str:
     return NONE if number is None else f"{number:,}".replace(",", NBSP)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 split`` or ``2 splits``."""
+    return f"{integer(number)} {noun}{'s' * (number != 1)}"
+
+
 def short_integer(number: int | None) -> str:
     """``8 192``, ``129.7k``, ``4.78M``, ``149.62M``: exact below 100 000."""
     if number is not None and number >= 999_950:

@@ -256,3 +256,14 @@ def test_planning_fetches_no_weights(
     backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=openai"]
     assert execute(["plan", str(file), *backbone, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["device_hours"] is None
+
+
+def test_plan_refuses_weights_of_another_shape(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"visual.conv1.weight": np.zeros((8, 3, 4, 4), np.float32)}, "other.safetensors")
+    backbone = "backbone={model: ViT-B-16-quickgelu, pretrained: other.safetensors, activation: quickgelu}"
+    assert execute(["plan", str(file), backbone]) == 2
+    said = shown(capsys)[1]
+    assert "backbone.pretrained" in said and "other.safetensors" in said

@@ -71,6 +71,20 @@ def test_check_of_a_layout_without_a_study(home: list[str], capsys: pytest.Captu
     assert "neither a study nor a layout" in shown(capsys)
 
 
+def test_what_the_check_passes_is_what_the_plan_takes(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shots, code in ((19, 0), (20, 1)):
+        study = ["office_home", *home, f"splits=[{{shots: {shots}}}]"]
+        assert execute(["data", "check", *study]) == code
+        assert ("task whose shots leave nothing to test" in shown(capsys)) == bool(code)
+        assert (
+            execute(["plan", *study, "backbone={model: symbols}", "grouping.probe.source_cols=32"])
+            == 2 * code
+        )
+        assert ("fewer in 6 of 6" in shown(capsys)) == (not code)
+
+
 def test_a_place_that_cannot_be_written_is_told_at_once(
     home: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,9 +149,9 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         ("recipe.warmup_epochs=7", "recipe.warmup_epochs", ["7", "0 to 4", "recipe.epochs=5"]),
         ("grouping.snapshot_every=5", "grouping.snapshot_every", ["5", "probe.snapshot_every=2"]),
         (
-            "splits=[{shots: 1}]\x00grouping.probe.recipe.epochs=2",
+            "splits=[{shots: 1}]\x00grouping.probe.recipe.epochs=2\x00grouping.snapshot_every=20",
             "grouping.snapshot_every",
-            ["every 10 steps", "1-shot", "8 steps", "probe.recipe.epochs"],
+            ["every 20 steps", "1-shot", "8 steps", "multiple of 2 up to 4", "probe.recipe.epochs"],
         ),
         ("grouping.groups=3", "grouping.groups", ["4 tasks", "3 groups", "1 to 2"]),
         ("grouping={mode: fixed, partition: [[0, 1], [2]]}", "grouping.partition", ["4 tasks", "0 to 3"]),
@@ -491,3 +491,18 @@ def test_without_a_connection_missing_weights_are_told_at_once(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InputError, match="are not on this machine"):
         fingerprint_of(BackboneSpec("ViT-B-16-quickgelu", "openai"))
+
+
+def test_a_probe_too_short_for_the_default_interval_is_averaged_over_its_own(file: Path) -> None:
+    short = ("splits=[{shots: 1}]", "grouping.probe.recipe.epochs=2")
+    plan = load_plan(str(file), short)
+    assert plan.study.grouping is not None and plan.study.grouping.snapshot_every == 2
+    assert study_from_plain(plan.study.to_plain(), "study.json") == plan.study
+    longer = load_plan(str(file), ["splits=[{shots: 16}]"])
+    assert longer.study.grouping is not None and longer.study.grouping.snapshot_every == 10
+
+
+def test_weights_without_their_model_are_refused_with_the_key_that_is_missing(file: Path) -> None:
+    error = refused(file, "backbone={pretrained: weights/ViT-B-16.pt}")
+    assert "backbone.pretrained" in str(error.where) and "without the model" in error.problem
+    assert error.fix is not None and "add backbone.model" in error.fix
