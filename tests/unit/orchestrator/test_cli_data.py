@@ -75,13 +75,10 @@ def test_what_the_check_passes_is_what_the_plan_takes(
     home: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for shots, code in ((19, 0), (20, 1)):
-        study = ["office_home", *home, f"splits=[{{shots: {shots}}}]"]
+        study = ["office_home", *home, f"splits=[{{shots: {shots}}}]", "grouping.probe.source_cols=32"]
         assert execute(["data", "check", *study]) == code
         assert ("task whose shots leave nothing to test" in shown(capsys)) == bool(code)
-        assert (
-            execute(["plan", *study, "backbone={model: symbols}", "grouping.probe.source_cols=32"])
-            == 2 * code
-        )
+        assert execute(["plan", *study, "backbone={model: symbols}"]) == 2 * code
         assert ("fewer in 6 of 6" in shown(capsys)) == (not code)
 
 
