@@ -23,6 +23,7 @@ import scores
 import torch
 from captions import _tokenizer, caption, vocabulary
 from open_clip import CLIP
+from steps import loss_of, parameter_groups
 from torch import Tensor, distributed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from towers import build, encode_images, encode_texts, export
@@ -115,32 +116,8 @@ def inserted_noise(rng: np.random.Generator, share: float, size: int, width: int
     return [torch.randn(shape) * scale for _ in range(LAYERS)]
 
 
-def loss_of(images: Tensor, texts: Tensor, fits: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric contrastive loss; texts that also fit an image are left out of its negatives."""
-    logits = (images @ texts.T * scale).masked_fill(fits, float("-inf"))
-    target = torch.arange(len(images))
-    return (
-        torch.nn.functional.cross_entropy(logits, target)
-        + torch.nn.functional.cross_entropy(logits.T, target)
-    ) / 2
-
-
 def optimiser_for(model: CLIP, lr: float) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only; the logit scale learns four times faster."""
-    embeddings = ("embedding", "conv1")
-    decayed, free = [], []
-    for name, parameter in model.named_parameters():
-        if name == "logit_scale":
-            continue
-        (free if parameter.ndim < 2 or any(word in name for word in embeddings) else decayed).append(
-            parameter
-        )
-    groups = [
-        {"params": decayed, "weight_decay": 0.05, "factor": 1.0},
-        {"params": free, "weight_decay": 0.0, "factor": 1.0},
-        {"params": [model.logit_scale], "weight_decay": 0.0, "factor": 4.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    return torch.optim.AdamW(parameter_groups(model), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
 def report(model: CLIP, lookup: dict[int, int], test: scores.Data) -> dict[str, object]:

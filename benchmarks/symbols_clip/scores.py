@@ -1,5 +1,7 @@
 """Zero-shot accuracy on the benchmark's stand-in test images (the last 14 of 30 per class and domain)."""
 
+from multiprocessing import get_context
+
 import numpy as np
 import torch
 from captions import _encode, _tokenizer
@@ -26,12 +28,16 @@ def normalised(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def load() -> tuple[Data, Data]:
+def load(processes: int = 1) -> tuple[Data, Data]:
     """(the first 16, the last 14) images of every class, per domain: pixels and labels."""
     first: Data = {}
     last: Data = {}
-    for domain in DOMAINS:
-        images, labels = benchmark_images(domain)
+    if processes > 1:
+        with get_context("fork").Pool(processes) as pool:
+            rendered = pool.map(benchmark_images, DOMAINS)
+    else:
+        rendered = [benchmark_images(domain) for domain in DOMAINS]
+    for domain, (images, labels) in zip(DOMAINS, rendered, strict=True):
         test = np.arange(len(labels)) % IMAGES_PER_CLASS >= TEST_FROM
         for target, chosen in ((first, ~test), (last, test)):
             target[domain] = (normalised(torch.from_numpy(images[chosen])), torch.from_numpy(labels[chosen]))
@@ -73,7 +79,8 @@ def accuracies(
     result = {}
     for domain, (_, labels) in data.items():
         template = templates[domain] if templates else TEMPLATE
-        texts = encode_texts(model, *prompts(template, lookup), inserted)
+        ids, ends = (tensor.to(labels.device) for tensor in prompts(template, lookup))
+        texts = encode_texts(model, ids, ends, inserted)
         result[domain] = float((features[domain] @ texts.T).argmax(1).eq(labels).float().mean() * 100)
     return {**result, "mean": sum(result.values()) / len(result)}
 

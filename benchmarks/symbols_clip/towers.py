@@ -5,6 +5,7 @@ token or the start of text, carry no position, and are discarded after each laye
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -41,9 +42,9 @@ def _without_inserted(x_BLD: Tensor, inserted: Tensor | None) -> Tensor:
 
 
 def encode_images(
-    model: CLIP, pixels: Tensor, inserted: list[Tensor] | None = None, keep: int | None = None
+    model: CLIP, pixels: Tensor, inserted: Sequence[Tensor] | None = None, keep: int | Tensor | None = None
 ) -> Tensor:
-    """Unit features [B, E] of pixels [B, 3, H, W], of only `keep` random patches if given.
+    """Unit features [B, E] of pixels [B, 3, H, W], of only `keep` random patches or those [B, N] if given.
 
     `inserted` is K×[N, D] or K×[B, N, D].
     """
@@ -51,26 +52,33 @@ def encode_images(
     x = visual.conv1(pixels).flatten(2).transpose(1, 2)
     x = x + visual.positional_embedding[1:].to(x.dtype)
     if keep is not None:
-        chosen = torch.rand(x.shape[:2]).argsort(1)[:, :keep, None].expand(-1, -1, x.shape[2])
-        x = x.gather(1, chosen)
+        chosen = torch.rand(x.shape[:2]).argsort(1)[:, :keep] if isinstance(keep, int) else keep
+        x = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[2]))
     first = (visual.class_embedding + visual.positional_embedding[0]).to(x.dtype)
     x = visual.ln_pre(torch.cat([first.expand(len(x), 1, -1), x], 1))
     for layer, block in enumerate(visual.transformer.resblocks):
-        tokens = inserted[layer] if inserted else None
+        tokens = inserted[layer] if inserted is not None else None
         x = _without_inserted(block(_with_inserted(x, tokens)), tokens)
     return torch.nn.functional.normalize((visual.ln_post(x[:, 0]) @ visual.proj).float(), dim=-1)
 
 
-def encode_texts(model: CLIP, ids: Tensor, ends: Tensor, inserted: list[Tensor] | None = None) -> Tensor:
+def encode_texts(model: CLIP, ids: Tensor, ends: Tensor, inserted: Sequence[Tensor] | None = None) -> Tensor:
     """Unit features [B, E] of token ids [B, L] (rows of the model's own table), pooled at `ends` [B]."""
-    x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
-    count = inserted[0].shape[-2] if inserted else 0
-    mask = torch.full((ids.shape[1] + count,) * 2, float("-inf")).triu_(1)
+    return encode_embedded(model, model.token_embedding(ids), ends, inserted)
+
+
+def encode_embedded(
+    model: CLIP, words: Tensor, ends: Tensor, inserted: Sequence[Tensor] | None = None
+) -> Tensor:
+    """The same of word embeddings [B, L, D]."""
+    x = words + model.positional_embedding[: words.shape[1]]
+    count = inserted[0].shape[-2] if inserted is not None else 0
+    mask = torch.full((words.shape[1] + count,) * 2, float("-inf"), device=x.device).triu_(1)
     for layer, block in enumerate(model.transformer.resblocks):
-        tokens = inserted[layer] if inserted else None
+        tokens = inserted[layer] if inserted is not None else None
         x = _without_inserted(block(_with_inserted(x, tokens), attn_mask=mask.to(x.dtype)), tokens)
-    x = model.ln_final(x[torch.arange(len(x)), ends])
-    return torch.nn.functional.normalize((x @ model.text_projection).float(), dim=-1)
+    pooled = x.gather(1, ends[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
+    return torch.nn.functional.normalize((model.ln_final(pooled) @ model.text_projection).float(), dim=-1)
 
 
 def export(model: CLIP, vocabulary: list[int], directory: Path) -> Path:
