@@ -118,6 +118,12 @@ class Training:
         torch.save(state, self.out / "new.pt")
         (self.out / "new.pt").replace(self.out / "checkpoint.pt")
 
+    def finish(self) -> None:
+        """Save, and write what `ship` reads: the weights without the optimiser."""
+        self.save()
+        weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        torch.save({"model": weights, "vocabulary": self.words, "step": self.step}, self.out / "weights.pt")
+
     def sha256(self) -> str:
         """Of all weights as they are."""
         digest = hashlib.sha256()
@@ -191,10 +197,11 @@ def train(options: argparse.Namespace) -> int:
     if options.repeat:
         return repeat(options, mixer, started)
     done = training.run(mixer, until=options.until)
-    training.save()
     if not done:
+        training.save()
         print(f"stopped at step {training.step} of {training.total}: go on with --resume", flush=True)
         return STOPPED
+    training.finish()
     record = {
         "steps": training.total,
         "examples": training.total * options.batch,
@@ -244,17 +251,17 @@ def ship(run: Path) -> None:
     """Write the weights of a run for open_clip, and freeze them by hash."""
     from mmap_model.symbols.weights import LONG_CLIP_DIR, freeze, sha256_of
 
-    saved = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    saved = torch.load(run / "weights.pt", weights_only=True)
     model = build(len(saved["vocabulary"]))
     model.load_state_dict(saved["model"])
-    print(export(model, saved["vocabulary"], LONG_CLIP_DIR), "step", saved["step"], "of", saved["total"])
+    print(export(model, saved["vocabulary"], LONG_CLIP_DIR), "step", saved["step"])
     freeze(long_weights_sha256=sha256_of(LONG_CLIP_DIR))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="/tmp/symbols_long")
-    parser.add_argument("--export", metavar="DIR", type=Path, help="ship DIR/checkpoint.pt and stop")
+    parser.add_argument("--export", metavar="DIR", type=Path, help="ship DIR/weights.pt and stop")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--limit", type=float, default=0, help="seconds of wall clock, rendering included")
