@@ -19,7 +19,9 @@ from mmap_model.towers import STRIDE, ResNetTower, Tower, norm
 
 LOCAL_DIR = "local-dir:"
 SYMBOLS = "symbols"
-"""Name of the small CLIP that ships with this package."""
+"""Name of the first small CLIP that ships with this package."""
+SHIPPED = {SYMBOLS: "clip", "symbols_long": "clip_long"}
+"""Folders of all that ship with it, by name."""
 END_OF_TEXT = 49407
 """The largest token id of CLIP's tokenizer."""
 CUSTOM_ATTENTION = (
@@ -131,13 +133,13 @@ class Architecture:
 
 
 def read_architecture(model: str, where: str = "backbone.model") -> Architecture:
-    """Architecture of an open_clip model name, of ``local-dir:DIR``, or of ``symbols``.
+    """Architecture of an open_clip model name, of ``local-dir:DIR``, or of one that ships.
 
     Raises:
         BackboneError: unknown name, missing file, or a model that cannot be prompted, with the reason.
     """
     shape = parse_architecture(model, model_config(model, where), where)
-    if model != SYMBOLS and not model.startswith(LOCAL_DIR):
+    if not in_directory(model):
         return shape
     path = weights_in(model_directory(model))
     if path is None or path.suffix != ".safetensors":
@@ -166,26 +168,31 @@ def check_known(architecture: Architecture, texts: Iterable[str], where: str) ->
 
 
 def model_config(model: str, where: str = "backbone.model") -> dict[str, Any]:
-    """The open_clip ``model_cfg`` of a model name, of ``local-dir:DIR``, or of ``symbols``.
+    """The open_clip ``model_cfg`` of a model name, of ``local-dir:DIR``, or of one that ships.
 
     A folder of Hugging Face's ``CLIPModel`` has a ``config.json`` instead, which is translated.
     """
-    if model == SYMBOLS or model.startswith(LOCAL_DIR):
+    if in_directory(model):
         return _config_in(model_directory(model), where)
     folder = _open_clip_configs()
     path = folder / f"{model}.json"
     if not path.is_file():
-        names = [p.stem for p in folder.glob("*.json")] + [SYMBOLS]
+        names = [p.stem for p in folder.glob("*.json")] + [*SHIPPED]
         raise BackboneError(
             f"no open_clip model is named {model!r}", where=where, fix=nearest(model, names)[:200]
         )
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def in_directory(model: str) -> bool:
+    """Whether the configuration and the weights of a model lie in one folder, `model_directory`."""
+    return model in SHIPPED or model.startswith(LOCAL_DIR)
+
+
 def model_directory(model: str) -> Path:
-    """Folder of a ``local-dir:`` model or of ``symbols``."""
-    if model == SYMBOLS:
-        return Path(__file__).parent / "symbols" / "clip"
+    """Folder of a ``local-dir:`` model or of one that ships."""
+    if model in SHIPPED:
+        return Path(__file__).parent / "symbols" / SHIPPED[model]
     return expanded(model.removeprefix(LOCAL_DIR))
 
 

@@ -290,12 +290,14 @@ def freeze(run: Path) -> None:
     model = build(len(saved["vocabulary"]))
     model.load_state_dict(saved["model"])
     print(export(model, saved["vocabulary"], CLIP_DIR), "step", saved["step"])
+    path = CLIP_DIR.parent / "frozen.json"
     record = {
+        **json.loads(path.read_text(encoding="utf-8")),
         "benchmark_sha256": benchmark_sha256(),
         "weights_sha256": weights_sha256(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    (CLIP_DIR.parent / "frozen.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -249,13 +249,13 @@ def scored(model: CLIP, test: scores.Data, words: list[int]) -> dict[str, Any]:
 
 def ship(run: Path) -> None:
     """Write the weights of a run for open_clip, and freeze them by hash."""
-    from mmap_model.symbols.weights import LONG_CLIP_DIR, freeze, sha256_of
+    from mmap_model.symbols.weights import LONG_CLIP_DIR, freeze, weights_sha256
 
     saved = torch.load(run / "weights.pt", weights_only=True)
     model = build(len(saved["vocabulary"]))
     model.load_state_dict(saved["model"])
     print(export(model, saved["vocabulary"], LONG_CLIP_DIR), "step", saved["step"])
-    freeze(long_weights_sha256=sha256_of(LONG_CLIP_DIR))
+    freeze(long_weights_sha256=weights_sha256(LONG_CLIP_DIR))
 
 
 def main() -> int:

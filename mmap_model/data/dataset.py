@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from mmap_model.data.pixels import TrainingPixels
 
 
+EMBEDDED = ("symbols", "symbols_groups")
+"""Datasets that ship with this package and test it: no evidence for or against a method."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableColumns:
     """Columns of a table of images.
@@ -51,9 +55,10 @@ class DatasetSpec:
     """Which dataset to open.
 
     Attributes:
-        name: a registered dataset: ``symbols``, or a layout of images on disk such as ``office_home`` or
-            ``folder`` (``<root>/<domain>/<class>/<image>``); or a custom layout, ``file.py:MyLayout``.
-        root: where its images are; ``symbols`` renders its own and takes none.
+        name: a registered dataset: ``symbols`` or ``symbols_groups``, or a layout of images on disk such as
+            ``office_home`` or ``folder`` (``<root>/<domain>/<class>/<image>``); or a custom layout,
+            ``file.py:MyLayout``.
+        root: where its images are; ``symbols`` and ``symbols_groups`` render their own and take none.
         tasks: the tasks to use, in this order, or None for all of them in the dataset's order.
         classes: the classes to use, or None for all; names of folders or as in prompts, in any order.
         class_names: words for prompts instead of those made of a folder's name, by either name.

@@ -1,9 +1,10 @@
-"""The embedded benchmark as a dataset: 4 domains of 65 glyph classes, 30 images of 32x32 each."""
+"""The embedded benchmarks as datasets: rendered glyphs, 30 images of 32x32 for each class and task."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
@@ -27,29 +28,37 @@ if TYPE_CHECKING:
     from mmap_model.data.augment import Augmentation
 
 
-class SymbolsDataset(Dataset):
+class RenderedDataset(Dataset):
     """Rendered once (some 6 s), then memory-mapped from the cache folder.
 
     The manifest is the hash of the pixels at hand. A platform whose fonts or floating point render other
     pixels than the frozen ones gets another manifest and a warning: its cells never mix with others'.
     """
 
-    name = "symbols"
     image_size = 32
 
     def __init__(self, spec: DatasetSpec, cache_dir: Path) -> None:
-        from mmap_model.symbols import BENCHMARK_CLASSES, DOMAINS
-
         for field in fields(spec):
             value = getattr(spec, field.name)
             if field.name not in ("name", "tasks") and value != getattr(DatasetSpec(), field.name):
                 raise DatasetError(
-                    f"symbols renders its own images, {field.name}={value!r} has no use",
+                    f"{self.name} renders its own images, {field.name}={value!r} has no use",
                     where=f"dataset.{field.name}",
                     fix="leave it out, or name a layout of images on disk",
                 )
-        self.tasks = tuple(TaskInfo(name, BENCHMARK_CLASSES) for name in choose_tasks(spec, DOMAINS))
-        self._store: ImageStore = open_or_write(cache_dir / f"symbols-{_renderer_hash()}.arrow", _render)
+        known = self._classes()
+        self.tasks = tuple(TaskInfo(name, known[name]) for name in choose_tasks(spec, tuple(known)))
+        self._store: ImageStore = open_or_write(
+            cache_dir / f"{self.name}-{_renderer_hash()}.arrow", self._stored
+        )
+
+    @abstractmethod
+    def _classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Class names of every task."""
+
+    @abstractmethod
+    def _render(self) -> tuple[Mapping[str, TaskImages], bool]:
+        """The images of every task, and whether they are the frozen ones."""
 
     @cached_property
     def manifest(self) -> str:
@@ -96,32 +105,65 @@ class SymbolsDataset(Dataset):
 
         return Augmentation(scale=(0.6, 1.0), ratio=(0.9, 1 / 0.9), flip=False)
 
+    def _stored(self) -> tuple[Mapping[str, TaskImages], dict[str, Any]]:
+        tasks, frozen = self._render()
+        if not frozen:
+            warnings.warn(
+                f"the {self.name} images rendered here differ from the frozen ones (other Pillow, font or "
+                "processor): results are comparable among themselves only",
+                stacklevel=2,
+            )
+        hashes = {name: hashlib.sha256(images.tobytes()).hexdigest() for name, (images, _) in tasks.items()}
+        return tasks, {"sha256": hashes}
 
-def _render() -> tuple[Mapping[str, TaskImages], dict[str, Any]]:
-    from mmap_model.symbols import DOMAINS, benchmark_images, frozen
 
-    tasks = {domain: benchmark_images(domain) for domain in DOMAINS}
-    together = hashlib.sha256(b"".join(images.tobytes() for images, _ in tasks.values())).hexdigest()
-    if together != frozen()["benchmark_sha256"]:
-        warnings.warn(
-            "the symbols images rendered here differ from the frozen ones (other Pillow, font or processor): "
-            "results are comparable among themselves only",
-            stacklevel=2,
-        )
-    hashes = {domain: hashlib.sha256(images.tobytes()).hexdigest() for domain, (images, _) in tasks.items()}
-    return tasks, {"sha256": hashes}
+class SymbolsDataset(RenderedDataset):
+    """Four domains of 65 classes, 30 images each."""
+
+    name = "symbols"
+
+    def _classes(self) -> Mapping[str, tuple[str, ...]]:
+        from mmap_model.symbols import BENCHMARK_CLASSES, DOMAINS
+
+        return dict.fromkeys(DOMAINS, BENCHMARK_CLASSES)
+
+    def _render(self) -> tuple[Mapping[str, TaskImages], bool]:
+        from mmap_model.symbols import DOMAINS, benchmark_images, frozen
+
+        tasks = {domain: benchmark_images(domain) for domain in DOMAINS}
+        together = hashlib.sha256(b"".join(images.tobytes() for images, _ in tasks.values())).hexdigest()
+        return tasks, together == frozen()["benchmark_sha256"]
+
+
+class SymbolsGroupsDataset(RenderedDataset):
+    """Eight tasks of 32 classes in four groups that are known; see `mmap_model.symbols.groups`."""
+
+    name = "symbols_groups"
+
+    def _classes(self) -> Mapping[str, tuple[str, ...]]:
+        from mmap_model.symbols import GROUPED_TASKS
+
+        return {task.name: task.classes for task in GROUPED_TASKS}
+
+    def _render(self) -> tuple[Mapping[str, TaskImages], bool]:
+        from mmap_model.symbols import GROUPED_TASKS, frozen, grouped_images, groups_sha256
+
+        tasks = {task.name: grouped_images(task) for task in GROUPED_TASKS}
+        pixels = [images for images, _ in tasks.values()]
+        return tasks, groups_sha256(pixels) == frozen()["groups_sha256"]
 
 
 def _renderer_hash() -> str:
-    """Of what the pixels depend on: the renderer's sources, the glyph list, the font, numpy and Pillow."""
+    """Of what the pixels depend on: the renderer's sources, its lists, the font, numpy and Pillow."""
     from mmap_model.symbols.glyphs import font_path
 
     folder = Path(__file__).parents[1] / "symbols"
-    files = [*sorted(folder.glob("*.py")), folder / "glyphs.csv", font_path()]
+    files = [*sorted(folder.glob("*.py")), folder / "glyphs.csv", folder / "groups.json", font_path()]
     digest = hashlib.sha256(f"{version('numpy')} {version('pillow')}".encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-register_dataset("symbols", SymbolsDataset)
+register_dataset(SymbolsDataset.name, SymbolsDataset)
+register_dataset(SymbolsGroupsDataset.name, SymbolsGroupsDataset)

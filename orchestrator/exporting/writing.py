@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmap_model.architecture import SHIPPED
 from orchestrator.exporting.measured import task_accuracies, validation_numbers
 from orchestrator.work.provenance import provenance
 
@@ -82,7 +83,7 @@ def _export(winner: Winner, folders: Mapping[str, Path]) -> list[Artefact]:
 def licence(winner: Winner) -> str:
     """A note on the CLIP's weights, which an artefact may hold."""
     spec = winner.stored.study.backbone
-    if spec.model == "symbols":
+    if spec.model in SHIPPED:
         return EMBEDDED_LICENCE
     return OTHER_WEIGHTS.format(" ".join(filter(None, (spec.model, spec.pretrained))))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mmap_model.data.dataset import EMBEDDED
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison import evidence, notes, records, verdicts
 from orchestrator.reports.comparison.contents import Contents
@@ -157,8 +158,8 @@ def _claims(contents: Contents) -> Section:
 
 
 def _caution(comparison: Comparison) -> Iterable[Block]:
-    if comparison.dataset == "symbols":
-        yield Paragraph(marked(notes.SYMBOLS), caution=True)
+    if comparison.dataset in EMBEDDED:
+        yield Paragraph(marked(notes.embedded(comparison.dataset)), caution=True)
 
 
 def _legend(tables: Iterable[Table]) -> tuple[str, ...]:

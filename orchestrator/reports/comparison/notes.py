@@ -10,11 +10,6 @@ from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.significance import COCHRAN_LEVEL
 from orchestrator.tables import words
 
-SYMBOLS = (
-    "`symbols` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained on "
-    "them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
-)
-
 LEGEND = {
     "spread": "± of Average: standard deviation of the seeds' averages over tasks; the paper prints the mean "
     "of the tasks' standard deviations.",
@@ -40,6 +35,14 @@ LEGEND = {
     "images.",
 }
 """What marks and rows of a method table mean."""
+
+
+def embedded(dataset: str) -> str:
+    """What to bear in mind of a dataset that ships with this package."""
+    return (
+        f"`{dataset}` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained "
+        "on them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
+    )
 
 
 def title(table: MethodTable) -> str:

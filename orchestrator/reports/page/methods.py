@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
+from mmap_model.data.dataset import EMBEDDED
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison import notes, verdicts
 from orchestrator.reports.comparison.contents import Contents
@@ -77,8 +78,8 @@ def _verdict(contents: Contents) -> list[Block]:
         blocks.append(Text(("No method has been trained and scored yet.",), "lead"))
     if contents.claims:
         blocks.append(Text((f"Of the paper's claims: {verdicts.counted(contents.claims)}.",)))
-    if contents.comparison.dataset == "symbols":
-        blocks.append(Text((plain_text(marked(notes.SYMBOLS)),), "caution"))
+    if contents.comparison.dataset in EMBEDDED:
+        blocks.append(Text((plain_text(marked(notes.embedded(contents.comparison.dataset))),), "caution"))
     return blocks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap_model.data.dataset import EMBEDDED
 from orchestrator.commands import STORAGE
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import difference, mean, settings, trial, trial_record
@@ -29,9 +30,9 @@ def _blocks(evidence: Evidence) -> list[Block]:
     if test := _test(evidence):
         blocks.append(Text(test))
     blocks.append(_facts(evidence))
-    if evidence.study.get("dataset", {}).get("name") == "symbols":
+    if (name := evidence.study.get("dataset", {}).get("name")) in EMBEDDED:
         said = (
-            "symbols is a benchmark made to test this software: it is no evidence for or against the method."
+            f"{name} is a benchmark made to test this software: it is no evidence for or against the method."
         )
         blocks.append(Text((said,), "caution"))
     return blocks
