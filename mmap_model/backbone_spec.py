@@ -24,8 +24,8 @@ class BackboneSpec:
     """Names a CLIP.
 
     Attributes:
-        model: ``symbols`` or ``symbols_long`` (small, ship with this package), an open_clip model name such
-            as ``ViT-B-16-quickgelu``, or ``local-dir:DIR`` with ``open_clip_config.json`` (or the ``config.json`` of a Hugging Face
+        model: ``symbols`` (ships with this package), an open_clip model name such as ``ViT-B-16-quickgelu``,
+            or ``local-dir:DIR`` with ``open_clip_config.json`` (or the ``config.json`` of a Hugging Face
             CLIPModel) and weights in DIR.
         pretrained: open_clip tag such as ``openai``, or a checkpoint file or its folder; always and only with
             a model name. See ``mmap_model.weights`` for what is read and what is refused.

@@ -80,6 +80,7 @@ def own(tree):
 
 SPECS = {
     "symbols": lambda tree: DatasetSpec(),
+    "symbols_groups": lambda tree: DatasetSpec(name="symbols_groups"),
     "folder": lambda tree: DatasetSpec(name="folder", root=str(tree)),
     "office_home": office_home,
     "mini_domainnet": mini_domainnet,

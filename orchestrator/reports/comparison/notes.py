@@ -40,8 +40,9 @@ LEGEND = {
 def embedded(dataset: str) -> str:
     """What to bear in mind of a dataset that ships with this package."""
     return (
-        f"`{dataset}` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP trained "
-        "on them. Its numbers are no evidence for or against the paper's results on its own benchmarks."
+        f"`{dataset}` is an embedded benchmark that tests this software: drawn glyphs and a small CLIP "
+        "trained on them. Its numbers are no evidence for or against the paper's results on its own "
+        "benchmarks."
     )
 
 
