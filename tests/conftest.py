@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import runpy
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,18 @@ UNEQUAL_CLASSES = (
     ("string_bean", "The_Eiffel_Tower", "teddy-bear"),
 )
 """Three tasks with class lists of different lengths and names of one to four tokens."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch goes on with one thread after each test, whatever number a command run by it has set.
+
+    Models this small gain nothing from a second one, and threads that wait for each other keep a core busy:
+    training took ten times as long in a process whose earlier test had called ``run``.
+    """
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture
