@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-import orchestrator.driver.drive as driver_run
+import orchestrator.driver.invocation as driver_run
 from orchestrator.driver import Options, Outcome, run_study
 from orchestrator.driver.session import Session
 from orchestrator.ledger import Ledger, StudyStore

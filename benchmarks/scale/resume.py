@@ -24,7 +24,7 @@ from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Seeds
 from mmap_model.revisions import revisions_of
 from orchestrator.driver.draws import keep_draws
-from orchestrator.driver.drive import Options, drive
+from orchestrator.driver.invocation import Options, run_invocation
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_inputs
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
@@ -171,7 +171,7 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
 
     started = time.perf_counter()
     with contextlib.suppress(_DecidedError):
-        drive(plan, store, find, _nothing, lambda event: None, Options(tracked=False))
+        run_invocation(plan, store, find, _nothing, lambda event: None, Options(tracked=False))
     seconds = time.perf_counter() - started
     (todo,) = found
     lost, torn = len(_lost(cells)), len(_torn(cells))
@@ -191,7 +191,7 @@ def measure(root: Path, cells: int, latency: float) -> dict[str, Any]:
 
 
 class _DecidedError(Exception):
-    """Ends ``drive`` before Ray would start."""
+    """Ends ``run_invocation`` before Ray would start."""
 
 
 def main() -> None:

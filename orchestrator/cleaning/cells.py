@@ -24,14 +24,14 @@ class Needs:
         referred: keys that stand in the records of studies that stay.
         complete: all those records could be read, so that no other cell is referred to.
         studies: names of studies that stay.
-        driven: somebody drives a study, so that cells may come to be needed at any moment.
-        claimed: somebody trains a cell for others, perhaps without driving a study.
+        running: a driver runs a study, so that cells may come to be needed at any moment.
+        claimed: somebody trains a cell for others, perhaps without running a study.
     """
 
     referred: Collection[str]
     complete: bool
     studies: Sequence[str]
-    driven: bool
+    running: bool
     claimed: bool
 
 
@@ -45,7 +45,7 @@ def sort_cells(
             _, key, *rest = entry.path.split("/")
             groups.setdefault(key, {})["/".join(rest)] = entry
     finished = [key for key, files in groups.items() if RECORD in files]
-    settled = not needs.driven and not needs.claimed
+    settled = not needs.running and not needs.claimed
     doubtful = [key for key in finished if key not in needs.referred] if _may_go(needs) else []
     reasons = gather(lambda key: _why_unreferred(storage, key, needs.studies), doubtful)
     why = {key: reason for key, reason in zip(doubtful, reasons, strict=True) if reason}
@@ -91,7 +91,7 @@ def read_record(storage: Storage, key: str) -> dict[str, Any] | None:
 
 
 def _may_go(needs: Needs) -> bool:
-    return not needs.driven and needs.complete
+    return not needs.running and needs.complete
 
 
 def _why_unreferred(storage: Storage, key: str, studies: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def sort_caches(wanted: bool, findings: Findings) -> None:
 
 
 def sort_local_states(
-    storage: Storage, staying: Collection[str], driven: Collection[str], findings: Findings
+    storage: Storage, staying: Collection[str], running: Collection[str], findings: Findings
 ) -> None:
     """Local state of studies whose records are no local files.
 
@@ -35,7 +35,7 @@ def sort_local_states(
     for folder in _folders(local_states()):
         name, _, where = folder.name.rpartition("-")
         gone: list[Path] = []
-        if where == place and name not in driven:
+        if where == place and name not in running:
             gone = [path for path in _folders(folder) if path.name.startswith(RAY_FOLDER)]
             gone = gone if name in staying else [folder]
         for path in gone:

@@ -1,6 +1,6 @@
 """What lies in a storage and on this machine, and what of it may go. Changes nothing.
 
-A cell is referred to if its key stands anywhere in a study's records. While somebody drives a study in this
+A cell is referred to if its key stands anywhere in a study's records. While a driver runs a study in this
 storage, nothing goes that a driver could be about to use: unreferenced cells and files, unfinished writes,
 states. Where a record of a study cannot be read no finished cell goes: it may refer to any.
 Files that are no records, such as notes among the studies, are left alone.
@@ -39,7 +39,7 @@ class StudyInfo:
     trials: int
     cells: int
     size: int
-    driven: bool
+    running: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,14 @@ class Survey:
         studies: by name.
         kept: number and bytes by kind of what stays: cells, failed, states, claims, caches.
         items: what may go.
-        driven: names of studies that somebody drives now.
+        running: names of studies that a driver runs now.
         unreadable: records of studies that cannot be read. While there are any, no finished cell may go.
     """
 
     studies: list[StudyInfo]
     kept: dict[str, tuple[int, int]]
     items: list[Item]
-    driven: list[str]
+    running: list[str]
     unreadable: list[str]
 
 
@@ -84,8 +84,8 @@ def survey(
     names = [name for name in storage.names("studies") if f"studies/{name}" not in files]
     claims = {"/".join(e.path.split("/")[:2]) for e in entries if e.path.startswith("claims/")}
     busy = held(storage, {*claims, *(_lease(name) for name in names)}, tell=tell)
-    driven = [name for name in names if _lease(name) in busy]
-    leaving = [name for name in studies if name in names and name not in driven]
+    running = [name for name in names if _lease(name) in busy]
+    leaving = [name for name in studies if name in names and name not in running]
     staying = [name for name in names if name not in leaving]
     own: dict[str, list[Entry]] = {name: [] for name in names}
     for entry in entries:
@@ -100,25 +100,27 @@ def survey(
         referred=set().union(*referred.values()),
         complete=not unreadable,
         studies=staying,
-        driven=bool(driven),
+        running=bool(running),
         claimed=any(folder in busy for folder in claims),
     )
     cells = {entry.path.split("/")[1] for entry in entries if entry.path.startswith("cells/")}
     findings = Findings()
     sort_cells(storage, entries, needs, now, findings)
-    _sort_states(storage, entries, set(driven), staying, findings)
+    _sort_states(storage, entries, set(running), staying, findings)
     _sort_claims(storage, entries, busy, findings)
     for name in staying:
-        if name not in driven:
+        if name not in running:
             _sort_late(storage, name, own[name], findings)
-    _sort_rest(entries, set(driven), leaving, now, findings)
-    sort_local_states(storage, staying, driven, findings)
-    sort_caches(caches and not driven, findings)
+    _sort_rest(entries, set(running), leaving, now, findings)
+    sort_local_states(storage, staying, running, findings)
+    sort_caches(caches and not running, findings)
     return Survey(
-        studies=[_info(name, own[name], cells & referred.get(name, set()), name in driven) for name in names],
+        studies=[
+            _info(name, own[name], cells & referred.get(name, set()), name in running) for name in names
+        ],
         kept=findings.kept,
         items=findings.items,
-        driven=driven,
+        running=running,
         unreadable=unreadable,
     )
 
@@ -162,7 +164,7 @@ def _is_whole(data: bytes) -> bool:
 def _sort_states(
     storage: Storage,
     entries: Iterable[Entry],
-    driven: set[str],
+    running: set[str],
     studies: Sequence[str],
     findings: Findings,
 ) -> None:
@@ -171,7 +173,7 @@ def _sort_states(
         name: {trial.number: trial.state for trial in StudyStore(storage, name).load_trials()}
         for name in (studies if states else ())
     }
-    reasons = gather(lambda entry: _why_no_state(storage, entry.path, driven, trials), states)
+    reasons = gather(lambda entry: _why_no_state(storage, entry.path, running, trials), states)
     for entry, reason in zip(states, reasons, strict=True):
         if reason:
             findings.add("states", entry.path, entry.size, reason)
@@ -180,7 +182,7 @@ def _sort_states(
 
 
 def _why_no_state(
-    storage: Storage, path: str, driven: set[str], trials: Mapping[str, Mapping[int, str]]
+    storage: Storage, path: str, running: set[str], trials: Mapping[str, Mapping[int, str]]
 ) -> str:
     data = storage.read(path)
     if data is None:
@@ -193,7 +195,7 @@ def _why_no_state(
     except CorruptError:
         return "it is damaged"
     study, trial = header["about"].get("study"), header["about"].get("trial")
-    if study in driven:
+    if study in running:
         return ""
     if done:
         return "its cells are finished"
@@ -247,7 +249,7 @@ def _sort_claims(
 
 
 def _sort_rest(
-    entries: Iterable[Entry], driven: set[str], leaving: Sequence[str], now: float, findings: Findings
+    entries: Iterable[Entry], running: set[str], leaving: Sequence[str], now: float, findings: Findings
 ) -> None:
     folders: dict[tuple[str, str], int] = {}
     for entry in entries:
@@ -260,12 +262,12 @@ def _sort_rest(
             and parts[3:4]
             and parts[3].startswith(RAY_FOLDER)
         ):
-            if parts[1] in driven:
+            if parts[1] in running:
                 continue
             key = ("local", "/".join(parts[:4]))
         elif parts[0] == "quarantine":
             key = ("quarantine", "/".join(parts[:2]))
-        elif is_temporary(entry.path) and _is_abandoned(entry, bool(driven), now):
+        elif is_temporary(entry.path) and _is_abandoned(entry, bool(running), now):
             key = ("leftovers", entry.path)
         else:
             continue
@@ -275,19 +277,19 @@ def _sort_rest(
         findings.add(category, path, size, reasons.get(category, ""))
 
 
-def _info(name: str, entries: Sequence[Entry], cells: set[str], driven: bool) -> StudyInfo:
+def _info(name: str, entries: Sequence[Entry], cells: set[str], running: bool) -> StudyInfo:
     trial = re.compile(rf"studies/{re.escape(name)}/trials/(\d+)(\.\d+)?\.json")
     return StudyInfo(
         name=name,
         trials=len({found[1] for entry in entries if (found := trial.fullmatch(entry.path))}),
         cells=len(cells),
         size=sum(entry.size for entry in entries),
-        driven=driven,
+        running=running,
     )
 
 
-def is_driven(storage: Storage, name: str, *, tell: Callable[[str], None] = lambda text: None) -> bool:
-    """Whether somebody drives a study; takes up to half a minute where only watching tells."""
+def is_running(storage: Storage, name: str, *, tell: Callable[[str], None] = lambda text: None) -> bool:
+    """Return whether a driver runs a study; takes up to half a minute where only watching tells."""
     return bool(held(storage, [_lease(name)], tell=tell))
 
 
@@ -295,8 +297,8 @@ def _lease(name: str) -> str:
     return f"studies/{name}/driver"
 
 
-def _is_abandoned(entry: Entry, driven: bool, now: float) -> bool:
-    if driven:
+def _is_abandoned(entry: Entry, running: bool, now: float) -> bool:
+    if running:
         return False  # how old it is would be a comparison of two clocks
     if now - entry.modified > SETTLED:
         return True

@@ -1,4 +1,4 @@
-"""``orchestrator cancel``: stop one running trial of a study that somebody drives."""
+"""``orchestrator cancel``: stop one running trial of a study that runs."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def clean(
 def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None]) -> None:
     from mmap_model.errors import nearest
     from orchestrator.cleaning import CATEGORIES
-    from orchestrator.cleaning.survey import is_driven
+    from orchestrator.cleaning.survey import is_running
     from orchestrator.study.errors import StudyError
 
     known = place.names("studies")
@@ -87,7 +87,7 @@ def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None
                 where="--study",
                 fix=nearest(name, known) if known else "it holds no study",
             )
-        if is_driven(place, name, tell=tell):
+        if is_running(place, name, tell=tell):
             raise StudyError(
                 f"a driver is running study {name!r}",
                 where="--study",
@@ -106,8 +106,8 @@ def _show(found: Survey, chosen: list[Item], place: str) -> None:
 
     stays = []
     for study in found.studies:
-        driven = ", somebody drives it" if study.driven else ""
-        text = f"{study.trials} trials, {study.cells} cells{driven}"
+        running = ", running now" if study.running else ""
+        text = f"{study.trials} trials, {study.cells} cells{running}"
         stays.append((f"study {study.name}", text, size(study.size)))
     stays += [(KEPT[kind], str(count), size(total)) for kind, (count, total) in found.kept.items()]
     show(Table.facts(*stays, about=f"In {place}") if stays else Paragraph(f"In {place}: no records"))
@@ -145,7 +145,7 @@ KEPT = {
 
 def _plain(found: Survey, chosen: list[Item]) -> dict[str, Any]:
     return {
-        "studies": [asdict(study) for study in found.studies],
+        "studies": [{**asdict(study), "driven": study.running} for study in found.studies],
         "kept": {kind: {"count": count, "bytes": size} for kind, (count, size) in found.kept.items()},
         "unreadable": found.unreadable,
         "may_go": [asdict(item) for item in chosen],

@@ -108,7 +108,7 @@ def compare(
     from orchestrator.cli.sweep import command_line, tell_end
     from orchestrator.compare.plan import plan_comparison
     from orchestrator.driver.compare import run_comparison
-    from orchestrator.driver.drive import Options
+    from orchestrator.driver.invocation import Options
     from orchestrator.ledger import Ledger, StudyStore, check_writable
     from orchestrator.notices.addresses import check_addresses
     from orchestrator.slots.cluster import check_cluster

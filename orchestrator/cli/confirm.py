@@ -67,9 +67,9 @@ def confirm(
     probability --alpha at most. The same command continues a race; a larger --budget prolongs it.
     """
     from orchestrator.cli.race import check_options, race_study
-    from orchestrator.cli.sweep import command_line, drive
+    from orchestrator.cli.sweep import command_line, run_and_report
     from orchestrator.driver import confirm_study, run_study
-    from orchestrator.driver.drive import Options
+    from orchestrator.driver.invocation import Options
     from orchestrator.driver.run import BY_CONFIRM
     from orchestrator.driver.unchanged import require_same_inputs
     from orchestrator.face.page_file import write_page
@@ -116,7 +116,7 @@ def confirm(
             as_json=as_json,
         )
     if seeds is None:
-        return drive(
+        return run_and_report(
             lambda: plan,
             lambda plan, progress: confirm_study(
                 plan,
@@ -131,7 +131,7 @@ def confirm(
         )
     require_same_inputs(plan, stored.store)
     further = _with_seeds(stored, plan, numbers, seeds)
-    return drive(
+    return run_and_report(
         lambda: further,
         lambda plan, progress: run_study(plan, progress, options=options),
         events=events,

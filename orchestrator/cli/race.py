@@ -70,7 +70,7 @@ def race_study(
         events: file that takes what is shown, see ``Recorder``.
         as_json: print JSON.
     """
-    from orchestrator.cli.sweep import drive
+    from orchestrator.cli.sweep import run_and_report
     from orchestrator.driver.draws import check_draws
     from orchestrator.driver.race import run_race
     from orchestrator.driver.race_plan import Wanted, plan_race
@@ -89,7 +89,7 @@ def race_study(
     planned = plan_race(plan, stored.store, stored.ledger, wanted)
     if dry_run:
         return _show(planned, as_json)
-    return drive(
+    return run_and_report(
         lambda: planned.base,
         lambda _, progress: run_race(
             planned, progress, reason=reason or SURVIVORS, retry_failed=retry_failed, options=options

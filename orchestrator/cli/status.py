@@ -1,4 +1,4 @@
-"""``orchestrator status``: how far a study is, and whether somebody drives it."""
+"""``orchestrator status``: how far a study is, and whether it runs."""
 
 from __future__ import annotations
 
@@ -155,10 +155,10 @@ def _show(found: dict[str, Any]) -> None:
     counts = ", ".join(f"{trials[state]} {words}" for state, words in states.items() if trials[state])
     console.print(f"[bold]{found['study']}[/]  {counts or 'no trial yet'}, of {trials['asked']} asked for")
     if driver and driver["pid"] is None:
-        console.print("Somebody may be driving it: the newest lease file cannot be read (yet)")
+        console.print("It may be running: the newest lease file cannot be read (yet)")
     elif driver:
         console.print(
-            f"Driven by process {driver['pid']} on {driver['host']} since {_time(driver['since'])} "
+            f"Run by process {driver['pid']} on {driver['host']} since {_time(driver['since'])} "
             f"(last heartbeat {_time(driver['heartbeat_at'])} by that host's clock)"
         )
     elif found["last_run"]:

@@ -45,13 +45,13 @@ def sweep(
 ) -> int:
     """Run a study, or resume it, and print its ranking."""
     from orchestrator.driver import run_study
-    from orchestrator.driver.drive import Options
+    from orchestrator.driver.invocation import Options
     from orchestrator.face.page_file import write_page
     from orchestrator.study import load_plan
     from orchestrator.submission import plan_for_job
 
     options = Options(command=command_line(), winner=winner_in_words, report=write_page)
-    return drive(
+    return run_and_report(
         lambda: plan_for_job(load_plan(study, overrides or ())),
         lambda plan, progress: run_study(plan, progress, retry_failed=retry_failed, options=options),
         events=events,
@@ -60,7 +60,7 @@ def sweep(
     )
 
 
-def drive(
+def run_and_report(
     load: Callable[[], StudyPlan],
     run: Callable[[StudyPlan, Progress], Outcome],
     *,

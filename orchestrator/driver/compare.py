@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.compare.plan import ComparePlan
 from orchestrator.compare.remaining import CompareTodo, find_work
-from orchestrator.driver.drive import Options, Outcome, drive
+from orchestrator.driver.invocation import Options, Outcome, run_invocation
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.work.shown import Progress
@@ -53,4 +53,4 @@ def run_comparison(
 
         return CompareAgenda(session, plan, todo, retry_failed=retry_failed)
 
-    return drive(base, store, find, agenda, progress, options or Options())
+    return run_invocation(base, store, find, agenda, progress, options or Options())

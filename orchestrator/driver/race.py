@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.driver.drive import Options, Outcome, drive
+from orchestrator.driver.invocation import Options, Outcome, run_invocation
 from orchestrator.driver.race_plan import RacePlan
 from orchestrator.driver.race_todo import SURVIVORS, RaceTodo, find_race
 from orchestrator.driver.unchanged import require_same_inputs
@@ -57,7 +57,7 @@ def run_race(
 
         return RaceAgenda(session, todo)
 
-    return drive(base, store, find, agenda, progress, options or Options())
+    return run_invocation(base, store, find, agenda, progress, options or Options())
 
 
 def _on_recorded_terms(plan: RacePlan, store: StudyStore) -> RacePlan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mmap_model.errors import InputError
 from orchestrator.commands import command
 from orchestrator.driver.draws import check_draws, keep_draws
-from orchestrator.driver.drive import Options, Outcome, drive
+from orchestrator.driver.invocation import Options, Outcome, run_invocation
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_cells, require_same_inputs, require_same_rules
 from orchestrator.driver.warm_start import recorded_or_found
@@ -60,7 +60,7 @@ def run_study(
             store.save_warm_start(warm_start.to_dict())
         return replace(todo, warm_start=warm_start)
 
-    return drive(plan, store, todo, _agenda, progress, options or Options())
+    return run_invocation(plan, store, todo, _agenda, progress, options or Options())
 
 
 def confirm_study(
@@ -118,7 +118,7 @@ def confirm_study(
         store.adopt(trials)
         return Todo(search=False, confirm=tuple(rows), reason=reason, retrain=retrain)
 
-    return drive(plan, store, todo, _agenda, progress, options or Options())
+    return run_invocation(plan, store, todo, _agenda, progress, options or Options())
 
 
 def _agenda(session: Session, todo: Todo) -> Agenda:

@@ -1,4 +1,4 @@
-"""Who drives a study."""
+"""Which driver runs a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.ledger.storage import Storage
 
 
 class DriverLease(Lease):
-    """The right to drive a study. ``take`` refuses while another driver lives."""
+    """The right to run a study. ``take`` refuses while another driver lives."""
 
     def __init__(self, storage: Storage, study: str, *, invocation: str = "", **options: Any) -> None:
         super().__init__(storage, f"studies/{study}/driver", invocation=invocation, **options)

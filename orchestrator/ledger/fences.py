@@ -20,7 +20,7 @@ finished it. Such a write cannot be prevented, so it is made harmless:
   which it did nothing.
 
 Some records need none of this. Every run of a driver has its own file of ``invocations``; nobody else writes
-it. Test-set evaluations (``looks``) are facts, whoever was driving: each has a name of its own and all count.
+it. Test-set evaluations (``looks``) are facts, whichever driver made them: each has its own name and counts.
 Requests to cancel carry the fence of the driver that they are meant for. Cells are addressed by content.
 
 Costs: a listing of a small folder and one read whenever records are read; nothing per trial.

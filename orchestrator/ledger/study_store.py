@@ -12,7 +12,7 @@ studies/<name>/warm_start.json        what was taken from other studies when it 
 studies/<name>/looks/<time>.json      every test-set evaluation
 studies/<name>/invocations/<id>.json  every run of a driver: what it trained, where its time went
 studies/<name>/spending/<id>.json     what each run of a driver spent of the budgets
-studies/<name>/driver/<fence>.json    who drives the study now
+studies/<name>/driver/<fence>.json    which driver runs the study now
 studies/<name>/live/<fence>.json      what it shows, see ``orchestrator.ledger.live_record``
 studies/<name>/notices/<event>.json   events that somebody has told of, see ``orchestrator.notices.stalled``
 studies/<name>/fences/<fence>.json    what the latest driver found when it took the study over

@@ -28,10 +28,10 @@ class Retelling:
     Args:
         store, ledger: the records.
         label: names rows of a comparison recorded by an older version.
-        driven: a driver is at work elsewhere: rows that are running run.
+        running: a driver is at work elsewhere: rows that are running run.
 
     Attributes:
-        driven: as given.
+        running: as given.
         missing: what the records do not say, one line each; a row is told as far as they do.
     """
 
@@ -41,9 +41,9 @@ class Retelling:
         ledger: Ledger,
         *,
         label: Label = lambda record: None,
-        driven: bool = False,
+        running: bool = False,
     ) -> None:
-        self._store, self._ledger, self._label, self.driven = store, ledger, label, driven
+        self._store, self._ledger, self._label, self.running = store, ledger, label, running
         self._told = ToldStore(store.storage, store.name)
         self.missing: list[str] = []
 
@@ -91,7 +91,7 @@ class Retelling:
         kept: tuple[int, dict[str, Any]] | None,
     ) -> Row:
         state = _state(record)
-        if kept is not None and state != "complete" and not (self.driven and record.state == "running"):
+        if kept is not None and state != "complete" and not (self.running and record.state == "running"):
             row = Row.from_dict(kept[1])
             end = row.end
             if end is not None and (end.state, end.attempts) == (state, record.attempts):
@@ -100,7 +100,7 @@ class Retelling:
         row = Row(trial=trial, point=record.point, started_at=begun, tags=dict(tags))
         histories = self._add_cells(row, record)
         self._add_epochs(row, record, histories)
-        if state != "interrupted" or not self.driven:
+        if state != "interrupted" or not self.running:
             latest = max((h[-1]["at"] for h in histories.values() if h), default=begun)
             row.end = End(
                 state=state,

@@ -58,7 +58,7 @@ class StudyTracker(Tracker):
         everything: bool = False,
         report: Report | None = None,
     ) -> None:
-        self._fence, self._store, self._driven = fence, store, story.driven
+        self._fence, self._store, self._running = fence, store, story.running
         if not find_backend(to.resolved_uri, to.backend).keeps_reports:
             report = None
         self._of_study = StudyRun(study, store, ledger, report)
@@ -101,7 +101,7 @@ class StudyTracker(Tracker):
 
         Nothing is told beside a driver at work elsewhere, which will tell it.
         """
-        if self._ending is None and not self._driven:
+        if self._ending is None and not self._running:
             self._ending = self._about_study(lambda: self._of_study.ended(self._outbox.folder))
             self._append(self._ending)
 
@@ -111,7 +111,7 @@ class StudyTracker(Tracker):
         In a hurry, as after Ctrl-C, what the study has found is left to the next run: of a large study it
         takes longer than an interrupted process has.
         """
-        if self._ending is None and not self._driven and hurry():
+        if self._ending is None and not self._running and hurry():
             self._append(self._of_study.interrupted())
         else:
             self.tell_findings()

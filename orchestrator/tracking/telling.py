@@ -78,8 +78,8 @@ def tell_study(
     to = to or study.tracking
     if to.resolved_uri != study.tracking.resolved_uri and store.id:
         seen = observe(store.storage, f"studies/{store.name}/driver")
-        driven = seen is not None and not seen.is_free
-        return _tell(study, store, ledger, to, 0, driven, show, label, report, patience)
+        running = seen is not None and not seen.is_free
+        return _tell(study, store, ledger, to, 0, running, show, label, report, patience)
     with store.driver_lease() as lease:
         assert isinstance(lease, DriverLease)
         try:
@@ -98,7 +98,7 @@ def _tell(
     ledger: Ledger,
     to: Tracking,
     fence: int,
-    driven: bool,
+    running: bool,
     show: Callable[[int], object],
     label: Label,
     report: Report | None,
@@ -107,7 +107,7 @@ def _tell(
     uri = to.resolved_uri
     state = local_state(store.storage, store.name)
     outboxes = state / "outbox" if fence else state / f"to-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
-    story = Retelling(store, ledger, label=label, driven=driven)
+    story = Retelling(store, ledger, label=label, running=running)
     about = (to, study, store, ledger, outboxes, fence)
     tracker = StudyTracker(*about, story=story, everything=True, report=report)
     tracker.tell_findings()

@@ -1,4 +1,4 @@
-"""A study driven by processes of their own, which tests stop at moments of their choice."""
+"""A study run by processes of their own, which tests stop at moments of their choice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.study import load_plan
 
-DRIVER = Path(__file__).with_name("drive.py")
+DRIVER = Path(__file__).with_name("run_driver.py")
 PATIENCE = 600.0
 """Seconds to wait for a moment of a sweep on a busy machine."""
 
 
 class Driver:
-    """A study driven by processes of their own, each the leader of a group.
+    """A study run by processes of their own, each the leader of a group.
 
     Args:
         study: study file, of a study named ``tiny``.

@@ -1,4 +1,4 @@
-"""A study whose records lie on a real S3: killed in the middle, driven twice at once, with torn objects."""
+"""A study whose records lie on a real S3: killed in the middle, run twice at once, with torn objects."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_two_drivers_at_once_on_an_object_store_count_every_trial_once(driver: D
     codes = [process.returncode for process in processes]
     assert 0 in codes, "\n".join(outputs)
     for code, output in zip(codes, outputs, strict=True):
-        assert code == 0 or "is being driven" in output or "took the study over" in output, output
+        assert code == 0 or "is being run by" in output or "took the study over" in output, output
     driver.finish()
     assert_every_trial_counts_once(driver)
 

@@ -47,7 +47,7 @@ def test_a_driver_that_wakes_after_another_has_finished_changes_nothing(
 
 
 def records(storage: Storage, study: str) -> dict[str, bytes | None]:
-    """Of the study, but not who drives it."""
+    """Of the study, but not which driver runs it."""
     folders = [
         f"studies/{study}/{name}" for name in ("trials", "baselines", "looks", "invocations", "fences")
     ]

@@ -58,7 +58,11 @@ class Driver:
         self.output: list[str] = []
         self.process = subprocess.Popen(
             cluster.command(
-                cluster.head, str(Path(__file__).with_name("drive.py")), "demo", "stand_in:make", *overrides
+                cluster.head,
+                str(Path(__file__).with_name("run_driver.py")),
+                "demo",
+                "stand_in:make",
+                *overrides,
             ),
             cwd=folder,
             env={**cluster.variables, "RAY_ADDRESS": cluster.gcs, "PYTHONUNBUFFERED": "1"},

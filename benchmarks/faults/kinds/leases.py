@@ -1,4 +1,4 @@
-"""Faults of who drives a study: clocks that differ, two studies beside each other."""
+"""Faults of the lease on a study: clocks that differ, two studies beside each other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _contender(place: Place, name: str, shift: int) -> Row:
         else f"it took the study: {said[1]}",
         0.0,
         outcome,
-        told="is being driven|already running",
+        told="is being run by|already running",
     )
 
 

@@ -136,14 +136,14 @@ def test_a_named_study_goes_with_the_cells_that_only_it_uses(root: Path) -> None
     assert found["studies"] == ["studies/demo"] and f"cells/{KEPT}" not in found["cells"]
 
 
-def test_while_somebody_drives_a_study_nothing_goes_that_a_driver_could_use(root: Path) -> None:
+def test_while_a_study_runs_nothing_goes_that_a_driver_could_use(root: Path) -> None:
     temporary = root / "cells" / LOST / f".test.json.{_dead_pid()}.0123abcd"
     temporary.write_text("")
     _age(root / "cells" / ("f" * 32), HOUR_AGO)
     with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         found = may_go(root, studies=["demo"], caches=True)
-        assert survey(open_storage(root)).driven == ["demo"]
+        assert survey(open_storage(root)).running == ["demo"]
     assert not {"cells", "partial", "leftovers", "studies", "local", "caches"} & set(found)
     assert {"cells", "partial", "leftovers", "local"} <= set(may_go(root))
 
@@ -231,7 +231,7 @@ def test_unknown_names_are_refused(
     assert (root / "quarantine" / "cells-x").exists()
 
 
-def test_a_driven_study_is_not_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_study_is_not_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with StudyStore(root, "demo").driver_lease(interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]
         assert execute(["clean", "--study", "demo", "--yes"]) == 2

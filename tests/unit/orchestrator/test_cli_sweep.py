@@ -1,4 +1,4 @@
-"""The commands that drive a study, with a driver that only writes records."""
+"""The commands that run a study, with a driver that only writes records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def driven(monkeypatch: pytest.MonkeyPatch) -> list[StudyPlan]:
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[StudyPlan]:
     """Plans that reached the driver, which records two complete trials of each."""
     plans: list[StudyPlan] = []
 
@@ -55,13 +55,13 @@ def ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
 
 
 def test_sweep_prints_progress_on_stderr_and_results_on_stdout(
-    file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
+    file: Path, planned: list[StudyPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["sweep", str(file), "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["study"] == "tiny"
     assert "searching" in captured.err
-    assert driven[0].trials == 2
+    assert planned[0].trials == 2
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_exit_codes(
     assert words in capsys.readouterr().err
 
 
-def test_a_failed_trial_fails_the_command(file: Path, driven: list[StudyPlan]) -> None:
+def test_a_failed_trial_fails_the_command(file: Path, planned: list[StudyPlan]) -> None:
     assert execute(["sweep", str(file)]) == 0
     store = StudyStore("runs", "tiny")
     store.save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
@@ -97,7 +97,7 @@ def test_a_failed_trial_fails_the_command(file: Path, driven: list[StudyPlan]) -
 
 
 def test_what_another_start_would_not_change_is_no_failure_to_a_launcher_that_retries(
-    file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
+    file: Path, planned: list[StudyPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["sweep", str(file)]) == 0
     StudyStore("runs", "tiny").save_trial(TrialRecord(number=9, state="failed", error="loss is NaN"))
@@ -124,11 +124,11 @@ def test_what_another_start_may_change_stays_a_failure(
     assert execute(["sweep", "--final-is-ok", str(file)]) == code
 
 
-def test_a_study_that_somebody_else_drives_is_started_again_later(
+def test_a_study_that_runs_elsewhere_is_started_again_later(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*_: Any, **__: Any) -> Outcome:
-        raise LeaseError("study 'tiny' is driven by process 7 on head-0")
+        raise LeaseError("study 'tiny' is being run by process 7 on head-0")
 
     monkeypatch.setattr(orchestrator.driver, "run_study", run)
     assert execute(["sweep", "--final-is-ok", str(file)]) == 2
@@ -146,7 +146,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     override: str,
     words: list[str],
     file: Path,
-    driven: list[StudyPlan],
+    planned: list[StudyPlan],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,13 +154,13 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert execute(["sweep", str(file), override]) == 2
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert all(word in shown for word in words), shown
-    assert not driven
+    assert not planned
 
 
-def test_confirm_on_further_seeds_is_a_study_of_the_finalists(file: Path, driven: list[StudyPlan]) -> None:
+def test_confirm_on_further_seeds_is_a_study_of_the_finalists(file: Path, planned: list[StudyPlan]) -> None:
     assert execute(["sweep", str(file)]) == 0
     assert execute(["confirm", str(file), "--seeds", "4, 5"]) == 0
-    first, further = driven
+    first, further = planned
     assert further.study.name == "tiny-seeds-4-5"
     assert [s.label for s in further.study.seeds] == ["4", "5"]
     assert [s.label for s in first.study.seeds] == ["1", "2", "3"]
@@ -171,7 +171,7 @@ def test_confirm_on_further_seeds_is_a_study_of_the_finalists(file: Path, driven
 
 
 def test_confirm_says_by_its_exit_code_that_a_row_could_not_be_scored(
-    file: Path, driven: list[StudyPlan], monkeypatch: pytest.MonkeyPatch
+    file: Path, planned: list[StudyPlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert execute(["sweep", str(file)]) == 0
     for outcome, code in ((Outcome(), 0), (Outcome(unscored={"1": "torn"}), 1)):
@@ -179,12 +179,12 @@ def test_confirm_says_by_its_exit_code_that_a_row_could_not_be_scored(
         assert execute(["confirm", str(file)]) == code
 
 
-def test_confirm_on_many_seeds_has_a_name_that_it_takes_again(file: Path, driven: list[StudyPlan]) -> None:
+def test_confirm_on_many_seeds_has_a_name_that_it_takes_again(file: Path, planned: list[StudyPlan]) -> None:
     assert execute(["sweep", str(file)]) == 0
     many = ",".join(map(str, range(4, 44)))
     for seeds in (many, many, f"{many},44"):
         assert execute(["confirm", str(file), "--seeds", seeds]) == 0
-    names = [plan.study.name for plan in driven[1:]]
+    names = [plan.study.name for plan in planned[1:]]
     assert names[0] == names[1] != names[2] and all(len(name) <= 100 for name in names)
     assert names[0].startswith("tiny-seeds-4-5-6")
     assert execute(["results", names[0]]) == 0 and execute(["status", names[0]]) == 0
@@ -203,7 +203,7 @@ def test_confirm_refuses_seeds_and_trials_that_cannot_be(
     arguments: list[str],
     words: list[str],
     file: Path,
-    driven: list[StudyPlan],
+    planned: list[StudyPlan],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert execute(["sweep", str(file)]) == 0
@@ -213,7 +213,7 @@ def test_confirm_refuses_seeds_and_trials_that_cannot_be(
 
 
 def test_cancel_refuses_a_trial_that_does_not_run(
-    file: Path, driven: list[StudyPlan], capsys: pytest.CaptureFixture[str]
+    file: Path, planned: list[StudyPlan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["sweep", str(file)]) == 0
     assert execute(["cancel", str(file), "0"]) == 2

@@ -80,7 +80,7 @@ class Stopping(Storage):
 
 
 class Driver:
-    """One that holds the study ``demo``, as ``drive`` takes it."""
+    """One that holds the study ``demo``, as ``run_invocation`` takes it."""
 
     def __init__(self, storage: Storage) -> None:
         self.store = StudyStore(storage, "demo")

@@ -85,7 +85,7 @@ def test_a_study_that_changed_is_refused(plan: StudyPlan, tmp_path: Path) -> Non
         run_study(changed)
 
 
-def test_a_second_driver_is_refused_and_told_who_drives(plan: StudyPlan) -> None:
+def test_a_second_driver_is_refused_and_told_which_one_runs(plan: StudyPlan) -> None:
     store = finish(plan)
     with store.driver_lease(invocation="the-first", interval=0.1) as lease:
         lease.take()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.main import execute
 from orchestrator.driver import run_study, study_agenda
-from orchestrator.driver.drive import Options
+from orchestrator.driver.invocation import Options
 from orchestrator.driver.session import Session
 from orchestrator.driver.todo import Todo
 from orchestrator.ledger import StudyStore, TrialRecord

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mmap_model.cells import Point
-from orchestrator.driver.drive import Outcome
+from orchestrator.driver.invocation import Outcome
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.rows.rows import Rows
 from orchestrator.study import StudyPlan, load_plan
@@ -65,7 +65,7 @@ class Workers:
         invocation: Any,
         *others: Any,
     ) -> Outcome:
-        """In place of ``drive._work``."""
+        """In place of ``invocation._work``."""
         session = AtOnce(self, plan, store, ledger, invocation)
         agenda(session).work()
         return Outcome(failed=tuple(session.rows.failed), trained=len(invocation.trained))

@@ -13,8 +13,8 @@ from racing import Killed, Workers, searched
 
 from mmap_model.configuration import Seeds
 from mmap_model.errors import InputError
-from orchestrator.driver import drive
-from orchestrator.driver.drive import Options, Outcome
+from orchestrator.driver import invocation
+from orchestrator.driver.invocation import Options, Outcome
 from orchestrator.driver.race import run_race
 from orchestrator.driver.race_agenda import ahead_of
 from orchestrator.driver.race_plan import RacePlan, Wanted, fresh_seeds, plan_race
@@ -38,7 +38,7 @@ def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         overrides = options.pop("overrides", ())
         plan, store, ledger = searched(tmp_path / name, workers, *overrides)
         planned = plan_race(plan, store, ledger, wanted)
-        monkeypatch.setattr(drive, "_work", workers.work)
+        monkeypatch.setattr(invocation, "_work", workers.work)
         outcome = run_race(planned, workers.shown.append, options=Options(tracked=False), **options)
         return Raced(planned, outcome)
 

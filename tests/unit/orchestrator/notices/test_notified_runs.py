@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import execute
-from orchestrator.driver import drive as driving
-from orchestrator.driver import notifying
-from orchestrator.driver.drive import Options, Outcome, drive
+from orchestrator.driver import invocation, notifying
 from orchestrator.driver.interrupt import Interrupt
+from orchestrator.driver.invocation import Options, Outcome, run_invocation
 from orchestrator.driver.notifying import look_after, notices_folder
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.notices.box import NoticeBox
@@ -55,8 +54,8 @@ def run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outco
             store.save_study(plan.study.to_plain())
             return SimpleNamespace(**{**vars(TODO), "anything": anything})
 
-        monkeypatch.setattr(driving, "_work", lambda *_: work())
-        return drive(
+        monkeypatch.setattr(invocation, "_work", lambda *_: work())
+        return run_invocation(
             plan, store, find, lambda *_: None, lambda event: None, Options(tracked=False, **options)
         )  # type: ignore[arg-type,return-value]
 
@@ -116,7 +115,7 @@ def test_the_end_by_a_signal_is_told_unless_somebody_pressed_ctrl_c(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            driving,
+            invocation,
             "open_notices",
             lambda *about: notifying_with(send, *about),
         )

@@ -191,7 +191,7 @@ def test_a_trial_that_runs_elsewhere_is_told_as_running(records: Records, state:
     for key in KEYS:
         records.commit(key)
     records.trial(0, state)
-    (row,) = Retelling(records.store, records.ledger, driven=True).rows()
+    (row,) = Retelling(records.store, records.ledger, running=True).rows()
     (alone,) = Retelling(records.store, records.ledger).rows()
     assert alone.end is not None and alone.end.state == ("interrupted" if state == "running" else state)
     assert (row.end is None) is (state == "running")

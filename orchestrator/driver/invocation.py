@@ -123,7 +123,7 @@ class Work(Protocol):
 Found = TypeVar("Found", bound=Work)
 
 
-def drive(
+def run_invocation(
     plan: StudyPlan,
     store: StudyStore,
     find: Callable[[Ledger], Found],

@@ -1,4 +1,4 @@
-"""A driver in a process of its own: ``python drive.py STUDY EXECUTOR [KEY=VALUE …]``; prints what a
+"""A driver in a process of its own: ``python run_driver.py STUDY EXECUTOR [KEY=VALUE …]``; prints what a
 user is shown as lines ``shown <pickled, in hexadecimal>`` and in words, then its outcome.
 """
 
