@@ -11,7 +11,7 @@ from mmap_model.cells import Configuration, Point, check_recipe
 from mmap_model.class_texts import check_class_texts
 from mmap_model.configuration import Grouping, Recipe, Seeds, Split, has_validation
 from mmap_model.errors import InputError, nearest
-from mmap_model.methods import get_method
+from mmap_model.methods import ProblemSize, get_method
 from mmap_model.methods.registry import method_identity
 from mmap_model.plain import content_key, to_plain
 from mmap_model.revisions import revisions_of
@@ -155,11 +155,8 @@ class ComparePlan:
         """A column for the report; ``parameters`` as counted in its cells, else for half as many groups."""
         point = self.points[spec.name]
         method = get_method(spec.method)
-        tasks = len(self.base.data.tasks)
         if parameters is None:
-            parameters = method.count(
-                point.settings, self.base.architecture, tasks=tasks, groups=max(1, tasks // 2)
-            )
+            parameters = method.parameters(point.settings, self.base.architecture, self._size())
         return Column(
             name=spec.name,
             label=spec.label,
@@ -172,6 +169,19 @@ class ComparePlan:
             parameters=parameters,
             share=parameters / self.base.backbone_parameters,
             printed=spec.printed,
+        )
+
+    def _size(self) -> ProblemSize:
+        """Of the problem that is compared: with half as many groups as tasks, and the fewest shots."""
+        tasks = self.base.data.tasks
+        shots = min(
+            (split.shots for split in self.base.study.splits if split.shots is not None), default=None
+        )
+        return ProblemSize(
+            tasks=len(tasks),
+            groups=max(1, len(tasks) // 2),
+            classes=[task.classes for task in tasks],
+            images=None if shots is None else [len(task.classes) * shots for task in tasks],
         )
 
     def _row(self, column: str, point: Point, split: Split, seeds: tuple[Seeds, ...]) -> PlannedRow:

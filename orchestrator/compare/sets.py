@@ -37,7 +37,7 @@ def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSp
     Args:
         names: of columns; ``table`` for all of Tables 1 and 2, ``ablation`` for all of Table 3 with the
             framework itself, ``2026`` for `newer`, ``grouped`` for `in_groups`, or a method
-            (``my_file.py:MyMethod`` or registered) in all its regimes.
+            (``my_file.py:MyMethod`` or registered) in all its regimes; ``clip_lora_multi`` for one of them.
         tasks: names of the dataset's tasks.
 
     Raises:
@@ -48,13 +48,14 @@ def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSp
     sets["ablation"] = (*rows, *(column for column in TABLE if column.name == "mmap"))
     every = [*TABLE, *sets[NEWER], *sets[GROUPED], *rows]
     known = {column.name: column for column in reversed(every)}
+    known |= {f"{c.method}_multi": c for c in sets[NEWER] if c.regime == "multi" and c.name == c.method}
     fixed = {column.name for column in (*TABLE, *rows)}
     chosen: dict[str, ColumnSpec] = {}
     for name in names:
         if name in sets:
             chosen |= {column.name: column for column in sets[name]}
         elif name in known and (name in fixed or name not in method_names()):
-            chosen[name] = known[name]
+            chosen[known[name].name] = known[name]
         else:
             chosen |= {own.name: own for own in _named(name, known)}
     order = dict.fromkeys([*(column.name for column in every), *chosen])

@@ -68,6 +68,7 @@ def test_grouped_methods_stand_beside_one_model_and_one_group_for_all() -> None:
 
 def test_a_column_of_a_newer_method_may_be_named_alone() -> None:
     assert [c.name for c in choose_columns(["clip_lora_stl"], TASKS)] == ["clip_lora_stl"]
+    assert [c.name for c in choose_columns(["clip_lora_multi"], TASKS)] == ["clip_lora"]
     everyone = [c.name for c in choose_columns(["clip_lora"], TASKS)]
     assert everyone == ["clip_lora_stl", "clip_lora", "clip_lora_grouped"]
     assert [c.name for c in choose_columns(["vpt"], TASKS)] == ["vpt"], "the paper's column goes first"
@@ -177,6 +178,14 @@ def test_without_validation_settings_are_fixed_beforehand_and_nothing_is_tuned(t
     assert "6 training + 0 validation; protocol clap: nothing was chosen" in page
     with pytest.raises(InputError, match="protocol clap has no validation images"):
         plan(tmp_path, "protocol=clap", tune=3)
+
+
+def test_numbers_for_every_class_and_image_are_counted_before_anything_is_trained(tmp_path: Path) -> None:
+    found = plan(tmp_path, methods=["zs_lp", "tip_adapter_f"])
+    counted = {column.name: found.column(column).parameters for column in found.columns}
+    assert counted["zs_lp"] == 65 * 128 and counted["zs_lp_stl"] == 4 * 65 * 128
+    assert counted["tip_adapter_f"] == 4 * 65 * 6 * 128
+    assert {c.name for c in assembled(found).columns} == {*counted}, "a report before the first cell"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""What is compared, in which order: a stage is one comparison of a CLIP, and what is scored after it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.compare.plan import ComparePlan, plan_comparison
+
+TASKS = ("clipart", "painting", "photo", "sketch")
+THREE = (1, 2, 3)
+TEN = tuple(range(1, 11))
+RATES = 3
+"""Tried for every column; more beyond an end, see `Stage.most`."""
+
+TRANSFERRED = (
+    "mmap",
+    "one_group",
+    "maple_mt",
+    "clip_lora",
+    "two_stage",
+    "zs_lp",
+    "clap",
+    "task_res",
+    "promptsrc",
+    "ivlp",
+)
+"""Methods that say something of a class or a task that they were not trained on, in all their regimes. Caches
+refuse new classes; the weights of whole CLIPs are dropped once they are scored."""
+
+UNSEEN = (
+    "mmap",
+    "maple_mt",
+    *(f"{name}_multi" for name in TRANSFERRED[3:]),
+    "clip_lora_grouped",
+    "ivlp_grouped",
+)
+"""Of them those that are scored on a task left out: what all tasks train, and groups."""
+
+KINDS = ("tuned", "grouped", "base", "without", "published")
+"""Of stages, in order of worth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One comparison.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: of the comparison; stages of one name share their records.
+        report: folder of its report.
+        clip: model name of the CLIP.
+        overrides: further keys of the study.
+        methods, seeds, tune, recipes: as of ``orchestrator compare``.
+        most: rates tried for a column at most.
+        to: what the columns' chosen cells are scored on, as of ``orchestrator transfer --to``.
+    """
+
+    kind: str
+    name: str
+    report: str
+    clip: str
+    overrides: tuple[str, ...] = ()
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] = THREE
+    tune: int = RATES
+    recipes: tuple[str, ...] = ("tuned",)
+    most: int = 7
+    to: str | None = None
+
+    def keys(self, storage: Path) -> list[str]:
+        """The overrides of the study that decide what is trained, and where its records go."""
+        return [
+            f"name={self.name}",
+            f"backbone.model={self.clip}",
+            f"compare.most_rates={self.most}",
+            f"storage={storage}",
+            *self.overrides,
+        ]
+
+    def arguments(self, storage: Path, further: Sequence[str] = ()) -> list[str]:
+        """Of ``orchestrator``."""
+        found = ["compare", "symbols", *self.keys(storage), *further, "--rates", "own"]
+        found += [f"--methods={name}" for name in self.methods]
+        found += [f"--seeds={seed}" for seed in self.seeds]
+        found += [f"--recipes={name}" for name in self.recipes]
+        found += ["--output", str(storage / "reports" / self.report)]
+        return [*found, "--tune", str(self.tune)] if self.tune else found
+
+    def plan(self, storage: Path) -> ComparePlan:
+        """What is trained, checked; starts nothing."""
+        options: dict[str, Any] = {"tune": self.tune, "rates": "own", "recipes": self.recipes}
+        return plan_comparison(
+            "symbols", self.keys(storage), methods=self.methods, seeds=self.seeds, **options
+        )
+
+
+def stages(clips: Iterable[str], kinds: Iterable[str] = KINDS, *, tiny: bool = False) -> Iterator[Stage]:
+    """All stages of some CLIPs, the most telling first: a kind for every CLIP, then the next kind."""
+    clips = [*clips]
+    for kind in kinds:
+        for clip in clips:
+            yield from (_tiny(stage) if tiny else stage for stage in _of(kind, clip))
+
+
+def _of(kind: str, clip: str) -> Iterator[Stage]:
+    name = f"methods-2026-{clip}"
+    stage = functools.partial(Stage, kind=kind, clip=clip)
+    match kind:
+        case "tuned":
+            yield stage(name=name, report=f"{clip}/tuned", methods=("2026",))
+        case "grouped":
+            yield stage(name=name, report=f"{clip}/grouped", methods=("grouped",), seeds=TEN)
+        case "base":
+            yield stage(
+                name=f"{name}-base",
+                report=f"{clip}/base",
+                overrides=("dataset.class_half=base",),
+                methods=("zero_shot", *TRANSFERRED),
+                most=5,
+                to="new",
+            )
+        case "without":
+            for task in TASKS:
+                others = ", ".join(other for other in TASKS if other != task)
+                yield stage(
+                    name=f"{name}-without-{task}",
+                    report=f"{clip}/without_{task}",
+                    overrides=(f"dataset.tasks=[{others}]",),
+                    methods=("zero_shot", *UNSEEN),
+                    most=5,
+                    to=task,
+                )
+        case "published":
+            yield stage(
+                name=name, report=f"{clip}/published", methods=("2026",), tune=0, recipes=("published",)
+            )
+
+
+def _tiny(stage: Stage) -> Stage:
+    """Two methods, one seed, one shot, two epochs: whether everything is reached, in minutes."""
+    from dataclasses import replace
+
+    small = ("splits=[{shots: 1}]", "largest_shots=null", "recipe.epochs=2", "grouping.snapshot_every=2")
+    methods = ("zero_shot", "mmap", "zs_lp", "ivlp_stl") if stage.tune else ("zero_shot", "zs_lp_stl")
+    overrides = (*stage.overrides, *small)
+    if not stage.tune:
+        overrides = (*overrides, "compare.methods.zs_lp={recipe: {epochs: 2, views: 1}}")
+    return replace(
+        stage,
+        overrides=overrides,
+        methods=methods,
+        seeds=stage.seeds[:2] if stage.kind == "grouped" else stage.seeds[:1],
+        tune=min(stage.tune, 2),
+        most=2,
+    )
