@@ -27,7 +27,9 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
 
     def warm(mode: str) -> None:
         execution = Execution(compile=mode)  # type: ignore[arg-type]
-        _trial(own, backbone, dataset, device, execution)  # kernels, caches, compilers
+        warm_up = FusedRun(own, backbone, dataset, device=device, execution=execution)
+        next(warm_up.epochs())  # kernels, caches
+        del warm_up
         found[mode] = _trial(own, backbone, dataset, device, execution)
         keep(found)
 

@@ -95,9 +95,20 @@ def record_cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], T
     To be called `on_stream` of one that is not the default. Another thread may copy images to the device
     meanwhile: it is none of the record's business.
     """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
-        result = work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    failed: Exception | None = None
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            try:
+                result = work()
+            except Exception as error:  # what ends the recording then fails too, and says less
+                failed = error
+                raise
+    except Exception as error:
+        # A recording that failed leaves the random numbers of the process waiting for its end.
+        fresh = torch.Generator(stream.device).manual_seed(torch.initial_seed())
+        torch.cuda.default_generators[stream.device.index].graphsafe_set_state(fresh)
+        raise RuntimeError(str(failed or error)) from error
     return graph.replay, result
 
 
