@@ -96,7 +96,7 @@ def study_page() -> str:
         "# Study files",
         "A study is a YAML file. Keys that a file leaves out take their defaults; unknown keys are errors.\n"
         "Every key can be given on the command line too, as in\n"
-        "`orchestrator sweep birds.yaml search.trials=40 'seeds=[1,2]'`.\n"
+        "`orchestrator sweep birds.yaml search.trials=40 seeds=1,2,3`.\n"
         "`orchestrator schema` prints the same as a JSON schema, for completion in editors.",
         _table(schema["properties"]),
     ]
@@ -132,9 +132,11 @@ def _sections(
 
 
 def _kinds(one: Mapping[str, Any]) -> Iterator[str]:
-    for part in (one, *one.get("anyOf", ()), one.get("items", {}), one.get("additionalProperties") or {}):
-        if isinstance(part, Mapping) and "$ref" in part:
-            yield part["$ref"].rpartition("/")[2]
+    if "$ref" in one:
+        yield one["$ref"].rpartition("/")[2]
+    for part in (*one.get("anyOf", ()), one.get("items", {}), one.get("additionalProperties") or {}):
+        if isinstance(part, Mapping) and part:
+            yield from _kinds(part)
 
 
 def _keys(definition: Mapping[str, Any], skip: Sequence[str] = ()) -> str:
@@ -172,6 +174,8 @@ def _values(one: Mapping[str, Any]) -> str:
         return f"list of {_values(one.get('items', {})) or 'values'}"
     if kind == "string" and one.get("pattern") == ":":
         return "`file.py:Name`"
+    if kind == "string" and "numbers" in one.get("title", ""):
+        return "`1,2,3`"
     return str({"object": "mapping", "null": "null", None: ""}.get(kind, kind))
 
 

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from mmap_model.errors import InputError
+from orchestrator.cli.lists import ListOptions, number_list
 from orchestrator.cli.options import AsJson, Overrides
 from orchestrator.cli.showing import Events
 from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
     from orchestrator.compare.comparison import Comparison
-
-LISTS = ("--methods", "--shots", "--seeds", "--recipes")
-"""Options that take several values in a row: ``--seeds 1 2 3``."""
-
-
-class ListOptions(TyperCommand):
-    """Reads ``--seeds 1 2 3`` as ``--seeds 1 --seeds 2 --seeds 3``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread(args))
-
-
-def spread(arguments: Sequence[str]) -> list[str]:
-    """Repeat the option before each of its values; ``key=value`` and the next option end a list."""
-    found: list[str] = []
-    option, first = None, False
-    for argument in arguments:
-        if argument in LISTS:
-            option, first = argument, True
-            found.append(argument)
-            continue
-        if argument.startswith("-") or ("=" in argument and not first):
-            option = None
-        if option is None:
-            found.append(argument)
-            continue
-        values = [value for value in argument.split(",") if value]
-        for value in values:
-            found += [value] if first else [option, value]
-            first = False
-    return found
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,8 +39,8 @@ def compare(
             "methods), single ones as coop_mt mmap, or my_file.py:MyMethod."
         ),
     ] = None,
-    shots: Annotated[list[int] | None, typer.Option(help="Splits, in place of the study's.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Seeds, in place of the study's.")] = None,
+    shots: Annotated[list[int] | None, number_list("Splits, in place of the study's.")] = None,
+    seeds: Annotated[list[int] | None, number_list("Seeds, in place of the study's: 1,2,3 or 1-3.")] = None,
     model: Annotated[str | None, typer.Option(help="Backbone, in place of the study's.")] = None,
     tune: Annotated[
         int, typer.Option(min=0, metavar="N", help="Try N learning rates for every column, on validation.")

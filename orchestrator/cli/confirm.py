@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.lists import ListOptions, number_list
 from orchestrator.cli.options import AsJson, Prefer, Storage, StudyName
 from orchestrator.cli.showing import Events
 
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("confirm")(confirm)
+    app.command("confirm", cls=ListOptions)(confirm)
 
 
 def confirm(
     study: StudyName,
     trial: Annotated[
-        list[int] | None, typer.Option(min=0, help="Complete trials to score, instead of the finalists.")
+        list[int] | None, number_list("Complete trials to score, instead of the finalists.", min=0)
     ] = None,
     prefer: Prefer = None,
-    seeds: Annotated[str | None, typer.Option(help="Train on these further seeds too, e.g. 4,5,6.")] = None,
+    seeds: Annotated[list[int] | None, number_list("Train on these further seeds too: 4,5,6 or 4-6.")] = None,
     retrain: Annotated[
         bool,
         typer.Option("--retrain", help="Train cells again whose weights were dropped (full fine-tuning)."),
@@ -83,7 +85,7 @@ def confirm(
         )
     check_options(
         race,
-        seeds=seeds,
+        seeds=seeds or None,
         retrain=retrain,
         of_race={
             "--budget": budget,
@@ -115,7 +117,7 @@ def confirm(
             events=events,
             as_json=as_json,
         )
-    if seeds is None:
+    if not seeds:
         return run_and_report(
             lambda: plan,
             lambda plan, progress: confirm_study(
@@ -152,7 +154,7 @@ def _preferred(stored: Stored, prefer: str, trial: list[int] | None, race: bool)
     return (int(preferred_trial(stored.store, stored.ledger, prefer).trial),)
 
 
-def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text: str) -> StudyPlan:
+def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], typed: Sequence[int]) -> StudyPlan:
     """The plan of a study that holds only the chosen trials, on other seeds."""
 
     from orchestrator.driver.chosen_trials import complete_trials, fitting, only_trials
@@ -160,8 +162,11 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     from orchestrator.rows.scoring import finalists
     from orchestrator.study.draws import check_fixed_lists
     from orchestrator.study.errors import StudyError
+    from orchestrator.study.fields import parse_seed
 
-    seeds = _parse(text)
+    seeds = tuple(parse_seed(number, "--seeds") for number in typed)
+    if len(set(seeds)) < len(seeds):
+        raise StudyError("a seed is given twice", where="--seeds", fix="give each once")
     own = [s.label for s in seeds if s in plan.study.seeds]
     if own:
         raise StudyError(
@@ -178,19 +183,3 @@ def _with_seeds(stored: Stored, plan: StudyPlan, numbers: tuple[int, ...], text:
     name = f"{plan.study.name}-seeds-{'-'.join(s.label.replace('/', '.') for s in seeds)}{picked}"
     check_fixed_lists(plan.study.model_copy(update={"seeds": (*plan.study.seeds, *seeds)}), plan.dataset)
     return only_trials(plan, chosen, seeds, fitting(name))
-
-
-def _parse(text: str) -> tuple[Any, ...]:
-    from orchestrator.study.errors import StudyError
-    from orchestrator.study.fields import parse_seed
-
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    wrong = [part for part in parts if not part.isdecimal()]
-    if wrong or not parts:
-        raise StudyError(
-            f"{(wrong or [text])[0]!r} is not a seed", where="--seeds", fix="write numbers: --seeds 4,5,6"
-        )
-    seeds = tuple(parse_seed(int(part), "--seeds") for part in parts)
-    if len(set(seeds)) < len(seeds):
-        raise StudyError(f"{text!r} names a seed twice", where="--seeds", fix="name each once")
-    return seeds

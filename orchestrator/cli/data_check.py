@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.lists import ListOptions, number_list
 from orchestrator.cli.options import AsJson, Overrides
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ SHOWN = 3
 def add_to(app: typer.Typer) -> None:
     app.command(
         "check",
+        cls=ListOptions,
         epilog="For example:  orchestrator data check office_home dataset.root=~/OfficeHome",
     )(check)
 
@@ -37,7 +39,8 @@ def check(
         typer.Option("--fix", help="Record what to leave out. No file is changed or removed."),
     ] = False,
     shots: Annotated[
-        int | None, typer.Option(min=1, help="Images per class that are to train; a study knows its own.")
+        list[int] | None,
+        number_list("Images per class that are to train, the most if several; a study knows its own.", min=1),
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show every finding.")] = False,
     workers: Annotated[
@@ -67,7 +70,7 @@ def check(
         if spec.excluded is not None and not record.exists():
             add_excluded(record, [])
     images = list_source(spec)
-    asked = shots or (study.shots_before_validation if is_study else None)
+    asked = max(shots) if shots else (study.shots_before_validation if is_study else None)
     wanted = None
     if asked is not None and spec.lists is None:
         wanted = Shots(largest=asked, protocol=study.protocol, official=spec.test_source == "official")

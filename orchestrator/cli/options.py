@@ -12,7 +12,7 @@ StudyName = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY=VALUE", help="Overrides with dotted keys, e.g. search.trials=40 'seeds=[1,2]'."
+        metavar="KEY=VALUE", help="Overrides with dotted keys, e.g. search.trials=40 seeds=1,2,3."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]

@@ -16,6 +16,7 @@ from mmap_model.execution import Execution
 from mmap_model.methods import get_method
 from mmap_model.plain import from_plain
 from orchestrator.study.errors import StudyError
+from orchestrator.study.numbers import read_numbers
 
 LARGEST_SEED = 2**63 - 1
 """What records and random generators hold."""
@@ -47,14 +48,30 @@ def _to_tuple(value: Any) -> Any:
 
 
 def _to_splits(value: Any) -> Any:
+    value = _numbers(value, "splits")
     if not isinstance(value, list | tuple):
         return value
-    return tuple(
-        v if isinstance(v, Split) else from_plain(Split, v, f"splits.{i}") for i, v in enumerate(value)
-    )
+    return tuple(_parse_split(v, f"splits.{i}") for i, v in enumerate(value))
+
+
+def _parse_split(value: Any, where: str) -> Split:
+    """One split; a number is its shots."""
+    if isinstance(value, Split):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = {"shots": value}
+    return from_plain(Split, value, where)
+
+
+def _numbers(value: Any, where: str) -> Any:
+    """The numbers of ``1,2,3``, ``1-3`` or ``1``; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    return read_numbers(value, where) if isinstance(value, str) else value
 
 
 def _to_seeds(value: Any) -> Any:
+    value = _numbers(value, "seeds")
     if not isinstance(value, list | tuple):
         return value
     return tuple(parse_seed(v, f"seeds.{i}") for i, v in enumerate(value))

@@ -191,11 +191,11 @@ class Study(Strict):
     """``search`` keeps validation images apart; ``clap`` trains and tests on the same images without any to
     validate, so all settings are fixed beforehand; ``paper`` trains on k shots and tests on all the rest."""
     splits: SplitsField = (Split(shots=6),)
-    """How much is labelled; the objective is the mean over them."""
+    """How much is labelled; the objective is the mean over them. ``1,6`` and ``[1, 6]`` are shots."""
     largest_shots: int | None = None
     """Shots before the validation images begin; null: the most of ``splits``."""
     seeds: SeedsField = (Seeds.both(1), Seeds.both(2), Seeds.both(3))
-    """Replicates of every configuration and split."""
+    """Replicates of every configuration and split: ``1,2,3``, ``1-3`` or a list."""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """Of the backbone; prompts and losses are fp32 also under bf16."""
     fuse: Literal["auto", "on", "off"] = "auto"

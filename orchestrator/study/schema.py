@@ -37,6 +37,10 @@ def study_schema() -> dict[str, Any]:
     schema["else"] = {"properties": {"settings": {"anyOf": settings}}}
     seed = {"anyOf": [{"type": "integer", "minimum": 0}, {"$ref": "#/$defs/Seeds"}]}
     schema["properties"]["seeds"].update(items=seed, default=[1, 2, 3])
+    shots = {"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/Split"}]}
+    schema["properties"]["splits"].update(items=shots)
+    for key in ("seeds", "splits"):
+        schema["properties"][key] = _or_numbers(schema["properties"][key])
     definitions["SpaceItem"] = {
         "description": "One search space: its name, or the Python path of a custom one, and its options.",
         "anyOf": [
@@ -63,6 +67,17 @@ def study_schema() -> dict[str, Any]:
         if "properties" in definition and definition.get("title") not in ("SpaceItem", "Scheduler"):
             definition.setdefault("additionalProperties", False)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _or_numbers(listed: dict[str, Any]) -> dict[str, Any]:
+    """A list, or its numbers in a row."""
+    told = {key: listed.pop(key) for key in ("description", "default", "title") if key in listed}
+    row = {
+        "title": "numbers in a row",
+        "type": "string",
+        "pattern": r"^\s*\d+(-\d+)?([,\s]+\d+(-\d+)?)*[,\s]*$",
+    }
+    return {**told, "anyOf": [row, listed, {"type": "integer", "minimum": 0}]}
 
 
 def _scheduler(name: str, options: tuple[str, ...]) -> dict[str, Any]:

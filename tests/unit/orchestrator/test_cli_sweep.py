@@ -159,7 +159,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
 
 def test_confirm_on_further_seeds_is_a_study_of_the_finalists(file: Path, planned: list[StudyPlan]) -> None:
     assert execute(["sweep", str(file)]) == 0
-    assert execute(["confirm", str(file), "--seeds", "4, 5"]) == 0
+    assert execute(["confirm", str(file), "--seeds", "4", "5"]) == 0
     first, further = planned
     assert further.study.name == "tiny-seeds-4-5"
     assert [s.label for s in further.study.seeds] == ["4", "5"]
@@ -194,7 +194,7 @@ def test_confirm_on_many_seeds_has_a_name_that_it_takes_again(file: Path, planne
     ("arguments", "words"),
     [
         (["--seeds", "2,4"], ["--seeds", "seed 2", "own"]),
-        (["--seeds", "four"], ["--seeds", "'four'", "4,5,6"]),
+        (["--seeds", "four"], ["--seeds", "'four'", "1,2,3"]),
         (["--seeds", "4,4"], ["--seeds", "twice"]),
         (["--seeds", "4", "--trial", "7"], ["--trial", "trial 7"]),
     ],

@@ -11,7 +11,6 @@ import pytest
 
 from mmap_model.configuration import Split
 from mmap_model.errors import InputError
-from orchestrator.cli.compare import spread
 from orchestrator.cli.main import execute
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import RANDOM, TABLE, pairings
@@ -139,25 +138,6 @@ def test_rates_are_chosen_on_the_first_three_seeds(tmp_path: Path) -> None:
     (tried, _) = tried_rows(found, {}, "mmap", Split(shots=6))
     assert [seed.label for seed in tried.seeds] == ["1", "2", "3"]
     assert len(found.chosen("mmap", Split(shots=6), found.rates[0]).seeds) == 5
-
-
-def test_lists_of_options_may_be_written_in_a_row() -> None:
-    line = ["symbols", "--shots", "6", "--seeds", "1", "2", "3", "storage=x", "--tune", "4"]
-    assert spread(line) == [
-        "symbols",
-        "--shots",
-        "6",
-        "--seeds",
-        "1",
-        "--seeds",
-        "2",
-        "--seeds",
-        "3",
-        "storage=x",
-        "--tune",
-        "4",
-    ]
-    assert spread(["symbols", "--seeds", "1,2"]) == ["symbols", "--seeds", "1", "--seeds", "2"]
 
 
 def finish(

@@ -143,6 +143,9 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         ("seeds=[one]", "seeds.0", ["'one'", "{draw: 1, train: 2}"]),
         ("seeds=[-1]", "seeds.0", ["-1", "0 or more"]),
         ("seeds=[]", "seeds", ["no seed"]),
+        ("seeds=3-1", "seeds", ["falls", "1-3"]),
+        ("seeds='1,x'", "seeds", ["'x'", "1,2,3"]),
+        ("splits=0", "splits.0.shots", ["0", "1 or more"]),
         # rules that join keys
         ("recipe.lr=0.1", "recipe.lr", ["fixed value", "space.1 (learning_rate)"]),
         ("recipe.epochs=1", "recipe.warmup_epochs", ["1", "recipe.epochs=1"]),
@@ -500,6 +503,18 @@ def test_a_probe_too_short_for_the_default_interval_is_averaged_over_its_own(fil
     assert study_from_plain(plan.study.to_plain(), "study.json") == plan.study
     longer = load_plan(str(file), ["splits=[{shots: 16}]"])
     assert longer.study.grouping is not None and longer.study.grouping.snapshot_every == 10
+
+
+@pytest.mark.parametrize("written", ["seeds=4,5,6", "seeds=4-6", "seeds='4 5 6'", "seeds=[4, 5, 6]"])
+def test_seeds_are_written_in_any_of_the_ways(file: Path, written: str) -> None:
+    assert load_study(str(file), [written]).seeds == tuple(Seeds.both(n) for n in (4, 5, 6))
+
+
+@pytest.mark.parametrize("written", ["splits=1,2", "splits=1-2", "splits=[1, 2]", "splits=[1, {shots: 2}]"])
+def test_shots_are_written_in_any_of_the_ways(file: Path, written: str) -> None:
+    study = load_study(str(file), [written])
+    assert study.splits == (Split(shots=1), Split(shots=2))
+    assert study.to_plain()["splits"] == [{"shots": 1, "percent": None}, {"shots": 2, "percent": None}]
 
 
 def test_weights_without_their_model_are_refused_with_the_key_that_is_missing(file: Path) -> None:
