@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_options(
-    race: bool, *, seeds: str | None, retrain: bool, of_race: Mapping[str, object | None]
+    race: bool, *, seeds: Sequence[int] | None, retrain: bool, of_race: Mapping[str, object | None]
 ) -> None:
     """Refuse options that do not go together.
 

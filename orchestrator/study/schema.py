@@ -71,7 +71,9 @@ def study_schema() -> dict[str, Any]:
 
 def _or_numbers(listed: dict[str, Any]) -> dict[str, Any]:
     """A list, or its numbers in a row."""
-    told = {key: listed.pop(key) for key in ("description", "default", "title") if key in listed}
+    told: dict[str, Any] = {
+        key: listed.pop(key) for key in ("description", "default", "title") if key in listed
+    }
     row = {
         "title": "numbers in a row",
         "type": "string",
