@@ -127,7 +127,7 @@ def provide(location: str, text: str) -> None:
         _MODULES.pop(path, None)
 
 
-class Carrier:
+class ClassCarrier:
     """The own files of this process, pickled before objects of their classes: unpickling loads the files.
 
     Processes that are spawned know the classes then, whether or not they find the files.
@@ -137,11 +137,11 @@ class Carrier:
         return _carry, ({str(path): _PROVIDED[path] for path in _MODULES},)
 
 
-def _carry(texts: dict[str, str]) -> Carrier:
+def _carry(texts: dict[str, str]) -> ClassCarrier:
     for location, text in texts.items():
         provide(location, text)
         _load_file(Reference(location, ""), location, ConfigurationError)
-    return Carrier()
+    return ClassCarrier()
 
 
 def _import(location: str, where: str, example: str, error: type[InputError]) -> ModuleType:

@@ -22,7 +22,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from orchestrator.ledger import TrialRecord
-from orchestrator.statistics.ranking import Row, ranked_rows, significance
+from orchestrator.statistics.ranking import MeasuredRow, ranked_rows, significance
 from orchestrator.statistics.significance import COCHRAN_LEVEL
 from orchestrator.statistics.summary import paired_difference
 from orchestrator.work.provenance import provenance
@@ -142,7 +142,7 @@ def simulate(scenario: Scenario, studies: int, seed: int) -> Counts:
     return counts
 
 
-def differs(row: Row, best: Row) -> bool:
+def differs(row: MeasuredRow, best: MeasuredRow) -> bool:
     """Whether the paired t-interval of the two over the seeds leaves out zero."""
     difference = paired_difference(row.seeds, best.seeds)
     return difference is not None and difference.high is not None and difference.high < 0

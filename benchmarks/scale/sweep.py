@@ -41,7 +41,7 @@ THIN_TRIAL = "ray::ThinTrial"
 
 
 class StubSlots:
-    """In place of ``Slots``: threads of a few actors, which say hello, take leases and report."""
+    """In place of ``ResidentSlots``: threads of a few actors, which say hello, take leases and report."""
 
     error, all_stopped = "", False
 
@@ -103,7 +103,7 @@ def _serve(actor: Any, slot: str, bench: Any) -> None:
 
     import ray
 
-    from orchestrator.slots.worker import ACQUIRE_S, Lease
+    from orchestrator.slots.worker import ACQUIRE_S, ItemLease
     from orchestrator.work.item import WorkItem
 
     def pool(method: str, *arguments: Any) -> Any:
@@ -118,7 +118,7 @@ def _serve(actor: Any, slot: str, bench: Any) -> None:
             continue
         if "stop" in answer:
             break
-        with Lease(pool, slot, worker, answer["lease"]) as lease:
+        with ItemLease(pool, slot, worker, answer["lease"]) as lease:
             bench.run(WorkItem.from_dict(answer["item"]), lease.emit, lease.control)
     pool("bye", slot, worker)
 
@@ -212,7 +212,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     """Run the study, for at most ``limit_s`` seconds."""
     from ray.tune.execution.tune_controller import TuneController
 
-    from orchestrator.driver import Options, run_study, session
+    from orchestrator.driver import Options, crew, run_study, session
     from orchestrator.driver.interrupt import Interrupt
     from orchestrator.driver.pool_client import PoolClient
     from orchestrator.driver.tune_run import ThinActors
@@ -228,7 +228,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
     watch.meters.watch(TuneController, "step", "tune_loop")
     watch.meters.watch(Tracker, "event", "tracker")
     watch.meters.watch(ThinActors, "add_actor", "starts")
-    session.Slots = StubSlots  # type: ignore[misc, assignment]
+    crew.ResidentSlots = StubSlots  # type: ignore[misc, assignment]
     take = session.Session._take_one
 
     def noted(self: Any, event: Event) -> None:

@@ -146,10 +146,10 @@ class TuneScheduler:
     """A scheduler of Ray Tune, told of one trial after the other."""
 
     def __init__(self, plan: StudyPlan) -> None:
-        from orchestrator.search.stopping import Elsewhere, Recorded, make_scheduler
+        from orchestrator.search.stopping import Elsewhere, RecordedTrial, make_scheduler
 
         study = plan.study
-        self._make: Any = Recorded
+        self._make: Any = RecordedTrial
         self._scheduler = make_scheduler(
             study.search.scheduler,
             epochs=study.recipe.epochs,

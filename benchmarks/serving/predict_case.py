@@ -16,11 +16,11 @@ from mmap_model.inference.artefact import Artefact
 from orchestrator.predicting.arguments import Arguments
 from orchestrator.predicting.labelling import Question
 from orchestrator.predicting.listing import Listing
-from orchestrator.predicting.loading import Options, load
+from orchestrator.predicting.loading import LoadingOptions, load
 from orchestrator.predicting.local import label_here
 from orchestrator.predicting.output import Output
 from orchestrator.predicting.parts import Parts
-from orchestrator.predicting.run import Run
+from orchestrator.predicting.run import PredictionRun
 from orchestrator.study.machine import this_machine
 
 BATCH, IMAGES, ROUNDS, PART = 32, 128, 3, 64
@@ -33,7 +33,7 @@ def measure(device: str) -> dict[str, Any]:
         artefact, backbone = make_artefact(folder)
         encoded = make_photographs(folder / "photographs", IMAGES)
         question = Question("photo")
-        options = Options(batch=BATCH, part=PART, device=device)
+        options = LoadingOptions(batch=BATCH, part=PART, device=device)
         labeller = load(artefact, question, options)
         classifier = labeller.classifier
         visual = backbone.to(torch.device(device)).clip.visual
@@ -45,7 +45,7 @@ def measure(device: str) -> dict[str, Any]:
         def predict() -> None:
             """List, decode, label, commit and join: all of the command but starting and loading."""
             with Listing(Arguments([str(folder / "photographs")]).entries()) as listing:
-                run = Run(artefact, Artefact.describe(artefact), question, listing, options)
+                run = PredictionRun(artefact, Artefact.describe(artefact), question, listing, options)
                 with Parts(Output(str(out)), run.identity) as parts:
                     parts.begin(restart=True)
                     threads = this_machine().cores

@@ -8,7 +8,7 @@ from collections import defaultdict
 from mmap_model.data import DatasetSpec, TaskInfo
 from mmap_model.data.dataset import choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.files import FileSource, Found, file_task, image_root, readable
+from mmap_model.data.sources.files import FileSource, ImageFile, file_task, image_root, readable
 from mmap_model.errors import DatasetError
 
 COLUMNS = ("task", "class", "file")
@@ -22,7 +22,7 @@ class ImageList(FileSource):
         table = root / "images.csv"
         if not table.is_file():
             raise DatasetError(f"{table} does not exist", where="dataset.root", fix="write it")
-        images: dict[str, dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
+        images: dict[str, dict[str, list[ImageFile]]] = defaultdict(lambda: defaultdict(list))
         faults = []
         with table.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
@@ -36,7 +36,7 @@ class ImageList(FileSource):
                 task, kind, path = (row[column] for column in COLUMNS)
                 name = path.replace("/", "-")
                 if (root / path).is_file():
-                    images[task][kind].append(Found(name, path, (root / path).stat().st_size))
+                    images[task][kind].append(ImageFile(name, path, (root / path).stat().st_size))
                 else:
                     problem, image = f"{path} is listed and not there", f"{task}/{kind}/{name}"
                     faults.append(Fault("missing_file", problem, str(table), task, image))

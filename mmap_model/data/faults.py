@@ -9,7 +9,7 @@ Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """One sort of fault.
 
     Attributes:
@@ -27,64 +27,72 @@ class Kind:
 
 
 KINDS = {
-    "unreadable": Kind("error", "not an image", "left out with --fix", drops=True),
-    "truncated": Kind("error", "truncated or damaged image", "left out with --fix", drops=True),
-    "zero_bytes": Kind("error", "file of zero bytes", "left out with --fix", drops=True),
-    "too_large": Kind("error", "image of too many pixels or passes", "left out with --fix", drops=True),
-    "missing_file": Kind("error", "listed, but not there", "the line is left out with --fix", drops=True),
-    "outside": Kind(
+    "unreadable": FaultKind("error", "not an image", "left out with --fix", drops=True),
+    "truncated": FaultKind("error", "truncated or damaged image", "left out with --fix", drops=True),
+    "zero_bytes": FaultKind("error", "file of zero bytes", "left out with --fix", drops=True),
+    "too_large": FaultKind("error", "image of too many pixels or passes", "left out with --fix", drops=True),
+    "missing_file": FaultKind(
+        "error", "listed, but not there", "the line is left out with --fix", drops=True
+    ),
+    "outside": FaultKind(
         "error",
         "link to a file outside of the root",
         "left out with --fix; allowed with dataset.links: anywhere",
         drops=True,
     ),
-    "bad_name": Kind(
+    "bad_name": FaultKind(
         "error",
         "name that no record can hold",
         "rename it; names that are not UTF-8 with, for example: convmv -r --notest -f latin1 -t utf8 ROOT",
     ),
-    "bad_line": Kind("error", "line of a split list that cannot be read", "correct the list"),
-    "swapped_lists": Kind("error", "split list of something else", "put the right list in its place"),
-    "listed_twice": Kind("error", "image listed twice", "keep one of the lines"),
-    "label_conflict": Kind("error", "class and label do not go together", "put the published lists back"),
-    "fixed_lists": Kind("error", "fixed lists that a study refuses", "correct them"),
-    "missing_class": Kind(
+    "bad_line": FaultKind("error", "line of a split list that cannot be read", "correct the list"),
+    "swapped_lists": FaultKind("error", "split list of something else", "put the right list in its place"),
+    "listed_twice": FaultKind("error", "image listed twice", "keep one of the lines"),
+    "label_conflict": FaultKind(
+        "error", "class and label do not go together", "put the published lists back"
+    ),
+    "fixed_lists": FaultKind("error", "fixed lists that a study refuses", "correct them"),
+    "missing_class": FaultKind(
         "error", "class missing in a task", "add it, or name the others in dataset.classes"
     ),
-    "unknown_class": Kind("error", "folder that is no class", "remove or rename it"),
-    "empty_class": Kind("error", "class without images", "add images or remove the folder"),
-    "long_name": Kind(
+    "unknown_class": FaultKind("error", "folder that is no class", "remove or rename it"),
+    "empty_class": FaultKind("error", "class without images", "add images or remove the folder"),
+    "long_name": FaultKind(
         "error", "class whose prompt is longer than the text tower takes", "set dataset.class_names"
     ),
-    "same_class": Kind("error", "two folders of one class", "merge or rename them"),
-    "no_test": Kind("error", "task whose shots leave nothing to test", "use fewer shots or add images"),
-    "other_format": Kind("warning", "file in a format that is not read", "left out"),
-    "broken_link": Kind("warning", "link that leads nowhere", "left out"),
-    "nested": Kind("warning", "folder within a class", "what is in it is left out"),
-    "stray": Kind("warning", "image outside of the class folders", "left out"),
-    "class_set": Kind("warning", "class that other tasks do not have", "tasks keep their own class lists"),
-    "class_name": Kind("warning", "class named differently in tasks", "rename, or set dataset.class_names"),
-    "portable": Kind(
+    "same_class": FaultKind("error", "two folders of one class", "merge or rename them"),
+    "no_test": FaultKind("error", "task whose shots leave nothing to test", "use fewer shots or add images"),
+    "other_format": FaultKind("warning", "file in a format that is not read", "left out"),
+    "broken_link": FaultKind("warning", "link that leads nowhere", "left out"),
+    "nested": FaultKind("warning", "folder within a class", "what is in it is left out"),
+    "stray": FaultKind("warning", "image outside of the class folders", "left out"),
+    "class_set": FaultKind(
+        "warning", "class that other tasks do not have", "tasks keep their own class lists"
+    ),
+    "class_name": FaultKind(
+        "warning", "class named differently in tasks", "rename, or set dataset.class_names"
+    ),
+    "portable": FaultKind(
         "warning", "name that other systems change", "rename it, or copies get other draws and keys"
     ),
-    "too_few": Kind("warning", "too few images for the shots", "the draw takes what it can"),
-    "duplicate": Kind("warning", "same bytes twice in a class", "--fix keeps the first", drops=True),
-    "duplicate_label": Kind(
+    "too_few": FaultKind("warning", "too few images for the shots", "the draw takes what it can"),
+    "duplicate": FaultKind("warning", "same bytes twice in a class", "--fix keeps the first", drops=True),
+    "duplicate_label": FaultKind(
         "warning", "same bytes under two classes of a task", "--fix leaves both out", drops=True
     ),
-    "duplicate_split": Kind(
+    "duplicate_split": FaultKind(
         "warning", "same bytes in training and test", "--fix leaves the training image out", drops=True
     ),
-    "duplicate_task": Kind("warning", "same bytes in two tasks", "--fix keeps the first", drops=True),
-    "by_content": Kind("note", "image known by its content alone", "read as what it is"),
-    "not_image": Kind("note", "file that is not an image", "left out"),
-    "cmyk": Kind("note", "CMYK colours", "converted to RGB"),
-    "palette": Kind("note", "palette colours", "converted to RGB"),
-    "grey": Kind("note", "no colour", "the grey stands in all three channels"),
-    "alpha": Kind("note", "transparency", "dropped"),
-    "deep": Kind("note", "16 or 32 bits per channel", "scaled to 8 bits"),
-    "rotated": Kind("note", "EXIF orientation", "turned upright"),
-    "animated": Kind("note", "several frames", "the first is used"),
+    "duplicate_task": FaultKind("warning", "same bytes in two tasks", "--fix keeps the first", drops=True),
+    "by_content": FaultKind("note", "image known by its content alone", "read as what it is"),
+    "not_image": FaultKind("note", "file that is not an image", "left out"),
+    "cmyk": FaultKind("note", "CMYK colours", "converted to RGB"),
+    "palette": FaultKind("note", "palette colours", "converted to RGB"),
+    "grey": FaultKind("note", "no colour", "the grey stands in all three channels"),
+    "alpha": FaultKind("note", "transparency", "dropped"),
+    "deep": FaultKind("note", "16 or 32 bits per channel", "scaled to 8 bits"),
+    "rotated": FaultKind("note", "EXIF orientation", "turned upright"),
+    "animated": FaultKind("note", "several frames", "the first is used"),
 }
 
 

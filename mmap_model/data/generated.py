@@ -44,7 +44,7 @@ MINI_DOMAINNET_CLASSES = tuple(
 TRAIN_SHARE = 0.7
 """Of each class of miniDomainNet, about; the published lists divide like this."""
 
-Progress = Callable[[int, int], None]
+ImagesDrawn = Callable[[int, int], None]
 """Takes images written and images in all."""
 
 
@@ -72,7 +72,7 @@ def write_office_home(
     classes: Sequence[str] = published.CLASSES,
     per_class: int | None = None,
     side: int = 32,
-    progress: Progress = lambda done, total: None,
+    progress: ImagesDrawn = lambda done, total: None,
 ) -> int:
     """Write Office-Home's tree under ``root``; returns the number of images.
 
@@ -106,7 +106,7 @@ def write_mini_domainnet(
     classes: Sequence[str] = MINI_DOMAINNET_CLASSES,
     per_class: int | None = None,
     side: int = 32,
-    progress: Progress = lambda done, total: None,
+    progress: ImagesDrawn = lambda done, total: None,
 ) -> int:
     """Write miniDomainNet's tree and lists under ``root``; returns the number of images. See above."""
     todo = []
@@ -141,7 +141,7 @@ def write_coop(
     classes: int | None = None,
     per_class: int = 2,
     side: int = 32,
-    progress: Progress = lambda done, total: None,
+    progress: ImagesDrawn = lambda done, total: None,
 ) -> int:
     """Write datasets of CoOp with their lists under ``root``; returns the number of images.
 
@@ -182,7 +182,7 @@ def jpeg(key: tuple[str, str], side: int, comment: str) -> bytes:
 
 
 def _write(
-    root: Path, todo: Sequence[tuple[str, str, tuple[str, str]]], side: int, progress: Progress
+    root: Path, todo: Sequence[tuple[str, str, tuple[str, str]]], side: int, progress: ImagesDrawn
 ) -> int:
     patterns = {key: _pattern(key, side) for key in dict.fromkeys(key for _, _, key in todo)}
     for folder in dict.fromkeys(folder for folder, _, _ in todo):

@@ -1,12 +1,12 @@
 """From measured task affinity to groups of tasks (paper, eq. 8). Importing this does not import torch."""
 
-from mmap_model.grouping.affinity import GramStack, Resolved, resolve_partition
+from mmap_model.grouping.affinity import GramStack, ResolvedPartition, resolve_partition
 from mmap_model.grouping.partition import Solution, best_partition
 from mmap_model.grouping.probe import check_probe, probe_configuration
 
 __all__ = [
     "GramStack",
-    "Resolved",
+    "ResolvedPartition",
     "Solution",
     "best_partition",
     "check_probe",

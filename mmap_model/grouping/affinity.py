@@ -81,7 +81,7 @@ class GramStack:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedPartition:
     """A partition and the evidence for it; the evidence is None where nothing was measured.
 
     Attributes:
@@ -115,7 +115,7 @@ class Resolved:
 
 def resolve_partition(
     grouping: Grouping, grams: GramStack | None, *, tasks: int, train_seed: int
-) -> Resolved:
+) -> ResolvedPartition:
     """The partition that ``grouping`` asks for.
 
     Args:
@@ -129,7 +129,7 @@ def resolve_partition(
         NotFiniteError: the probe's gradients are not finite.
     """
     if grouping.mode == "single" or tasks == 1:
-        return Resolved((tuple(range(tasks)),))
+        return ResolvedPartition((tuple(range(tasks)),))
     if grouping.mode == "fixed":
         assert grouping.partition is not None
         named = sum(len(group) for group in grouping.partition)
@@ -139,9 +139,9 @@ def resolve_partition(
                 where="grouping.partition",
                 fix=f"name each of the tasks 0 to {tasks - 1} once",
             )
-        return Resolved(grouping.partition)
+        return ResolvedPartition(grouping.partition)
     if grouping.mode == "random":
-        return Resolved(random_partition(tasks, grouping.groups, train_seed))
+        return ResolvedPartition(random_partition(tasks, grouping.groups, train_seed))
     assert grams is not None and grams.tasks == tasks, "gradient grouping needs this dataset's probe"
     return _measured(grouping, grams.similarities(grouping))
 
@@ -161,7 +161,7 @@ def random_partition(tasks: int, groups: int | None, train_seed: int) -> Partiti
     return tuple(sorted(chunks))
 
 
-def _measured(grouping: Grouping, stack: Matrix) -> Resolved:
+def _measured(grouping: Grouping, stack: Matrix) -> ResolvedPartition:
     similarity = stack.mean(axis=0)
     solution = best_partition(similarity, grouping.objective, groups=grouping.groups)
     single = winners(stack, grouping.objective, groups=grouping.groups)
@@ -170,7 +170,7 @@ def _measured(grouping: Grouping, stack: Matrix) -> Resolved:
         picks = stream("bootstrap", len(stack)).integers(0, len(stack), (RESAMPLES, len(stack)))
         resampled = winners(stack[picks].mean(axis=1), grouping.objective, groups=grouping.groups)
         bootstrap = resampled.count(solution.partition) / RESAMPLES
-    return Resolved(
+    return ResolvedPartition(
         solution.partition,
         score=solution.score,
         second=solution.second,

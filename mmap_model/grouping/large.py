@@ -17,7 +17,7 @@ RESTARTS = 8
 Groups = list[set[int]]
 
 
-class Weights(Protocol):
+class GroupValues(Protocol):
     """Values of single groups."""
 
     def group(self, members: tuple[int, ...]) -> float:
@@ -25,7 +25,7 @@ class Weights(Protocol):
 
 
 def solve(
-    weigh: Weights, tasks: int, groups: int | None, tolerance: float
+    weigh: GroupValues, tasks: int, groups: int | None, tolerance: float
 ) -> tuple[Partition, Partition | None]:
     """The best partition found, and the best of the others seen next to it."""
     search = _Search(weigh, groups, tolerance)
@@ -40,7 +40,7 @@ def solve(
 
 
 class _Search:
-    def __init__(self, weigh: Weights, groups: int | None, tolerance: float) -> None:
+    def __init__(self, weigh: GroupValues, groups: int | None, tolerance: float) -> None:
         self._weigh = weigh
         self._groups = groups
         self._tolerance = tolerance

@@ -17,7 +17,7 @@ Values = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.int64]
 
 
-class Weights(Protocol):
+class GroupValues(Protocol):
     """Values of single groups."""
 
     def masks(self) -> Values:
@@ -25,7 +25,7 @@ class Weights(Protocol):
 
 
 def solve(
-    weigh: Weights, tasks: int, groups: int | None, tolerance: float
+    weigh: GroupValues, tasks: int, groups: int | None, tolerance: float
 ) -> tuple[Partition, Partition | None]:
     """The best partition and the best of the others; ties as `best_partition` says.
 

@@ -108,7 +108,7 @@ class MethodEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ArtefactSource:
     """Where the exported weights come from; None and empty where nobody said.
 
     Attributes:
@@ -162,7 +162,7 @@ class Artefact:
     logit_scale: tuple[float, ...]
     backbone: BackboneEntry
     method: MethodEntry
-    source: Source = Source()
+    source: ArtefactSource = ArtefactSource()
     text_tower: bool
     calibrated: bool = True
     versions: Mapping[str, str | None] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from torch import Tensor
 from mmap_model.data.ahead import ahead
 from mmap_model.errors import CheckpointError, ConfigurationError, DatasetError, require
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine
+from mmap_model.inference.engine import InferenceEngine
 from mmap_model.inference.images import Picture, Pictures, each, pixels_of
 from mmap_model.inference.predictions import Prediction, Predictions
 from mmap_model.training.pixels import channels
@@ -39,7 +39,7 @@ class Classifier:
         artefact: all that is known of it.
     """
 
-    def __init__(self, artefact: Artefact, folder: Path, engine: Engine) -> None:
+    def __init__(self, artefact: Artefact, folder: Path, engine: InferenceEngine) -> None:
         """See ``mmap_model.load``.
 
         Args:

@@ -18,7 +18,7 @@ from mmap_model.inference.tower import DeployedClassifier
 Precision = Literal["fp32", "bf16"]
 
 
-class Rows(NamedTuple):
+class ClassRows(NamedTuple):
     """A task's classes by another list.
 
     Attributes:
@@ -30,11 +30,11 @@ class Rows(NamedTuple):
     mixed: bool
 
 
-Reword = Callable[[int, Sequence[str], str | None], Rows]
+Reword = Callable[[int, Sequence[str], str | None], ClassRows]
 """Class features of the task with that index, for class names and a template (None: the one trained with)."""
 
 
-class Engine(ABC):
+class InferenceEngine(ABC):
     """Logits of normalised pixels; what else it can do depends on what the artefact holds.
 
     Attributes:
@@ -59,7 +59,9 @@ class Engine(ABC):
         """Unit features [B, E] of the CLIP before tuning. Raises ConfigurationError if it is not there."""
         raise self._lacks("does not hold the image tower as it was before tuning", "classifier or prompts")
 
-    def with_classes(self, task: int, classes: Sequence[str], template: str | None) -> tuple[Engine, bool]:
+    def with_classes(
+        self, task: int, classes: Sequence[str], template: str | None
+    ) -> tuple[InferenceEngine, bool]:
         """The same with other classes of a task, and whether its head is mixed now.
 
         Raises:
@@ -73,7 +75,7 @@ class Engine(ABC):
         )
 
 
-class TorchEngine(Engine):
+class TorchEngine(InferenceEngine):
     """A ``DeployedClassifier`` in this process."""
 
     def __init__(
@@ -85,7 +87,7 @@ class TorchEngine(Engine):
         plain: nn.Module | None = None,
         reword: Reword | None = None,
     ) -> None:
-        """See ``Engine``.
+        """See ``InferenceEngine``.
 
         Args:
             classifier: image side and head.
@@ -115,7 +117,9 @@ class TorchEngine(Engine):
         with self._cast():
             return self._plain(pixels, pixels.new_zeros(len(pixels), dtype=torch.int64))  # type: ignore[no-any-return]
 
-    def with_classes(self, task: int, classes: Sequence[str], template: str | None) -> tuple[Engine, bool]:
+    def with_classes(
+        self, task: int, classes: Sequence[str], template: str | None
+    ) -> tuple[InferenceEngine, bool]:
         if self._reword is None:
             return super().with_classes(task, classes, template)
         rows = self._reword(task, classes, template)

@@ -13,14 +13,14 @@ from torch import Tensor
 from mmap_model.errors import ConfigurationError
 from mmap_model.inference.artefact import (
     Artefact,
+    ArtefactSource,
     BackboneEntry,
     MethodEntry,
     PreprocessingEntry,
-    Source,
     TaskEntry,
 )
 from mmap_model.inference.classifier import MEANS
-from mmap_model.inference.formats import Format, format_of
+from mmap_model.inference.formats import ExportFormat, format_of
 from mmap_model.inference.trained import Trained
 from mmap_model.methods import custom_provenance
 from mmap_model.methods.deployed import EveryTask
@@ -36,7 +36,7 @@ def export(
     folder: str | Path,
     kind: str,
     *,
-    source: Source | None = None,
+    source: ArtefactSource | None = None,
     validation_accuracy: Mapping[str, float] | None = None,
     task_features: Tensor | None = None,
     task_accuracy: float | None = None,
@@ -96,7 +96,7 @@ def export(
             version=own.get("version"),
             sha256=own.get("sha256", {}),
         ),
-        source=source or Source(),
+        source=source or ArtefactSource(),
         text_tower=chosen.text_tower,
         versions=_versions() | dict(versions or {}),
         task_features=None if task_features is None else TASK_FEATURES,
@@ -133,7 +133,7 @@ def _check(trained: Trained) -> None:
             )
 
 
-def require_format(trained: Trained, kind: str) -> Format:
+def require_format(trained: Trained, kind: str) -> ExportFormat:
     """The format of that name.
 
     Raises:

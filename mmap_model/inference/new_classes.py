@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmap_model.errors import ConfigurationError
-from mmap_model.inference.engine import Rows
+from mmap_model.inference.engine import ClassRows
 from mmap_model.inference.plain import plain_classes
 from mmap_model.inference.trained import Trained
 
@@ -22,8 +22,8 @@ class Rewording:
     def __init__(self, trained: Trained) -> None:
         self._trained = trained
 
-    def __call__(self, task: int, classes: Sequence[str], template: str | None) -> Rows:
-        """See ``Rows``.
+    def __call__(self, task: int, classes: Sequence[str], template: str | None) -> ClassRows:
+        """See ``ClassRows``.
 
         Args:
             task: its place among the exported tasks.
@@ -34,7 +34,7 @@ class Rewording:
             ConfigurationError: the method refuses, or says that it takes what it does not.
         """
         if self._trained.method.new_classes == "text":
-            return Rows(self._by_text(task, classes, template), mixed=False)
+            return ClassRows(self._by_text(task, classes, template), mixed=False)
         known = self._known(task)
         new = [name for name in classes if name not in known]
         if new and self._trained.method.new_classes == "refused":
@@ -51,7 +51,7 @@ class Rewording:
                 texts = [template] if template else self._trained.templates_of(self._trained.tasks[task])
                 features = plain_classes(self._trained.backbone, new, texts)
             rows |= dict(zip(new, features.to(next(iter(known.values()))), strict=True))
-        return Rows(torch.stack([rows[name] for name in classes]), mixed=bool(new))
+        return ClassRows(torch.stack([rows[name] for name in classes]), mixed=bool(new))
 
     def _known(self, task: int) -> dict[str, Tensor]:
         """Trained rows [E] by class name."""

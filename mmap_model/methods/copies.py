@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmap_model.backbone import Backbone
 from mmap_model.forward.class_prompts import Positions
 from mmap_model.methods.base import GroupedRegime
-from mmap_model.methods.layout import Layout
+from mmap_model.methods.layout import ModuleLayout
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 from mmap_model.methods.words import word_embeddings
@@ -61,7 +61,7 @@ class CopiedModel(PromptedModel):
             positions=positions,
             text_prompts_by=by_copy if text_prompt_length else "none",  # type: ignore[arg-type]
         )
-        self.layout = Layout.of(problem.groups, problem.tasks) if self.regime == "grouped" else None
+        self.layout = ModuleLayout.of(problem.groups, problem.tasks) if self.regime == "grouped" else None
         self.copies = self.tasks if self.regime == "single" else 1
         self.of_task, members = 1, None
         if self.layout is not None:

@@ -15,7 +15,7 @@ Modules = Literal["both", "group", "task"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModuleLayout:
     """Modules per group and per task.
 
     M counts the most groups of any replicate; a module that a replicate does not use gets zero gradient and
@@ -32,7 +32,7 @@ class Layout:
     members: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, partitions: Sequence[Partition], tasks: int, modules: Modules = "both") -> Layout:
+    def of(cls, partitions: Sequence[Partition], tasks: int, modules: Modules = "both") -> ModuleLayout:
         """Of replicates with these partitions: all modules, the groups' only or the tasks' only."""
         groups = tuple(len(p) if modules != "task" else 0 for p in partitions)
         most = max(groups)

@@ -13,7 +13,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.forward.class_prompts import Positions
 from mmap_model.methods.base import prompt_tokens
 from mmap_model.methods.initial import normal
-from mmap_model.methods.layout import Layout, Modules
+from mmap_model.methods.layout import ModuleLayout, Modules
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 
@@ -24,7 +24,7 @@ class ModularPrompts(PromptedModel):
     Paper, eq. 9-10: at every layer the text input is ``[SOS, P_group, P_task, words]`` and the image input
     ``[class, P_group, P_task, patches]``.
 
-    Replicates may differ in their number of groups (see ``Layout``).
+    Replicates may differ in their number of groups (see ``ModuleLayout``).
 
     Attributes:
         module_names: of the M modules of a replicate.
@@ -57,7 +57,7 @@ class ModularPrompts(PromptedModel):
             prompt_length=prompt_tokens(prompt_length, modules),
             positions=positions,
         )
-        self.layout = Layout.of(problem.groups, problem.tasks, modules)
+        self.layout = ModuleLayout.of(problem.groups, problem.tasks, modules)
         self.groups, self.module_names = list(self.layout.groups), list(self.layout.names)
         self._streams, self._modular = problem.streams(name), set[str]()
         members = torch.tensor(self.layout.members, device=backbone.device)

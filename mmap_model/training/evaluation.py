@@ -21,7 +21,7 @@ from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.training.memory import release
-from mmap_model.training.metrics import TOP, Predictions
+from mmap_model.training.metrics import TOP, TaskPredictions
 
 IMAGES_PER_BATCH = 256
 """Of all replicates and tasks together."""
@@ -94,7 +94,7 @@ class Evaluation:
         model: TunedModel,
         prepare: Callable[[Tensor], Tensor],
         check: Callable[[], None] = lambda: None,
-    ) -> list[list[Predictions]]:
+    ) -> list[list[TaskPredictions]]:
         """Predictions by replicate and task.
 
         Where memory runs out, it is tried again with half as many images at a time.
@@ -121,7 +121,7 @@ class Evaluation:
     @torch.no_grad()
     def _score(
         self, model: TunedModel, prepare: Callable[[Tensor], Tensor], check: Callable[[], None]
-    ) -> list[list[Predictions]]:
+    ) -> list[list[TaskPredictions]]:
         classes = model.class_features()
         # Results get their place before the first batch: what stays must not lie between what comes and goes,
         # or the process grows by a batch of pixels with every batch.
@@ -138,7 +138,7 @@ class Evaluation:
         top, probabilities, nll, broken = (whole.cpu().numpy() for whole in found)
         return [
             [
-                Predictions(
+                TaskPredictions(
                     self._labels(r, t),
                     top[r, t, : len(own)],
                     probabilities[r, t, : len(own)],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmap_model.data.transfer import to_device
-from mmap_model.training.metrics import Predictions, broken_logits
+from mmap_model.training.metrics import TaskPredictions, broken_logits
 from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.probe import ProbeRecorder
 from mmap_model.training.replicate import Replicate
@@ -71,7 +71,7 @@ class Health:
             self.drop_unsound(recorded, epoch, "products of its tasks' gradients are not finite")
         self.silence_idle()
 
-    def drop_broken(self, epoch: int, predictions: Sequence[Sequence[Predictions]] | None) -> None:
+    def drop_broken(self, epoch: int, predictions: Sequence[Sequence[TaskPredictions]] | None) -> None:
         """Mark replicates that give logits which are not finite: the best of them would pass for a guess.
 
         Args:

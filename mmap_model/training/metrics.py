@@ -13,7 +13,7 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class Predictions:
+class TaskPredictions:
     """Of n images of one task.
 
     Attributes:
@@ -33,7 +33,7 @@ class Predictions:
     broken: int = 0
 
 
-def broken_logits(tasks: Sequence[str], predictions: Sequence[Predictions]) -> str | None:
+def broken_logits(tasks: Sequence[str], predictions: Sequence[TaskPredictions]) -> str | None:
     """Say which task's logits are not finite, the first one if several are; None if all are finite."""
     for task, found in zip(tasks, predictions, strict=True):
         if found.broken:
@@ -41,7 +41,7 @@ def broken_logits(tasks: Sequence[str], predictions: Sequence[Predictions]) -> s
     return None
 
 
-def summarise(predictions: Predictions) -> dict[str, float]:
+def summarise(predictions: TaskPredictions) -> dict[str, float]:
     """Accuracy, NLL (nats), ECE and macro-F1 of one task; accuracy, ECE and F1 in [0, 1]."""
     guess = predictions.classes[:, 0]
     right = guess == predictions.labels
@@ -76,7 +76,7 @@ def macro_f1(labels: npt.NDArray[np.integer], guess: npt.NDArray[np.integer]) ->
     return float(f1[truth > 0].mean())
 
 
-def per_class_accuracy(predictions: Predictions, classes: int) -> list[float | None]:
+def per_class_accuracy(predictions: TaskPredictions, classes: int) -> list[float | None]:
     """Share of right guesses of every class, None for a class without images."""
     right = predictions.classes[:, 0] == predictions.labels
     truth = np.bincount(predictions.labels, minlength=classes)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmap_model.training.metrics import Predictions
+from mmap_model.training.metrics import TaskPredictions
 
 SCHEMA = pa.schema(
     [
@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write_predictions(tasks: Mapping[str, tuple[Sequence[str], Predictions]]) -> bytes:
+def write_predictions(tasks: Mapping[str, tuple[Sequence[str], TaskPredictions]]) -> bytes:
     """Sample ids and predictions by task, as Parquet with the columns of `SCHEMA`.
 
     ``top_classes`` holds the most probable class ids, best first, five of them where there are as many.
@@ -46,7 +46,7 @@ def write_predictions(tasks: Mapping[str, tuple[Sequence[str], Predictions]]) ->
     return sink.getvalue()
 
 
-def read_predictions(data: bytes) -> dict[str, tuple[list[str], Predictions]]:
+def read_predictions(data: bytes) -> dict[str, tuple[list[str], TaskPredictions]]:
     """What `write_predictions` was given, in single precision."""
     table = pq.read_table(io.BytesIO(data))
     found = {}
@@ -54,7 +54,7 @@ def read_predictions(data: bytes) -> dict[str, tuple[list[str], Predictions]]:
         part = table.filter(pa.compute.equal(table["task"].cast(pa.string()), task))
         found[task] = (
             part["sample"].to_pylist(),
-            Predictions(
+            TaskPredictions(
                 part["label"].to_numpy().astype(np.int64),
                 np.array(part["top_classes"].to_pylist(), np.int64),
                 np.array(part["top_probabilities"].to_pylist(), np.float64),

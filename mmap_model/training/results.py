@@ -15,7 +15,7 @@ from mmap_model.methods import custom_provenance, get_method
 from mmap_model.methods.model import TunedModel
 from mmap_model.methods.problem import ProblemSize
 from mmap_model.training.metrics import (
-    Predictions,
+    TaskPredictions,
     mean_over_tasks,
     per_class_accuracy,
     summarise,
@@ -55,7 +55,7 @@ def cell_result(
     model: TunedModel,
     backbone: Backbone,
     dataset: Dataset,
-    predictions: list[Predictions] | None,
+    predictions: list[TaskPredictions] | None,
     grams: GramStack | None,
 ) -> CellResult:
     """The result of replicate ``number`` of a batch of ``fused`` cells."""
@@ -107,7 +107,7 @@ def cell_result(
 
 
 def score(
-    dataset: Dataset, indices: list[Indices], predictions: list[Predictions]
+    dataset: Dataset, indices: list[Indices], predictions: list[TaskPredictions]
 ) -> tuple[dict[str, Any], bytes]:
     """Metrics of all tasks and their means, and the predictions file."""
     tasks: dict[str, dict[str, Any]] = {}

@@ -24,7 +24,7 @@ from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
 from mmap_model.training.evaluation import Evaluation, finite_logits
 from mmap_model.training.health import Health
-from mmap_model.training.metrics import Predictions, mean_over_tasks, summarise
+from mmap_model.training.metrics import TaskPredictions, mean_over_tasks, summarise
 from mmap_model.training.optimiser import ReplicateOptimiser
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.position import Position
@@ -43,7 +43,7 @@ _FITTED = "fitted."
 METRICS = ("accuracy", "nll", "ece", "macro_f1", "train_loss")
 
 
-class Interrupted(Exception):
+class RunInterrupted(Exception):
     """``should_stop`` said so within an epoch; the state of the epoch before is the last whole one."""
 
 
@@ -120,7 +120,7 @@ class FusedRun:
         self._fitted = not self._model.fits
         self._step: TrainingStep | None = None
         self._evaluation: Evaluation | None = None
-        self._predictions: list[list[Predictions]] | None = None
+        self._predictions: list[list[TaskPredictions]] | None = None
         self._probe = ProbeRecorder(cells[0].snapshot_every or 1) if cells[0].kind == "probe" else None
         names = [task.name for task in dataset.tasks]
         self._health = Health(self._replicates, names, self._sgd, self._probe, backbone.device)
@@ -149,7 +149,7 @@ class FusedRun:
         A method that trains nothing has one report, as of the last epoch.
 
         Raises:
-            Interrupted: ``should_stop``, polled every few steps, returned True.
+            RunInterrupted: ``should_stop``, polled every few steps, returned True.
         """
         while self.epoch < self._recipe.epochs and self.active:
             self._between_epochs = False
@@ -186,7 +186,7 @@ class FusedRun:
         return self._report(0, 0.0, None)
 
     def state(self) -> bytes:
-        """Everything that going on bit for bit needs. Only between epochs, not after `Interrupted`."""
+        """Everything that going on bit for bit needs. Only between epochs, not after `RunInterrupted`."""
         assert self._between_epochs, "an interrupted epoch leaves no whole state"
         tensors = self._sgd.state() if self._sgd is not None else {}
         tensors |= {_FITTED + name: tensor for name, tensor in self._model.fitted().items()}
@@ -242,7 +242,7 @@ class FusedRun:
             position.step = step
             if step % POLL_STEPS == 0:
                 if should_stop():
-                    raise Interrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
+                    raise RunInterrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
                 if self._backbone.device.type == "cpu":
                     # Elsewhere this look would make the host wait for the device in the middle of an epoch.
                     self._health.drop_diverged(epoch)
@@ -309,7 +309,7 @@ class FusedRun:
             return self._model.compare(self._model.finish_images(pixels), classes)
         return self._model.logits(self._normalise(pixels), classes)
 
-    def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[Predictions]] | None:
+    def _evaluate(self, should_stop: Callable[[], bool]) -> list[list[TaskPredictions]] | None:
         """Validation predictions by replicate and task; None where the protocol has no validation images."""
         if not has_validation(self._cell.protocol):
             return None
@@ -323,7 +323,7 @@ class FusedRun:
         def check() -> None:
             position.step += 1
             if should_stop():
-                raise Interrupted("while evaluating")
+                raise RunInterrupted("while evaluating")
 
         if self._step is not None and self._step.in_parts:
             # Without gradients an image takes a fraction of what it takes in training.

@@ -16,7 +16,7 @@ SUFFIX = "-quickgelu"
 
 
 @dataclass(frozen=True)
-class Told:
+class ActivationClaim:
     """One source that says what weights were trained with."""
 
     quick_gelu: bool
@@ -31,7 +31,7 @@ def told_by_code(code: str) -> bool | None:
 
 
 def check_activation(
-    told: Sequence[Told], *, model: str, quick_gelu: bool, source: str, named: bool, where: str
+    told: Sequence[ActivationClaim], *, model: str, quick_gelu: bool, source: str, named: bool, where: str
 ) -> str | None:
     """Refuse weights whose activation is not the model's, or cannot be told.
 

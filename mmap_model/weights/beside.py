@@ -18,7 +18,7 @@ CONFIGURATIONS = (OPEN_CLIP, HUGGING_FACE, PREPROCESSOR)
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """One model configuration in open_clip's terms, and the file that says so."""
 
     config: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Published:
         return bool(self.config.get("quick_gelu", False))
 
 
-def published_config(folder: Path, naming: Naming) -> Published | None:
+def published_config(folder: Path, naming: Naming) -> PublishedModel | None:
     """The model's configuration in the folder of its weights: of the library that the weights are named by
     first, else of the other; None where there is none of a CLIP.
 
@@ -79,21 +79,21 @@ def release_of(path: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def _open_clip_config(folder: Path) -> Published | None:
+def _open_clip_config(folder: Path) -> PublishedModel | None:
     content = _read(folder / OPEN_CLIP)
     if content is None:
         return None
     config = content.get("model_cfg")
     if not isinstance(config, Mapping):
         raise _no_configuration(folder / OPEN_CLIP, "it has no model_cfg")
-    return Published(config, folder / OPEN_CLIP)
+    return PublishedModel(config, folder / OPEN_CLIP)
 
 
-def _hugging_face_config(folder: Path) -> Published | None:
+def _hugging_face_config(folder: Path) -> PublishedModel | None:
     content = _read(folder / HUGGING_FACE)
     if content is None or not hugging_face.is_clip(content):  # a config.json may be of anything
         return None
-    return Published(
+    return PublishedModel(
         hugging_face.open_clip_config(content, str(folder / HUGGING_FACE)), folder / HUGGING_FACE
     )
 

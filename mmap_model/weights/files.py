@@ -24,7 +24,7 @@ from mmap_model.errors import BackboneError
 from mmap_model.text_files import read_json
 
 Array = npt.NDArray[Any]
-Kind = Literal["safetensors", "shards", "checkpoint", "torchscript"]
+WeightsKind = Literal["safetensors", "shards", "checkpoint", "torchscript"]
 
 INDEX_SUFFIX = ".index.json"
 """Of the file that says which shard holds which tensor, as Hugging Face writes it."""
@@ -45,12 +45,12 @@ class RawWeights:
         code: of a TorchScript archive, its source text; else empty.
     """
 
-    kind: Kind
+    kind: WeightsKind
     content: Any
     code: str = ""
 
 
-def kind_of(path: Path, where: str) -> Kind:
+def kind_of(path: Path, where: str) -> WeightsKind:
     """Say how a file of weights was written, from its first bytes.
 
     Raises:
@@ -119,7 +119,7 @@ def read_weights(path: Path, where: str) -> RawWeights:
     return RawWeights(kind, _checkpoint(path, where))
 
 
-def _kind_of_archive(path: Path, where: str) -> Kind:
+def _kind_of_archive(path: Path, where: str) -> WeightsKind:
     try:
         if not zipfile.is_zipfile(path):
             raise _refusal(path, where, f"is cut off after {path.stat().st_size} bytes", _AGAIN)

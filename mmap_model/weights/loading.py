@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from mmap_model.architecture import Architecture, model_config, model_directory, parse_architecture
 from mmap_model.errors import BackboneError
 from mmap_model.preprocessing import CLIP_PREPROCESSING, Preprocessing, from_open_clip
-from mmap_model.weights.activation import STATED, SUFFIX, Told, check_activation, told_by_code
+from mmap_model.weights.activation import STATED, SUFFIX, ActivationClaim, check_activation, told_by_code
 from mmap_model.weights.beside import (
     OPEN_CLIP,
     PREPROCESSOR,
-    Published,
+    PublishedModel,
     published_config,
     published_preprocessing,
     release_of,
@@ -82,7 +82,9 @@ def load_weights(spec: BackboneSpec) -> LoadedWeights:
 
 def _of_tag(spec: BackboneSpec, config: Mapping[str, Any], architecture: Architecture) -> LoadedWeights:
     release = known_tag(spec)
-    told = Told(_activation(release) == "quickgelu", f"so open_clip knows the tag {spec.pretrained}")
+    told = ActivationClaim(
+        _activation(release) == "quickgelu", f"so open_clip knows the tag {spec.pretrained}"
+    )
     _check(spec, config, [*_stated(spec), told])
     path = _fetch(spec, release)
     named = recognise(read_weights(path, _PRETRAINED), str(path), _PRETRAINED)
@@ -154,23 +156,23 @@ def _fetch(spec: BackboneSpec, release: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def _stated(spec: BackboneSpec) -> list[Told]:
-    return [] if spec.activation is None else [Told(spec.activation == "quickgelu", STATED)]
+def _stated(spec: BackboneSpec) -> list[ActivationClaim]:
+    return [] if spec.activation is None else [ActivationClaim(spec.activation == "quickgelu", STATED)]
 
 
 def _told(
-    raw: RawWeights, named: NamedWeights, published: Published | None, known: Mapping[str, Any] | None
-) -> list[Told]:
+    raw: RawWeights, named: NamedWeights, published: PublishedModel | None, known: Mapping[str, Any] | None
+) -> list[ActivationClaim]:
     """Everything but the study that says which activation a file's weights were trained with."""
     told = []
     if named.integers:
-        told.append(Told(True, f"it holds {', '.join(named.integers)}, as only OpenAI's files do"))
+        told.append(ActivationClaim(True, f"it holds {', '.join(named.integers)}, as only OpenAI's files do"))
     elif (code := told_by_code(raw.code)) is not None:
-        told.append(Told(code, "its code computes it"))
+        told.append(ActivationClaim(code, "its code computes it"))
     if published is not None:
-        told.append(Told(published.quick_gelu, f"so says {published.file}"))
+        told.append(ActivationClaim(published.quick_gelu, f"so says {published.file}"))
     if known is not None and published is None:
-        told.append(Told(_activation(known) == "quickgelu", "a release of that name was"))
+        told.append(ActivationClaim(_activation(known) == "quickgelu", "a release of that name was"))
     return told
 
 
@@ -178,7 +180,7 @@ def _activation(release: Mapping[str, Any]) -> str:
     return "quickgelu" if release.get("quick_gelu", False) else "gelu"
 
 
-def _check(spec: BackboneSpec, config: Mapping[str, Any], told: list[Told]) -> str | None:
+def _check(spec: BackboneSpec, config: Mapping[str, Any], told: list[ActivationClaim]) -> str | None:
     return check_activation(
         told,
         model=spec.model,
@@ -189,7 +191,7 @@ def _check(spec: BackboneSpec, config: Mapping[str, Any], told: list[Told]) -> s
     )
 
 
-def _check_shape(architecture: Architecture, config: Mapping[str, Any], published: Published) -> None:
+def _check_shape(architecture: Architecture, config: Mapping[str, Any], published: PublishedModel) -> None:
     """What the tensors' shapes do not show, such as heads, must be as published beside them."""
     theirs = asdict(parse_architecture(str(published.file), dict(published.config)))
     ours = asdict(architecture)

@@ -13,7 +13,7 @@ from orchestrator.ledger.cell_records import COPY, RECORD
 from orchestrator.ledger.cells import FAILURE, TEST
 from orchestrator.ledger.documents import NewerFormatError, decode
 from orchestrator.ledger.gather import gather
-from orchestrator.ledger.storage import Entry
+from orchestrator.ledger.storage import StorageEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,10 @@ class Needs:
 
 
 def sort_cells(
-    storage: Storage, entries: Iterable[Entry], needs: Needs, now: float, findings: Findings
+    storage: Storage, entries: Iterable[StorageEntry], needs: Needs, now: float, findings: Findings
 ) -> None:
     """Sort all cells into what may go and what stays."""
-    groups: dict[str, dict[str, Entry]] = {}
+    groups: dict[str, dict[str, StorageEntry]] = {}
     for entry in entries:
         if entry.path.startswith("cells/") and not is_temporary(entry.path):
             _, key, *rest = entry.path.split("/")

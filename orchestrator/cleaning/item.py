@@ -27,7 +27,7 @@ _PROBE = re.compile(r"\.writable-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class Removable:
     """Something that may go.
 
     Attributes:
@@ -47,13 +47,13 @@ class Item:
 class Findings:
     """What may go, and number and bytes of what stays by kind."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[Removable] = field(default_factory=list)
     kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, category: str, path: str, size: int, reason: str = "") -> None:
         """Something may go."""
         self.items.append(
-            Item(category=category, path=path, size=size, reason=reason or CATEGORIES[category])
+            Removable(category=category, path=path, size=size, reason=reason or CATEGORIES[category])
         )
 
     def keep(self, kind: str, size: int, number: int = 1) -> None:

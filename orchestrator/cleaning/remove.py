@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from orchestrator.cleaning.item import Item
+from orchestrator.cleaning.item import Removable
 from orchestrator.ledger import Storage
 from orchestrator.ledger.cell_records import RECORD
 from orchestrator.ledger.gather import gather
 
 
-def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) -> list[Item]:
+def remove(storage: Storage, items: Iterable[Removable], confirmed: Collection[str]) -> list[Removable]:
     """Remove items.
 
     Args:
@@ -28,7 +28,7 @@ def remove(storage: Storage, items: Iterable[Item], confirmed: Collection[str]) 
     return gone
 
 
-def _remove(storage: Storage, item: Item) -> None:
+def _remove(storage: Storage, item: Removable) -> None:
     if Path(item.path).is_absolute():
         shutil.rmtree(Path(item.path), ignore_errors=True)
         return

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.cleaning.cells import Needs, read_record, sort_cells
-from orchestrator.cleaning.item import SETTLED, Findings, Item, is_temporary, writer_of
+from orchestrator.cleaning.item import SETTLED, Findings, Removable, is_temporary, writer_of
 from orchestrator.cleaning.local import sort_caches, sort_local_states
 from orchestrator.ledger import CorruptError, Storage, StudyStore
 from orchestrator.ledger.documents import NewerFormatError, decode, decode_state
@@ -23,7 +23,7 @@ from orchestrator.ledger.fences import resolve
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.holding import observe
 from orchestrator.ledger.local_state import RAY_FOLDER
-from orchestrator.ledger.storage import Entry
+from orchestrator.ledger.storage import StorageEntry
 from orchestrator.ledger.study_store import FENCED
 from orchestrator.ledger.watch import held
 
@@ -56,7 +56,7 @@ class Survey:
 
     studies: list[StudyInfo]
     kept: dict[str, tuple[int, int]]
-    items: list[Item]
+    items: list[Removable]
     running: list[str]
     unreadable: list[str]
 
@@ -87,7 +87,7 @@ def survey(
     running = [name for name in names if _lease(name) in busy]
     leaving = [name for name in studies if name in names and name not in running]
     staying = [name for name in names if name not in leaving]
-    own: dict[str, list[Entry]] = {name: [] for name in names}
+    own: dict[str, list[StorageEntry]] = {name: [] for name in names}
     for entry in entries:
         parts = entry.path.split("/")
         if parts[0] == "studies" and len(parts) > 2 and parts[1] in own:
@@ -125,10 +125,10 @@ def survey(
     )
 
 
-def _references(storage: Storage, entries: Iterable[Entry]) -> tuple[set[str], list[str]]:
+def _references(storage: Storage, entries: Iterable[StorageEntry]) -> tuple[set[str], list[str]]:
     """Every key that stands in a record of a study with these files, and which of them cannot be read."""
 
-    def look_into(entry: Entry) -> tuple[list[bytes], bool]:
+    def look_into(entry: StorageEntry) -> tuple[list[bytes], bool]:
         data = storage.read(entry.path) or b""
         return _KEY.findall(data), not _refers(entry.path) or _is_whole(data)
 
@@ -148,7 +148,7 @@ def _refers(path: str) -> bool:
     )
 
 
-def _moved_aside(entries: Iterable[Entry]) -> list[str]:
+def _moved_aside(entries: Iterable[StorageEntry]) -> list[str]:
     """Records of rows that were moved aside: what they referred to is not known either."""
     return [entry.path for entry in entries if _ASIDE.fullmatch(entry.path)]
 
@@ -163,7 +163,7 @@ def _is_whole(data: bytes) -> bool:
 
 def _sort_states(
     storage: Storage,
-    entries: Iterable[Entry],
+    entries: Iterable[StorageEntry],
     running: set[str],
     studies: Sequence[str],
     findings: Findings,
@@ -207,10 +207,10 @@ def _why_no_state(
     return ""
 
 
-def _sort_late(storage: Storage, study: str, entries: Iterable[Entry], findings: Findings) -> None:
+def _sort_late(storage: Storage, study: str, entries: Iterable[StorageEntry], findings: Findings) -> None:
     """Records of drivers that were stopped and wrote when another had taken over, and replaced ones."""
     opening = StudyStore(storage, study).opening()
-    folders: dict[str, dict[str, Entry]] = {}
+    folders: dict[str, dict[str, StorageEntry]] = {}
     for entry in entries:
         folder, _, file = entry.path.removeprefix(f"studies/{study}/").partition("/")
         if folder in FENCED and not is_temporary(entry.path):
@@ -225,7 +225,7 @@ def _sort_late(storage: Storage, study: str, entries: Iterable[Entry], findings:
 
 def _sort_claims(
     storage: Storage,
-    entries: Iterable[Entry],
+    entries: Iterable[StorageEntry],
     busy: Collection[str],
     findings: Findings,
 ) -> None:
@@ -249,7 +249,7 @@ def _sort_claims(
 
 
 def _sort_rest(
-    entries: Iterable[Entry], running: set[str], leaving: Sequence[str], now: float, findings: Findings
+    entries: Iterable[StorageEntry], running: set[str], leaving: Sequence[str], now: float, findings: Findings
 ) -> None:
     folders: dict[tuple[str, str], int] = {}
     for entry in entries:
@@ -277,7 +277,7 @@ def _sort_rest(
         findings.add(category, path, size, reasons.get(category, ""))
 
 
-def _info(name: str, entries: Sequence[Entry], cells: set[str], running: bool) -> StudyInfo:
+def _info(name: str, entries: Sequence[StorageEntry], cells: set[str], running: bool) -> StudyInfo:
     trial = re.compile(rf"studies/{re.escape(name)}/trials/(\d+)(\.\d+)?\.json")
     return StudyInfo(
         name=name,
@@ -297,7 +297,7 @@ def _lease(name: str) -> str:
     return f"studies/{name}/driver"
 
 
-def _is_abandoned(entry: Entry, running: bool, now: float) -> bool:
+def _is_abandoned(entry: StorageEntry, running: bool, now: float) -> bool:
     if running:
         return False  # how old it is would be a comparison of two clocks
     if now - entry.modified > SETTLED:

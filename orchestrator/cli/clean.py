@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from orchestrator.cleaning import Item, Survey
+    from orchestrator.cleaning import Removable, Survey
 
 
 def add_to(app: typer.Typer) -> None:
@@ -98,7 +98,7 @@ def _check_names(place: Any, studies: Any, only: Any, tell: Callable[[str], None
             raise StudyError(f"{kind!r} is not a kind of item", where="--only", fix=nearest(kind, CATEGORIES))
 
 
-def _show(found: Survey, chosen: list[Item], place: str) -> None:
+def _show(found: Survey, chosen: list[Removable], place: str) -> None:
     from orchestrator.cleaning import CATEGORIES
     from orchestrator.cli.console import show
     from orchestrator.tables import Paragraph, Table
@@ -143,7 +143,7 @@ KEPT = {
 }
 
 
-def _plain(found: Survey, chosen: list[Item]) -> dict[str, Any]:
+def _plain(found: Survey, chosen: list[Removable]) -> dict[str, Any]:
     return {
         "studies": [{**asdict(study), "driven": study.running} for study in found.studies],
         "kept": {kind: {"count": count, "bytes": size} for kind, (count, size) in found.kept.items()},

@@ -12,7 +12,7 @@ from orchestrator.cli.options import Address, AsJson, Overrides, Storage
 
 if TYPE_CHECKING:
     from orchestrator.notation import written
-    from orchestrator.readiness import Finding
+    from orchestrator.readiness import ReadinessFinding
     from orchestrator.study import Study
 
 group = typer.Typer(name="cluster", help="Inspect a cluster.", no_args_is_help=True)
@@ -60,7 +60,7 @@ def check(
     return FAILED if any(finding["state"] == "error" for finding in found) else DONE
 
 
-def inspect(study: Study) -> list[Finding]:
+def inspect(study: Study) -> list[ReadinessFinding]:
     """Ask every node of the cluster that ``RAY_ADDRESS`` names."""
     import contextlib
     import os

@@ -9,7 +9,7 @@ from mmap_model.data.sources import get_layout, is_layout, source_names
 from mmap_model.errors import DatasetError, nearest
 from orchestrator.study.load import build_study, load_study, packaged_studies
 from orchestrator.study.model import Study
-from orchestrator.study.source import Source, override
+from orchestrator.study.source import StudySource, override
 
 
 def load_source(name: str, overrides: Iterable[str]) -> tuple[DatasetSpec, int | None]:
@@ -45,5 +45,5 @@ def load_study_or_layout(name: str, overrides: Iterable[str]) -> tuple[Study, bo
             where="SOURCE",
             fix=nearest(name, [*source_names(), *packaged_studies()]),
         )
-    source = Source(name, {"name": get_layout(name, "SOURCE").name, "dataset": {"name": name}})
+    source = StudySource(name, {"name": get_layout(name, "SOURCE").name, "dataset": {"name": name}})
     return build_study(override(source, overrides)), False

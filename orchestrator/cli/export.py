@@ -13,7 +13,7 @@ from orchestrator.redaction import shown_uri
 
 if TYPE_CHECKING:
     from mmap_model.inference.artefact import Artefact
-    from orchestrator.exporting.checking import Check
+    from orchestrator.exporting.checking import ExportCheck
     from orchestrator.exporting.choice import Chosen
     from orchestrator.exporting.registering import Registered, Registry
     from orchestrator.exporting.winner import Winner
@@ -176,7 +176,9 @@ def _written(winner: Winner, folder: Path, form: str, check: bool) -> tuple[Arte
     return found, False
 
 
-def _document(chosen: Chosen, artefact: Artefact | None, folder: str, check: Check | None) -> dict[str, Any]:
+def _document(
+    chosen: Chosen, artefact: Artefact | None, folder: str, check: ExportCheck | None
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "folder": shown_uri(folder),
         "kind": None if artefact is None else artefact.kind,
@@ -200,7 +202,9 @@ def _document(chosen: Chosen, artefact: Artefact | None, folder: str, check: Che
     return found
 
 
-def _tell(chosen: Chosen, artefact: Artefact | None, folder: str, check: Check | None, is_new: bool) -> None:
+def _tell(
+    chosen: Chosen, artefact: Artefact | None, folder: str, check: ExportCheck | None, is_new: bool
+) -> None:
     from orchestrator.cli.console import err, out
     from orchestrator.tables.words import accuracy
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from orchestrator.predicting.output import Output
     from orchestrator.predicting.parts import Parts
-    from orchestrator.predicting.run import Run
+    from orchestrator.predicting.run import PredictionRun
 
 PART = 1024
 """Images that are committed together."""
@@ -82,14 +82,14 @@ def predict(
     from orchestrator.predicting.fetching import fetched
     from orchestrator.predicting.labelling import Question
     from orchestrator.predicting.listing import Listing
-    from orchestrator.predicting.loading import Options
+    from orchestrator.predicting.loading import LoadingOptions
     from orchestrator.predicting.output import Output
-    from orchestrator.predicting.run import Run
+    from orchestrator.predicting.run import PredictionRun
     from orchestrator.submission import check_path, in_ray_job
 
     if out is not None and in_ray_job():
         check_path("--out", out, "give a path that outlives the job: --out s3://bucket/labels.parquet")
-    options = Options(batch=batch, part=part, device=device, precision=precision, backbone=backbone)
+    options = LoadingOptions(batch=batch, part=part, device=device, precision=precision, backbone=backbone)
     output = None if out is None else Output(out)
     with fetched(artefact) as folder:
         description = Artefact.describe(folder)
@@ -98,11 +98,11 @@ def predict(
         with Listing(arguments.entries()) as listing:
             _say_left_out(arguments.left_out)
             cluster = Cluster(address, workers) if ray or address is not None else None
-            run = Run(folder, description, question, listing, options, cluster)
+            run = PredictionRun(folder, description, question, listing, options, cluster)
             return _print(run) if output is None else _write(run, output, restart=restart)
 
 
-def _write(run: Run, output: Output, *, restart: bool) -> int:
+def _write(run: PredictionRun, output: Output, *, restart: bool) -> int:
     """Make the file, or what is missing of it."""
     from orchestrator.predicting.parts import Parts
 
@@ -111,7 +111,7 @@ def _write(run: Run, output: Output, *, restart: bool) -> int:
         return _fill(run, parts, output, restart=restart)
 
 
-def _fill(run: Run, parts: Parts, output: Output, *, restart: bool) -> int:
+def _fill(run: PredictionRun, parts: Parts, output: Output, *, restart: bool) -> int:
     from orchestrator.cli.console import DONE, FAILED, err
     from orchestrator.cli.data_prepare import bar
     from orchestrator.tables.words import integer
@@ -135,7 +135,7 @@ def _fill(run: Run, parts: Parts, output: Output, *, restart: bool) -> int:
     return FAILED if tally.errors else DONE
 
 
-def _print(run: Run) -> int:
+def _print(run: PredictionRun) -> int:
     """Rows as text on standard output, as they come."""
     from rich.text import Text
 

@@ -67,17 +67,17 @@ def race_study(
         reason: recorded with the look at the test images; None: that the race is over.
         retry_failed: race finalists again that left because a cell failed.
         dry_run: start nothing.
-        events: file that takes what is shown, see ``Recorder``.
+        events: file that takes what is shown, see ``EventRecorder``.
         as_json: print JSON.
     """
     from orchestrator.cli.sweep import run_and_report
     from orchestrator.driver.draws import check_draws
     from orchestrator.driver.race import run_race
-    from orchestrator.driver.race_plan import Wanted, plan_race
+    from orchestrator.driver.race_plan import RaceOptions, plan_race
     from orchestrator.driver.race_todo import SURVIVORS
     from orchestrator.driver.unchanged import require_same_inputs
 
-    wanted = Wanted(
+    wanted = RaceOptions(
         trials=trials,
         top=top,
         alpha=0.05 if alpha is None else alpha,

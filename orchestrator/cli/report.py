@@ -80,7 +80,7 @@ def _write(
     from orchestrator.cli.console import DONE, err, print_json
     from orchestrator.cli.console import out as console
     from orchestrator.face.stored import find_stored, name_and_storage
-    from orchestrator.reports.page.evidence import Wanted
+    from orchestrator.reports.page.evidence import PageOptions
     from orchestrator.reports.page.file import PageFile
     from orchestrator.reports.page.make import make_page
     from orchestrator.submission import check_path, in_ray_job
@@ -103,7 +103,7 @@ def _write(
     with Activity(err(), "Making the page"):
         page = make_page(
             [(study.store, study.ledger) for study in stored],
-            Wanted(test=not no_test, images=images),
+            PageOptions(test=not no_test, images=images),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             links=[_links(study) for study in stored],
             thumbnails=_thumbnails(stored) if images else None,

@@ -69,15 +69,15 @@ def serve(
     require_libraries()
     from mmap_model.errors import require
     from orchestrator.cli.console import err
-    from orchestrator.serving.limits import Limits
+    from orchestrator.serving.limits import RequestLimits
     from orchestrator.serving.paths import fetched_paths
     from orchestrator.serving.process import address, bind, is_loopback
     from orchestrator.serving.process import serve as run
     from orchestrator.serving.token import read_token
 
-    limits = Limits(
+    limits = RequestLimits(
         bytes=max_bytes,
-        buffered=max(Limits.buffered, max_bytes),
+        buffered=max(RequestLimits.buffered, max_bytes),
         pixels=max_pixels,
         images=max_images,
         queue=max_queue,

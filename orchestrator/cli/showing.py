@@ -27,10 +27,10 @@ def display(events: str | None = None) -> Iterator[Progress]:
     """What a run shows goes to standard error, and to the file of ``--events``."""
     from orchestrator.cli.console import err
     from orchestrator.terminal import open_display
-    from orchestrator.terminal.recorder import Recorder
+    from orchestrator.terminal.recorder import EventRecorder
     from orchestrator.work.shown import PhaseShown
 
-    with Recorder(events) if events else nullcontext() as recorder, open_display(err()) as shown:
+    with EventRecorder(events) if events else nullcontext() as recorder, open_display(err()) as shown:
         progress = shown.apply if recorder is None else recorder.beside(shown.apply)
         progress(PhaseShown(name="checking"))
         yield progress

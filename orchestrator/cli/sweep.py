@@ -73,7 +73,7 @@ def run_and_report(
     Args:
         load: plans the study.
         run: the driver.
-        events: file that takes what is shown, see ``Recorder``.
+        events: file that takes what is shown, see ``EventRecorder``.
         as_json: print the results as JSON.
         final_is_ok: trials that failed for good are no failure; those whose workers were lost are, and rows
             that could not be scored: another start may change that.

@@ -12,7 +12,7 @@ from mmap_model.configuration import Partition, Split
 from mmap_model.grouping import probe_configuration
 from mmap_model.plain import to_plain
 from orchestrator.compare.columns import RANDOM, ColumnSpec
-from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial, Recipe
+from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial, RecipeChoice
 from orchestrator.compare.failed_starts import count_failed_starts
 from orchestrator.compare.plan import RECIPES, ComparePlan, PlannedRow
 from orchestrator.compare.rates import best_rate, is_settled, tried_rows
@@ -99,7 +99,7 @@ class _Assembly:
                     continue
                 # Nothing is trained: the same numbers stand in all tables.
                 only = self._entry(spec, self._plan.row(spec.name, split, "shared"), "shared")
-                tuned: tuple[Recipe, ...] = ("tuned",) if self._plan.tunes else ()
+                tuned: tuple[RecipeChoice, ...] = ("tuned",) if self._plan.tunes else ()
                 yield [replace(only, recipe=recipe) for recipe in (*recipes, *tuned)]
 
     def _tuned(self, spec: ColumnSpec, split: Split) -> Iterable[Entry]:
@@ -119,7 +119,7 @@ class _Assembly:
         at = edge([trial.lr for trial in trials], rate)
         yield replace(tuned, trials=trials, edge=at, search_seconds=seconds)
 
-    def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: Recipe) -> Entry:
+    def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice) -> Entry:
         record = self._rows.get(row.key)
         if record is None:
             return _empty(spec, row, recipe, "not trained yet")
@@ -264,7 +264,7 @@ def _trained_by(row: PlannedRow) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in names}
 
 
-def _empty(spec: ColumnSpec, row: PlannedRow, recipe: Recipe, error: str) -> Entry:
+def _empty(spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice, error: str) -> Entry:
     reduction = row.point.recipe.loss_reduction
     lr = None if recipe == "tuned" else row.lr
     return Entry(

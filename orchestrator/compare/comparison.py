@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mmap_model.configuration import Partition, Protocol
 from mmap_model.plain import from_plain
 
-Recipe = Literal["shared", "published", "tuned"]
+RecipeChoice = Literal["shared", "published", "tuned"]
 """``shared``: one learning rate for all columns, as in the paper. ``published``: what a method's authors
 give, fixed beforehand. ``tuned``: the best on validation."""
 
@@ -107,7 +107,7 @@ class Entry:
 
     column: str
     split: str
-    recipe: Recipe
+    recipe: RecipeChoice
     lr: float | None = None
     loss_reduction: str = "sum"
     edge: Edge = None
@@ -211,7 +211,7 @@ class Comparison:
                 return column
         raise KeyError(name)
 
-    def entry(self, column: str, split: str, recipe: Recipe) -> Entry | None:
+    def entry(self, column: str, split: str, recipe: RecipeChoice) -> Entry | None:
         """The entry with numbers of a column, or None."""
         for entry in self.entries:
             if (entry.column, entry.split, entry.recipe) == (column, split, recipe) and entry.tasks:

@@ -19,13 +19,13 @@ from orchestrator.compare import recipes as of_methods
 from orchestrator.compare import spacing
 from orchestrator.compare.columns import ColumnSpec, resolve_settings
 from orchestrator.compare.comparison import Around, Column
-from orchestrator.compare.comparison import Recipe as RecipeName
+from orchestrator.compare.comparison import RecipeChoice as RecipeName
 from orchestrator.compare.sets import GROUPED, NEWER, choose_columns
 from orchestrator.study import StudyPlan, plan_study
 from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.model import ColumnOptions, Study
-from orchestrator.study.source import Source, override
+from orchestrator.study.source import StudySource, override
 from orchestrator.work.item import WorkItem
 
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
@@ -345,7 +345,7 @@ def _check_tuning(tune: int, study: Study) -> None:
         )
 
 
-def _source(name_or_path: str) -> Source:
+def _source(name_or_path: str) -> StudySource:
     from mmap_model.data.registry import dataset_names
     from mmap_model.data.sources import get_layout
     from mmap_model.references import parse
@@ -355,9 +355,9 @@ def _source(name_or_path: str) -> Source:
         return read_source(name_or_path)
     if parse(name_or_path) is not None:
         layout = get_layout(name_or_path, "STUDY")
-        return Source(name_or_path, {"name": layout.name, "dataset": {"name": name_or_path}})
+        return StudySource(name_or_path, {"name": layout.name, "dataset": {"name": name_or_path}})
     if name_or_path in dataset_names():
-        return Source(name_or_path, {"name": name_or_path, "dataset": {"name": name_or_path}})
+        return StudySource(name_or_path, {"name": name_or_path, "dataset": {"name": name_or_path}})
     return read_source(name_or_path)
 
 

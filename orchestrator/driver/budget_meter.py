@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.ledger import StudyStore
-from orchestrator.statistics.spending import Limits, Spent, spent_before
+from orchestrator.statistics.spending import Budgets, Spent, spent_before
 from orchestrator.work.events import RELEASES, Event, Leased
 
 RECORD_S = 15.0
@@ -30,7 +30,7 @@ class BudgetMeter:
         self,
         store: StudyStore,
         invocation: str,
-        limits: Limits,
+        limits: Budgets,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._invocation, self._limits, self._clock = store, invocation, limits, clock

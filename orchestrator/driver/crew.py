@@ -15,7 +15,7 @@ from orchestrator.driver.surroundings import Surroundings
 from orchestrator.ledger.documents import now
 from orchestrator.slots.membership import Membership
 from orchestrator.slots.placement import SlotPlacement, SlotSize
-from orchestrator.slots.slots import Slots, SlotStates
+from orchestrator.slots.slots import ResidentSlots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.study import execution
 from orchestrator.work.events import SlotMeasured, SlotNews, SlotStopped
@@ -49,7 +49,7 @@ class Crew:
         self.display = SlotDisplay(around.progress)
         self.size: SlotSize | None = None
         self._memory = SlotMemory()
-        self._slots: Slots | None = None
+        self._slots: ResidentSlots | None = None
         self._membership: Membership | None = None
 
     def open(self, pool: PoolClient, imports: threading.Thread) -> None:
@@ -85,11 +85,11 @@ class Crew:
         imports.join()
         self._membership.start()
 
-    def _make(self, size: SlotSize, threads: int, pool: PoolClient) -> Slots:
+    def _make(self, size: SlotSize, threads: int, pool: PoolClient) -> ResidentSlots:
         import ray
 
         self.size, self._memory = size, SlotMemory(size.gpus)
-        self._slots = Slots(
+        self._slots = ResidentSlots(
             self.settings(size, threads),
             size=size,
             storage=self._around.folder / "train",

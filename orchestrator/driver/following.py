@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from orchestrator.ledger import StudyStore
 from orchestrator.ledger.holding import Seen
 from orchestrator.ledger.live_record import LiveRecord
-from orchestrator.ledger.watch import Watch
+from orchestrator.ledger.watch import LeaseWatch
 from orchestrator.terminal.snapshot import restored
 from orchestrator.terminal.state import SweepState
 from orchestrator.work.shown import NoteShown, Shown
@@ -49,7 +49,7 @@ def follow(
         How it ended; ``none``: nobody runs the study; ``dead``: its driver died, or was not heard of for as
         long as a driver may be silent.
     """
-    watch, live = Watch(clock=clock), LiveRecord(store.storage, store.name)
+    watch, live = LeaseWatch(clock=clock), LiveRecord(store.storage, store.name)
     folder = f"studies/{store.name}/driver"
     told, moved, heard, said = 0, None, clock(), False
     fence = 0

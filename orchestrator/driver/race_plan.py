@@ -14,7 +14,7 @@ from orchestrator.ledger import CorruptError, Ledger, StudyStore, TrialRecord
 from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.noise import pooled_noise
 from orchestrator.statistics.race_records import Terms, load_terms
-from orchestrator.statistics.ranking import Row
+from orchestrator.statistics.ranking import MeasuredRow
 from orchestrator.study import StudyPlan
 from orchestrator.study.draws import check_fixed_lists
 from orchestrator.study.errors import StudyError
@@ -25,7 +25,7 @@ SEEDS = 10
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RaceOptions:
     """What the user asked for; None stands for the default.
 
     Attributes:
@@ -62,7 +62,7 @@ class RacePlan:
         return self.base.study.seeds[:count]
 
 
-def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: Wanted) -> RacePlan:
+def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: RaceOptions) -> RacePlan:
     """The race of a study's finalists.
 
     Args:
@@ -78,7 +78,7 @@ def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: Wanted
     trials = store.load_trials()
     chosen = _chosen(plan.study, trials, wanted)
     readable = ledger.get_many(key for trial in trials if trial.state == "complete" for key in trial.keys)
-    rows = {t.number: Row(t, readable, {}) for t in trials if t.state == "complete"}
+    rows = {t.number: MeasuredRow(t, readable, {}) for t in trials if t.state == "complete"}
     for trial in chosen:
         if not rows[trial.number].seeds:
             raise StudyError(
@@ -161,7 +161,7 @@ def _budget(store: StudyStore, default: int) -> int:
     return default if known is None else known.budget
 
 
-def _check_level(plan: StudyPlan, wanted: Wanted) -> None:
+def _check_level(plan: StudyPlan, wanted: RaceOptions) -> None:
     if not 0 < wanted.alpha < 1:
         raise StudyError(
             f"{wanted.alpha:g} is not between 0 and 1", where="--alpha", fix="give a level such as 0.05"
@@ -181,7 +181,7 @@ def _check_level(plan: StudyPlan, wanted: Wanted) -> None:
         )
 
 
-def _chosen(study: Study, trials: Sequence[TrialRecord], wanted: Wanted) -> list[TrialRecord]:
+def _chosen(study: Study, trials: Sequence[TrialRecord], wanted: RaceOptions) -> list[TrialRecord]:
     """The finalists, the best by validation first."""
     if wanted.trials and wanted.top is not None:
         raise StudyError("it excludes --trial", where="--top", fix="give one of the two")

@@ -6,7 +6,7 @@ from mmap_model.cells import Point
 from orchestrator.ledger import TrialRecord
 from orchestrator.ledger.trial_record import CONSTRAINTS, SAMPLER
 from orchestrator.rows.row import epochs_of
-from orchestrator.search.proposals import Outcome, Proposal
+from orchestrator.search.proposals import Proposal, TrialOutcome
 
 
 def record_of(proposal: Proposal) -> TrialRecord:
@@ -31,9 +31,9 @@ def proposal_of(record: TrialRecord) -> Proposal:
     )
 
 
-def outcome_of(record: TrialRecord) -> Outcome:
+def outcome_of(record: TrialRecord) -> TrialOutcome:
     """What a recorded trial came to."""
-    return Outcome(
+    return TrialOutcome(
         state=record.state,
         epochs=epochs_of(record),
         values=record.value if isinstance(record.value, list) else None,

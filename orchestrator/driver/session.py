@@ -21,7 +21,7 @@ from orchestrator.ledger.patient import PatientStorage, StorageAway
 from orchestrator.redaction import redact
 from orchestrator.rows.rows import Rows
 from orchestrator.rows.scoring import Named, scoring_rows
-from orchestrator.statistics.spending import Limits
+from orchestrator.statistics.spending import Budgets
 from orchestrator.study.machine import this_machine
 from orchestrator.work.events import (
     CellsKnown,
@@ -105,7 +105,7 @@ class Session:
         patient = PatientStorage(around.store.storage, self.say)
         self.store, self.ledger = StudyStore(patient, around.store.name), Ledger(patient)
         self.budget_meter = BudgetMeter(
-            around.store, around.invocation.id, Limits.of(around.plan.study.search)
+            around.store, around.invocation.id, Budgets.of(around.plan.study.search)
         )
         self.crew = Crew(around, lambda: self._pool_fault is not None, self._notify)
         self._pool: PoolClient | None = None

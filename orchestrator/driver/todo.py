@@ -11,7 +11,7 @@ from orchestrator.driver.unchanged import require_same_cells, require_same_rules
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 from orchestrator.rows.reference import missing_references
 from orchestrator.rows.scoring import Named, finalists, unscored
-from orchestrator.statistics.spending import Limits, spent_before
+from orchestrator.statistics.spending import Budgets, spent_before
 from orchestrator.study import StudyPlan
 
 
@@ -84,8 +84,8 @@ def find_todo(plan: StudyPlan, store: StudyStore, ledger: Ledger, *, reason: str
     records = sorted([*records, *store.rebuild_trials(damaged)], key=lambda r: r.number)
     lost = set(damaged) - {r.number for r in records}
     search = plan.study.search
-    limits = Limits.of(search)
-    spent = limits.reached(spent_before(store)) if limits != Limits() else None
+    limits = Budgets.of(search)
+    spent = limits.reached(spent_before(store)) if limits != Budgets() else None
     complete = [record for record in records if record.state == "complete"]
     rows = [(f"trial {record.number}", record.keys) for record in complete]
     rows += [

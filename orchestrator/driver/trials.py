@@ -23,7 +23,7 @@ from orchestrator.driver.trial_records import TrialRecords
 from orchestrator.ledger import StudyStore, TrialRecord, WriteBehind
 from orchestrator.rows.row import End, Row, epochs_of
 from orchestrator.rows.rows import Rows
-from orchestrator.search.proposals import Outcome
+from orchestrator.search.proposals import TrialOutcome
 from orchestrator.statistics.stages import STOPPED
 from orchestrator.work.item import WorkItem
 from orchestrator.work.shown import BudgetShown
@@ -93,7 +93,7 @@ class Trials:
         self._in_hand = False
         self._starting: int | None = None
         self.fault: Exception | None = None
-        self._untold: deque[tuple[int, Outcome]] = deque()
+        self._untold: deque[tuple[int, TrialOutcome]] = deque()
         self._unfollowed = 0
         self._again: deque[TrialRecord] = deque()
         self._mended: dict[int, dict[int, float]] = {}
@@ -181,7 +181,7 @@ class Trials:
             if state == "pruned" and number in self._mended:
                 state, epochs = "complete", self._mended[number]
             if not self._told_of_records and not self._stopping and state not in ("lost", "stopped"):
-                self._untold.append((number, Outcome(state=state, epochs=epochs)))
+                self._untold.append((number, TrialOutcome(state=state, epochs=epochs)))
             self._forgetting.half(trial_item(number))
 
     # Launching

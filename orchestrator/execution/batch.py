@@ -11,7 +11,7 @@ from typing import Any
 from mmap_model.cells import Cell
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
-from orchestrator.execution.engine import Engine, Report, Run
+from orchestrator.execution.engine import BatchRun, Engine, Report
 from orchestrator.execution.resuming import Start
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
@@ -69,7 +69,7 @@ class Batch:
         self._is_valid = is_valid
         self._saved = start.state
         self._built = list(start.built)
-        self._run: Run | None = None
+        self._run: BatchRun | None = None
         self._epochs: Iterator[Report] | None = None
         self._untrained = self.cells[0].kind == "untrained"
         self._last = self.cells[0].configuration.recipe.epochs
@@ -198,7 +198,7 @@ class Batch:
         self._ledger.drop_inflight([cell.key for cell in self._built])
         return records
 
-    def _start(self) -> Run:
+    def _start(self) -> BatchRun:
         if self._run is None:
             self._run = self._engine.start(self._built)
             if self._saved is not None:
@@ -210,14 +210,14 @@ class Batch:
             self.cancel(self._cancelled)
         return self._run
 
-    def _next(self, run: Run, should_stop: Callable[[], bool]) -> Report:
+    def _next(self, run: BatchRun, should_stop: Callable[[], bool]) -> Report:
         if self._untrained:
             return run.initial()
         if self._epochs is None:
             self._epochs = run.epochs(should_stop)
         return next(self._epochs)
 
-    def _save(self, run: Run) -> None:
+    def _save(self, run: BatchRun) -> None:
         started = time.perf_counter()
         self._check()
         if run.active and not self._untrained:
@@ -258,7 +258,7 @@ class Batch:
             self._fail(key, failure_of(error), f"{type(error).__name__}: {error}", text)
         self._epochs = iter(())
 
-    def _fail_diverged(self, run: Run) -> None:
+    def _fail_diverged(self, run: BatchRun) -> None:
         """Record what the run found to have diverged since it was asked last."""
         for key in self.keys:
             if key in run.failed and key not in self.failed:

@@ -27,7 +27,7 @@ Report = tuple[int, dict[str, dict[str, Any]]]
 """An epoch's number (1-based) and what it measured, by cell key."""
 
 
-class Run(Protocol):
+class BatchRun(Protocol):
     """One batch of cells in training. See ``mmap_model.training.FusedRun``."""
 
     @property
@@ -79,7 +79,7 @@ class Engine(Protocol):
         """Load backbone and data now rather than at the first need."""
         ...
 
-    def start(self, cells: Sequence[Cell]) -> Run: ...
+    def start(self, cells: Sequence[Cell]) -> BatchRun: ...
     def is_interruption(self, error: Exception) -> bool:
         """Whether ``error`` says that ``should_stop`` ended an epoch."""
         ...
@@ -196,7 +196,7 @@ class ModelEngine:
             )
         assert self._dataset.manifest == self.manifest, "the opened dataset is another one"
 
-    def start(self, cells: Sequence[Cell]) -> Run:
+    def start(self, cells: Sequence[Cell]) -> BatchRun:
         from mmap_model.training import FusedRun
 
         run = FusedRun(
@@ -223,9 +223,9 @@ class ModelEngine:
         return {**vars(found), **derived, **provenance(self.device)}
 
     def is_interruption(self, error: Exception) -> bool:
-        from mmap_model.training import Interrupted
+        from mmap_model.training import RunInterrupted
 
-        return isinstance(error, Interrupted)
+        return isinstance(error, RunInterrupted)
 
     def fuses(self, point: Point) -> bool:
         from mmap_model.methods import get_method
@@ -314,7 +314,7 @@ class ModelEngine:
 
 
 class _ModelRun:
-    """A ``FusedRun`` behind the plain dictionaries of ``Run``."""
+    """A ``FusedRun`` behind the plain dictionaries of ``BatchRun``."""
 
     def __init__(self, run: Any) -> None:
         self._run = run

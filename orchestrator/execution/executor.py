@@ -9,7 +9,7 @@ from typing import Any
 
 from mmap_model import references
 from orchestrator.execution.engine import Engine, ModelEngine
-from orchestrator.execution.job import Job
+from orchestrator.execution.item_run import ItemRun
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.patient import PatientStorage
 from orchestrator.ledger.storage import open_storage
@@ -63,7 +63,7 @@ class Executor:
             compute=compute,
             gpu_share=gpu_share,
         )
-        self._job: Job | None = None
+        self._job: ItemRun | None = None
 
     def load(self) -> None:
         """Load backbone and data now rather than with the first item that trains."""
@@ -104,7 +104,7 @@ class Executor:
         """
         _provide(item.sources)
         self._require_inputs(item)
-        self._job = Job(self.engine, self.ledger, item, emit, control)
+        self._job = ItemRun(self.engine, self.ledger, item, emit, control)
         self._job.run()
 
     def _require_inputs(self, item: WorkItem) -> None:

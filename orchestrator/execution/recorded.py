@@ -14,7 +14,7 @@ from orchestrator.work.item import WorkItem
 Record = dict[str, Any]
 
 
-class Recorded:
+class RecordedCells:
     """Reads cells back for one item.
 
     Args:

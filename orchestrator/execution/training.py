@@ -10,9 +10,9 @@ from mmap_model.cells import Cell
 from mmap_model.errors import InputError
 from orchestrator.execution.batch import Batch, History, Interruption, Unreadable
 from orchestrator.execution.engine import Engine
+from orchestrator.execution.epoch_reporter import EpochReporter
 from orchestrator.execution.item_cells import ItemCells, Reports
-from orchestrator.execution.progress import Progress
-from orchestrator.execution.recorded import Record, Recorded
+from orchestrator.execution.recorded import Record, RecordedCells
 from orchestrator.execution.resuming import companions, halves, starts_of
 from orchestrator.ledger import InFlight, Ledger, StudyStore
 from orchestrator.work.doing import Doing
@@ -45,7 +45,7 @@ class Training:
         store: StudyStore,
         *,
         cells: ItemCells,
-        recorded: Recorded,
+        recorded: RecordedCells,
         about: dict[str, Any],
         control: Callable[[], Control],
     ) -> None:
@@ -100,7 +100,7 @@ class Training:
         for key in history:
             if key in self.failures:
                 self._tell_failure(key, emit)
-        progress = Progress(self._item.item_id, cells, history, emit)
+        progress = EpochReporter(self._item.item_id, cells, history, emit)
         for batch in batches:
             progress.update(batch)
         progress.report()
@@ -133,7 +133,7 @@ class Training:
                 told.append(CellFailure(item_id=self._item.item_id, key=key, error=error, failure="timeout"))
         return told
 
-    def _advance(self, batch: Batch, epoch: int, emit: Emit, progress: Progress) -> Iterable[Batch]:
+    def _advance(self, batch: Batch, epoch: int, emit: Emit, progress: EpochReporter) -> Iterable[Batch]:
         """Bring one batch to ``epoch`` and commit it if that was its last; what remains to be trained."""
         if not batch.done and batch.epoch < epoch:
             started = time.perf_counter()
@@ -183,7 +183,7 @@ class Training:
     def _may_halve(self, batch: Batch) -> bool:
         return self._item.fuse == "auto" and batch.width > 1
 
-    def _halve(self, batch: Batch, epoch: int, emit: Emit, progress: Progress) -> list[Batch]:
+    def _halve(self, batch: Batch, epoch: int, emit: Emit, progress: EpochReporter) -> list[Batch]:
         """Start a batch that could not be trained as one again, as two, and bring them to ``epoch``."""
         parts = [part for half in halves(batch.cells) for part in self._started(half, [], batch.grouping)]
         for earlier in range(1, epoch + 1):

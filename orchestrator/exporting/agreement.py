@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mmap_model.training.metrics import Predictions
+    from mmap_model.training.metrics import TaskPredictions
 
 TOLERANCE = 1e-4
 """Of probabilities, in single precision."""
@@ -19,7 +19,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ImageDifference:
     """An image of which an artefact says something else than the record."""
 
     task: str
@@ -48,7 +48,7 @@ class Agreement:
     near_ties: int = 0
     largest: float = 0.0
     beyond: int = 0
-    worst: tuple[Difference, ...] = ()
+    worst: tuple[ImageDifference, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -62,7 +62,7 @@ class Agreement:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Agreement:
         """What ``to_dict`` gave."""
-        return cls(**{**data, "worst": tuple(Difference(**one) for one in data["worst"])})
+        return cls(**{**data, "worst": tuple(ImageDifference(**one) for one in data["worst"])})
 
     def in_words(self) -> str:
         """One sentence; with the images that differ most where it does not hold."""
@@ -84,7 +84,7 @@ class Agreement:
 def compare(
     task: str,
     samples: Sequence[str],
-    recorded: Predictions,
+    recorded: TaskPredictions,
     probabilities: npt.NDArray[Any],
     classes: Sequence[str],
 ) -> Agreement:
@@ -115,7 +115,7 @@ def compare(
         largest=float(gaps.max(initial=0.0)),
         beyond=int((gaps > TOLERANCE).sum()),
         worst=tuple(
-            Difference(
+            ImageDifference(
                 task=task,
                 sample=samples[int(i)],
                 recorded=classes[int(first[i])],

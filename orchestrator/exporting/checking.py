@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from mmap_model.configuration import has_validation
 from orchestrator.exporting.agreement import Agreement
-from orchestrator.exporting.scoring import Answer, Job
+from orchestrator.exporting.scoring import ScoringAnswer, ScoringJob
 
 if TYPE_CHECKING:
-    from mmap_model.training.metrics import Predictions
+    from mmap_model.training.metrics import TaskPredictions
     from orchestrator.exporting.winner import Part, Winner
 
-Expected = dict[str, "tuple[list[str], Predictions]"]
+Expected = dict[str, "tuple[list[str], TaskPredictions]"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class ExportCheck:
     """What came of it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Check:
         return said
 
 
-def check(winner: Winner, folder: Path) -> Check:
+def check(winner: Winner, folder: Path) -> ExportCheck:
     """Score the recorded images through the artefact in ``folder``, in another process."""
     from mmap_model.training.predictions import write_predictions
 
@@ -64,7 +64,7 @@ def check(winner: Winner, folder: Path) -> Check:
     with tempfile.TemporaryDirectory(prefix="check-") as temporary:
         file = Path(temporary) / "expected.parquet"
         file.write_bytes(write_predictions(expected))
-        job = Job(
+        job = ScoringJob(
             artefact=str(folder.resolve()),
             expected=str(file),
             dataset=winner.stored.study.dataset,
@@ -74,19 +74,19 @@ def check(winner: Winner, folder: Path) -> Check:
         job.write(Path(temporary) / "job.json")
         answer = _answer(Path(temporary) / "job.json")
     if answer.refused is not None:
-        return Check(against=against, refused=answer.refused)
-    return Check(against=against, agreement=answer.agreement, recorded=recorded)
+        return ExportCheck(against=against, refused=answer.refused)
+    return ExportCheck(against=against, agreement=answer.agreement, recorded=recorded)
 
 
-def _answer(job: Path) -> Answer:
+def _answer(job: Path) -> ScoringAnswer:
     """What another process says of a job."""
     command = [sys.executable, "-m", "orchestrator.exporting.scoring", str(job)]
     ran = subprocess.run(command, capture_output=True, text=True)
     lines = ran.stdout.splitlines()
     if lines and lines[-1].startswith("{"):
-        return Answer.from_json(lines[-1])
+        return ScoringAnswer.from_json(lines[-1])
     tail = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
-    return Answer(refused=f"the artefact could not be run: {tail}")
+    return ScoringAnswer(refused=f"the artefact could not be run: {tail}")
 
 
 def _expected(winner: Winner) -> tuple[Expected, str, Agreement | None]:

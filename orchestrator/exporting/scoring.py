@@ -1,8 +1,8 @@
 """Scores recorded images through an artefact, in a process that did not make it.
 
-    python -m orchestrator.exporting.scoring JOB    # a file as `Job` writes it
+    python -m orchestrator.exporting.scoring JOB    # a file as `ScoringJob` writes it
 
-The last line that it prints is an `Answer`.
+The last line that it prints is an `ScoringAnswer`.
 
 Images come from their files, through the artefact's own preprocessing; where a dataset has no files, its
 evaluation views go in as images.
@@ -34,7 +34,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ScoringJob:
     """What to score.
 
     Attributes:
@@ -55,12 +55,12 @@ class Job:
         path.write_text(json.dumps(to_plain(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> Job:
+    def read(cls, path: Path) -> ScoringJob:
         return from_plain(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ScoringAnswer:
     """What came of a job: an agreement, or why the artefact was refused."""
 
     agreement: Agreement | None = None
@@ -71,21 +71,21 @@ class Answer:
         return json.dumps({"agreement": agreement, "refused": self.refused})
 
     @classmethod
-    def from_json(cls, text: str) -> Answer:
+    def from_json(cls, text: str) -> ScoringAnswer:
         data = json.loads(text)
         agreement = None if data["agreement"] is None else Agreement.from_dict(data["agreement"])
         return cls(agreement=agreement, refused=data["refused"])
 
 
-def answer(job: Job) -> Answer:
+def answer(job: ScoringJob) -> ScoringAnswer:
     """The artefact's predictions beside the expected ones, or what is wrong with artefact, CLIP or data."""
     try:
-        return Answer(agreement=_score(job))
+        return ScoringAnswer(agreement=_score(job))
     except InputError as error:
-        return Answer(refused=": ".join(filter(None, (error.where, error.problem))))
+        return ScoringAnswer(refused=": ".join(filter(None, (error.where, error.problem))))
 
 
-def _score(job: Job) -> Agreement:
+def _score(job: ScoringJob) -> Agreement:
     from mmap_model.data import open_dataset
     from mmap_model.training.predictions import read_predictions
 
@@ -136,4 +136,4 @@ def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 if __name__ == "__main__":
-    print(answer(Job.read(Path(sys.argv[1]))).to_json())
+    print(answer(ScoringJob.read(Path(sys.argv[1]))).to_json())

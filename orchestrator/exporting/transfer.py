@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NEW = "new"
 MEAN, NEAREST = "mean", "nearest"
-Kind = Literal["base_to_new", "unseen"]
+TransferKind = Literal["base_to_new", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Target:
         name: as people call it.
     """
 
-    kind: Kind
+    kind: TransferKind
     dataset: DatasetSpec
     name: str
 

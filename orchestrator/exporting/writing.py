@@ -12,7 +12,7 @@ from orchestrator.exporting.measured import task_accuracies, validation_numbers
 from orchestrator.work.provenance import provenance
 
 if TYPE_CHECKING:
-    from mmap_model.inference.artefact import Artefact, Source
+    from mmap_model.inference.artefact import Artefact, ArtefactSource
     from orchestrator.exporting.winner import Winner
     from orchestrator.exporting.wrapping import Wrapping
 
@@ -88,11 +88,11 @@ def licence(winner: Winner) -> str:
     return OTHER_WEIGHTS.format(" ".join(filter(None, (spec.model, spec.pretrained))))
 
 
-def _source(winner: Winner) -> Source:
-    from mmap_model.inference.artefact import Source
+def _source(winner: Winner) -> ArtefactSource:
+    from mmap_model.inference.artefact import ArtefactSource
 
     chosen = winner.chosen
-    return Source(
+    return ArtefactSource(
         study=winner.stored.store.name,
         trial=chosen.trial,
         cells=(chosen.key,),

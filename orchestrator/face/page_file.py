@@ -16,9 +16,9 @@ def write_page(store: StudyStore, ledger: Ledger, path: Path) -> None:
     Raises:
         InputError: the study has no records, or the libraries that draw figures are not installed.
     """
-    from orchestrator.reports.page.evidence import Wanted
+    from orchestrator.reports.page.evidence import PageOptions
     from orchestrator.reports.page.make import make_page
 
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page = make_page([(store, ledger)], Wanted(test=True, images=0), made=made, links=[{}])
+    page = make_page([(store, ledger)], PageOptions(test=True, images=0), made=made, links=[{}])
     path.write_text(page.html, encoding="utf-8")

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.ledger.storage_interface import Entry, Storage, StorageError, inside
+from orchestrator.ledger.storage_interface import Storage, StorageEntry, StorageError, inside
 from orchestrator.redaction import redact, shown_uri
 
 
@@ -86,12 +86,12 @@ class ArrowStorage(Storage):
             if info.is_file and not any(part.startswith(".") for part in name.split("/")):
                 yield name
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         prefix = len(self._base) + 1
         for info in self._list("", recursive=True):
             if info.is_file:
                 modified = info.mtime.timestamp() if info.mtime is not None else 0.0
-                yield Entry(info.path[prefix:], info.size or 0, modified)
+                yield StorageEntry(info.path[prefix:], info.size or 0, modified)
 
     def _list(self, folder: str, *, recursive: bool) -> list[Any]:
         selector = self._selector(self._at(folder), allow_not_found=True, recursive=recursive)

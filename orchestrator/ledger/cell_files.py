@@ -18,7 +18,7 @@ NAMED_BY_CONTENT = 2
 
 _DIGITS = 16
 
-Entry = Mapping[str, Any]
+ListedFile = Mapping[str, Any]
 """Of a file in a record: ``sha256``, ``bytes`` and, below the cell's folder, ``path``."""
 
 
@@ -29,7 +29,7 @@ def entry_of(name: str, data: bytes) -> dict[str, Any]:
     return {"sha256": sha256, "bytes": len(data), "path": path}
 
 
-def path_of(key: str, name: str, entry: Entry) -> str:
+def path_of(key: str, name: str, entry: ListedFile) -> str:
     """Path of a file below the storage's root."""
     return f"cells/{key}/{entry.get('path', name)}"
 

@@ -11,7 +11,7 @@ from orchestrator.ledger.documents import CorruptError, NewerFormatError, decode
 from orchestrator.ledger.storage import Storage
 
 Document = dict[str, Any]
-Check = Callable[[Document], Document]
+CheckDocument = Callable[[Document], Document]
 Restore = Callable[[str], Document | None]
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Damage:
         self._storage = storage
         self.lines: list[str] = []
 
-    def read(self, path: str, check: Check, restore: Restore | None = None) -> Document | None:
+    def read(self, path: str, check: CheckDocument, restore: Restore | None = None) -> Document | None:
         """A record, or None if there is none that can be read.
 
         Args:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableRecord:
     """A record that counts and cannot be read, and why."""
 
     path: str
@@ -29,7 +29,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Found(Generic[T]):
+class FolderRecords(Generic[T]):
     """What a folder holds.
 
     Attributes:
@@ -40,7 +40,7 @@ class Found(Generic[T]):
     """
 
     records: dict[str, T]
-    unreadable: dict[str, Unreadable]
+    unreadable: dict[str, UnreadableRecord]
     late: list[str]
 
 
@@ -66,7 +66,7 @@ class FencedRecords(Generic[T]):
         self._storage, self._parse, self._opening = storage, parse, opening
         self._folder, self._path = folder, f"{study}/{folder}"
 
-    def load(self, *names: str) -> Found[T]:
+    def load(self, *names: str) -> FolderRecords[T]:
         """All records that count, or those of the given names; read side by side where that pays."""
         for attempt in range(AGAIN):
             resolved = resolve(self._folder, self._storage.names(self._path), self._opening())
@@ -75,9 +75,9 @@ class FencedRecords(Generic[T]):
             if None not in contents or attempt == AGAIN - 1:
                 break
         found = dict(zip(wanted, contents, strict=True))
-        return Found(
-            records={n: r for n, r in found.items() if r is not None and not isinstance(r, Unreadable)},
-            unreadable={n: r for n, r in found.items() if isinstance(r, Unreadable)},
+        return FolderRecords(
+            records={n: r for n, r in found.items() if r is not None and not isinstance(r, UnreadableRecord)},
+            unreadable={n: r for n, r in found.items() if isinstance(r, UnreadableRecord)},
             late=[self._storage.locate(f"{self._path}/{file}") for file in resolved.late],
         )
 
@@ -86,7 +86,7 @@ class FencedRecords(Generic[T]):
         files = self._storage.names(self._path)
         return sorted(resolve(self._folder, files, self._opening()).counting, key=_order)
 
-    def _read(self, wanted: tuple[str, int]) -> T | Unreadable | None:
+    def _read(self, wanted: tuple[str, int]) -> T | UnreadableRecord | None:
         name, fence = wanted
         path = f"{self._path}/{file_name(name, fence)}"
         data = self._storage.read(path)
@@ -95,7 +95,7 @@ class FencedRecords(Generic[T]):
         try:
             return self._parse(name, decode(data))
         except CorruptError as error:
-            return Unreadable(path, str(error))
+            return UnreadableRecord(path, str(error))
 
 
 def _order(name: str) -> tuple[int, str]:

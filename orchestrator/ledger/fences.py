@@ -93,7 +93,7 @@ class Opening:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved:
+class FencedFiles:
     """Files of one folder, told apart.
 
     Attributes:
@@ -108,7 +108,7 @@ class Resolved:
     late: list[str]
 
 
-def resolve(folder: str, files: Iterable[str], opening: Opening) -> Resolved:
+def resolve(folder: str, files: Iterable[str], opening: Opening) -> FencedFiles:
     """Tell which of the files of a folder count.
 
     Args:
@@ -129,7 +129,7 @@ def resolve(folder: str, files: Iterable[str], opening: Opening) -> Resolved:
             counting[name] = best
         others = [file_name(name, fence) for fence in fences if fence != best]
         (late if best is None else superseded).extend(others)
-    return Resolved(counting=counting, superseded=superseded, late=late)
+    return FencedFiles(counting=counting, superseded=superseded, late=late)
 
 
 def split_name(file: str) -> tuple[str, int] | None:

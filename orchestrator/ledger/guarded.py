@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from orchestrator.ledger.storage import Entry, Storage
+from orchestrator.ledger.storage import Storage, StorageEntry
 
 
 class GuardedStorage(Storage):
@@ -46,5 +46,5 @@ class GuardedStorage(Storage):
     def files(self, folder: str) -> Iterator[str]:
         return self._behind.files(folder)
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         return self._behind.everything()

@@ -27,7 +27,7 @@ from mmap_model.errors import InputError
 from orchestrator.ledger.documents import encode, now
 from orchestrator.ledger.holding import Holding, Owner, Seen, fences, observe
 from orchestrator.ledger.storage import Storage
-from orchestrator.ledger.watch import INTERVAL, PATIENCE, Watch
+from orchestrator.ledger.watch import INTERVAL, PATIENCE, LeaseWatch
 
 SETTLE = 2.0
 """Seconds after which a write to an object store is taken to be the last of its contenders."""
@@ -85,7 +85,7 @@ class Lease:
         self._owner = Owner.this_process(invocation)
         self._interval = interval
         self._settle = settle
-        self._watch = Watch(patience=patience, clock=clock)
+        self._watch = LeaseWatch(patience=patience, clock=clock)
         self._acquired_at = ""
         self._beats = 0
         self._beaten = 0.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from orchestrator.ledger.storage import Entry, Storage
+from orchestrator.ledger.storage import Storage, StorageEntry
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class PatientStorage(Storage):
     def files(self, folder: str) -> Iterator[str]:
         return iter(self._try(lambda: list(self._behind.files(folder))))
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         return iter(self._try(lambda: list(self._behind.everything())))
 
     def _try(self, operation: Callable[[], T]) -> T:

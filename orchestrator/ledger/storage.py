@@ -17,13 +17,13 @@ from pathlib import Path
 from mmap_model.paths import expanded
 from orchestrator.ledger.arrow_storage import ArrowStorage
 from orchestrator.ledger.gather import gather
-from orchestrator.ledger.storage_interface import Entry, Storage, StorageError, inside
+from orchestrator.ledger.storage_interface import Storage, StorageEntry, StorageError, inside
 
 __all__ = [
     "ROOT_LOOK_S",
-    "Entry",
     "LocalStorage",
     "Storage",
+    "StorageEntry",
     "StorageError",
     "check_writable",
     "open_storage",
@@ -133,10 +133,12 @@ class LocalStorage(Storage):
         for entry in self._walk(folder, lambda prefix: self._scan(prefix, hidden=False, stat=False)):
             yield entry.path.removeprefix(top)
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         return self._walk("", lambda prefix: self._scan(prefix, hidden=True, stat=True))
 
-    def _walk(self, folder: str, scan: Callable[[str], tuple[list[str], list[Entry]]]) -> Iterator[Entry]:
+    def _walk(
+        self, folder: str, scan: Callable[[str], tuple[list[str], list[StorageEntry]]]
+    ) -> Iterator[StorageEntry]:
         """Everything below a folder, the folders of one level side by side where that pays."""
         level = [folder]
         while level:
@@ -146,7 +148,7 @@ class LocalStorage(Storage):
                 yield from files
             level = below
 
-    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[Entry]]:
+    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[StorageEntry]]:
         """Folders and files of a folder; size and time of a file only with ``stat``, which asks for each."""
         folders, files = [], []
         try:
@@ -161,7 +163,9 @@ class LocalStorage(Storage):
                     with contextlib.suppress(FileNotFoundError):
                         found = entry.stat(follow_symlinks=False) if stat else None
                         files.append(
-                            Entry(path, found.st_size if found else 0, found.st_mtime if found else 0.0)
+                            StorageEntry(
+                                path, found.st_size if found else 0, found.st_mtime if found else 0.0
+                            )
                         )
         except (FileNotFoundError, NotADirectoryError):
             pass

@@ -22,7 +22,7 @@ class StorageError(InputError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class StorageEntry:
     """A file as a listing shows it: path below the root, bytes, seconds since 1970 when it was written."""
 
     path: str
@@ -71,7 +71,7 @@ class Storage(ABC):
         """Paths, relative to ``folder``, of all files at any depth below it, by listings alone."""
 
     @abstractmethod
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         """All files below the root, unfinished and hidden ones too: for housekeeping, not for reading."""
 
     def locate(self, path: str) -> str:

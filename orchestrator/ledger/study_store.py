@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 from mmap_model.errors import InputError
 from orchestrator.ledger.documents import CorruptError, now
 from orchestrator.ledger.driver_lease import DriverLease
-from orchestrator.ledger.fenced_records import FencedRecords, Found, Unreadable
+from orchestrator.ledger.fenced_records import FencedRecords, FolderRecords, UnreadableRecord
 from orchestrator.ledger.fences import Opening, Openings, file_name, resolve, split_name
 from orchestrator.ledger.gather import gather
 from orchestrator.ledger.guarded import GuardedStorage
@@ -92,8 +92,8 @@ class StudyStore:
             )
         self._folder = StudyFolder(open_storage(root), f"studies/{name}")
         self.name = name
-        self.unreadable: dict[int, Unreadable] = {}
-        self._unreadable: dict[str, Unreadable] = {}
+        self.unreadable: dict[int, UnreadableRecord] = {}
+        self._unreadable: dict[str, UnreadableRecord] = {}
         self.late: list[str] = []
         self.fence = 0
         self.invocation = self.predecessor = ""
@@ -370,7 +370,7 @@ class StudyStore:
         """True while no later driver took the study over. Fence 0 stands for work without a driver."""
         return fence == 0 or self.driver_fence() == fence
 
-    def _note_unreadable(self, found: Found[Any]) -> None:
+    def _note_unreadable(self, found: FolderRecords[Any]) -> None:
         for why in found.unreadable.values():
             self._unreadable[why.path] = why
             self._folder.note(f"{self.storage.locate(why.path)}: {why.reason}")

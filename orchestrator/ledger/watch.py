@@ -27,7 +27,7 @@ LOOKS = 10
 """Looks per interval."""
 
 
-class Watch:
+class LeaseWatch:
     """One watcher of one lease.
 
     Args:
@@ -94,7 +94,7 @@ def held(
         tell: told, in words, what is waited for.
         sleep, clock: replaced in tests.
     """
-    watches = {folder: Watch(clock=clock) for folder in folders}
+    watches = {folder: LeaseWatch(clock=clock) for folder in folders}
     alive: set[str] = set()
     told = False
     while watches:

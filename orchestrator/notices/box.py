@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Waiting:
+class WaitingNotice:
     """A notice on its way.
 
     Attributes:
@@ -62,10 +62,10 @@ class NoticeBox:
             return False
         stamp = re.sub(r"[^0-9]", "", notice.at)[:20]
         path = self.folder / "waiting" / f"{stamp}-{notice.id}.json"
-        self._write(Waiting(path, notice, list(variables)))
+        self._write(WaitingNotice(path, notice, list(variables)))
         return True
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self) -> list[WaitingNotice]:
         """What has not reached every address, oldest first. A file that cannot be read is moved aside."""
         found = []
         with contextlib.suppress(OSError):
@@ -75,7 +75,7 @@ class NoticeBox:
                         found.append(one)
         return found
 
-    def begin(self, one: Waiting, variable: str) -> bool:
+    def begin(self, one: WaitingNotice, variable: str) -> bool:
         """An attempt begins; False if two ended nobody knows how, and a third might be one too many."""
         if one.unsure.get(variable, 0) >= UNSURE:
             self._over(one, variable)
@@ -84,12 +84,12 @@ class NoticeBox:
         self._write(one)
         return True
 
-    def failed(self, one: Waiting, variable: str) -> None:
+    def failed(self, one: WaitingNotice, variable: str) -> None:
         """The attempt that has begun did not deliver it."""
         one.unsure[variable] -= 1
         self._write(one)
 
-    def delivered(self, one: Waiting, variable: str) -> None:
+    def delivered(self, one: WaitingNotice, variable: str) -> None:
         """The attempt that has begun delivered it."""
         self._make("delivered")
         with (self.folder / "delivered" / one.notice.id).open("a") as stream:
@@ -114,7 +114,7 @@ class NoticeBox:
         finally:
             os.close(descriptor)
 
-    def _over(self, one: Waiting, variable: str) -> None:
+    def _over(self, one: WaitingNotice, variable: str) -> None:
         one.left.remove(variable)
         if one.left:
             self._write(one)
@@ -131,7 +131,7 @@ class NoticeBox:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / below).mkdir(mode=0o700, exist_ok=True)
 
-    def _write(self, one: Waiting) -> None:
+    def _write(self, one: WaitingNotice) -> None:
         document = {"notice": one.notice.to_dict(), "left": one.left, "unsure": one.unsure}
         temporary = one.path.with_suffix(f".{os.getpid()}")
         with temporary.open("w") as stream:
@@ -140,11 +140,11 @@ class NoticeBox:
             os.fsync(stream.fileno())
         temporary.replace(one.path)
 
-    def _read(self, path: Path) -> Waiting | None:
+    def _read(self, path: Path) -> WaitingNotice | None:
         try:
             document: dict[str, Any] = json.loads(path.read_bytes())
             left, unsure = [str(name) for name in document["left"]], dict(document["unsure"])
-            return Waiting(path, Notice.from_dict(document["notice"]), left, unsure)
+            return WaitingNotice(path, Notice.from_dict(document["notice"]), left, unsure)
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("A notice cannot be read and is not sent: %s: %s", path, error)
             with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from orchestrator.notices.box import NoticeBox, Waiting
+from orchestrator.notices.box import NoticeBox, WaitingNotice
 from orchestrator.notices.delivery import Send, Sent, send
 
 BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -103,7 +103,7 @@ class Carrier:
         for address in self._addresses.values():
             address.due = self._clock()
 
-    def _try(self, one: Waiting, variable: str, address: _Address) -> None:
+    def _try(self, one: WaitingNotice, variable: str, address: _Address) -> None:
         if not self._box.begin(one, variable):
             return
         sent = self._send(one.notice, variable)

@@ -26,7 +26,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ImageSource:
     """A file that is an image, or a table of them.
 
     Attributes:
@@ -57,7 +57,7 @@ class Arguments:
     listed: IO[bytes] | None = None
     left_out: list[str] = field(default_factory=list)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ImageSource]:
         """In the order of the arguments. A folder's images are sorted, those of its own before its folders'.
 
         Raises:
@@ -71,13 +71,13 @@ class Arguments:
             else:
                 yield from self._local(argument.removeprefix("file://"))
 
-    def _listed(self) -> Iterator[Entry]:
+    def _listed(self) -> Iterator[ImageSource]:
         for line in self.listed or ():
             name = os.fsdecode(line.rstrip(b"\r\n"))
             if name.strip():
-                yield Entry(*split_uri(name)) if is_uri(name) else Entry("", name)
+                yield ImageSource(*split_uri(name)) if is_uri(name) else ImageSource("", name)
 
-    def _local(self, argument: str) -> Iterator[Entry]:
+    def _local(self, argument: str) -> Iterator[ImageSource]:
         path = expanded(argument)
         if path.is_dir():
             yield from self._folder(path)
@@ -92,12 +92,12 @@ class Arguments:
         else:
             raise _missing(argument)
 
-    def _folder(self, folder: Path) -> Iterator[Entry]:
+    def _folder(self, folder: Path) -> Iterator[ImageSource]:
         empty = True
         try:
             for path in self._images(folder, frozenset()):
                 empty = False
-                yield Entry("", path)
+                yield ImageSource("", path)
         except DatasetError as error:
             raise ConfigurationError(error.problem, where="IMAGES", fix=error.fix) from error
         tables = sorted(folder.rglob(f"*{SUFFIX}")) if empty else []
@@ -117,7 +117,7 @@ class Arguments:
         for name in subfolders(folder):
             yield from self._images(folder / name, above | {real})
 
-    def _remote(self, root: str, path: str, argument: str) -> Iterator[Entry]:
+    def _remote(self, root: str, path: str, argument: str) -> Iterator[ImageSource]:
         from pyarrow import fs
 
         system, place = located(root, path)
@@ -137,7 +137,7 @@ class Arguments:
             ) from error
         files = sorted(below(root, one.path) for one in found if one.is_file and one.base_name[:1] != ".")
         images = [name for name in files if is_image(name)]
-        yield from (Entry(root, name) for name in images)
+        yield from (ImageSource(root, name) for name in images)
         tables = [] if images else [name for name in files if name.endswith(SUFFIX)]
         for name in tables:
             yield self._table(root, name)
@@ -148,7 +148,7 @@ class Arguments:
         if not files:
             raise _missing(argument)
 
-    def _file(self, root: str, path: str) -> Entry:
+    def _file(self, root: str, path: str) -> ImageSource:
         suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 (as of URIs)
         if suffix == SUFFIX:
             return self._table(root, path)
@@ -158,11 +158,11 @@ class Arguments:
                 where="IMAGES",
                 fix="give a list of files on standard input: … - < list.txt; tables are Parquet files",
             )
-        return Entry(root, path)
+        return ImageSource(root, path)
 
-    def _table(self, root: str, path: str) -> Entry:
+    def _table(self, root: str, path: str) -> ImageSource:
         table = ImageTable(root, path, self.column)
-        return Entry(root, path, table.rows, table.column)
+        return ImageSource(root, path, table.rows, table.column)
 
 
 def _missing(argument: str) -> ConfigurationError:

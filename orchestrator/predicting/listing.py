@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mmap_model.errors import ConfigurationError
-from orchestrator.predicting.arguments import Entry
+from orchestrator.predicting.arguments import ImageSource
 from orchestrator.predicting.refs import Ref, shown_path
 
 
@@ -38,7 +38,7 @@ class Listing:
         ConfigurationError: there are none.
     """
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[ImageSource]) -> None:
         self.count = 0
         digest = hashlib.sha256()
         self._spool = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 (open while this lives)

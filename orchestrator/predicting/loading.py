@@ -10,7 +10,7 @@ from orchestrator.predicting.labelling import Labeller, Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LoadingOptions:
     """How a run computes.
 
     Attributes:
@@ -29,7 +29,7 @@ class Options:
         require(self.precision in ("fp32", "bf16"), "--precision", self.precision, "use fp32 or bf16")
 
 
-def load(folder: Path, question: Question, options: Options) -> Labeller:
+def load(folder: Path, question: Question, options: LoadingOptions) -> Labeller:
     """What labels with an artefact, its classes those that are asked for.
 
     Raises:

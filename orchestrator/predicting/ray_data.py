@@ -21,7 +21,7 @@ from mmap_model.errors import InputError
 from orchestrator.predicting.cluster import Cluster
 from orchestrator.predicting.labelling import Question
 from orchestrator.predicting.listing import Chunk, Listing
-from orchestrator.predicting.loading import Options, load
+from orchestrator.predicting.loading import LoadingOptions, load
 from orchestrator.predicting.reading import Read, Tables, read_chunk
 from orchestrator.predicting.refs import Ref
 from orchestrator.predicting.tables import ImageTable
@@ -51,7 +51,7 @@ def label_on_ray(
     folder: Path,
     artefact: Artefact,
     question: Question,
-    options: Options,
+    options: LoadingOptions,
     *,
     done: Collection[int],
     cluster: Cluster,
@@ -106,7 +106,9 @@ def label_on_ray(
 class LabellingWorker:
     """An actor that labels; the artefact is loaded once."""
 
-    def __init__(self, files: ObjectRef[Mapping[str, bytes]], question: Question, options: Options) -> None:
+    def __init__(
+        self, files: ObjectRef[Mapping[str, bytes]], question: Question, options: LoadingOptions
+    ) -> None:
         """What cannot be loaded is said in place of rows: Ray would try again, and lose the reason."""
         import ray
 
@@ -141,7 +143,7 @@ class LabellingWorker:
         return labelled
 
 
-def _blocks(listing: Listing, options: Options, done: Collection[int]) -> Iterator[list[Chunk]]:
+def _blocks(listing: Listing, options: LoadingOptions, done: Collection[int]) -> Iterator[list[Chunk]]:
     """Chunks that one task reads: some files, or rows of one row group, which is read from its beginning."""
     block: list[Chunk] = []
     before: object = None

@@ -15,7 +15,7 @@ from mmap_model.plain import to_plain
 from orchestrator.predicting.cluster import Cluster
 from orchestrator.predicting.labelling import Question
 from orchestrator.predicting.listing import Listing
-from orchestrator.predicting.loading import Options, load
+from orchestrator.predicting.loading import LoadingOptions, load
 from orchestrator.predicting.local import label_here
 from orchestrator.study.machine import this_machine
 from orchestrator.work.provenance import provenance
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Run:
+class PredictionRun:
     """Images to label with an artefact.
 
     Attributes:
@@ -41,7 +41,7 @@ class Run:
     artefact: Artefact
     question: Question
     listing: Listing
-    options: Options
+    options: LoadingOptions
     cluster: Cluster | None = None
 
     @cached_property

@@ -23,7 +23,7 @@ FOLDER = ".check"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class NodeAnswer:
     """What a node found.
 
     Attributes:
@@ -48,7 +48,7 @@ class Answer:
     free: int
 
 
-def look_around(places: dict[str, str], backbone: BackboneSpec) -> Answer:
+def look_around(places: dict[str, str], backbone: BackboneSpec) -> NodeAnswer:
     """The answer of the node that this runs on.
 
     Args:
@@ -56,7 +56,7 @@ def look_around(places: dict[str, str], backbone: BackboneSpec) -> Answer:
         backbone: whose weights will be loaded.
     """
     known = provenance()
-    return Answer(
+    return NodeAnswer(
         host=socket.gethostname(),
         time=time.time(),
         python=known["python"] or platform.python_version(),

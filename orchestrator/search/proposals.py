@@ -47,7 +47,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """What a trial came to, for the sampler.
 
     Attributes:
@@ -154,7 +154,7 @@ class Proposals:
             return Proposal(number, dict(trial.params), distributions, point, memory.to_dict())
         return None
 
-    def tell(self, number: int, outcome: Outcome) -> None:
+    def tell(self, number: int, outcome: TrialOutcome) -> None:
         """The end of a proposed trial. A value that is not a number makes a failure."""
         optuna_number = self._optuna_numbers.pop(number)
         state, values = self._end(outcome)
@@ -166,7 +166,7 @@ class Proposals:
                 self._storage.set_trial_system_attr(trial_id, name, value)
         self._study.tell(optuna_number, values, state=state)
 
-    def replay(self, proposal: Proposal, outcome: Outcome) -> None:
+    def replay(self, proposal: Proposal, outcome: TrialOutcome) -> None:
         """Take a recorded trial in; in order of their numbers. ``running`` ones can be told later.
 
         Raises:
@@ -227,7 +227,7 @@ class Proposals:
         added = self._storage.create_new_trial(self._study_id, template_trial=trial)
         return int(self._storage.get_trial_number_from_id(added))
 
-    def _end(self, outcome: Outcome) -> tuple[TrialState, list[float] | None]:
+    def _end(self, outcome: TrialOutcome) -> tuple[TrialState, list[float] | None]:
         """State and values as Optuna takes them. Of several objectives a pruned trial has no value."""
         several = len(self._directions) > 1
         if outcome.state not in ("complete", "pruned") or (several and outcome.state == "pruned"):

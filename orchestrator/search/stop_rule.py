@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.statistics.cochran import Pool
+from orchestrator.statistics.cochran import PooledResidual
 from orchestrator.statistics.summary import student_quantile
 from orchestrator.study.rungs import seed_stages
 from orchestrator.study.scheduler import CHANCE, judged_epochs
@@ -78,7 +78,7 @@ class _Rung:
 class _Whole:
     """Trials with all seeds at one epoch."""
 
-    pool: Pool = field(default_factory=Pool)
+    pool: PooledResidual = field(default_factory=PooledResidual)
     known: set[tuple[float, ...]] = field(default_factory=set)
 
     def take(self, values: Values) -> None:

@@ -166,7 +166,7 @@ def make_scheduler(
     return ThinScheduler(inner, epochs)
 
 
-class Recorded:
+class RecordedTrial:
     """A trial of an earlier run, as far as schedulers look at one."""
 
     status = Trial.RUNNING
@@ -206,5 +206,5 @@ def replay(scheduler: ThinScheduler, trials: Iterable[tuple[int, Mapping[int, fl
     for number, epochs in trials:
         if epochs:
             last = max(epochs)
-            trial = Recorded(number, {EPOCH: last, OBJECTIVE: epochs[last]})
+            trial = RecordedTrial(number, {EPOCH: last, OBJECTIVE: epochs[last]})
             scheduler.recall(controller, trial, epochs)

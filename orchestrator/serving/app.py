@@ -19,9 +19,17 @@ from starlette.requests import ClientDisconnect
 
 from orchestrator.serving.admission import Admission
 from orchestrator.serving.batching import Batcher
-from orchestrator.serving.bodies import JSON, MULTIPART, Asked, Sent, from_json, from_multipart, media_type
+from orchestrator.serving.bodies import (
+    JSON,
+    MULTIPART,
+    ClassifyRequest,
+    SentImage,
+    from_json,
+    from_multipart,
+    media_type,
+)
 from orchestrator.serving.gate import EXCHANGE, HEALTH, Gate
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.metrics import CONTENT_TYPE, Metrics
 from orchestrator.serving.models import Model, Models
 from orchestrator.serving.pictures import Pictures
@@ -65,7 +73,7 @@ _BODY = {
 class Service:
     """Classifies the images of requests; started and stopped with the application."""
 
-    def __init__(self, models: Models, limits: Limits) -> None:
+    def __init__(self, models: Models, limits: RequestLimits) -> None:
         self.models, self.limits = models, limits
         self.admission = Admission(limits)
         self.metrics = Metrics(self.admission)
@@ -94,7 +102,7 @@ class Service:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 self._pictures.close()
 
-    async def asked(self, request: Request) -> Asked:
+    async def asked(self, request: Request) -> ClassifyRequest:
         """What a request asks for. Raises Refusal."""
         if media_type(request.headers) == MULTIPART:
             return await from_multipart(request.headers, request.stream(), self.limits)
@@ -102,7 +110,7 @@ class Service:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pictures.threads, from_json, body, self.limits)
 
-    async def predict(self, model: Model, asked: Asked) -> list[PredictionResponse]:
+    async def predict(self, model: Model, asked: ClassifyRequest) -> list[PredictionResponse]:
         """A prediction of each image, or an error in its place.
 
         Raises:
@@ -131,7 +139,7 @@ class Service:
         return answers
 
     async def _predict(
-        self, model: Model, image: Sent, task: int, top: int, place: str
+        self, model: Model, image: SentImage, task: int, top: int, place: str
     ) -> PredictionResponse:
         pixels = await self._pictures.pixels(model.classifier, image.encoded, image.name or place)
         ranked = await self._batchers[model.name].rank(pixels, task, top)
@@ -226,7 +234,7 @@ def make_app(service: Service, token: str | None = None, *, local: bool = False)
     return Gate(api, service.admission, service.metrics, token, local=local)
 
 
-def _failed(image: Sent, task: str, refusal: Refusal) -> PredictionResponse:
+def _failed(image: SentImage, task: str, refusal: Refusal) -> PredictionResponse:
     return PredictionResponse(
         name=image.name,
         task=task,

@@ -46,7 +46,7 @@ class Batcher:
         wait: float,
         seen: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
-        """See ``Limits``.
+        """See ``RequestLimits``.
 
         Args:
             classifier: of all images.

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.refusal import Refusal, too_large, unknown
 from orchestrator.serving.schema import PredictRequest
 
@@ -24,7 +24,7 @@ _SPARE_COMMAS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class SentImage:
     """One image as it came: ``encoded`` is None if its base64 is damaged, ``task`` None if it names none."""
 
     name: str
@@ -33,10 +33,10 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ClassifyRequest:
     """What a request asks for: at least one image; ``model`` is None if it names none."""
 
-    images: Sequence[Sent]
+    images: Sequence[SentImage]
     model: str | None
     top: int
 
@@ -52,7 +52,7 @@ def media_type(headers: Headers) -> str:
     return found
 
 
-def from_json(body: bytes, limits: Limits) -> Asked:
+def from_json(body: bytes, limits: RequestLimits) -> ClassifyRequest:
     """What a JSON body asks for. Takes as long as its base64: not for an event loop.
 
     Raises:
@@ -68,13 +68,15 @@ def from_json(body: bytes, limits: Limits) -> Asked:
     if len(request.images) > limits.images:
         raise _too_many_images(limits)
     images = [
-        Sent(name=image.name, encoded=_decoded(image.data), task=image.task or request.task)
+        SentImage(name=image.name, encoded=_decoded(image.data), task=image.task or request.task)
         for image in request.images
     ]
-    return Asked(images=images, model=request.model, top=request.top)
+    return ClassifyRequest(images=images, model=request.model, top=request.top)
 
 
-async def from_multipart(headers: Headers, body: AsyncGenerator[bytes, None], limits: Limits) -> Asked:
+async def from_multipart(
+    headers: Headers, body: AsyncGenerator[bytes, None], limits: RequestLimits
+) -> ClassifyRequest:
     """What a form with files asks for.
 
     Raises:
@@ -96,10 +98,10 @@ async def from_multipart(headers: Headers, body: AsyncGenerator[bytes, None], li
         )
     each = tasks if len(tasks) > 1 else [*(tasks or [None])] * len(files)
     images = [
-        Sent(name=file.filename or "", encoded=await file.read(), task=task or None)
+        SentImage(name=file.filename or "", encoded=await file.read(), task=task or None)
         for file, task in zip(files, each, strict=True)
     ]
-    return Asked(images=images, model=_one(form, "model"), top=_top(_one(form, "top")))
+    return ClassifyRequest(images=images, model=_one(form, "model"), top=_top(_one(form, "top")))
 
 
 class _Parser(MultiPartParser):
@@ -112,7 +114,7 @@ class _Parser(MultiPartParser):
         return self._current_files > self.max_files
 
 
-async def _form(headers: Headers, body: AsyncGenerator[bytes, None], limits: Limits) -> FormData:
+async def _form(headers: Headers, body: AsyncGenerator[bytes, None], limits: RequestLimits) -> FormData:
     parser = _Parser(
         headers, body, max_files=limits.images, max_fields=limits.images + 8, max_part_size=_FIELD_BYTES
     )
@@ -166,7 +168,7 @@ def _malformed(message: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, "malformed_body", message, "see the examples of the documentation")
 
 
-def _too_many_images(limits: Limits) -> Refusal:
+def _too_many_images(limits: RequestLimits) -> Refusal:
     return too_large(
         f"a request may have {limits.images} images", "send several requests", code="too_many_images"
     )

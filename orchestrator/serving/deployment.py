@@ -15,7 +15,7 @@ from ray import serve
 
 from orchestrator.serving.app import Service, make_app
 from orchestrator.serving.gate import Gate
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.models import load_models
 from orchestrator.serving.paths import fetched_paths
 from orchestrator.serving.token import read_token
@@ -24,7 +24,7 @@ NAME = "Classifiers"
 """Of the deployment."""
 
 
-class Arguments(BaseModel):
+class DeploymentArguments(BaseModel):
     """``args`` of the file.
 
     Attributes:
@@ -43,10 +43,10 @@ class Arguments(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     backbone: str | None = None
     token_from: str | None = None
-    limits: Limits = Limits()
+    limits: RequestLimits = RequestLimits()
 
 
-def app(arguments: Arguments) -> serve.Application:
+def app(arguments: DeploymentArguments) -> serve.Application:
     """The application that Ray Serve deploys; artefacts are loaded where its copies run."""
 
     def build() -> Gate:
@@ -58,7 +58,7 @@ def app(arguments: Arguments) -> serve.Application:
     return deployment.bind()
 
 
-def build_app(arguments: Arguments) -> Gate:
+def build_app(arguments: DeploymentArguments) -> Gate:
     """One copy of the application, in this process."""
     token = read_token(arguments.token_from, os.environ)
     stack = ExitStack()

@@ -11,7 +11,7 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RequestLimits:
     """Bounds on requests, and on what is kept of all of them together.
 
     Attributes:

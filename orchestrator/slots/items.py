@@ -37,7 +37,7 @@ class _End:
 
 
 @dataclass
-class Item:
+class PoolItem:
     """One item, or a part of one.
 
     Attributes:
@@ -84,12 +84,12 @@ class Items:
 
     def __init__(self, news: News, deaths: int) -> None:
         self._news, self._deaths = news, deaths
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, PoolItem] = {}
         self._ended: dict[str, _End] = {}
         self._queue: deque[str] = deque()
         self._leases = 0
 
-    def __getitem__(self, item_id: str) -> Item:
+    def __getitem__(self, item_id: str) -> PoolItem:
         return self._items[item_id]
 
     def __iter__(self) -> Iterator[str]:
@@ -105,9 +105,9 @@ class Items:
         unknown = [n for n in needs if n not in self._items and n not in self._ended]
         assert not unknown, f"{item_id} needs {unknown[0]}, which nobody submitted"
         ids = [part["item_id"] for part in parts]
-        self._items[item_id] = Item(item, tuple(needs), joined=Joined(item_id, ids) if ids else None)
+        self._items[item_id] = PoolItem(item, tuple(needs), joined=Joined(item_id, ids) if ids else None)
         for part in parts:
-            self._items[part["item_id"]] = Item(part, tuple(needs), whole=item_id)
+            self._items[part["item_id"]] = PoolItem(part, tuple(needs), whole=item_id)
         if first:
             self._queue.extendleft(reversed(ids or [item_id]))
         else:
@@ -150,7 +150,7 @@ class Items:
         epochs = [e for e in entry.epochs if e[0] > after]
         return {"epochs": epochs, "end": None if entry.end is None else entry.end.to_dict()}
 
-    def lease(self, slot: str, worker: str, doubtful: Callable[[str], int]) -> Item | None:
+    def lease(self, slot: str, worker: str, doubtful: Callable[[str], int]) -> PoolItem | None:
         """Hand the next item that may start to a worker; None if there is none.
 
         Args:
@@ -284,7 +284,7 @@ class Items:
             else:
                 self._publish(told)
 
-    def _lose(self, item_id: str, entry: Item) -> None:
+    def _lose(self, item_id: str, entry: PoolItem) -> None:
         reason = death_in_words(entry.error) or "for no known reason"
         text = f"{entry.deaths} workers died while they worked on it, the last: {reason}"
         self.end(Done(item_id=item_id, state="lost", error=text))

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Runs(Protocol):
-    """The runs of slots: ``orchestrator.slots.slots.Slots``."""
+    """The runs of slots: ``orchestrator.slots.slots.ResidentSlots``."""
 
     def places(self) -> Sequence[SlotPlacement]:
         """Of slots that run, and of those that stopped for good."""

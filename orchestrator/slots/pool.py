@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.slots.items import Item, Items
+from orchestrator.slots.items import Items, PoolItem
 from orchestrator.slots.news import News
 from orchestrator.slots.roster import Roster, Slot
 from orchestrator.work.doing import Doing
@@ -225,7 +225,7 @@ class Pool:
         """Take workers that have been silent for too long for dead, and count deaths no longer in doubt."""
         self._roster.expire()
 
-    def _take(self, item_id: str, entry: Item, record: Slot, event: WorkEvent) -> None:
+    def _take(self, item_id: str, entry: PoolItem, record: Slot, event: WorkEvent) -> None:
         match event:
             case Done():
                 self._news.notify(f"worker:{record.worker}")
@@ -235,7 +235,7 @@ class Pool:
                 record.prove()
         self._items.take(item_id, event)
 
-    def _end(self, item_id: str, entry: Item, record: Slot, done: Done) -> None:
+    def _end(self, item_id: str, entry: PoolItem, record: Slot, done: Done) -> None:
         """A worker is through with its item, which is over, or was given back because slot or pool end."""
         cancelled, stopping = done.state == "cancelled", self._roster.stopping
         if cancelled and record.draining and not entry.cancel and not stopping:

@@ -44,7 +44,7 @@ from orchestrator.slots.worker import SlotSettings, serve
 LEFT_OUT = (DatasetsCallback, PlacementGroupCleanerCallback)
 
 
-class SlotStopped(Exception):
+class WorkersDied(Exception):
     """The workers of a slot died too often without finishing anything."""
 
 
@@ -139,9 +139,9 @@ class SlotWatch(WorkerGroupCallback):  # type: ignore[misc]
             self.died(str(next(iter(errors.values()))))
 
     def died(self, error: str) -> None:
-        """Tell the pool. Raises SlotStopped, which ends the run, if the slot has died too often."""
+        """Tell the pool. Raises WorkersDied, which ends the run, if the slot has died too often."""
         if not ray.get(self._pool.died.remote(self._slot, error, self._grace)):
-            raise SlotStopped(error)
+            raise WorkersDied(error)
 
 
 def resident_run(

@@ -90,7 +90,7 @@ class _Run:
             trainer.end()
 
 
-class Slots:
+class ResidentSlots:
     """Resident Train runs, one thread each.
 
     Args:

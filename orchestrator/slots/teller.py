@@ -19,7 +19,7 @@ TELL_S = 5.0
 """Seconds between two looks: hundreds of slots tell a driver some ten times a second together."""
 
 
-class Connection(Protocol):
+class PoolConnection(Protocol):
     """Calls on the pool, answered before they return."""
 
     def __call__(self, method: str, *arguments: Any) -> Any: ...
@@ -36,7 +36,7 @@ class Teller:
         look: what the worker does; None while it has no work. Called from the teller's thread.
     """
 
-    def __init__(self, pool: Connection, slot: str, worker: str, gpu: GpuUse | None = None) -> None:
+    def __init__(self, pool: PoolConnection, slot: str, worker: str, gpu: GpuUse | None = None) -> None:
         self._pool, self._slot, self._worker = pool, slot, worker
         self._gpu = gpu or GpuUse()
         self.look: Callable[[], Doing | None] = lambda: Doing(stage="importing")

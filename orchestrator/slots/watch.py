@@ -12,7 +12,7 @@ LOOKS = 20
 """Looks within the limit: a hang is noticed at most this part of it late."""
 
 
-class Watch:
+class Watchdog:
     """Calls ``hung`` once, on a thread of its own, when nothing has beaten for too long.
 
     A worker asks the pool for wishes from a thread of its own, so a hung training thread looks alive from

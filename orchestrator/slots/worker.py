@@ -1,6 +1,6 @@
 """What runs inside a resident Ray Train worker: take a lease, do the item, tell the pool, take the next.
 
-The loop knows Ray only through ``Connection``, so it can be tested with a pool in the same process.
+The loop knows Ray only through ``PoolConnection``, so it can be tested with a pool in the same process.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from mmap_model.errors import InputError
 from orchestrator.redaction import redact
-from orchestrator.slots.teller import Connection, Teller
-from orchestrator.slots.watch import Watch
+from orchestrator.slots.teller import PoolConnection, Teller
+from orchestrator.slots.watch import Watchdog
 from orchestrator.work.doing import Doing
 from orchestrator.work.events import Emit, WorkEvent, with_error
 from orchestrator.work.item import Control, WorkItem
@@ -82,7 +82,7 @@ class SlotSettings:
     cell_timeout_s: float | None = None
 
 
-def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] = os._exit) -> None:
+def serve(settings: SlotSettings, pool: PoolConnection, quit: Callable[[int], Any] = os._exit) -> None:
     """Work until the pool says stop.
 
     Args:
@@ -103,7 +103,7 @@ def serve(settings: SlotSettings, pool: Connection, quit: Callable[[int], Any] =
 
 
 def _serve(
-    settings: SlotSettings, pool: Connection, worker: str, teller: Teller, quit: Callable[[int], Any]
+    settings: SlotSettings, pool: PoolConnection, worker: str, teller: Teller, quit: Callable[[int], Any]
 ) -> None:
     try:
         with _loading(settings, pool, worker, quit):
@@ -119,7 +119,7 @@ def _serve(
                 if not pool("hello", settings.slot, worker):
                     break
                 continue
-            with Lease(pool, settings.slot, worker, answer["lease"]) as lease:
+            with ItemLease(pool, settings.slot, worker, answer["lease"]) as lease:
                 item = WorkItem.from_dict(answer["item"])
                 with _watched(lease, executor, settings.cell_timeout_s, quit):
                     executor.run(item, lease.emit, lease.control)
@@ -136,23 +136,23 @@ def _serve(
         pool("bye", settings.slot, worker)
 
 
-class Lease:
+class ItemLease:
     """One item in work: sends its events in order and hears what is wanted of it, both in the background.
 
     Training is never held up: ``emit`` only queues, ``control`` reads what was last heard. Leaving the
     context waits until every event has arrived.
     """
 
-    def __init__(self, pool: Connection, slot: str, worker: str, number: int) -> None:
+    def __init__(self, pool: PoolConnection, slot: str, worker: str, number: int) -> None:
         self._pool, self._slot, self._worker, self._number = pool, slot, worker, number
         self._outgoing: queue.SimpleQueue[WorkEvent | None] = queue.SimpleQueue()
         self._control = Control()
         self._over = threading.Event()
-        self.watch: Watch | None = None
+        self.watch: Watchdog | None = None
         self._sender = threading.Thread(target=self._send, name="lease-events", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="lease-wishes", daemon=True)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> ItemLease:
         self._sender.start()
         self._listener.start()
         return self
@@ -213,7 +213,7 @@ class Lease:
 
 @contextlib.contextmanager
 def _loading(
-    settings: SlotSettings, pool: Connection, worker: str, quit: Callable[[int], Any]
+    settings: SlotSettings, pool: PoolConnection, worker: str, quit: Callable[[int], Any]
 ) -> Iterator[None]:
     """Watch over the start of a worker. One that does not end counts as a death of the slot."""
     if settings.cell_timeout_s is None:
@@ -228,7 +228,7 @@ def _loading(
         finally:
             quit(HUNG)
 
-    watch = Watch(max(settings.cell_timeout_s, LOAD_S), hung)
+    watch = Watchdog(max(settings.cell_timeout_s, LOAD_S), hung)
     watch.start()
     try:
         yield
@@ -238,7 +238,7 @@ def _loading(
 
 @contextlib.contextmanager
 def _watched(
-    lease: Lease, executor: ItemExecutor, limit: float | None, quit: Callable[[int], Any]
+    lease: ItemLease, executor: ItemExecutor, limit: float | None, quit: Callable[[int], Any]
 ) -> Iterator[None]:
     """Watch over the progress of a lease. Where it ends the process has to end: no thread can be killed."""
     if limit is None:
@@ -260,7 +260,7 @@ def _watched(
         finally:
             quit(HUNG)
 
-    watch = lease.watch = Watch(limit, hung)
+    watch = lease.watch = Watchdog(limit, hung)
     watch.start()
     try:
         yield

@@ -14,11 +14,11 @@ from statistics import median
 ROUNDING = 1e-9
 """Residual standard deviations below this are zero: accuracies are counts over fewer images."""
 
-Row = Sequence[float]
+Residuals = Sequence[float]
 """A row's values on the n blocks, in the same order for all rows."""
 
 
-def outliers(rows: Sequence[Row], level: float) -> set[int]:
+def outliers(rows: Sequence[Residuals], level: float) -> set[int]:
     """Indices of the rows whose residual variance is an outlier, less than half of them.
 
     Several outliers hide one another from a test of the largest alone. As in Rosner's many-outlier
@@ -31,7 +31,7 @@ def outliers(rows: Sequence[Row], level: float) -> set[int]:
     """
     order = sorted(range(len(rows)), key=_spreads(rows).__getitem__)
     kept = len(rows) // 2 + 1
-    pool = Pool(rows[i] for i in order[:kept])
+    pool = PooledResidual(rows[i] for i in order[:kept])
     for position in range(kept, len(rows)):
         row = rows[order[position]]
         if pool.tail(row) * (pool.size + 1) < level:
@@ -40,7 +40,7 @@ def outliers(rows: Sequence[Row], level: float) -> set[int]:
     return set()
 
 
-class Pool:
+class PooledResidual:
     """The residual of the additive model (row + block), one row after another.
 
     Attributes:
@@ -48,20 +48,20 @@ class Pool:
         squares: residual sum of squares, Σ (y − ȳ_row − ȳ_block + ȳ)², of (m − 1)(n − 1) degrees of freedom.
     """
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rows: Iterable[Residuals] = ()) -> None:
         self.size = 0
         self.squares = 0.0
         self._sums: list[float] = []
         for row in rows:
             self.add(row)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Residuals) -> None:
         """Take a row in. Its share of the squares is exact whatever the order."""
         self.squares += self.share(row)
         self._sums = [a + b for a, b in zip(self._sums, row, strict=True)] if self.size else list(row)
         self.size += 1
 
-    def share(self, row: Row) -> float:
+    def share(self, row: Residuals) -> float:
         """By how much a further row raises ``squares``: σ² χ²(n − 1) if its variance is the pool's."""
         if not self.size:
             return 0.0
@@ -69,7 +69,7 @@ class Pool:
         centre = math.fsum(differences) / len(differences)
         return self.size / (self.size + 1) * math.fsum((d - centre) ** 2 for d in differences)
 
-    def tail(self, row: Row) -> float:
+    def tail(self, row: Residuals) -> float:
         """Probability that a given further row of the same variance has a share at least as large.
 
         1 where the pool has no variance to compare with.
@@ -110,7 +110,7 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     return front * fraction / a
 
 
-def _spreads(rows: Sequence[Row]) -> list[float]:
+def _spreads(rows: Sequence[Residuals]) -> list[float]:
     """Each row's squares about its mean without the blocks' medians, which a few odd rows do not move."""
     centred = [[y - math.fsum(row) / len(row) for y in row] for row in rows]
     blocks = [median(column) for column in zip(*centred, strict=True)]

@@ -9,10 +9,10 @@ from orchestrator.statistics.shrinkage import Shrinkage, shrink
 from orchestrator.statistics.significance import Significance
 
 if TYPE_CHECKING:
-    from orchestrator.statistics.ranking import Row
+    from orchestrator.statistics.ranking import MeasuredRow
 
 
-def estimate_rows(rows: Iterable[Row], found: Significance) -> Shrinkage[int]:
+def estimate_rows(rows: Iterable[MeasuredRow], found: Significance) -> Shrinkage[int]:
     """Estimate the complete trials of a ranking; the unit is the seed, over splits their mean.
 
     Trials that share all cells are one configuration and have one estimate. Trials whose variance is an
@@ -36,7 +36,7 @@ def estimate_rows(rows: Iterable[Row], found: Significance) -> Shrinkage[int]:
     )
 
 
-def seed_table(rows: Iterable[Row], found: Significance) -> dict[int, Mapping[Any, float]]:
+def seed_table(rows: Iterable[MeasuredRow], found: Significance) -> dict[int, Mapping[Any, float]]:
     """Values by trial and seed of the complete trials that may be pooled, each configuration once.
 
     Args:

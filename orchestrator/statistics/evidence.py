@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.statistics.cochran import ROUNDING, incomplete_beta
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 
 STEPS = 50
 """Bisections of a limit."""
@@ -50,7 +50,7 @@ class Differences:
     nu: int
 
     @classmethod
-    def of(cls, differences: Sequence[float], noise: Noise | None) -> Differences:
+    def of(cls, differences: Sequence[float], noise: ResidualNoise | None) -> Differences:
         """Of one difference per seed; what is less than a rounding error counts as zero.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FrontRow:
     """A row: ``cost`` is better low, ``value`` is better high."""
 
     name: Hashable
@@ -15,7 +15,7 @@ class Candidate:
     value: float
 
 
-def front(candidates: Iterable[Candidate]) -> list[Hashable]:
+def front(candidates: Iterable[FrontRow]) -> list[Hashable]:
     """Names on the Pareto front, the cheapest first; of equal ones the first."""
     found: list[Hashable] = []
     best = float("-inf")

@@ -40,7 +40,7 @@ Reason = Literal["one configuration", "one seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class FrontCandidate:
     """A complete configuration.
 
     Attributes:
@@ -75,7 +75,9 @@ class Front:
     reason: Reason | None = None
 
 
-def find_front(candidates: Sequence[Candidate], objectives: Sequence[Objective], seed: int = SEED) -> Front:
+def find_front(
+    candidates: Sequence[FrontCandidate], objectives: Sequence[Objective], seed: int = SEED
+) -> Front:
     """The front of some configurations. The same values give the same numbers.
 
     Args:
@@ -186,7 +188,7 @@ def _correlation_root(tables: Sequence[Mapping[Any, Mapping[Any, float]]]) -> Ar
     return root
 
 
-def _shared_blocks(candidates: Sequence[Candidate], measured: Sequence[Objective]) -> list[Any]:
+def _shared_blocks(candidates: Sequence[FrontCandidate], measured: Sequence[Objective]) -> list[Any]:
     """The blocks that most candidates have."""
     if not measured:
         return []
@@ -195,5 +197,5 @@ def _shared_blocks(candidates: Sequence[Candidate], measured: Sequence[Objective
     return [b for b in candidates[kinds.index(most)].blocks[measured[0].name] if b in most]
 
 
-def _gains(candidate: Candidate, objectives: Sequence[Objective]) -> list[float]:
+def _gains(candidate: FrontCandidate, objectives: Sequence[Objective]) -> list[float]:
     return [candidate.values[each.name] * (1 if each.maximize else -1) for each in objectives]

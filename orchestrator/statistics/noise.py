@@ -22,7 +22,7 @@ Table = Mapping[R, Mapping[B, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class ResidualNoise:
     """An estimate of the residual standard deviation.
 
     Attributes:
@@ -53,7 +53,7 @@ class Noise:
         return asdict(self)
 
 
-def pooled_noise(table: Table[R, B]) -> Noise | None:
+def pooled_noise(table: Table[R, B]) -> ResidualNoise | None:
     """Estimate the residual of the additive model by least squares, of complete and incomplete tables.
 
     ν is the number of values less that of free levels of configurations and blocks: (k − 1)(n − 1) if k
@@ -78,13 +78,13 @@ def pooled_noise(table: Table[R, B]) -> Noise | None:
     shifted = np.where(known, centred - levels[None, :], 0.0)
     residuals = np.where(known, shifted - shifted.sum(1, keepdims=True) / counts[:, None], 0.0)
     nu = int(known.sum()) - len(values) - int(rank)
-    return None if nu < 1 else Noise(s=math.sqrt(float((residuals**2).sum()) / nu), nu=nu)
+    return None if nu < 1 else ResidualNoise(s=math.sqrt(float((residuals**2).sum()) / nu), nu=nu)
 
 
-def combined(noises: Iterable[Noise]) -> Noise | None:
+def combined(noises: Iterable[ResidualNoise]) -> ResidualNoise | None:
     """One estimate from independent ones of the same σ: s² = Σ νᵢsᵢ² / Σ νᵢ; None without any."""
     found = list(noises)
     nu = sum(noise.nu for noise in found)
     if not nu:
         return None
-    return Noise(s=math.sqrt(math.fsum(noise.nu * noise.s**2 for noise in found) / nu), nu=nu)
+    return ResidualNoise(s=math.sqrt(math.fsum(noise.nu * noise.s**2 for noise in found) / nu), nu=nu)

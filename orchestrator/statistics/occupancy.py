@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class SlotWork:
     """Something that a slot was at.
 
     Attributes:
@@ -35,7 +35,7 @@ class Lane:
     """A slot, or what was packed into one lane where slots were not recorded; its work by start."""
 
     name: str
-    work: tuple[Work, ...]
+    work: tuple[SlotWork, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ class Occupancy:
         return self.busy / (self.busy + self.idle) if self.busy + self.idle else 0.0
 
 
-def occupancy(work: Iterable[Work]) -> Occupancy:
+def occupancy(work: Iterable[SlotWork]) -> Occupancy:
     """Lanes of recorded slots, and of work without a slot packed into as few lanes as hold it."""
     ordered = sorted(work, key=lambda item: (item.start, item.end, item.record))
-    named: dict[str, list[Work]] = {}
-    packed: list[list[Work]] = []
+    named: dict[str, list[SlotWork]] = {}
+    packed: list[list[SlotWork]] = []
     for item in ordered:
         if item.slot:
             named.setdefault(item.slot, []).append(item)
@@ -81,11 +81,11 @@ def occupancy(work: Iterable[Work]) -> Occupancy:
     return Occupancy(lanes=tuple(lanes), busy=busy, idle=max(0.0, span * len(lanes) - busy))
 
 
-def _by_number(item: tuple[str, list[Work]]) -> tuple[int, str]:
+def _by_number(item: tuple[str, list[SlotWork]]) -> tuple[int, str]:
     return (int(item[0]), "") if item[0].isdecimal() else (1 << 30, item[0])
 
 
-def _covered(work: Sequence[Work]) -> float:
+def _covered(work: Sequence[SlotWork]) -> float:
     """Seconds that any of them takes; what overlaps counts once."""
     total, until = 0.0, float("-inf")
     for item in work:

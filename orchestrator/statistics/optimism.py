@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 from orchestrator.statistics.summary import CONFIDENCE, student_cdf, student_quantile
 
 ONE_POINT = 0.01
@@ -58,7 +58,9 @@ class Optimism:
         return asdict(self)
 
 
-def optimism(finalists: Sequence[int], search: Values, fresh: Values, noise: Noise | None) -> Optimism | None:
+def optimism(
+    finalists: Sequence[int], search: Values, fresh: Values, noise: ResidualNoise | None
+) -> Optimism | None:
     """Compare the leads of the first finalist.
 
     Args:

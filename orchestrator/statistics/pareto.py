@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmap_model.errors import InputError
-from orchestrator.statistics.front_odds import Candidate, Front, find_front
+from orchestrator.statistics.front_odds import Front, FrontCandidate, find_front
 from orchestrator.statistics.objectives import EXACT, Aim, Objective, by_cell, measure
-from orchestrator.statistics.preference import Choice, choose, default_rule, demanded
+from orchestrator.statistics.preference import ChosenCandidate, choose, default_rule, demanded
 from orchestrator.statistics.summary import seed_means
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class Pareto:
     """
 
     aim: Aim
-    candidates: Sequence[Candidate] = ()
+    candidates: Sequence[FrontCandidate] = ()
     front: Front = field(default_factory=Front)
-    choice: Choice | None = None
+    choice: ChosenCandidate | None = None
     violated: Mapping[int, list[str]] = field(default_factory=dict)
     unmeasured: tuple[int, ...] = ()
     same: Mapping[int, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def find_pareto(store: StudyStore, ledger: Ledger, prefer: str | None = None) ->
     return weigh(complete, ledger.get_many(key for trial in complete for key in trial.keys), aim, prefer)
 
 
-def preferred_trial(store: StudyStore, ledger: Ledger, prefer: str) -> Choice:
+def preferred_trial(store: StudyStore, ledger: Ledger, prefer: str) -> ChosenCandidate:
     """The trial that goes on by a rule. Raises InputError where there is none."""
     found = find_pareto(store, ledger, prefer).choice
     if found is None:
@@ -138,7 +138,7 @@ def weigh(
             for each in aim.objectives
             if each.name not in EXACT
         }
-        candidates.append(Candidate(name=trial.number, values=values, blocks=blocks))
+        candidates.append(FrontCandidate(name=trial.number, values=values, blocks=blocks))
     front = find_front(candidates, aim.objectives)
     choice = choose(rule, candidates, front.measured, aim.objectives) if candidates else None
     return Pareto(

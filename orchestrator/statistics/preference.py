@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmap_model.errors import InputError, nearest
-from orchestrator.statistics.front_odds import Candidate
+from orchestrator.statistics.front_odds import FrontCandidate
 from orchestrator.statistics.objectives import Constraint, Objective, parse_constraint
 
 KNEE = "knee"
@@ -16,7 +16,7 @@ WHERE = "--prefer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenCandidate:
     """A candidate that goes on.
 
     Attributes:
@@ -45,8 +45,8 @@ def demanded(rule: str | None) -> Constraint | None:
 
 
 def choose(
-    rule: str, candidates: Sequence[Candidate], front: Collection[Any], objectives: Sequence[Objective]
-) -> Choice:
+    rule: str, candidates: Sequence[FrontCandidate], front: Collection[Any], objectives: Sequence[Objective]
+) -> ChosenCandidate:
     """Choose one of the candidates.
 
     ``knee`` is the point of the front nearest to the best of every objective, each scaled to 0 … 1 over the
@@ -75,10 +75,12 @@ def choose(
                 fix=f"the nearest has {constraint.name} {nearest_one:.10g}",
             )
         found = _best(meeting, lead)
-        return Choice(trial=found.name, rule=rule, why=f"best {lead.name} with {constraint.label}")
+        return ChosenCandidate(trial=found.name, rule=rule, why=f"best {lead.name} with {constraint.label}")
     if rule == KNEE:
         found = min(there, key=lambda each: _distance(each, there, objectives))
-        return Choice(trial=found.name, rule=rule, why="nearest on the front to the best of every objective")
+        return ChosenCandidate(
+            trial=found.name, rule=rule, why="nearest on the front to the best of every objective"
+        )
     by_name = {each.name: each for each in objectives}
     if rule.lstrip("+-") not in by_name:
         raise InputError(
@@ -87,15 +89,15 @@ def choose(
             fix=f"{nearest(rule, [KNEE, *by_name])}; or a constraint such as 'parameters<=20000'",
         )
     own = by_name[rule.lstrip("+-")]
-    return Choice(trial=_best(there, own).name, rule=rule, why=f"best {own.name} on the front")
+    return ChosenCandidate(trial=_best(there, own).name, rule=rule, why=f"best {own.name} on the front")
 
 
-def _best(candidates: Sequence[Candidate], objective: Objective) -> Candidate:
+def _best(candidates: Sequence[FrontCandidate], objective: Objective) -> FrontCandidate:
     sign = 1 if objective.maximize else -1
     return max(candidates, key=lambda each: sign * each.values[objective.name])
 
 
-def _distance(one: Candidate, front: Sequence[Candidate], objectives: Sequence[Objective]) -> float:
+def _distance(one: FrontCandidate, front: Sequence[FrontCandidate], objectives: Sequence[Objective]) -> float:
     """To the point that is best in everything, each objective scaled to 0 … 1 over the front."""
     parts = []
     for each in objectives:

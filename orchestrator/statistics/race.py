@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.statistics.evidence import Differences, log_evidence, rules_out, upper_limit
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 
 Finalist = int
 """Its number as a trial."""
@@ -53,7 +53,7 @@ class Rules:
     within: float | None = None
     budget: int
     cells: int = 1
-    noise: Noise | None = None
+    noise: ResidualNoise | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

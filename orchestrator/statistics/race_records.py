@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from orchestrator.ledger import CorruptError, Ledger, StudyStore, TrialRecord
-from orchestrator.statistics.noise import Noise, combined, pooled_noise
+from orchestrator.statistics.noise import ResidualNoise, combined, pooled_noise
 from orchestrator.statistics.optimism import optimism
 from orchestrator.statistics.race import Fall, Race, Rules, Wave, decide
 from orchestrator.statistics.summary import seed_means, summarize
@@ -49,7 +49,7 @@ class Terms:
     alpha: float
     within: float | None
     budget: int
-    noise: Noise | None
+    noise: ResidualNoise | None
 
     @property
     def rules(self) -> Rules:
@@ -85,7 +85,7 @@ class Terms:
                     "search": {int(number): dict(seeds) for number, seeds in data["search"].items()},
                     "splits": tuple(data["splits"]),
                     "seeds": tuple(data["seeds"]),
-                    "noise": None if data["noise"] is None else Noise(**data["noise"]),
+                    "noise": None if data["noise"] is None else ResidualNoise(**data["noise"]),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

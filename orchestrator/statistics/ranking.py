@@ -89,7 +89,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     keys = [key for trial in [*trials, *by_name.values()] for key in trial.keys]
     records = ledger.get_many(keys)
     tests = ledger.tests(key for evaluation in evaluations for key in evaluation["keys"])
-    reference = Row(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
+    reference = MeasuredRow(by_name[REFERENCE], records, tests) if REFERENCE in by_name else None
     rows = ranked_rows(trials, records, tests)
     best = rows[0] if rows and rows[0].competes else None
     found = significance(rows)
@@ -116,7 +116,7 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
         "estimation": estimated.to_dict(),
         "stability": None if steady is None else steady.to_dict(),
         "baselines": [
-            {"name": name, **Row(trial, records, tests).to_dict(best, None, None)}
+            {"name": name, **MeasuredRow(trial, records, tests).to_dict(best, None, None)}
             for name, trial in sorted(by_name.items(), key=lambda pair: (pair[0] != REFERENCE, pair[0]))
         ],
         "cells": {"finished": len(records), "failed": len(failures), "trained_now": len(last.trained)},
@@ -135,7 +135,9 @@ def build_results(store: StudyStore, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _measured(rows: Sequence[Row], baselines: Mapping[str, TrialRecord]) -> Iterator[tuple[str, list[str]]]:
+def _measured(
+    rows: Sequence[MeasuredRow], baselines: Mapping[str, TrialRecord]
+) -> Iterator[tuple[str, list[str]]]:
     """Complete trials and the reference rows, as they are called, with their cells."""
     for row in rows:
         if row.seeds:
@@ -144,12 +146,12 @@ def _measured(rows: Sequence[Row], baselines: Mapping[str, TrialRecord]) -> Iter
         yield f"reference row {name}", trial.keys
 
 
-def ranked_rows(trials: Iterable[TrialRecord], records: Records, tests: Records) -> list[Row]:
+def ranked_rows(trials: Iterable[TrialRecord], records: Records, tests: Records) -> list[MeasuredRow]:
     """Trials with the numbers of their cells, the best first."""
-    return sorted((Row(trial, records, tests) for trial in trials), key=lambda row: row.rank)
+    return sorted((MeasuredRow(trial, records, tests) for trial in trials), key=lambda row: row.rank)
 
 
-def significance(rows: Sequence[Row]) -> Significance:
+def significance(rows: Sequence[MeasuredRow]) -> Significance:
     """What can be said of the complete trials of a ranking beside its first, by trial number."""
     complete = [row for row in rows if row.competes]
     blocks = [b for b in complete[0].values if all(b in row.values for row in complete)] if complete else []
@@ -164,7 +166,7 @@ def significance(rows: Sequence[Row]) -> Significance:
     return compare_with_best(candidates, blocks, seed_of=lambda block: block[1])
 
 
-class Row:
+class MeasuredRow:
     """A trial or reference row and the numbers of its cells."""
 
     def __init__(self, trial: TrialRecord, records: Records, tests: Records) -> None:
@@ -206,7 +208,9 @@ class Row:
             for cell in self.trial.cells
         ]
 
-    def to_dict(self, best: Row | None, reference: Row | None, worse: bool | None) -> dict[str, Any]:
+    def to_dict(
+        self, best: MeasuredRow | None, reference: MeasuredRow | None, worse: bool | None
+    ) -> dict[str, Any]:
         """The row of ``build_results``; ``worse`` says whether it is significantly worse than ``best``."""
         trial = self.trial
         compared = best is not None and best is not self and bool(self.seeds)
@@ -240,7 +244,7 @@ class Row:
             split: _summary({s: v for (p, s), v in self.values.items() if p == split}) for split in splits
         }
 
-    def _gain(self, reference: Row) -> dict[str, Any] | None:
+    def _gain(self, reference: MeasuredRow) -> dict[str, Any] | None:
         """Paired gain over the reference, Δm in per cent, and the task that gains least; descriptive."""
         difference = paired_difference(self.seeds, reference.seeds)
         if difference is None or self.tasks.keys() != reference.tasks.keys():
@@ -259,7 +263,7 @@ class Row:
 
 
 def _test_gains(
-    best: Row, baselines: Mapping[str, TrialRecord], records: Records, tests: Records
+    best: MeasuredRow, baselines: Mapping[str, TrialRecord], records: Records, tests: Records
 ) -> dict[str, Any]:
     """The best trial's paired gain over each reference row on the test images, by the row's name.
 
@@ -269,7 +273,7 @@ def _test_gains(
     for name, trial in baselines.items():
         if name == OWN_START and trial.point != best.trial.point:
             continue
-        difference = paired_difference(best.test_seeds, Row(trial, records, tests).test_seeds)
+        difference = paired_difference(best.test_seeds, MeasuredRow(trial, records, tests).test_seeds)
         if difference is not None:
             gains[name] = difference.to_dict()
     return gains

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from orchestrator.statistics.cochran import ROUNDING
-from orchestrator.statistics.noise import Noise, Table, pooled_noise
+from orchestrator.statistics.noise import ResidualNoise, Table, pooled_noise
 from orchestrator.statistics.posterior import Posterior
 from orchestrator.statistics.summary import CONFIDENCE
 
@@ -79,7 +79,7 @@ class Shrinkage(Generic[R]):
     """
 
     estimates: Mapping[R, Estimate] = field(default_factory=dict)
-    noise: Noise | None = None
+    noise: ResidualNoise | None = None
     spread: float | None = None
     reason: Reason | None = None
 
@@ -94,7 +94,7 @@ class Shrinkage(Generic[R]):
         return {"noise": noise, "spread": self.spread, "reason": self.reason}
 
 
-def shrink(table: Table[R, B], *, noise: Noise | None = None, seed: int = SEED) -> Shrinkage[R]:
+def shrink(table: Table[R, B], *, noise: ResidualNoise | None = None, seed: int = SEED) -> Shrinkage[R]:
     """Estimate every configuration of a table, and how likely each is the best.
 
     In complete tables the order by shrunk mean is that by mean. The same table gives the same numbers.

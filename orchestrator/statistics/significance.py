@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from orchestrator.statistics.cochran import ROUNDING, Pool, outliers
+from orchestrator.statistics.cochran import ROUNDING, PooledResidual, outliers
 from orchestrator.statistics.dunnett import quantile as lead_quantile
 from orchestrator.statistics.studentized_range import quantile as range_quantile
 from orchestrator.statistics.summary import CONFIDENCE, Summary, summarize
@@ -33,7 +33,7 @@ COCHRAN_LEVEL = 0.001
 level of the whole procedure by half a point (5 rows, 3 seeds), at 0.1 % by less than a tenth."""
 
 Block = Hashable
-Row = Mapping[Any, float]
+RowValues = Mapping[Any, float]
 """Values by block."""
 
 Reason = Literal["one row", "one seed", "no residual", "best apart", "best incomplete"]
@@ -51,7 +51,7 @@ class Candidate:
     """
 
     name: Any
-    values: Row
+    values: RowValues
     cells: Mapping[Any, str] = field(default_factory=dict)
 
 
@@ -184,7 +184,7 @@ def compare_with_best(
     return replace(found, worse=worse, possible=possible, criterion=stricter)
 
 
-def selected_difference(a: Row, b: Row, among: Sequence[Row]) -> Summary | None:
+def selected_difference(a: RowValues, b: RowValues, among: Sequence[RowValues]) -> Summary | None:
     """Summary of a − b where b was selected as the best of ``among`` by the numbers compared.
 
     The interval is Tukey's for all pairs of a and ``among``: mean ± q·s/√n on the blocks that all have. It
@@ -207,7 +207,7 @@ def _criterion(
 ) -> Criterion | None:
     """Of k rows by the residual of these; None if it is zero."""
     n = len(rows[0])
-    nu, s = (len(rows) - 1) * (n - 1), Pool(rows).deviation(n - 1)
+    nu, s = (len(rows) - 1) * (n - 1), PooledResidual(rows).deviation(n - 1)
     if s < ROUNDING:
         return None
     q, d = range_quantile(CONFIDENCE, k, nu), lead_quantile(CONFIDENCE, k, nu)
@@ -263,7 +263,7 @@ def _independent(rows: Iterable[Candidate]) -> list[Any]:
 def _apart(values: Mapping[Any, Sequence[float]], independent: Sequence[Any]) -> list[Any]:
     """Rows of outlying variance: independent ones by Cochran's test, others against those that pass."""
     outlying = {independent[i] for i in outliers([values[name] for name in independent], COCHRAN_LEVEL)}
-    pool = Pool(values[name] for name in independent if name not in outlying)
+    pool = PooledResidual(values[name] for name in independent if name not in outlying)
     dependent = values.keys() - set(independent)
     outlying |= {name for name in dependent if pool.tail(values[name]) * (pool.size + 1) < COCHRAN_LEVEL}
     return [name for name in values if name in outlying]

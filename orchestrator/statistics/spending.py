@@ -37,14 +37,14 @@ class Spent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Budgets:
     """What may be spent; None: no limit."""
 
     hours: float | None = None
     gpu_hours: float | None = None
 
     @classmethod
-    def of(cls, search: Search) -> Limits:
+    def of(cls, search: Search) -> Budgets:
         """Of a study's settings."""
         return cls(hours=search.hours, gpu_hours=search.gpu_hours)
 

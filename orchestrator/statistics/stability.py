@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.statistics.ranking import Row
+    from orchestrator.statistics.ranking import MeasuredRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Stability:
         return {"winner": self.winner, "without": dict(self.without)}
 
 
-def stability(rows: Sequence[Row]) -> Stability | None:
+def stability(rows: Sequence[MeasuredRow]) -> Stability | None:
     """Leave each seed out in turn; None where there are not two complete trials on two seeds.
 
     Ties are broken as in the ranking: by fewer parameters, then by number.
@@ -45,8 +45,8 @@ def stability(rows: Sequence[Row]) -> Stability | None:
     )
 
 
-def _first(rows: Sequence[Row], without: str) -> int:
-    def place(row: Row) -> tuple[float, int, int]:
+def _first(rows: Sequence[MeasuredRow], without: str) -> int:
+    def place(row: MeasuredRow) -> tuple[float, int, int]:
         values = [value for seed, value in row.seeds.items() if seed != without]
         mean = math.fsum(values) / len(values) if values else -math.inf
         return -mean, row.trial.parameters or 0, row.trial.number

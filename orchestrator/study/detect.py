@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmap_model.backbone_identity import fingerprint_is_known
 from orchestrator.redaction import shown_uri
-from orchestrator.statistics.noise import Noise, combined, pooled_noise
+from orchestrator.statistics.noise import ResidualNoise, combined, pooled_noise
 from orchestrator.statistics.power import MOST, POWER, detectable, seeds_needed
 from orchestrator.statistics.summary import CONFIDENCE
 from orchestrator.study.errors import StudyError
@@ -157,7 +157,7 @@ def _require(points: float, where: str, fix: str) -> None:
         )
 
 
-def _recorded(plan: StudyPlan) -> tuple[Noise | None, tuple[str, ...]]:
+def _recorded(plan: StudyPlan) -> tuple[ResidualNoise | None, tuple[str, ...]]:
     """The noise of all studies of these data and weights in the storage, and their names."""
     from orchestrator.ledger import Ledger, open_storage
 
@@ -168,7 +168,7 @@ def _recorded(plan: StudyPlan) -> tuple[Noise | None, tuple[str, ...]]:
     return combined(found.values()), tuple(found)
 
 
-def _noises(plan: StudyPlan, ledger: Ledger) -> Iterator[tuple[str, Noise]]:
+def _noises(plan: StudyPlan, ledger: Ledger) -> Iterator[tuple[str, ResidualNoise]]:
     from orchestrator.ledger import StudyStore
     from orchestrator.statistics.estimates import seed_table
     from orchestrator.statistics.ranking import ranked_rows, significance

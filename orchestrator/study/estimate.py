@@ -11,13 +11,13 @@ from mmap_model.plain import to_plain
 if TYPE_CHECKING:
     from orchestrator.study.plan import StudyPlan
 
-Source = Literal["cells", "profile"]
+EstimateSource = Literal["cells", "profile"]
 
 READ = 64
 """Records read at most: a rate needs no more."""
 
 
-def estimate(plan: StudyPlan, cells: int) -> tuple[float, Source] | None:
+def estimate(plan: StudyPlan, cells: int) -> tuple[float, EstimateSource] | None:
     """Device-hours of ``cells`` cells, and what they are taken from; None where nothing like them is known.
 
     Alike are cells of the same data, backbone, method and split, whatever their shape: with a frozen backbone
@@ -45,7 +45,7 @@ def estimate(plan: StudyPlan, cells: int) -> tuple[float, Source] | None:
     return sum(by_split) * share * plan.study.recipe.epochs / 3600, "cells"
 
 
-def _by_profile(plan: StudyPlan, cells: int) -> tuple[float, Source] | None:
+def _by_profile(plan: StudyPlan, cells: int) -> tuple[float, EstimateSource] | None:
     from orchestrator.study.profiles import stored_profile
 
     profiles = [stored_profile(plan, split) for split in plan.study.splits]

@@ -16,7 +16,7 @@ from mmap_model.text_files import read_text
 from orchestrator.notation import LONGEST
 from orchestrator.study.errors import StudyError
 from orchestrator.study.model import Study
-from orchestrator.study.source import Source, override, parse
+from orchestrator.study.source import StudySource, override, parse
 
 LARGEST = 4 * LONGEST
 """Bytes of a study file: no character has more than four."""
@@ -31,7 +31,7 @@ def load_study(name_or_path: str, overrides: Iterable[str] = ()) -> Study:
     return build_study(override(read_source(name_or_path), overrides))
 
 
-def read_source(name_or_path: str) -> Source:
+def read_source(name_or_path: str) -> StudySource:
     """The text of a study, parsed but not yet validated."""
     path = expanded(name_or_path)
     if path.suffix in (".yaml", ".yml") or is_file(path):
@@ -57,7 +57,7 @@ def packaged_studies() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
-def build_study(source: Source) -> Study:
+def build_study(source: StudySource) -> Study:
     """Validate. Raises InputError for the first thing that is wrong, located in the file."""
     try:
         study = Study.model_validate(source.data)
@@ -81,10 +81,10 @@ def study_from_plain(data: Mapping[str, Any], name: str) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise Source(name, data).located(_input_error(error)) from None
+        raise StudySource(name, data).located(_input_error(error)) from None
 
 
-def _check_fixed_or_searched(study: Study, source: Source) -> None:
+def _check_fixed_or_searched(study: Study, source: StudySource) -> None:
     for index, space in enumerate(study.spaces()):
         for key in space.writes():
             if source.gives(key):

@@ -60,7 +60,7 @@ Option = Whole | Share | OneOf
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class SamplerKind:
     """What is known of a sampler.
 
     Attributes:
@@ -94,30 +94,34 @@ _GENETIC: Mapping[str, Option] = {
     "swapping_prob": Share(),
 }
 
-SAMPLERS: Mapping[str, Kind] = {
-    "tpe": Kind(
+SAMPLERS: Mapping[str, SamplerKind] = {
+    "tpe": SamplerKind(
         options={"n_startup_trials": Whole(0), "n_ei_candidates": Whole(), "constant_liar": _FLAG},
         constraints=True,
         startup=("n_startup_trials", 10),
     ),
-    "random": Kind(),
-    "grid": Kind(),
-    "gp": Kind(
+    "random": SamplerKind(),
+    "grid": SamplerKind(),
+    "gp": SamplerKind(
         options={"n_startup_trials": Whole(), "deterministic_objective": _FLAG},
         conditional=False,
         constraints=True,
         needs=("torch", ""),
         startup=("n_startup_trials", 10),
     ),
-    "qmc": Kind(options={"qmc_type": OneOf(("sobol", "halton")), "scramble": _FLAG}, conditional=False),
-    "nsga2": Kind(options=_GENETIC, conditional=False, constraints=True, startup=("population_size", 50)),
-    "nsga3": Kind(
+    "qmc": SamplerKind(
+        options={"qmc_type": OneOf(("sobol", "halton")), "scramble": _FLAG}, conditional=False
+    ),
+    "nsga2": SamplerKind(
+        options=_GENETIC, conditional=False, constraints=True, startup=("population_size", 50)
+    ),
+    "nsga3": SamplerKind(
         options={**_GENETIC, "dividing_parameter": Whole()},
         conditional=False,
         constraints=True,
         startup=("population_size", 50),
     ),
-    "cmaes": Kind(
+    "cmaes": SamplerKind(
         options={
             "n_startup_trials": Whole(),
             "popsize": Whole(2),
@@ -134,7 +138,7 @@ SAMPLERS: Mapping[str, Kind] = {
     ),
 }
 
-CUSTOM = Kind()
+CUSTOM = SamplerKind()
 """Of a custom class nothing is known."""
 
 CLASSES: Mapping[str, str] = {
@@ -154,7 +158,7 @@ def is_custom(name: str) -> bool:
     return references.parse(name) is not None
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> SamplerKind:
     """What is known of a sampler. Raises StudyError for an unknown name or class."""
     if is_custom(name):
         bases = [base.__name__ for base in custom_class(name).__mro__]

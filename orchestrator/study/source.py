@@ -19,7 +19,7 @@ UNREPEATED = frozenset({"notify"})
 
 
 @dataclass
-class Source:
+class StudySource:
     """What a study says and where it says so.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source:
         return True
 
 
-def parse(text: str, name: str) -> Source:
+def parse(text: str, name: str) -> StudySource:
     """Read YAML.
 
     Raises:
@@ -74,10 +74,10 @@ def parse(text: str, name: str) -> Source:
         raise StudyError(
             f"expected a mapping, got {document.data!r}", where=name, fix="write key: value lines"
         )
-    return Source(name, document.data, dict(document.lines))
+    return StudySource(name, document.data, dict(document.lines))
 
 
-def override(source: Source, overrides: Iterable[str]) -> Source:
+def override(source: StudySource, overrides: Iterable[str]) -> StudySource:
     """A copy with ``key=value`` overrides applied: dotted keys (``space.0.low``), values in YAML.
 
     Raises:
@@ -105,7 +105,7 @@ def override(source: Source, overrides: Iterable[str]) -> Source:
         for key, line in source.lines.items()
         if not any(f"{key}.".startswith(f"{k}.") for k in given)
     }
-    return Source(source.name, data, lines, {**source.overrides, **given})
+    return StudySource(source.name, data, lines, {**source.overrides, **given})
 
 
 def _set(data: dict[str, Any], path: list[str], value: Any, text: str) -> None:

@@ -22,7 +22,7 @@ from orchestrator.work.shown_json import to_plain
 STDOUT = "-"
 
 
-class Recorder:
+class EventRecorder:
     """Appends ``{"at": …, "event": …, …}`` for every event, a line each; ``docs/logs.md`` has them all.
 
     A file that takes no more (a full disk, a closed pipe) is told of once, and the run goes on.

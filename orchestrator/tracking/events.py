@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from orchestrator.redaction import redact
 from orchestrator.tracking.narration import Narration, Operations
-from orchestrator.tracking.row import Row
+from orchestrator.tracking.row import TrackedRow
 from orchestrator.work.events import CellFailure, CellFinished, CellsKnown, EpochReached, Event
 
 
-def take(event: Event, row: Row, narration: Narration) -> Operations:
+def take(event: Event, row: TrackedRow, narration: Narration) -> Operations:
     """Add an event to its row and return what is to be told of it; nothing of events of no interest."""
     match event:
         case CellsKnown():

@@ -16,7 +16,7 @@ from orchestrator.tracking.metrics import epoch_metrics, mean_metrics, summary_m
 from orchestrator.tracking.names import cell_name, stated, trial_name
 from orchestrator.tracking.operations import Operation
 from orchestrator.tracking.parameters import COLUMN, flat
-from orchestrator.tracking.row import End, Reports, Row
+from orchestrator.tracking.row import End, Reports, TrackedRow
 
 Operations = list[Operation]
 
@@ -38,7 +38,7 @@ class Narration:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     locate: Callable[[str], str] | None = None
 
-    def whole(self, row: Row) -> Operations:
+    def whole(self, row: TrackedRow) -> Operations:
         """Everything about a row."""
         told = [*self.started(row), *self.cells(row)]
         for epoch, reports in row.reports():
@@ -51,7 +51,7 @@ class Narration:
             told += self.ended(row, row.end)
         return told + self.tested(row)
 
-    def started(self, row: Row) -> Operations:
+    def started(self, row: TrackedRow) -> Operations:
         """It begins or is taken up again."""
         kind = "trial" if isinstance(row.trial, int) else "baseline"
         begin = op.start(
@@ -64,7 +64,7 @@ class Narration:
         )
         return [begin]
 
-    def cells(self, row: Row) -> Operations:
+    def cells(self, row: TrackedRow) -> Operations:
         """Its cells are known."""
         if not row.cells:
             return []
@@ -77,14 +77,14 @@ class Narration:
             told += self._cell(row, cell)
         return told
 
-    def epoch(self, row: Row, epoch: int, reports: Reports) -> Operations:
+    def epoch(self, row: TrackedRow, epoch: int, reports: Reports) -> Operations:
         """All its cells have reached an epoch: what each of them reached."""
         return [
             op.log(op.cell_run(row.trial, key), epoch_metrics(report), stated(report.get("tasks") or ()))
             for key, report in reports.items()
         ]
 
-    def means(self, row: Row, epoch: int, reports: Reports) -> Operations:
+    def means(self, row: TrackedRow, epoch: int, reports: Reports) -> Operations:
         """What its cells reached in an epoch, as a mean."""
         at = max(op.milliseconds(report["at"]) for report in reports.values())
         cells = [cell for cell in row.cells if cell["key"] in reports]
@@ -93,7 +93,7 @@ class Narration:
             return []
         return [op.log(op.trial_run(row.trial), mean_metrics(cells, values, epoch, at))]
 
-    def cell_finished(self, row: Row, key: str) -> Operations:
+    def cell_finished(self, row: TrackedRow, key: str) -> Operations:
         """A cell was trained to its end, by this row."""
         run, seconds = op.cell_run(row.trial, key), row.finished[key]["seconds"] or {}
         time = op.milliseconds(row.finished[key]["at"])
@@ -101,14 +101,14 @@ class Narration:
         metrics = [(f"seconds/{name}", float(value), 0, time) for name, value in numbers]
         return [op.log(run, metrics), op.end(run, "complete", time)]
 
-    def cell_failed(self, row: Row, key: str) -> Operations:
+    def cell_failed(self, row: TrackedRow, key: str) -> Operations:
         run, failed = op.cell_run(row.trial, key), row.failed[key]
         return [
             op.log(run, tags={"error": redact(failed["error"])}),
             op.end(run, "failed", op.milliseconds(failed["at"])),
         ]
 
-    def ended(self, row: Row, end: End) -> Operations:
+    def ended(self, row: TrackedRow, end: End) -> Operations:
         """It ended, or the driver did. Seconds are told of what ended, under the number of the attempt."""
         run, time = op.trial_run(row.trial), op.milliseconds(end.at)
         metrics = []
@@ -128,7 +128,7 @@ class Narration:
         run = op.trial_run(trial)
         return [op.log(run, tags={"state": state}), op.end(run, state, op.milliseconds(at))]
 
-    def tested(self, row: Row) -> Operations:
+    def tested(self, row: TrackedRow) -> Operations:
         """Its cells were scored on the test images."""
         if not row.tests:
             return []
@@ -148,14 +148,14 @@ class Narration:
         means = summarize(list(seed_means(values).values()))
         return [*told, op.log(op.trial_run(row.trial), summary_metrics(means, 0, time, "test"))]
 
-    def _params(self, row: Row) -> dict[str, Any]:
+    def _params(self, row: TrackedRow) -> dict[str, Any]:
         """What tells it from other rows; all of a row of a comparison, whose methods share little."""
         params = flat(row.point)
         if row.tags.get("kind") == COLUMN:
             return params
         return {k: v for k, v in params.items() if k not in self.fixed or self.fixed[k] != v}
 
-    def _cell(self, row: Row, cell: Mapping[str, Any]) -> Operations:
+    def _cell(self, row: TrackedRow, cell: Mapping[str, Any]) -> Operations:
         run = op.cell_run(row.trial, cell["key"])
         begin = op.start(
             run,
@@ -182,7 +182,7 @@ class Narration:
             told.append(op.end(run, "complete", op.milliseconds(cell.get("at") or row.started_at)))
         return told
 
-    def _origin(self, row: Row, cell: Mapping[str, Any]) -> str | None:
+    def _origin(self, row: TrackedRow, cell: Mapping[str, Any]) -> str | None:
         """Where a reused cell comes from; None of the row's own."""
         origin = cell.get("origin")
         if origin is None or is_its_own(self.study, row, origin):
@@ -191,13 +191,13 @@ class Narration:
         return f"study {origin['study']}" + ("" if trial is None else f", trial {trial}")
 
 
-def is_its_own(study: str, row: Row, origin: Mapping[str, Any]) -> bool:
+def is_its_own(study: str, row: TrackedRow, origin: Mapping[str, Any]) -> bool:
     """Whether a cell was trained by the row itself; those of rows without number name only the study."""
     trial = row.trial if isinstance(row.trial, int) else None
     return bool((origin["study"], origin["trial"]) == (study, trial))
 
 
-def _partitions(row: Row) -> list[Any]:
+def _partitions(row: TrackedRow) -> list[Any]:
     return [cell.get("partition") for cell in row.cells]
 
 

@@ -11,7 +11,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.tracking.narration import is_its_own
 from orchestrator.tracking.operations import Trial, trial_run
 from orchestrator.tracking.parameters import COLUMN
-from orchestrator.tracking.row import End, Row, row_name
+from orchestrator.tracking.row import End, TrackedRow, row_name
 
 History = list[dict[str, Any]]
 
@@ -47,14 +47,14 @@ class Retelling:
         self._told = ToldStore(store.storage, store.name)
         self.missing: list[str] = []
 
-    def rows(self, runs: Collection[str] | None = None) -> Iterator[Row]:
+    def rows(self, runs: Collection[str] | None = None) -> Iterator[TrackedRow]:
         """Trials by number, reference rows, rows of a comparison; only those of ``runs`` if given."""
         self.missing = []
         kept, scored, done = self._told.rows(), self._told.scored() or {}, set()
         evaluations = self._store.load_test_evaluations() if self._store.adopts else None
         evaluated = None if evaluations is None else {key for one in evaluations for key in one["keys"]}
         for trial, record, tags in self._recorded():
-            name = Row(trial=trial, started_at="").name
+            name = TrackedRow(trial=trial, started_at="").name
             done.add(name)
             if runs is None or trial_run(trial) in runs:
                 try:
@@ -64,7 +64,7 @@ class Retelling:
                 else:
                     yield self._scored(row, scored, evaluated)
         for name, (_, data) in kept.items():
-            row = Row.from_dict(data)
+            row = TrackedRow.from_dict(data)
             if name not in done and (runs is None or trial_run(row.trial) in runs):
                 yield self._scored(row, scored, evaluated)
         self.missing += [*self._store.damaged, *self._told.damaged]
@@ -89,15 +89,15 @@ class Retelling:
         record: TrialRecord,
         tags: Mapping[str, Any],
         kept: tuple[int, dict[str, Any]] | None,
-    ) -> Row:
+    ) -> TrackedRow:
         state = _state(record)
         if kept is not None and state != "complete" and not (self.running and record.state == "running"):
-            row = Row.from_dict(kept[1])
+            row = TrackedRow.from_dict(kept[1])
             end = row.end
             if end is not None and (end.state, end.attempts) == (state, record.attempts):
                 return row
         begun = record.started_at or record.created_at
-        row = Row(trial=trial, point=record.point, started_at=begun, tags=dict(tags))
+        row = TrackedRow(trial=trial, point=record.point, started_at=begun, tags=dict(tags))
         histories = self._add_cells(row, record)
         self._add_epochs(row, record, histories)
         if state != "interrupted" or not self.running:
@@ -113,7 +113,7 @@ class Retelling:
             )
         return row
 
-    def _add_cells(self, row: Row, record: TrialRecord) -> dict[str, History]:
+    def _add_cells(self, row: TrackedRow, record: TrialRecord) -> dict[str, History]:
         """Cells with what became of them; their histories as far as known."""
         complete = record.state == "complete"
         finished = self._ledger.get_many(record.keys)
@@ -141,7 +141,7 @@ class Retelling:
             histories |= self._in_flight(record, [k for k in record.keys if k not in finished], row)
         return histories
 
-    def _add_epochs(self, row: Row, record: TrialRecord, histories: Mapping[str, History]) -> None:
+    def _add_epochs(self, row: TrackedRow, record: TrialRecord, histories: Mapping[str, History]) -> None:
         """Epochs that all cells have reached, as they were told; of others the recorded accuracies."""
         by_key = {key: {report["epoch"]: report for report in history} for key, history in histories.items()}
         whole = bool(row.cells) and all(key in by_key for key in row.keys)
@@ -160,14 +160,14 @@ class Retelling:
                 values = zip(row.keys, recorded[epoch]["values"], strict=True)
                 row.add_epoch(epoch, {key: {"epoch": epoch, "at": at, "accuracy": v} for key, v in values})
 
-    def _history(self, row: Row, key: str) -> History:
+    def _history(self, row: TrackedRow, key: str) -> History:
         try:
             return self._ledger.history(key)
         except CorruptError as error:
             self.missing.append(f"{row.name}: the epochs of cell {key[:12]}: {error}")
             return []
 
-    def _in_flight(self, record: TrialRecord, keys: Sequence[str], row: Row) -> dict[str, History]:
+    def _in_flight(self, record: TrialRecord, keys: Sequence[str], row: TrackedRow) -> dict[str, History]:
         """Histories of cells that are not finished, from the saved states of the batches they trained in."""
         batches = set(self._ledger.inflight_batches())
         found: dict[str, History] = {}
@@ -187,7 +187,7 @@ class Retelling:
                 row.cells = [{**about, **cell} if cell["key"] in part else cell for cell in row.cells]
         return found
 
-    def _scored(self, row: Row, scored: Mapping[str, Any], evaluated: set[str] | None) -> Row:
+    def _scored(self, row: TrackedRow, scored: Mapping[str, Any], evaluated: set[str] | None) -> TrackedRow:
         """A complete row with its scores on the test images, if it was scored in this study."""
         by_record = evaluated is not None and row.keys and all(key in evaluated for key in row.keys)
         is_complete = row.end is not None and row.end.state == "complete"

@@ -42,7 +42,7 @@ class End:
 
 
 @dataclass(kw_only=True)
-class Row:
+class TrackedRow:
     """A trial or reference row, as far as it is known.
 
     Attributes:
@@ -103,7 +103,7 @@ class Row:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Row:
+    def from_dict(cls, data: Mapping[str, Any]) -> TrackedRow:
         """Of ``to_dict``."""
         names = ("trial", "point", "started_at", "tags", "cells", "finished", "failed")
         row = cls(**{name: data[name] for name in names})

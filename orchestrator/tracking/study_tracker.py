@@ -19,7 +19,7 @@ from orchestrator.tracking.operations import STUDY_RUN, Operation
 from orchestrator.tracking.parameters import fixed
 from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.row import Row
+from orchestrator.tracking.row import TrackedRow
 from orchestrator.tracking.study_run import REPORT_FILE, Report, StudyRun
 from orchestrator.tracking.tracker import Told, Tracker
 
@@ -162,5 +162,5 @@ class StudyTracker(Tracker):
             logger.warning("The run of the study itself is not told: %s", redact(repr(error)))
             return []
 
-    def _keep_row(self, row: Row) -> None:
+    def _keep_row(self, row: TrackedRow) -> None:
         self._told.save_row(row.name, self._fence, row.to_dict(), self._behind)

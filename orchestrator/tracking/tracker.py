@@ -19,7 +19,7 @@ from orchestrator.tracking.events import now, take
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Operation, Trial
 from orchestrator.tracking.outbox import open_outbox
-from orchestrator.tracking.row import End, Row
+from orchestrator.tracking.row import End, TrackedRow
 from orchestrator.work.events import Event
 
 RECENT = 256
@@ -71,8 +71,8 @@ class Tracker:
         narration: Narration,
         again: str | None = None,
         fence: int = 0,
-        story: Callable[[Collection[str] | None], Iterator[Row]] = lambda runs: iter(()),
-        keep: Callable[[Row], None] = lambda row: None,
+        story: Callable[[Collection[str] | None], Iterator[TrackedRow]] = lambda runs: iter(()),
+        keep: Callable[[TrackedRow], None] = lambda row: None,
         told_up_to: str | None = "",
         is_current: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
@@ -80,8 +80,8 @@ class Tracker:
         self.uri, self._narration, self._keep, self._story = uri, narration, keep, story
         self._again = again or command("track", narration.study)
         self._lock = threading.Lock()
-        self._rows: dict[Trial, Row] = {}
-        self._recent: OrderedDict[Trial, Row] = OrderedDict()
+        self._rows: dict[Trial, TrackedRow] = {}
+        self._recent: OrderedDict[Trial, TrackedRow] = OrderedDict()
         self._outbox = open_outbox(Path(outboxes), fence)
         tell: Story = self._tell_rows
         self._courier = Courier(
@@ -120,7 +120,9 @@ class Tracker:
             started_at: UTC ISO time, as recorded.
             tags: further tags.
         """
-        row = Row(trial=trial, point=dict(point), started_at=started_at or now(), tags=dict(tags or {}))
+        row = TrackedRow(
+            trial=trial, point=dict(point), started_at=started_at or now(), tags=dict(tags or {})
+        )
         with self._lock:
             self._rows[trial] = row
             self._recent.pop(trial, None)
@@ -189,7 +191,7 @@ class Tracker:
         self, trial: Trial, cells: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """The scores of a row's cells on the test images, as recorded in the ledger, by key."""
-        row = Row(trial=trial, started_at=now(), cells=[dict(cell) for cell in cells])
+        row = TrackedRow(trial=trial, started_at=now(), cells=[dict(cell) for cell in cells])
         row.tests = {key: dict(test) for key, test in tests.items()}
         self._append(self._narration.tested(row))
 

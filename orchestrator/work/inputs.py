@@ -73,24 +73,24 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Difference:
+class InputDifference:
     """What differs between two inputs, for people."""
 
     what: Literal["images", "weights"]
     text: str
 
 
-def differences(known: Inputs, found: Inputs) -> list[Difference]:
+def differences(known: Inputs, found: Inputs) -> list[InputDifference]:
     """What differs between the inputs that a study was begun with and those found now; empty if nothing."""
     told = []
     images = [*_images(known, found)]
     if images or known.manifest != found.manifest:
         said = "; ".join(images) or _unseen(known, found)
         hashes = f"manifest {known.manifest}, found {found.manifest}"
-        told.append(Difference("images", f"{said} ({hashes}{_versions_apart(known, found)})"))
+        told.append(InputDifference("images", f"{said} ({hashes}{_versions_apart(known, found)})"))
     if known.fingerprint != found.fingerprint:
         hashes = f"fingerprint {known.fingerprint}, found {found.fingerprint}"
-        told.append(Difference("weights", f"{_weights(known, found)} ({hashes})"))
+        told.append(InputDifference("weights", f"{_weights(known, found)} ({hashes})"))
     return told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model.cells import Cell
-from orchestrator.execution.engine import ModelEngine, Report, Run
+from orchestrator.execution.engine import BatchRun, ModelEngine, Report
 from orchestrator.execution.executor import Executor
 
 LOG = "TRAINED_EPOCHS_LOG"
@@ -29,7 +29,7 @@ def make(dataset: dict[str, Any], backbone: dict[str, Any], storage: str, **opti
 class LoggedEngine(ModelEngine):
     """Appends a line ``key epoch`` per cell and epoch to the file that ``TRAINED_EPOCHS_LOG`` names."""
 
-    def start(self, cells: Sequence[Cell]) -> Run:
+    def start(self, cells: Sequence[Cell]) -> BatchRun:
         run: Any = super().start(cells)
         epochs = run.epochs
 

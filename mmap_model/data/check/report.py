@@ -23,7 +23,7 @@ from mmap_model.errors import DatasetError
 CHUNK = 64
 """Images that a thread takes at a time."""
 
-Progress = Callable[[int], None]
+ImagesRead = Callable[[int], None]
 """Takes how many more images were looked at."""
 
 
@@ -65,7 +65,7 @@ def check_source(
     shots: Shots | None = None,
     *,
     workers: int = 1,
-    progress: Progress = lambda more: None,
+    progress: ImagesRead = lambda more: None,
 ) -> Report:
     """Read and decode every image, compare their bytes, compare class lists, count images per class.
 

@@ -36,7 +36,7 @@ from mmap_model.data.prepared.layout import (
 from mmap_model.data.prepared.parts import PartWritten, read_rows, write_part
 from mmap_model.data.sources.base import Source
 from mmap_model.errors import DatasetError
-from mmap_model.references import Carrier
+from mmap_model.references import ClassCarrier
 
 Advance = Callable[[PartWritten, bool], None]
 """Told of every part, and whether an earlier call had written it."""
@@ -146,7 +146,7 @@ def _write_parts(
         min(workers, max(1, len(missing))),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(Carrier(), source, folder, plan),
+        initargs=(ClassCarrier(), source, folder, plan),
     )
     try:
         left = iter(missing)
@@ -166,7 +166,7 @@ _WORK: list[tuple[Path, StorePlan, Source]] = []
 """In a worker process: what it writes where."""
 
 
-def _start_worker(_: Carrier, source: Source, folder: Path, plan: StorePlan) -> None:
+def _start_worker(_: ClassCarrier, source: Source, folder: Path, plan: StorePlan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _WORK.append((folder, plan, source))

@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedDataset:
     """One dataset.
 
     Attributes:
@@ -48,67 +48,67 @@ class Published:
     counts: tuple[int, int, int]
 
 
-DATASETS: Mapping[str, Published] = {
-    "caltech101": Published(
+DATASETS: Mapping[str, PublishedDataset] = {
+    "caltech101": PublishedDataset(
         folder="caltech-101",
         images="101_ObjectCategories",
         split="split_zhou_Caltech101.json",
         classes=100,
         counts=(4_128, 1_649, 2_465),
     ),
-    "oxford_pets": Published(
+    "oxford_pets": PublishedDataset(
         folder="oxford_pets",
         images="images",
         split="split_zhou_OxfordPets.json",
         classes=37,
         counts=(2_944, 736, 3_669),
     ),
-    "stanford_cars": Published(
+    "stanford_cars": PublishedDataset(
         folder="stanford_cars",
         images="",
         split="split_zhou_StanfordCars.json",
         classes=196,
         counts=(6_509, 1_635, 8_041),
     ),
-    "oxford_flowers": Published(
+    "oxford_flowers": PublishedDataset(
         folder="oxford_flowers",
         images="jpg",
         split="split_zhou_OxfordFlowers.json",
         classes=102,
         counts=(4_093, 1_633, 2_463),
     ),
-    "food101": Published(
+    "food101": PublishedDataset(
         folder="food-101",
         images="images",
         split="split_zhou_Food101.json",
         classes=101,
         counts=(50_500, 20_200, 30_300),
     ),
-    "fgvc_aircraft": Published(
+    "fgvc_aircraft": PublishedDataset(
         folder="fgvc_aircraft", images="images", split="", classes=100, counts=(3_334, 3_333, 3_333)
     ),
-    "sun397": Published(
+    "sun397": PublishedDataset(
         folder="sun397",
         images="SUN397",
         split="split_zhou_SUN397.json",
         classes=397,
         counts=(15_880, 3_970, 19_850),
     ),
-    "dtd": Published(
+    "dtd": PublishedDataset(
         folder="dtd",
         images="images",
         split="split_zhou_DescribableTextures.json",
         classes=47,
         counts=(2_820, 1_128, 1_692),
     ),
-    "eurosat": Published(
+    "eurosat": PublishedDataset(
         folder="eurosat",
         images="2750",
         split="split_zhou_EuroSAT.json",
         classes=10,
         counts=(13_500, 5_400, 8_100),
     ),
-    "ucf101": Published(
+    "ucf101": PublishedDataset(
         folder="ucf101",
         images="UCF-101-midframes",
         split="split_zhou_UCF101.json",
@@ -183,7 +183,7 @@ def _find(root: Path, chosen: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _lists(one: Published) -> tuple[str, ...]:
+def _lists(one: PublishedDataset) -> tuple[str, ...]:
     return (one.split,) if one.split else ("variants.txt", *VARIANTS.values())
 
 
@@ -237,7 +237,7 @@ def _flat(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _sizes(root: Path, folder: str, one: Published, listed: Mapping[str, _Line]) -> dict[str, int]:
+def _sizes(root: Path, folder: str, one: PublishedDataset, listed: Mapping[str, _Line]) -> dict[str, int]:
     """Bytes of the files that are there, by path; every folder is read once."""
     base = PurePosixPath(folder) / one.images
     found: dict[str, int] = {}

@@ -93,7 +93,7 @@ class FileSource(Source):
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFile:
     """One image file: its id's last part, its path relative to the root, and its bytes."""
 
     name: str
@@ -102,7 +102,7 @@ class Found:
 
 
 def file_task(
-    info: TaskInfo, keys: tuple[str, ...], folders: Sequence[str], images: Sequence[Sequence[Found]]
+    info: TaskInfo, keys: tuple[str, ...], folders: Sequence[str], images: Sequence[Sequence[ImageFile]]
 ) -> FileTask:
     """A task from its images by class; ids are ``<task>/<folder>/<image>`` with ``folders`` as written."""
     found = [(folder, label, image) for label, folder in enumerate(folders) for image in images[label]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmap_model.data.dataset import DatasetSpec, OfficialSplit, TaskInfo, choose_tasks
 from mmap_model.data.faults import Fault
-from mmap_model.data.sources.files import FileSource, FileTask, Found, file_task, image_root, readable
+from mmap_model.data.sources.files import FileSource, FileTask, ImageFile, file_task, image_root, readable
 from mmap_model.data.sources.listing import (
     TESTED,
     USUAL,
@@ -42,7 +42,7 @@ def open_folder(spec: DatasetSpec) -> FileSource:
 
 def _list(root: Path, domain: str, faults: list[Fault]) -> FileTask:
     parts = parts_of(root / domain)
-    images: dict[str, list[Found]] = {}
+    images: dict[str, list[ImageFile]] = {}
     tested: set[str] = set()
     empty: list[Fault] = []
     for part in parts:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmap_model.data.faults import Fault
 from mmap_model.data.formats import HEAD, known_image, other_file
-from mmap_model.data.sources.files import EXTENSIONS, Found, is_image
+from mmap_model.data.sources.files import EXTENSIONS, ImageFile, is_image
 from mmap_model.errors import DatasetError
 from mmap_model.paths import is_folder
 
@@ -37,7 +37,9 @@ def subfolders(path: Path) -> list[str]:
         return sorted(e.name for e in entries if not _is_left(e.name) and _is_folder(e))
 
 
-def image_files(root: Path, relative: str, faults: list[Fault] | None = None, task: str = "") -> list[Found]:
+def image_files(
+    root: Path, relative: str, faults: list[Fault] | None = None, task: str = ""
+) -> list[ImageFile]:
     """Images of one folder, sorted by name: those with a usual extension, others by their content.
 
     Args:
@@ -91,7 +93,7 @@ def parts_of(domain: Path) -> list[str]:
     return inside if divided and not any(holds_images(domain / name) for name in inside) else [""]
 
 
-def named(found: Sequence[Found], part: str, others: Sequence[Found]) -> list[Found]:
+def named(found: Sequence[ImageFile], part: str, others: Sequence[ImageFile]) -> list[ImageFile]:
     """Images of one part of a class; a name that another part has too takes the part into it."""
     taken = {image.name for image in others}
     return [replace(i, name=f"{part}-{i.name}") if i.name in taken else i for i in found]
@@ -101,7 +103,7 @@ def named(found: Sequence[Found], part: str, others: Sequence[Found]) -> list[Fo
 class _Looked:
     """What a folder holds, by name, that is neither hidden nor left there by a system."""
 
-    images: list[Found] = field(default_factory=list)
+    images: list[ImageFile] = field(default_factory=list)
     by_content: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -139,9 +141,9 @@ def _sort_in(looked: _Looked, entry: os.DirEntry[str], root: Path, path: str) ->
     elif not _is_file(entry):
         (looked.broken if entry.is_symlink() else looked.unknown).append(entry.name)
     elif is_image(entry.name):
-        looked.images.append(Found(entry.name, path, entry.stat().st_size))
+        looked.images.append(ImageFile(entry.name, path, entry.stat().st_size))
     elif _is_image(root / path):
-        looked.images.append(Found(entry.name, path, entry.stat().st_size))
+        looked.images.append(ImageFile(entry.name, path, entry.stat().st_size))
         looked.by_content.append(entry.name)
     elif (other := _other(root / path)) is not None:
         looked.other.setdefault(other, []).append(entry.name)

@@ -16,7 +16,7 @@ from mmap_model.data.sources.base import loose
 from mmap_model.data.sources.files import (
     FileSource,
     FileTask,
-    Found,
+    ImageFile,
     file_task,
     image_root,
     one_of,
@@ -91,7 +91,7 @@ def _domains(root: Path, chosen: tuple[str, ...]) -> tuple[Path, Mapping[str, st
 
 def _list(base: Path, domain: str, task: str, wanted: set[str], faults: list[Fault]) -> FileTask:
     canonical = {loose(name): name for name in CLASSES}
-    images: dict[str, list[Found]] = {}
+    images: dict[str, list[ImageFile]] = {}
     folders: dict[tuple[str, str], str] = {}
     for part in parts_of(base / domain):
         faults += strays(base, f"{domain}/{part}" if part else domain, task)

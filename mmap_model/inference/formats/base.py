@@ -14,7 +14,7 @@ import torch
 from mmap_model.backbone import Backbone, BackboneSpec, load_backbone
 from mmap_model.errors import BackboneError, CheckpointError, ConfigurationError
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine, Precision
+from mmap_model.inference.engine import InferenceEngine, Precision
 from mmap_model.inference.trained import Trained
 
 
@@ -76,7 +76,7 @@ class LoadOptions:
         return BackboneSpec(tuned.model, given or tuned.pretrained, activation)  # type: ignore[arg-type]
 
 
-class Format(ABC):
+class ExportFormat(ABC):
     """One format.
 
     Attributes:
@@ -113,7 +113,7 @@ class Format(ABC):
         """Write the files, without the description."""
 
     @abstractmethod
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         """What classifies with the files of ``folder``, whose hashes were checked.
 
         Raises:

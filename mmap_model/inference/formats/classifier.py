@@ -22,8 +22,8 @@ from mmap_model.checkpoint import DESCRIPTION, TENSORS
 from mmap_model.errors import CheckpointError
 from mmap_model.forward.deployed import DeployedTower
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine, TorchEngine
-from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.engine import InferenceEngine, TorchEngine
+from mmap_model.inference.formats.base import ExportFormat, LoadOptions
 from mmap_model.inference.formats.prompts import read_trained
 from mmap_model.inference.plain import plain_images
 from mmap_model.inference.tower import DeployedClassifier, Head
@@ -34,7 +34,7 @@ FILE = "classifier.safetensors"
 _VISUAL = "visual."
 
 
-class ClassifierFormat(Format):
+class ClassifierFormat(ExportFormat):
     """Heads and prompts without any text tower."""
 
     name = "classifier"
@@ -52,7 +52,7 @@ class ClassifierFormat(Format):
         # Copies: tensors that share memory cannot be written.
         save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, folder / FILE)
 
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         try:
             tensors = load_file(folder / FILE, device=str(options.device))
             head = Head(*(tensors[f"head.{name}"] for name in ("class_features", "scale", "mask")))

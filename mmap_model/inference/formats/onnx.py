@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmap_model.errors import CheckpointError, ConfigurationError
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine
-from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.engine import InferenceEngine
+from mmap_model.inference.formats.base import ExportFormat, LoadOptions
 from mmap_model.inference.formats.readme import README, readme
 from mmap_model.inference.formats.torch_export import exported_program
 from mmap_model.inference.trained import Trained
@@ -32,7 +32,7 @@ _NEXT_TO = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """onnxruntime's names of devices."""
 
 
-class OnnxFormat(Format):
+class OnnxFormat(ExportFormat):
     """``DeployedClassifier`` with its weights; where these are large, beside it in ``model.onnx.data``."""
 
     name = "onnx"
@@ -56,12 +56,12 @@ class OnnxFormat(Format):
             )
         (folder / README).write_text(readme(trained, _USE), encoding="utf-8")
 
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         options.only_fp32(self.name)
         return OnnxEngine(folder / FILE, torch.device(options.device))
 
 
-class OnnxEngine(Engine):
+class OnnxEngine(InferenceEngine):
     """A session of onnxruntime."""
 
     kind = OnnxFormat.name

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from mmap_model.backbone import Backbone, BackboneSpec, load_backbone
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine, Rows, TorchEngine
-from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.engine import ClassRows, InferenceEngine, TorchEngine
+from mmap_model.inference.formats.base import ExportFormat, LoadOptions
 from mmap_model.inference.plain import plain_classes, plain_images
 from mmap_model.inference.tower import DeployedClassifier, Head
 from mmap_model.inference.trained import Trained
@@ -22,7 +22,7 @@ from mmap_model.methods.deployed import OneTowerPerTask
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
 
-class OpenClipFormat(Format):
+class OpenClipFormat(ExportFormat):
     """The CLIP with its trained weights; where each task has its own, one folder per task."""
 
     name = "open_clip"
@@ -55,7 +55,7 @@ class OpenClipFormat(Format):
             text = json.dumps(_config(trained.backbone), indent=1)
             (folder / name / CONFIG).write_text(text, encoding="utf-8")
 
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         places = sorted(name for name in artefact.files if name.endswith(CONFIG))
         if places == [CONFIG]:
             names = ["."] * len(artefact.tasks)
@@ -68,8 +68,8 @@ class OpenClipFormat(Format):
         backbones = [clips[name] for name in names]
         wording = artefact.method.template
 
-        def reword(task: int, classes: Sequence[str], template: str | None) -> Rows:
-            return Rows(plain_classes(backbones[task], classes, template or wording), mixed=False)
+        def reword(task: int, classes: Sequence[str], template: str | None) -> ClassRows:
+            return ClassRows(plain_classes(backbones[task], classes, template or wording), mixed=False)
 
         rows = [reword(t, entry.classes, entry.template).features for t, entry in enumerate(artefact.tasks)]
         scale = torch.stack([backbone.clip.logit_scale.detach().exp() for backbone in backbones])

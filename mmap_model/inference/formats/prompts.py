@@ -6,14 +6,14 @@ from pathlib import Path
 
 from mmap_model.checkpoint import DESCRIPTION, TENSORS
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine, TorchEngine
-from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.engine import InferenceEngine, TorchEngine
+from mmap_model.inference.formats.base import ExportFormat, LoadOptions
 from mmap_model.inference.new_classes import Rewording
 from mmap_model.inference.plain import plain_images
 from mmap_model.inference.trained import Trained
 
 
-class PromptsFormat(Format):
+class PromptsFormat(ExportFormat):
     """The two files of a checkpoint. It takes new classes, as it runs with both towers of the CLIP."""
 
     name = "prompts"
@@ -23,9 +23,9 @@ class PromptsFormat(Format):
         for name in (TENSORS, DESCRIPTION):
             (folder / name).write_bytes(trained.files[name])
 
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         trained = read_trained(folder, artefact, options)
-        engine: Engine = TorchEngine(
+        engine: InferenceEngine = TorchEngine(
             trained.deployed,
             kind=self.name,
             precision=options.precision,

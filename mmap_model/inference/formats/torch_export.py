@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mmap_model.errors import CheckpointError, ConfigurationError
 from mmap_model.inference.artefact import Artefact
-from mmap_model.inference.engine import Engine
-from mmap_model.inference.formats.base import Format, LoadOptions
+from mmap_model.inference.engine import InferenceEngine
+from mmap_model.inference.formats.base import ExportFormat, LoadOptions
 from mmap_model.inference.formats.readme import README, readme
 from mmap_model.inference.trained import Trained
 
@@ -25,7 +25,7 @@ model = torch.export.load("model.pt2").module()
 logits = model(pixels, task)"""
 
 
-class TorchExportFormat(Format):
+class TorchExportFormat(ExportFormat):
     """``DeployedClassifier`` as a program of torch operations, with its weights."""
 
     name = "torch-export"
@@ -36,7 +36,7 @@ class TorchExportFormat(Format):
         torch.export.save(program, folder / FILE)
         (folder / README).write_text(readme(trained, _USE), encoding="utf-8")
 
-    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> Engine:
+    def load(self, folder: Path, artefact: Artefact, options: LoadOptions) -> InferenceEngine:
         options.only_fp32(self.name)
         try:
             program = torch.export.load(folder / FILE)
@@ -49,7 +49,7 @@ class TorchExportFormat(Format):
         return ProgramEngine(self.name, program, torch.device(options.device))
 
 
-class ProgramEngine(Engine):
+class ProgramEngine(InferenceEngine):
     """An exported program in this process."""
 
     def __init__(self, kind: str, program: ExportedProgram, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.forward.block import BESIDE
 from mmap_model.methods.clip_lora import ClipLoraSettings
 from mmap_model.methods.initial import linear, uniform
-from mmap_model.methods.layout import Layout
+from mmap_model.methods.layout import ModuleLayout
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.tuned_backbone import TunedBackbone, Weights
 
@@ -41,7 +41,7 @@ class ClipLoraModel(TunedBackbone):
     def __init__(self, settings: ClipLoraSettings, backbone: Backbone, problem: Problem) -> None:
         """See ``Method.build``."""
         super().__init__(backbone, problem, per_task=settings.regime != "multi", trained=lambda name: False)
-        self.layout = Layout.of(problem.groups, problem.tasks) if settings.regime == "grouped" else None
+        self.layout = ModuleLayout.of(problem.groups, problem.tasks) if settings.regime == "grouped" else None
         self._seeds, self._gain = problem.train_seeds, settings.alpha / math.sqrt(settings.rank)
         self._drops = settings.dropout > 0
         shape, rank = backbone.architecture, settings.rank

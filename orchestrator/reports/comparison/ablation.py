@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
 from orchestrator.reports.comparison.pairings import Pairings, pairings
 from orchestrator.reports.comparison.roles import GENERATORS, failure, gradient_grouped, measured
 from orchestrator.statistics.summary import Summary, paired_difference, summarize
@@ -54,13 +54,13 @@ class Ablation:
 
     comparison: Comparison
     split: str
-    recipe: Recipe
+    recipe: RecipeChoice
     framework: tuple[AblationRow, ...]
     generators: tuple[AblationRow, ...]
     pairings: Pairings | None
 
 
-def ablation(comparison: Comparison, split: str, recipe: Recipe) -> Ablation | None:
+def ablation(comparison: Comparison, split: str, recipe: RecipeChoice) -> Ablation | None:
     """Rows in the paper's order; None if nothing beside MmAP itself was tried.
 
     Fixed partitions are not rows: their ranking is `Pairings`, and their mean the row of random grouping,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.compare.comparison import Column, Comparison, Recipe
+from orchestrator.compare.comparison import Column, Comparison, RecipeChoice
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.paper import printed_averages
 from orchestrator.reports.comparison.roles import BEST_FIRST, PAPER, gradient_grouped, table_columns
@@ -51,7 +51,7 @@ class Claim:
     topic: str
     statement: str
     split: str
-    recipe: Recipe | None
+    recipe: RecipeChoice | None
     better: Side
     worse: Side
     difference: Summary | None
@@ -188,7 +188,7 @@ def _pairing_statements(comparison: Comparison, split: str) -> list[_Statement]:
 
 def _test(statement: _Statement, comparison: Comparison, split: str) -> Claim | None:
     tried = []
-    recipe: Recipe | None = None
+    recipe: RecipeChoice | None = None
     for candidate in BEST_FIRST:
         better = statement.better.find(comparison, split, candidate)
         worse = statement.worse.find(comparison, split, candidate)

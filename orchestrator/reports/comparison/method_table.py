@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
 from orchestrator.reports.comparison.roles import failure, find, measured, table_columns
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.summary import Summary, delta_m, paired_difference, summarize, worst_task_gain
@@ -72,7 +72,7 @@ class MethodTable:
 
     comparison: Comparison
     split: str
-    recipe: Recipe
+    recipe: RecipeChoice
     methods: tuple[MethodResult, ...]
     significance: Significance
     """What the methods' marks rest on, by column name."""
@@ -102,7 +102,7 @@ class MethodTable:
         return {m.entry.loss_reduction for m in self.methods if m.entry and m.column.regime is not None}
 
 
-def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTable:
+def method_table(comparison: Comparison, split: str, recipe: RecipeChoice) -> MethodTable:
     """All table columns at one split under one recipe; failed and missing ones without numbers."""
     columns = table_columns(comparison)
     entries = {c.name: measured(comparison, c, split, recipe) for c in columns}
@@ -167,7 +167,7 @@ def method_table(comparison: Comparison, split: str, recipe: Recipe) -> MethodTa
     )
 
 
-def _failed(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> tuple[str, ...]:
+def _failed(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> tuple[str, ...]:
     """Seeds of an entry without numbers that failed from the start."""
     where = (column.name, split, recipe)
     found = (e.failed_starts for e in comparison.entries if (e.column, e.split, e.recipe) == where)

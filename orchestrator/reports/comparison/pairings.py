@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import factorial, prod
 
 from mmap_model.configuration import Partition
-from orchestrator.compare.comparison import Comparison, Recipe
+from orchestrator.compare.comparison import Comparison, RecipeChoice
 from orchestrator.reports.comparison.roles import gradient_grouped, measured
 from orchestrator.statistics.summary import Summary, summarize
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenPairing:
     """What the gradients of one seed chose.
 
     Attributes:
@@ -42,10 +42,10 @@ class Pairings:
     """
 
     split: str
-    recipe: Recipe
+    recipe: RecipeChoice
     accuracy: Mapping[Partition, Mapping[str, float]]
     names: tuple[str, ...]
-    choices: tuple[Choice, ...]
+    choices: tuple[ChosenPairing, ...]
     possible: int
 
     @property
@@ -84,7 +84,7 @@ class Pairings:
         return means
 
 
-def pairings(comparison: Comparison, split: str, recipe: Recipe) -> Pairings | None:
+def pairings(comparison: Comparison, split: str, recipe: RecipeChoice) -> Pairings | None:
     """Partitions of the sizes chosen by the gradients; None if no seed can compare its own with another.
 
     The accuracy of a partition is that of its ``fixed`` column; where one was not run, seeds that chose it
@@ -129,10 +129,12 @@ def pairings(comparison: Comparison, split: str, recipe: Recipe) -> Pairings | N
     )
 
 
-def _choice(seed: str, partition: Partition, accuracy: Mapping[Partition, Mapping[str, float]]) -> Choice:
+def _choice(
+    seed: str, partition: Partition, accuracy: Mapping[Partition, Mapping[str, float]]
+) -> ChosenPairing:
     values = {p: seeds[seed] for p, seeds in accuracy.items() if seed in seeds}
     own = values[partition]
-    return Choice(
+    return ChosenPairing(
         seed=seed,
         partition=partition,
         rank=1 + sum(value > own for value in values.values()),

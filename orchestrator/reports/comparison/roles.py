@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe, Section
+from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice, Section
 
-RECIPES: tuple[Recipe, ...] = ("shared", "published", "tuned")
+RECIPES: tuple[RecipeChoice, ...] = ("shared", "published", "tuned")
 """In the order reported."""
 
-BEST_FIRST: tuple[Recipe, ...] = ("tuned", "published", "shared")
+BEST_FIRST: tuple[RecipeChoice, ...] = ("tuned", "published", "shared")
 """In the order preferred where one of them has to speak."""
 
 REGIMES = (None, "single", "multi", "grouped")
@@ -57,14 +57,14 @@ def gradient_grouped(comparison: Comparison) -> Column | None:
     return column if column is not None and column.grouping == "gradient" else None
 
 
-def measured(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Entry | None:
+def measured(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> Entry | None:
     """The numbers of a column; where nothing is trained they are the same under every recipe."""
     recipes = (recipe, *RECIPES) if column.regime is None else (recipe,)
     found = (comparison.entry(column.name, split, r) for r in recipes)
     return next((entry for entry in found if entry is not None), None)
 
 
-def failure(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> str | None:
+def failure(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> str | None:
     """Why a column has no numbers, first line; None if nothing says so."""
     for entry in comparison.entries:
         if (entry.column, entry.split, entry.recipe) == (column.name, split, recipe) and entry.error:
@@ -72,7 +72,7 @@ def failure(comparison: Comparison, column: Column, split: str, recipe: Recipe) 
     return None
 
 
-def recipes_of(comparison: Comparison, split: str, section: Section) -> list[Recipe]:
+def recipes_of(comparison: Comparison, split: str, section: Section) -> list[RecipeChoice]:
     """Recipes under which some trained column of a section has an entry, failed ones included."""
     trained = {c.name for c in comparison.columns if c.section == section and c.regime is not None}
     present = {e.recipe for e in comparison.entries if e.split == split and e.column in trained}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, Recipe
+from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.roles import (
     SINGLE_TASK_PROMPTS,
@@ -48,7 +48,7 @@ class Pick:
         paper: method and regime under which the paper prints it, if it does.
     """
 
-    find: Callable[[Comparison, str, Recipe], Side | None]
+    find: Callable[[Comparison, str, RecipeChoice], Side | None]
     paper: tuple[str, str] | None = None
 
 
@@ -70,14 +70,14 @@ def column_side(column: Column, paper: str | None = None) -> Pick:
 def _pick(
     column: Callable[[Comparison], Column | None], paper: str | None = None, regime: str = "multi"
 ) -> Pick:
-    def side(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+    def side(comparison: Comparison, split: str, recipe: RecipeChoice) -> Side | None:
         found = column(comparison)
         return None if found is None else _side(comparison, found, split, recipe)
 
     return Pick(side, None if paper is None else (paper, regime))
 
 
-def _side(comparison: Comparison, column: Column, split: str, recipe: Recipe) -> Side:
+def _side(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> Side:
     entry = measured(comparison, column, split, recipe)
     label = full_label(column)
     if entry is None:
@@ -97,7 +97,7 @@ def _untried(label: str, entry: Entry) -> str:
     return f"{known} of the {tried} rates of {label} have a result" if known < tried else ""
 
 
-def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+def _best_single_task_prompt(comparison: Comparison, split: str, recipe: RecipeChoice) -> Side | None:
     """Chosen by validation; under protocol ``paper``, which has none, by test, in its own favour."""
     columns = [c for method in SINGLE_TASK_PROMPTS if (c := find(comparison, method, "single")) is not None]
     if not columns:
@@ -119,7 +119,7 @@ def _best_single_task_prompt(comparison: Comparison, split: str, recipe: Recipe)
     return replace(side, why="; ".join(filter(None, (best, side.why))), among=among)
 
 
-def _other_partitions(comparison: Comparison, split: str, recipe: Recipe) -> Side | None:
+def _other_partitions(comparison: Comparison, split: str, recipe: RecipeChoice) -> Side | None:
     """The mean of the partitions that were not chosen, seed by seed, or else a column that has it."""
     found = pairings(comparison, split, recipe)
     others = {} if found is None else found.others()

@@ -17,7 +17,7 @@ from orchestrator.reports.page.sections.ranking import ranking
 from orchestrator.reports.page.sections.search import search
 from orchestrator.reports.page.sections.side_by_side import side_by_side
 from orchestrator.reports.page.sections.verdict import verdict
-from orchestrator.reports.page.values import Code, Page, Section
+from orchestrator.reports.page.values import Code, PageSection, StudyPage
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def compose(
     software: str,
     images: Sequence[Images] = (),
     links: Sequence[Links] = (),
-) -> Page:
+) -> StudyPage:
     """The page of one study, or of several beside each other and then one by one.
 
     Args:
@@ -55,16 +55,16 @@ def compose(
         f" by version {software}.",
     )
     if len(studies) == 1:
-        return Page(title=f"Study {studies[0].name}", subtitle=subtitle, sections=tuple(found[0]))
+        return StudyPage(title=f"Study {studies[0].name}", subtitle=subtitle, sections=tuple(found[0]))
     parts = [side_by_side(studies)]
     for number, (study, own) in enumerate(zip(studies, found, strict=True), start=1):
         prefix = f"study-{number}"
         blocks = tuple(_prefixed(section, prefix) for section in own)
-        parts.append(Section(name=prefix, title=f"Study {study.name}", blocks=blocks))
-    return Page(title=f"{len(studies)} studies", subtitle=subtitle, sections=tuple(parts))
+        parts.append(PageSection(name=prefix, title=f"Study {study.name}", blocks=blocks))
+    return StudyPage(title=f"{len(studies)} studies", subtitle=subtitle, sections=tuple(parts))
 
 
-def sections(study: Evidence, images: Images, links: Links) -> list[Section]:
+def sections(study: Evidence, images: Images, links: Links) -> list[PageSection]:
     """All sections of one study."""
     return [
         verdict(study),
@@ -83,7 +83,7 @@ def _prefixed(part: T, prefix: str) -> T:
     changes: dict[str, Any] = {}
     if isinstance(getattr(part, "name", None), str) and re.fullmatch(r"[a-z0-9-]+", part.name):  # type: ignore[attr-defined]
         changes["name"] = f"{prefix}-{part.name}"  # type: ignore[attr-defined]
-    if isinstance(part, Section):
+    if isinstance(part, PageSection):
         changes["blocks"] = tuple(_prefixed(block, prefix) for block in part.blocks)
     if not changes or not is_dataclass(part):
         return part

@@ -14,7 +14,7 @@ _TOKEN = re.compile(r"[^\s<>\"',;=()]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class PageDifference:
     """A place of a page that is not what the records say.
 
     Attributes:
@@ -35,13 +35,13 @@ class Difference:
         return f"{self.place}{whose}: the page has {self.page!r}, the records give {self.records!r}"
 
 
-def first_difference(page: str, fresh: str) -> Difference | None:
+def first_difference(page: str, fresh: str) -> PageDifference | None:
     """The first place at which a page is not what it is when it is made again; None if it is the same."""
     at = _offset(page, fresh)
     if at is None:
         return None
     place, record = _place(fresh, min(at, len(fresh) - 1))
-    return Difference(place=place, record=record, page=_token(page, at), records=_token(fresh, at))
+    return PageDifference(place=place, record=record, page=_token(page, at), records=_token(fresh, at))
 
 
 def _offset(a: str, b: str) -> int | None:

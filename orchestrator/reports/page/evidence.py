@@ -46,7 +46,7 @@ class ReadOnce(Ledger):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class PageOptions:
     """What a page is asked to show.
 
     Attributes:
@@ -71,7 +71,7 @@ class Evidence:
         wanted: what the page shows.
     """
 
-    def __init__(self, store: StudyStore, ledger: Ledger, wanted: Wanted) -> None:
+    def __init__(self, store: StudyStore, ledger: Ledger, wanted: PageOptions) -> None:
         self.store, self.ledger = store, ReadOnce(ledger)
         self.name, self.wanted = store.name, wanted
         found = build_results(store, self.ledger)

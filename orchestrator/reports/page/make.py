@@ -15,8 +15,8 @@ from orchestrator.compare.comparison import Comparison
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.redaction import HIDDEN, shown_uri
 from orchestrator.reports.page.compose import Links, compose
-from orchestrator.reports.page.differences import Difference, first_difference
-from orchestrator.reports.page.evidence import Evidence, Wanted
+from orchestrator.reports.page.differences import PageDifference, first_difference
+from orchestrator.reports.page.evidence import Evidence, PageOptions
 from orchestrator.reports.page.methods import methods_page
 from orchestrator.reports.page.render import Library, render
 from orchestrator.reports.page.sections.errors import Images, chosen_mistakes
@@ -52,7 +52,7 @@ class Made:
 
 def make_page(
     stored: Sequence[tuple[StudyStore, Ledger]],
-    wanted: Wanted,
+    wanted: PageOptions,
     *,
     made: str,
     links: Sequence[Links] = (),
@@ -113,7 +113,7 @@ def check_page(
     open_study: Opener,
     where: str,
     find_comparison: Callable[[Mapping[str, Any]], Comparison] | None = None,
-) -> Difference | None:
+) -> PageDifference | None:
     """The first number or word of a page that is not what its records give now; None if all are.
 
     All of the page is made again from the records and compared, character by character. The script that
@@ -136,7 +136,7 @@ def check_page(
             fix="give a file that orchestrator report wrote",
         )
     if hashlib.sha256(found[2].encode()).hexdigest() != found[1]:
-        return Difference(
+        return PageDifference(
             place="what the page says it was made of", page=found[1][:12], records="another hash"
         )
     inputs = json.loads(found[2])
@@ -148,12 +148,12 @@ def check_page(
         )
     rest, library = _without_library(page)
     if hashlib.sha256(library.encode()).hexdigest() != inputs["library"]["sha256"]:
-        return Difference(
+        return PageDifference(
             place="the script that draws figures", page="changed", records=inputs["library"]["name"]
         )
     images = [match[2] for match in _IMAGE.finditer(rest)]
     if sorted(map(_digest, images)) != sorted(digest for known in inputs["thumbnails"] for digest in known):
-        return Difference(place="thumbnails", page="changed", records="other images")
+        return PageDifference(place="thumbnails", page="changed", records="other images")
     rest = _IMAGE.sub(r"\1\3", rest)
     if inputs["kind"] == "comparison":
         assert find_comparison is not None, "comparisons are found by somebody"
@@ -161,7 +161,7 @@ def check_page(
             find_comparison(inputs["arguments"]), made=inputs["made"], software=inputs["software"]
         )
         return first_difference(rest, render(found_page, inputs, None))
-    wanted = Wanted(test=inputs["test"], images=inputs["images"])
+    wanted = PageOptions(test=inputs["test"], images=inputs["images"])
     studies = [Evidence(*open_study(each["name"], each["storage"]), wanted) for each in inputs["studies"]]
     return first_difference(rest, _rendered(studies, inputs, [{} for _ in studies], None))
 

@@ -15,13 +15,13 @@ from orchestrator.reports.comparison.method_table import MethodResult, MethodTab
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Grid,
+    IntervalBar,
     Number,
-    Page,
-    Section,
+    PageSection,
+    PlotlyFigure,
     Sentence,
-    Span,
+    StudyPage,
     Text,
     column,
     joined,
@@ -42,7 +42,7 @@ RECIPES = {
 }
 
 
-def methods_page(comparison: Comparison, *, made: str, software: str) -> Page:
+def methods_page(comparison: Comparison, *, made: str, software: str) -> StudyPage:
     """The whole page.
 
     Args:
@@ -55,12 +55,12 @@ def methods_page(comparison: Comparison, *, made: str, software: str) -> Page:
     chapters = [block for block in report.blocks if isinstance(block, Chapter)]
     about = tuple(block for block in report.blocks if not isinstance(block, Chapter))
     sections = [
-        Section(name="verdict", title="Verdict", blocks=tuple(_verdict(contents))),
-        Section(name="methods", title="All methods", blocks=tuple(_methods(contents))),
-        *(Section(name=_name(c.title), title=c.title, blocks=_shown(c.blocks)) for c in chapters),
-        Section(name="origin", title="How it came about", blocks=_shown(about)),
+        PageSection(name="verdict", title="Verdict", blocks=tuple(_verdict(contents))),
+        PageSection(name="methods", title="All methods", blocks=tuple(_methods(contents))),
+        *(PageSection(name=_name(c.title), title=c.title, blocks=_shown(c.blocks)) for c in chapters),
+        PageSection(name="origin", title="How it came about", blocks=_shown(about)),
     ]
-    return Page(
+    return StudyPage(
         title=f"Comparison on {comparison.dataset}",
         subtitle=(f"Made {made} from the records of compare-{comparison.name} by version {software}.",),
         sections=tuple(sections),
@@ -154,7 +154,7 @@ def _grid(table: MethodTable, name: str) -> Grid:
     )
 
 
-def _tradeoff(table: MethodTable, name: str) -> Figure:
+def _tradeoff(table: MethodTable, name: str) -> PlotlyFigure:
     found = [method for method in _measured(table) if method.column.parameters]
     rows: list[tuple[Any, ...]] = []
     for method in found:
@@ -198,7 +198,7 @@ def _tradeoff(table: MethodTable, name: str) -> Figure:
         )
         if any(method.column.regime == regime for method in found)
     )
-    return Figure(
+    return PlotlyFigure(
         name=name,
         title=f"Accuracy against trained parameters, {table.split}, {RECIPES[table.recipe]}",
         text=(
@@ -246,12 +246,12 @@ def _delta(method: MethodResult) -> Cell:
     return Cell("–") if value is None else Cell(f"{value:+.1f}".replace("-", "−"), value=round(value, 4))
 
 
-def _span(method: MethodResult) -> Span | None:
+def _span(method: MethodResult) -> IntervalBar | None:
     average = method.average
     if average is None:
         return None
     low, high = average.low, average.high
-    return Span(
+    return IntervalBar(
         low=None if low is None else 100 * low,
         middle=100 * average.mean,
         high=None if high is None else 100 * high,

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reports.page.values import Axis, Grid, Line, Page, Span, plain
+from orchestrator.reports.page.values import Axis, Grid, IntervalBar, Line, StudyPage, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,7 +35,7 @@ class Library:
         return hashlib.sha256(self.code.encode()).hexdigest()
 
 
-def render(page: Page, inputs: Mapping[str, Any], library: Library | None) -> str:
+def render(page: StudyPage, inputs: Mapping[str, Any], library: Library | None) -> str:
     """The whole page in one file that asks for nothing.
 
     Args:
@@ -120,7 +120,7 @@ class SpanScale:
         """Where a number lies, 0 … `SCALE`."""
         return f"{SCALE * (value - self.low) / (self.high - self.low):.0f}"
 
-    def ends(self, span: Span) -> tuple[str, str]:
+    def ends(self, span: IntervalBar) -> tuple[str, str]:
         """Of the interval; of an open one the ends of the scale."""
         low = self.low if span.low is None else span.low
         high = self.high if span.high is None else span.high

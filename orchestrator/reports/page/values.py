@@ -65,7 +65,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Sentences:
     """Sentences one below the other; each may be a command line."""
 
     items: tuple[Sentence, ...]
@@ -97,7 +97,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class PlotlyFigure:
     """A figure of plotly's.
 
     Its traces hold no numbers: `column` stands for a column of the data, in the rows that the trace's
@@ -171,7 +171,7 @@ class Parallel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class IntervalBar:
     """An interval drawn in a row of a table.
 
     Attributes:
@@ -203,7 +203,7 @@ class Grid:
     table: Table
     records: tuple[str, ...]
     fields: tuple[str, ...]
-    spans: tuple[Span | None, ...] | None = None
+    spans: tuple[IntervalBar | None, ...] | None = None
     span_heading: str = ""
     span_at: int | None = None
     links: tuple[Mapping[int, str], ...] = ()
@@ -251,7 +251,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A text as it is, such as a resolved study."""
 
     title: str
@@ -260,13 +260,13 @@ class Source:
 
 
 Block: TypeAlias = (
-    "Text | Listing | Figure | Parallel | Grid | Download | Gallery | Source | Section "
+    "Text | Sentences | PlotlyFigure | Parallel | Grid | Download | Gallery | SourceText | PageSection "
     "| Table | Paragraph | Bullets"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class PageSection:
     """A part of the page under a title.
 
     Attributes:
@@ -281,7 +281,7 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class StudyPage:
     """A whole page.
 
     Attributes:
@@ -292,7 +292,7 @@ class Page:
 
     title: str
     subtitle: Sentence
-    sections: tuple[Section, ...]
+    sections: tuple[PageSection, ...]
 
 
 def column(name: str) -> dict[str, str]:

@@ -193,14 +193,14 @@ def test_a_header_says_how_it_is_used_and_what_to_edit(name: str) -> None:
 def test_ray_serve_accepts_the_file_and_listens_on_loopback() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from orchestrator.serving.deployment import NAME, Arguments, app
+    from orchestrator.serving.deployment import NAME, DeploymentArguments, app
 
     config = yaml.safe_load((LAUNCH / "serve.yaml").read_text())
     (application,) = ServeDeploySchema.model_validate(config).applications
     assert config["http_options"]["host"] == "127.0.0.1"
     assert application.import_path == f"{app.__module__}:{app.__name__}"
     (deployment,) = application.deployments
-    arguments = Arguments.model_validate(application.args)
+    arguments = DeploymentArguments.model_validate(application.args)
     assert deployment.name == NAME
     assert deployment.max_ongoing_requests <= arguments.limits.queue
     assert arguments.limits.drain < deployment.graceful_shutdown_timeout_s

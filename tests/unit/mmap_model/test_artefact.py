@@ -15,10 +15,10 @@ from mmap_model.errors import CheckpointError, ConfigurationError
 from mmap_model.inference.artefact import (
     DESCRIPTION,
     Artefact,
+    ArtefactSource,
     BackboneEntry,
     MethodEntry,
     PreprocessingEntry,
-    Source,
     TaskEntry,
 )
 from mmap_model.preprocessing import CLIP_PREPROCESSING, OPENAI_MEAN, OPENAI_STD, Preprocessing, Resize
@@ -37,7 +37,7 @@ def artefact(**changed: Any) -> Artefact:
         "backbone": BackboneEntry(model="symbols", fingerprint="0" * 32),
         "method": MethodEntry(name="mmap", settings={"prompt_length": 2}, template="a {}."),
         "text_tower": True,
-        "source": Source(study="demo", trial=3, cells=("a", "b"), validation={"accuracy": 0.5}),
+        "source": ArtefactSource(study="demo", trial=3, cells=("a", "b"), validation={"accuracy": 0.5}),
         "versions": {"torch": "2.13.0", "commit": None},
     }
     return Artefact(**(values | changed))

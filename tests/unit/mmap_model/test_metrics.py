@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmap_model.training.metrics import (
-    Predictions,
+    TaskPredictions,
     calibration_error,
     macro_f1,
     mean_over_tasks,
@@ -21,7 +21,7 @@ def predictions(labels, guesses, confidence=None, classes=3):
     confidence = np.full(len(labels), 0.8) if confidence is None else np.array(confidence)
     others = (guesses[:, None] + np.arange(1, classes)) % classes
     rest = np.repeat((1 - confidence)[:, None] / (classes - 1), classes - 1, axis=1)
-    return Predictions(
+    return TaskPredictions(
         labels,
         np.concatenate([guesses[:, None], others], axis=1),
         np.concatenate([confidence[:, None], rest], axis=1),

@@ -16,7 +16,7 @@ from mmap_model.execution import Execution
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.methods.zero_shot import ZeroShotSettings
-from mmap_model.training import FusedRun, Interrupted, score_test
+from mmap_model.training import FusedRun, RunInterrupted, score_test
 from mmap_model.training.predictions import read_predictions
 from mmap_model.training.replicate import draw_tasks
 from mmap_model.training.state import pack, unpack
@@ -243,7 +243,7 @@ def test_should_stop_interrupts_within_an_epoch(tiny_backbone, dataset):
     run = FusedRun([cell()], tiny_backbone, dataset)
     answers = iter([False, False, False, True])
     epochs = run.epochs(should_stop=lambda: next(answers))
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         list(epochs)
     with pytest.raises(AssertionError, match="no whole state"):
         run.state()

@@ -18,7 +18,7 @@ from orchestrator.ledger.cell_records import COPY, RECORD
 from orchestrator.ledger.cells import TEST, WEIGHTS
 from orchestrator.ledger.documents import NEWEST, NewerFormatError, decode, digest, encode
 from orchestrator.ledger.in_flight import InFlight, batch_key
-from orchestrator.ledger.storage import Entry
+from orchestrator.ledger.storage import StorageEntry
 
 KEY, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 
@@ -69,7 +69,7 @@ class Stepped(Storage):
     def files(self, folder: str) -> Iterator[str]:
         return self._behind.files(folder)
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         return self._behind.everything()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from orchestrator.statistics.cochran import Pool, incomplete_beta, outliers
+from orchestrator.statistics.cochran import PooledResidual, incomplete_beta, outliers
 
 LEVEL = 0.01
 
@@ -32,7 +32,7 @@ def test_squares_are_those_of_the_additive_model_in_any_order(order: list[int], 
     blocks = [sum(row[b] for row in values) / 5 for b in range(4)]
     grand = sum(means) / 5
     expected = sum((values[i][b] - means[i] - blocks[b] + grand) ** 2 for i in range(5) for b in range(4))
-    assert Pool(values[i] for i in order).squares == pytest.approx(expected, rel=1e-9)
+    assert PooledResidual(values[i] for i in order).squares == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("blocks", [3, 4])

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.driver import cancelling
 from orchestrator.ledger import Invocation, StudyStore, TrialRecord, WriteBehind
 from orchestrator.ledger.documents import encode
-from orchestrator.ledger.storage import Entry, Storage, open_storage
+from orchestrator.ledger.storage import Storage, StorageEntry, open_storage
 from orchestrator.rows.scoring import finalists
 from orchestrator.statistics.spending import Spent, spent_before
 
@@ -75,7 +75,7 @@ class Stopping(Storage):
     def files(self, folder: str) -> Iterator[str]:
         return self._behind.files(folder)
 
-    def everything(self) -> Iterator[Entry]:
+    def everything(self) -> Iterator[StorageEntry]:
         return self._behind.everything()
 
 

@@ -118,7 +118,7 @@ def test_a_worker_that_never_starts_counts_as_dead(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         with pytest.raises(module.WorkerGroupStartupFailedError):
             group._start()
-    with pytest.raises(module.SlotStopped, match="open_clip"):
+    with pytest.raises(module.WorkersDied, match="open_clip"):
         group._start()
     assert {(slot, grace) for slot, _, grace in told} == {("gpu-3:0", 90.0)}
 

@@ -12,7 +12,7 @@ import pytest
 from cluster.nodes import Node
 from mmap_model.backbone_spec import BackboneSpec
 from orchestrator.ledger import open_storage
-from orchestrator.readiness import Answer, Finding, judge, look_around, read_marks, write_mark
+from orchestrator.readiness import NodeAnswer, ReadinessFinding, judge, look_around, read_marks, write_mark
 from orchestrator.readiness import probe as probe_module
 from orchestrator.readiness.judge import slots_per_node
 from orchestrator.study import Study, load_study
@@ -28,7 +28,7 @@ def study(*overrides: str) -> Study:
     return load_study("demo", ["storage=/shared/studies", *overrides])
 
 
-def answer(host: str, **changes: Any) -> Answer:
+def answer(host: str, **changes: Any) -> NodeAnswer:
     fields: dict[str, Any] = {
         "host": host,
         "time": 1000.0,
@@ -40,12 +40,12 @@ def answer(host: str, **changes: Any) -> Answer:
         "weights": "",
         "free": 100 * GIB,
     }
-    return Answer(**{**fields, **changes})
+    return NodeAnswer(**{**fields, **changes})
 
 
 def judged(
-    *overrides: str, answers: Mapping[str, Answer | Exception] | None = None, **changes: Any
-) -> dict[str, Finding]:
+    *overrides: str, answers: Mapping[str, NodeAnswer | Exception] | None = None, **changes: Any
+) -> dict[str, ReadinessFinding]:
     given: dict[str, Any] = {
         "marks": {node.id: "" for node in NODES},
         "unseen": {node.id: [] for node in NODES},

@@ -17,7 +17,7 @@ from orchestrator.ledger import TrialRecord
 from orchestrator.ledger.patient import StorageAway
 from orchestrator.rows.scoring import scoring_rows
 from orchestrator.slots.placement import SlotPlacement, SlotSize
-from orchestrator.slots.slots import Slots
+from orchestrator.slots.slots import ResidentSlots
 from orchestrator.study import load_plan
 from orchestrator.work.events import Done, Event, Note, SlotGone, SlotMeasured, SlotStopped, SlotUp
 from orchestrator.work.item import WorkItem
@@ -39,9 +39,9 @@ def session(
     """With nothing to do; its slots are where a test says."""
     found = idle_session(load_plan("demo", [f"storage={tmp_path / 'runs'}", "name=unit"]), shown.append)
     places = [SlotPlacement("gpu-3:0", "a", "gpu-3"), SlotPlacement("gpu-3:1", "a", "gpu-3")]
-    monkeypatch.setattr(Slots, "places", lambda self: places)
+    monkeypatch.setattr(ResidentSlots, "places", lambda self: places)
     crew, size = found.crew, SlotSize(1, 0.5)
-    crew._slots = Slots(
+    crew._slots = ResidentSlots(
         crew.settings(size, 1), size=size, storage=tmp_path, states=crew.states, pool=None, tell=crew.take
     )
     crew._memory = SlotMemory(0.5)

@@ -186,14 +186,14 @@ def test_results_take_thousands_of_trials(monkeypatch: pytest.MonkeyPatch) -> No
     additions = 0
     from orchestrator.statistics import cochran
 
-    share = cochran.Pool.share
+    share = cochran.PooledResidual.share
 
     def counted(self: Any, row: Any) -> float:
         nonlocal additions
         additions += 1
         return share(self, row)
 
-    monkeypatch.setattr(cochran.Pool, "share", counted)
+    monkeypatch.setattr(cochran.PooledResidual, "share", counted)
     found = compare(*noisy(rng, *[0.6] * 3000))
     assert found.criterion is not None and additions <= 4 * 3000, "linear in the number of trials"
 

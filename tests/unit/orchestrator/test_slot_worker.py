@@ -16,7 +16,7 @@ import pytest
 from mmap_model.errors import InputError
 from orchestrator.slots import worker as worker_module
 from orchestrator.slots.pool import Pool
-from orchestrator.slots.watch import Watch
+from orchestrator.slots.watch import Watchdog
 from orchestrator.slots.worker import SlotSettings, serve
 from orchestrator.work.doing import Doing
 from orchestrator.work.events import (
@@ -322,13 +322,13 @@ def test_loading_is_given_longer_than_a_step_and_watched_only_where_steps_are(
 ) -> None:
     limits: list[float] = []
 
-    class Noted(worker_module.Watch):
+    class Noted(worker_module.Watchdog):
         def __init__(self, limit: float, hung: Callable[[float], None]) -> None:
             limits.append(limit)
             super().__init__(limit, hung)
 
     executor(lambda item, emit, control: finish(item, emit))
-    monkeypatch.setattr(worker_module, "Watch", Noted)
+    monkeypatch.setattr(worker_module, "Watchdog", Noted)
     for timeout in (None, 30.0, 1800.0):
         serve(dataclasses.replace(SETTINGS, cell_timeout_s=timeout), Connection("a"))
     assert limits == [worker_module.LOAD_S, 30.0, 1800.0, 1800.0]
@@ -359,7 +359,7 @@ def test_time_in_which_the_whole_worker_was_stopped_is_no_hang() -> None:
         silences.append(silence)
         hung.set()
 
-    watch = Watch(0.2, note, clock)
+    watch = Watchdog(0.2, note, clock)
     watch.start()
     assert hung.wait(30)
     watch.stop()

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.driver.slot_memory import SlotMemory
 from orchestrator.slots.placement import SlotPlacement, SlotSize
 from orchestrator.slots.pool import DEATHS
-from orchestrator.slots.slots import Slots, SlotStates
+from orchestrator.slots.slots import ResidentSlots, SlotStates
 from orchestrator.slots.worker import SlotSettings
 from orchestrator.work.events import SlotGone, SlotMeasured, SlotStopped, SlotUp
 
@@ -70,8 +70,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 @pytest.fixture
-def slots(tmp_path: Path, runs: list[Run]) -> Slots:
-    return Slots(
+def slots(tmp_path: Path, runs: list[Run]) -> ResidentSlots:
+    return ResidentSlots(
         SlotSettings(slot="", executor="", arguments={}, threads=1),
         size=SlotSize(1, 0.5),
         storage=tmp_path,
@@ -82,7 +82,7 @@ def slots(tmp_path: Path, runs: list[Run]) -> Slots:
     )
 
 
-def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, runs: list[Run]) -> None:
+def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: ResidentSlots, runs: list[Run]) -> None:
     slots.open(SlotPlacement("a:0", "a", "a"))
     while not runs:
         pass
@@ -98,7 +98,9 @@ def test_a_run_that_waits_for_room_for_ever_ends_with_its_node(slots: Slots, run
     assert slots.join(10), "who waits for room hears nothing of the end"
 
 
-def ended_with(slots: Slots, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> list[dict[str, Any]]:
+def ended_with(
+    slots: ResidentSlots, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> list[dict[str, Any]]:
     """Open a slot whose runs all end with ``failure``; what the driver is told of it."""
 
     def fit(self: Run) -> None:
@@ -115,7 +117,7 @@ def ended_with(slots: Slots, monkeypatch: pytest.MonkeyPatch, failure: BaseExcep
 
 
 def test_a_controller_killed_for_memory_is_replaced_like_one_that_died(
-    slots: Slots, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+    slots: ResidentSlots, runs: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.exceptions import OutOfMemoryError
 
@@ -129,7 +131,7 @@ def test_a_controller_killed_for_memory_is_replaced_like_one_that_died(
 
 @pytest.mark.parametrize("kind", ["RayError", "OutOfMemoryError"])
 def test_no_secret_leaves_a_slot_with_the_reason_of_its_end(
-    slots: Slots, runs: list[Run], monkeypatch: pytest.MonkeyPatch, kind: str
+    slots: ResidentSlots, runs: list[Run], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     from ray import exceptions
 
@@ -139,7 +141,7 @@ def test_no_secret_leaves_a_slot_with_the_reason_of_its_end(
     assert "very-secret-key" not in str([told, slots._pool.calls])
 
 
-def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: list[Run]) -> None:
+def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: ResidentSlots, runs: list[Run]) -> None:
     slots.open(SlotPlacement("head:0", "head", "head"))
     slots.open(SlotPlacement("0"))
     while len(runs) < 2:
@@ -150,7 +152,9 @@ def test_a_death_on_the_drivers_own_node_is_never_in_doubt(slots: Slots, runs: l
         run.end()
 
 
-def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Slots, runs: list[Run]) -> None:
+def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(
+    slots: ResidentSlots, runs: list[Run]
+) -> None:
     slots.open(SlotPlacement("a:0", "a", "a"))
     slots.open(SlotPlacement("a:1", "a", "a"))
     slots.states.take(SlotUp(slot="a:0"))
@@ -162,7 +166,7 @@ def test_a_slot_at_work_is_drained_and_one_that_is_not_up_ends_at_once(slots: Sl
     assert slots.join(10)
 
 
-def test_all_slots_have_stopped_only_if_none_may_come_again(slots: Slots, runs: list[Run]) -> None:
+def test_all_slots_have_stopped_only_if_none_may_come_again(slots: ResidentSlots, runs: list[Run]) -> None:
     assert not slots.all_stopped, "the first node may still be on its way"
     slots.open(SlotPlacement("a:0", "a", "a"))
     slots.open(SlotPlacement("b:0", "b", "b"))

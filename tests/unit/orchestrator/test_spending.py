@@ -9,7 +9,7 @@ import pytest
 from orchestrator.driver.budget_meter import BudgetMeter
 from orchestrator.driver.todo import find_todo
 from orchestrator.ledger import Invocation, Ledger, StudyStore
-from orchestrator.statistics.spending import HOUR, Limits, Spent, budgets, in_words, spent_before
+from orchestrator.statistics.spending import HOUR, Budgets, Spent, budgets, in_words, spent_before
 from orchestrator.study import check_rerun, load_plan
 from orchestrator.work.events import Done, Leased, PartDone, Requeued
 
@@ -33,7 +33,7 @@ def leased(item: str, part: str | None = None) -> Leased:
 
 def test_slots_at_work_are_counted_also_while_they_work(store: StudyStore) -> None:
     clock = Clock()
-    meter = BudgetMeter(store, "a", Limits(), clock)
+    meter = BudgetMeter(store, "a", Budgets(), clock)
     meter.gpus = 0.5
     meter.take(leased("trial-0"))
     meter.take(leased("trial-1", part="trial-1.0"))
@@ -51,7 +51,7 @@ def test_earlier_invocations_count_and_the_time_between_them_does_not(store: Stu
     store.save_spending("1", Spent(seconds=1.5 * HOUR, device_seconds=HOUR, gpu_seconds=HOUR).to_dict())
     store.save_invocation(Invocation(id="2", started_at="2031-01-01T00:00:00+00:00"))
     clock = Clock()
-    meter = BudgetMeter(store, "2", Limits(hours=2), clock)
+    meter = BudgetMeter(store, "2", Budgets(hours=2), clock)
     assert meter.exhausted() is None
     clock.now += 0.5 * HOUR
     assert meter.exhausted() == "search.hours = 2"
@@ -60,7 +60,7 @@ def test_earlier_invocations_count_and_the_time_between_them_does_not(store: Stu
 def test_what_is_spent_survives_a_driver_that_is_killed(store: StudyStore) -> None:
     clock = Clock()
     store.save_invocation(Invocation(id="1"))
-    meter = BudgetMeter(store, "1", Limits(), clock)
+    meter = BudgetMeter(store, "1", Budgets(), clock)
     for _ in range(100):
         clock.now += 1
         meter.record()
@@ -76,7 +76,7 @@ def test_records_of_earlier_versions_count_by_their_wall_clock(store: StudyStore
 
 
 def test_gpu_hours_are_limited_by_themselves() -> None:
-    limits = Limits(hours=5, gpu_hours=1)
+    limits = Budgets(hours=5, gpu_hours=1)
     assert limits.reached(Spent(seconds=HOUR, gpu_seconds=HOUR)) == "search.gpu_hours = 1"
     assert limits.reached(Spent(seconds=HOUR, device_seconds=9 * HOUR)) is None
 

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from orchestrator.compare.comparison import Column, Comparison, Recipe
+from orchestrator.compare.comparison import Column, Comparison, RecipeChoice
 from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.evidence import RECIPES as RECIPE_WORDS
 from orchestrator.reports.comparison.figures import style
@@ -70,7 +70,7 @@ def shots(split: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _tables(contents: Contents) -> tuple[Recipe | None, dict[int, MethodTable]]:
+def _tables(contents: Contents) -> tuple[RecipeChoice | None, dict[int, MethodTable]]:
     """Tables by shots under the better recipe that has at least two."""
     for recipe in BEST_FIRST:
         found = {k: t for t in contents.tables if t.recipe == recipe and (k := shots(t.split)) is not None}

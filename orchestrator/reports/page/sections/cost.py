@@ -12,10 +12,10 @@ from orchestrator.reports.page.sections.naming import STATES, baseline_name, bas
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Grid,
     Number,
-    Section,
+    PageSection,
+    PlotlyFigure,
     Sentence,
     Text,
     column,
@@ -24,7 +24,7 @@ from orchestrator.reports.page.values import (
 )
 from orchestrator.reports.ranking import TIMES
 from orchestrator.reports.stopping import in_words, stopping
-from orchestrator.statistics.occupancy import Occupancy, Work, occupancy
+from orchestrator.statistics.occupancy import Occupancy, SlotWork, occupancy
 from orchestrator.tables.model import Cell, Field, Table, label, number
 from orchestrator.tables.words import duration
 
@@ -51,14 +51,14 @@ GAP_S = 600.0
 """Seconds between two runs of a driver above which each has a timeline of its own; the longest is drawn."""
 
 
-def cost(evidence: Evidence) -> Section:
+def cost(evidence: Evidence) -> PageSection:
     """The seventh section of a page."""
     blocks: list[Block] = [Text(_spent(evidence))]
     if evidence.invocations:
         blocks.append(_runs(evidence))
     blocks += _timeline(evidence)
     blocks += _saved(evidence)
-    return Section(name="cost", title="Cost", blocks=tuple(blocks))
+    return PageSection(name="cost", title="Cost", blocks=tuple(blocks))
 
 
 def _spent(evidence: Evidence) -> Sentence:
@@ -152,7 +152,7 @@ def _timeline(evidence: Evidence) -> list[Block]:
     if sum(1 for row in rows if row[-1]) < len(rows):
         note = (f"The first {SHOWN} pieces of work of each lane are drawn; the data have all.",)
     return [
-        Figure(
+        PlotlyFigure(
             name="timeline",
             title="The slots over time",
             text=_occupied(evidence, found, named),
@@ -186,7 +186,7 @@ def _occupied(evidence: Evidence, found: Occupancy, named: bool) -> Sentence:
     )
 
 
-def _work(evidence: Evidence) -> Iterable[Work]:
+def _work(evidence: Evidence) -> Iterable[SlotWork]:
     """Everything that is recorded with its times."""
     for trial in evidence.trials:
         yield from _pieces(trial, trial_record(evidence, trial.number), f"trial {trial.number}", trial.state)
@@ -204,7 +204,7 @@ def _work(evidence: Evidence) -> Iterable[Work]:
                     else "test"
                 )
                 place = f"{evidence.record}/invocations/{run.id}"
-                yield Work(
+                yield SlotWork(
                     record=place,
                     label=item,
                     kind=kind,
@@ -214,10 +214,10 @@ def _work(evidence: Evidence) -> Iterable[Work]:
                 )
 
 
-def _pieces(found: TrialRecord, record: str, name: str, kind: str) -> Iterable[Work]:
+def _pieces(found: TrialRecord, record: str, name: str, kind: str) -> Iterable[SlotWork]:
     held = [each for each in found.attributes.get("held") or () if each.get("end")]
     for each in held:
-        yield Work(
+        yield SlotWork(
             record=record,
             label=name,
             kind=kind,
@@ -227,12 +227,12 @@ def _pieces(found: TrialRecord, record: str, name: str, kind: str) -> Iterable[W
         )
     if not held and found.ended_at and found.device_seconds:
         end = _moment(found.ended_at)
-        yield Work(record=record, label=name, kind=kind, start=end - found.device_seconds, end=end)
+        yield SlotWork(record=record, label=name, kind=kind, start=end - found.device_seconds, end=end)
 
 
-def _longest(work: Sequence[Work]) -> list[Work]:
+def _longest(work: Sequence[SlotWork]) -> list[SlotWork]:
     """Of the runs that lie far apart the one with most work: a night between two leaves nothing to see."""
-    runs: list[list[Work]] = []
+    runs: list[list[SlotWork]] = []
     until = float("-inf")
     for item in work:
         if not runs or item.start - until > GAP_S:

@@ -12,9 +12,9 @@ from orchestrator.reports.page.sections.naming import trial, trial_record
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Number,
-    Section,
+    PageSection,
+    PlotlyFigure,
     Sentence,
     Text,
     column,
@@ -33,17 +33,17 @@ SHOWN = 60
 """Trials that are drawn."""
 
 
-def curves(evidence: Evidence) -> Section:
+def curves(evidence: Evidence) -> PageSection:
     """The fourth section of a page."""
     told = [found for found in evidence.trials if any(e["mean"] is not None for e in found.epochs)]
     if not told:
         blocks: list[Block] = [Text(("No trial has reported an epoch yet.",))]
     else:
         blocks = [_trials(evidence, told), *_tasks(evidence), *_foresight(evidence, told)]
-    return Section(name="curves", title="Learning curves", blocks=tuple(blocks))
+    return PageSection(name="curves", title="Learning curves", blocks=tuple(blocks))
 
 
-def _trials(evidence: Evidence, told: Sequence[TrialRecord]) -> Figure:
+def _trials(evidence: Evidence, told: Sequence[TrialRecord]) -> PlotlyFigure:
     """The objective of every trial by epoch, with bands over seeds for the best."""
     first = sorted(told, key=lambda t: (evidence.rank.get(t.number, math.inf), -_last(t), t.number))
     drawn = {t.number for t in first[:SHOWN]}
@@ -88,7 +88,7 @@ def _trials(evidence: Evidence, told: Sequence[TrialRecord]) -> Figure:
     if len(drawn) < len(told):
         total = Number(str(len(told)), evidence.record, "trials")
         note = (f"{len(drawn)} of ", total, " trials are drawn, the best ones; the data have all.")
-    return Figure(
+    return PlotlyFigure(
         name="curves-trials",
         title="Every trial",
         text=(
@@ -174,7 +174,7 @@ def _tasks(evidence: Evidence) -> list[Block]:
             }
         )
     return [
-        Figure(
+        PlotlyFigure(
             name="curves-tasks",
             title="The winner, task by task",
             text=joined(
@@ -221,7 +221,7 @@ def _foresight(evidence: Evidence, told: Sequence[TrialRecord]) -> list[Block]:
         "hovertemplate": "epoch %{x}: %{y:.2f}; the final best was at rank %{customdata}<extra></extra>",
     }
     return [
-        Figure(
+        PlotlyFigure(
             name="foresight",
             title="How early the final ranking could be seen",
             text=_foresaid(evidence, found),

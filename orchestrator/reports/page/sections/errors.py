@@ -10,11 +10,11 @@ from orchestrator.reports.page.values import (
     Block,
     Data,
     Download,
-    Figure,
     Gallery,
     Grid,
     Number,
-    Section,
+    PageSection,
+    PlotlyFigure,
     Sentence,
     Text,
     Thumbnail,
@@ -41,9 +41,9 @@ Images = Mapping[tuple[str, str], str]
 """``data:`` addresses of images by task and sample."""
 
 
-def errors(evidence: Evidence, images: Images) -> Section:
+def errors(evidence: Evidence, images: Images) -> PageSection:
     """The sixth section of a page."""
-    return Section(name="errors", title="Errors of the winner", blocks=tuple(_blocks(evidence, images)))
+    return PageSection(name="errors", title="Errors of the winner", blocks=tuple(_blocks(evidence, images)))
 
 
 def _blocks(evidence: Evidence, images: Images) -> list[Block]:
@@ -78,7 +78,7 @@ def _blocks(evidence: Evidence, images: Images) -> list[Block]:
     return blocks
 
 
-def _by_class(guesses: Sequence[Guess]) -> Figure:
+def _by_class(guesses: Sequence[Guess]) -> PlotlyFigure:
     scores = class_scores(guesses)
     tasks = list(dict.fromkeys(score.task for score in scores))
     cell = {guess.task: f"cells/{guess.cell}" for guess in reversed(guesses)}
@@ -104,7 +104,7 @@ def _by_class(guesses: Sequence[Guess]) -> Figure:
         }
         for i, task in enumerate(tasks)
     ]
-    return Figure(
+    return PlotlyFigure(
         name="classes",
         title="Accuracy of every class, by task",
         text=joined(
@@ -150,7 +150,7 @@ def _pairs(guesses: Sequence[Guess]) -> Block:
     )
 
 
-def _calibration(evidence: Evidence, guesses: Sequence[Guess]) -> Figure:
+def _calibration(evidence: Evidence, guesses: Sequence[Guess]) -> PlotlyFigure:
     found = reliability([g.confidence for g in guesses], [g.is_right for g in guesses])
     record = f"cells/{guesses[0].cell}"
     by_task = {
@@ -203,7 +203,7 @@ def _calibration(evidence: Evidence, guesses: Sequence[Guess]) -> Figure:
             "hovertemplate": "%{y} predictions<extra></extra>",
         },
     )
-    return Figure(
+    return PlotlyFigure(
         name="reliability",
         title="How far its confidence can be believed",
         text=joined(

@@ -9,10 +9,10 @@ from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Grid,
     Number,
-    Section,
+    PageSection,
+    PlotlyFigure,
     Sentence,
     Text,
     column,
@@ -34,9 +34,9 @@ FEW = 12
 """Tasks up to which every field of a heat map shows its number."""
 
 
-def grouping(evidence: Evidence) -> Section:
+def grouping(evidence: Evidence) -> PageSection:
     """The fifth section of a page."""
-    return Section(name="grouping", title="Grouping of the tasks", blocks=tuple(_blocks(evidence)))
+    return PageSection(name="grouping", title="Grouping of the tasks", blocks=tuple(_blocks(evidence)))
 
 
 def _blocks(evidence: Evidence) -> list[Block]:
@@ -125,7 +125,7 @@ def _share(value: float | None) -> Cell:
     return Cell(NONE) if value is None else Cell(f"{100 * value:.0f}", value=round(100 * value, 3))
 
 
-def _heat_maps(evidence: Evidence, found: Sequence[Found]) -> Figure:
+def _heat_maps(evidence: Evidence, found: Sequence[Found]) -> PlotlyFigure:
     tasks = evidence.tasks
     rows: list[tuple[Any, ...]] = []
     panels: list[tuple[str, str]] = []
@@ -174,7 +174,7 @@ def _heat_maps(evidence: Evidence, found: Sequence[Found]) -> Figure:
         titles.append(title)
     similarity = (evidence.winner or {}).get("config", {}).get("similarity", "dot")
     what = "cosines" if similarity == "cosine" else "inner products"
-    return Figure(
+    return PlotlyFigure(
         name="affinity",
         title="Affinity of the tasks, seed by seed",
         text=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.reports.page.evidence import Evidence
-from orchestrator.reports.page.values import Block, Data, Figure, Number, Sentence, Text, column, style
+from orchestrator.reports.page.values import Block, Data, Number, PlotlyFigure, Sentence, Text, column, style
 from orchestrator.statistics.importance import FEWEST, Observed, importances
 from orchestrator.tables.words import SYMBOLS
 
@@ -76,7 +76,7 @@ def importance(evidence: Evidence) -> list[Block]:
         "hovertemplate": "%{y}: %{x:.0f} %<extra></extra>",
     }
     return [
-        Figure(
+        PlotlyFigure(
             name="importance",
             title="Importance of the settings",
             text=text,

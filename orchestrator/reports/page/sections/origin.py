@@ -11,10 +11,10 @@ from orchestrator.reports.page.values import (
     Block,
     Code,
     Grid,
-    Listing,
-    Section,
+    PageSection,
     Sentence,
-    Source,
+    Sentences,
+    SourceText,
     Text,
 )
 from orchestrator.tables.model import Cell, Field, Table, label, number
@@ -23,7 +23,7 @@ DIGITS = 12
 """Of a hash."""
 
 
-def origin(evidence: Evidence) -> Section:
+def origin(evidence: Evidence) -> PageSection:
     """The last section of a page."""
     blocks: list[Block] = [_facts(evidence)]
     if evidence.draws:
@@ -34,7 +34,7 @@ def origin(evidence: Evidence) -> Section:
         _evaluations(evidence) if evidence.wanted.test else Text(("Evaluations on test images: left out.",))
     )
     blocks += [_commands(evidence), *_left_out(evidence), _resolved(evidence)]
-    return Section(name="origin", title="How it came about", blocks=tuple(blocks))
+    return PageSection(name="origin", title="How it came about", blocks=tuple(blocks))
 
 
 def _facts(evidence: Evidence) -> Grid:
@@ -151,7 +151,7 @@ def _commands(evidence: Evidence) -> Block:
     commands = dict.fromkeys(run.command for run in evidence.invocations if run.command)
     if not commands:
         return Text(("No command is recorded with this study.",))
-    return Listing(tuple(("Command: ", Code(command)) for command in commands))
+    return Sentences(tuple(("Command: ", Code(command)) for command in commands))
 
 
 def _left_out(evidence: Evidence) -> list[Block]:
@@ -167,14 +167,14 @@ def _left_out(evidence: Evidence) -> list[Block]:
         ),
     ]
     lines: tuple[Sentence, ...] = tuple((word, line) for word, line in found)
-    return [Listing(lines)] if lines else []
+    return [Sentences(lines)] if lines else []
 
 
-def _resolved(evidence: Evidence) -> Source:
+def _resolved(evidence: Evidence) -> SourceText:
     import yaml
 
     text = yaml.safe_dump(_without_places(evidence.study), sort_keys=False, allow_unicode=True, width=100)
-    return Source("The resolved study", text, f"{evidence.record}/study")
+    return SourceText("The resolved study", text, f"{evidence.record}/study")
 
 
 def _without_places(study: Line) -> dict[str, Any]:

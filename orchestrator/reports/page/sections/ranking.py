@@ -17,10 +17,10 @@ from orchestrator.reports.page.values import (
     Data,
     Download,
     Grid,
-    Listing,
+    IntervalBar,
     Number,
-    Section,
-    Span,
+    PageSection,
+    Sentences,
     Text,
 )
 from orchestrator.reports.ranking import legend, mark
@@ -31,14 +31,14 @@ SHOWN = 200
 """Trials in the table; its data have all."""
 
 
-def ranking(evidence: Evidence, links: Mapping[str, str]) -> Section:
+def ranking(evidence: Evidence, links: Mapping[str, str]) -> PageSection:
     """The second section: complete trials by rank and the reference rows.
 
     Args:
         evidence: the study.
         links: addresses of runs, by number of the trial or name of the reference row.
     """
-    return Section(name="ranking", title="Ranking", blocks=tuple(_blocks(evidence, links)))
+    return PageSection(name="ranking", title="Ranking", blocks=tuple(_blocks(evidence, links)))
 
 
 def _blocks(evidence: Evidence, links: Mapping[str, str]) -> list[Block]:
@@ -52,7 +52,7 @@ def _blocks(evidence: Evidence, links: Mapping[str, str]) -> list[Block]:
         blocks.append(
             Text((count, f" more complete trials, after rank {SHOWN}, are in the data only."), "note")
         )
-    blocks.append(Listing(tuple((line,) for line in legend(evidence.results, len(evidence.ranked)))))
+    blocks.append(Sentences(tuple((line,) for line in legend(evidence.results, len(evidence.ranked)))))
     blocks.append(Download(name="ranking", text="All trials as CSV", data=_data(evidence)))
     return blocks
 
@@ -165,11 +165,11 @@ def _seconds(row: Line) -> Cell | None:
     return None if seconds is None else Cell(duration(seconds), value=round(seconds, 1))
 
 
-def _span(score: Line | None) -> Span | None:
+def _span(score: Line | None) -> IntervalBar | None:
     if score is None:
         return None
     low, high = score.get("low"), score.get("high")
-    return Span(
+    return IntervalBar(
         low=None if low is None else 100 * low,
         middle=100 * score["mean"],
         high=None if high is None else 100 * high,

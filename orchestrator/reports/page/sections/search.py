@@ -7,14 +7,14 @@ from orchestrator.reports.page.sections.importance import importance
 from orchestrator.reports.page.sections.parallel import parallel
 from orchestrator.reports.page.sections.slices import slices
 from orchestrator.reports.page.sections.tradeoff import tradeoff
-from orchestrator.reports.page.values import Block, Section, Text
+from orchestrator.reports.page.values import Block, PageSection, Text
 
 
-def search(evidence: Evidence) -> Section:
+def search(evidence: Evidence) -> PageSection:
     """The third section of a page."""
     blocks: list[Block] = []
     if not evidence.ranked:
         blocks.append(Text(("There is no complete trial whose accuracy could be set against anything.",)))
     else:
         blocks += [*tradeoff(evidence), *parallel(evidence), *importance(evidence), *slices(evidence)]
-    return Section(name="search", title="What was searched", blocks=tuple(blocks))
+    return PageSection(name="search", title="What was searched", blocks=tuple(blocks))

@@ -10,10 +10,10 @@ from orchestrator.reports.page.sections.naming import settings, signed, trial_re
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Grid,
-    Section,
-    Span,
+    IntervalBar,
+    PageSection,
+    PlotlyFigure,
     Text,
     column,
     series,
@@ -23,14 +23,14 @@ from orchestrator.tables.model import NONE, Cell, Field, Table, label, number
 from orchestrator.tables.words import duration, integer
 
 
-def side_by_side(studies: Sequence[Evidence]) -> Section:
+def side_by_side(studies: Sequence[Evidence]) -> PageSection:
     """The first section of a page of several studies."""
     blocks: list[Block] = [_table(studies)]
     cautions = _cautions(studies)
     if cautions:
         blocks.insert(0, Text((f"Compare with care: {'; '.join(cautions)}.",), "caution"))
     blocks.append(_progress(studies))
-    return Section(name="side-by-side", title="The studies side by side", blocks=tuple(blocks))
+    return PageSection(name="side-by-side", title="The studies side by side", blocks=tuple(blocks))
 
 
 def _cautions(studies: Sequence[Evidence]) -> list[str]:
@@ -83,7 +83,7 @@ def _table(studies: Sequence[Evidence]) -> Grid:
         spans.append(
             None
             if found is None
-            else Span(
+            else IntervalBar(
                 low=None if low is None else 100 * low,
                 middle=100 * found["mean"],
                 high=None if high is None else 100 * high,
@@ -105,7 +105,7 @@ def _table(studies: Sequence[Evidence]) -> Grid:
     )
 
 
-def _progress(studies: Sequence[Evidence]) -> Figure:
+def _progress(studies: Sequence[Evidence]) -> PlotlyFigure:
     """The best so far of each study over the slots' seconds."""
     rows: list[tuple[Any, ...]] = []
     for evidence in studies:
@@ -133,7 +133,7 @@ def _progress(studies: Sequence[Evidence]) -> Figure:
         }
         for i, evidence in enumerate(studies)
     )
-    return Figure(
+    return PlotlyFigure(
         name="progress",
         title="The best so far",
         text=(

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import trial_record
-from orchestrator.reports.page.values import Block, Data, Figure, Number, Sentence, column, style
+from orchestrator.reports.page.values import Block, Data, Number, PlotlyFigure, Sentence, column, style
 from orchestrator.tables.words import SYMBOLS
 
 SHOWN = 1500
@@ -75,7 +75,7 @@ def slices(evidence: Evidence) -> list[Block]:
         total = Number(str(len(rows)), evidence.record, "trials")
         note = (f"The best {SHOWN} of ", total, " trials are drawn; the data have all.")
     return [
-        Figure(
+        PlotlyFigure(
             name="slices",
             title="Accuracy against each setting",
             text=(

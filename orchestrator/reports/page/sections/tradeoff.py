@@ -16,8 +16,8 @@ from orchestrator.reports.page.sections.naming import (
 from orchestrator.reports.page.values import (
     Block,
     Data,
-    Figure,
     Number,
+    PlotlyFigure,
     Sentence,
     Text,
     column,
@@ -25,7 +25,7 @@ from orchestrator.reports.page.values import (
     listed,
     style,
 )
-from orchestrator.statistics.front import Candidate, front
+from orchestrator.statistics.front import FrontRow, front
 from orchestrator.statistics.objectives import Aim
 from orchestrator.statistics.pareto import VIEWED, weigh
 from orchestrator.tables.words import chance, integer
@@ -48,7 +48,7 @@ def tradeoff(evidence: Evidence) -> list[Block]:
     if len(rows) < 2:
         return [Text(("Accuracy is not set against size: fewer than two complete trials train anything.",))]
     name = evidence.score_field
-    cheapest = front(Candidate(row["number"], row["parameters"], row[name]["mean"]) for row in rows)
+    cheapest = front(FrontRow(row["number"], row["parameters"], row[name]["mean"]) for row in rows)
     odds = _odds(evidence)
     values = [_row(evidence, row, row["number"] in cheapest, odds.get(row["number"])) for row in rows]
     values += [_reference(evidence, row) for row in evidence.results["baselines"] if row[name]]
@@ -105,7 +105,7 @@ def tradeoff(evidence: Evidence) -> list[Block]:
             }
         ]
     return [
-        Figure(
+        PlotlyFigure(
             name="tradeoff",
             title="Accuracy against trained parameters",
             text=_text(evidence, cheapest, odds),

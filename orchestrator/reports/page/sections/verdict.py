@@ -6,7 +6,7 @@ from mmap_model.data.dataset import EMBEDDED
 from orchestrator.commands import STORAGE
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import difference, mean, settings, trial, trial_record
-from orchestrator.reports.page.values import Block, Grid, Number, Section, Sentence, Text, joined, listed
+from orchestrator.reports.page.values import Block, Grid, Number, PageSection, Sentence, Text, joined, listed
 from orchestrator.reports.verdict import verdict as judge
 from orchestrator.tables.model import Table, label
 from orchestrator.tables.words import duration
@@ -15,9 +15,9 @@ NAMED = 5
 """Trials that are named where several cannot be told apart; of more their number is said."""
 
 
-def verdict(evidence: Evidence) -> Section:
+def verdict(evidence: Evidence) -> PageSection:
     """The first section of a page."""
-    return Section(name="verdict", title="Verdict", blocks=tuple(_blocks(evidence)))
+    return PageSection(name="verdict", title="Verdict", blocks=tuple(_blocks(evidence)))
 
 
 def _blocks(evidence: Evidence) -> list[Block]:

@@ -26,7 +26,7 @@ CALIBRATED = 0.1
 
 
 @dataclass
-class Found:
+class WinnerErrors:
     """Of the studies of one spread, in residual standard deviations.
 
     Attributes:
@@ -53,9 +53,9 @@ def run(setting: Setting) -> Iterator[Check]:
         yield from _checks(spread, _found(spread, setting))
 
 
-def _found(spread: float, setting: Setting) -> Found:
+def _found(spread: float, setting: Setting) -> WinnerErrors:
     name = f"{CONFIGURATIONS} configurations, τ/σ = {spread:g}"
-    rng, found = setting.random(name), Found()
+    rng, found = setting.random(name), WinnerErrors()
     for _ in setting.each(name):
         effects = [spread * rng.gauss(0, 1) for _ in range(CONFIGURATIONS)]
         made = make_study(effects, noise=setting.noise, rng=rng)
@@ -77,7 +77,7 @@ def _found(spread: float, setting: Setting) -> Found:
     return found
 
 
-def _checks(spread: float, found: Found) -> Iterator[Check]:
+def _checks(spread: float, found: WinnerErrors) -> Iterator[Check]:
     name = f"τ/σ = {spread:g}"
     raw, low, high = mean_interval(found.raw)
     yield Check(

@@ -17,7 +17,7 @@ from orchestrator.driver import invocation
 from orchestrator.driver.invocation import Options, Outcome
 from orchestrator.driver.race import run_race
 from orchestrator.driver.race_agenda import ahead_of
-from orchestrator.driver.race_plan import RacePlan, Wanted, fresh_seeds, plan_race
+from orchestrator.driver.race_plan import RaceOptions, RacePlan, fresh_seeds, plan_race
 from orchestrator.driver.slot_display import SlotDisplay
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.statistics.race import Race
@@ -34,7 +34,7 @@ LEVELS = {0: 0.58, 1: 0.615, 2: 0.615, 3: 0.55, 4: 0.615}
 def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Races finalists of a made-up study; gives what its records say."""
 
-    def make(workers: Workers, wanted: Wanted, name: str = "one", **options: Any) -> Any:
+    def make(workers: Workers, wanted: RaceOptions, name: str = "one", **options: Any) -> Any:
         overrides = options.pop("overrides", ())
         plan, store, ledger = searched(tmp_path / name, workers, *overrides)
         planned = plan_race(plan, store, ledger, wanted)
@@ -79,7 +79,7 @@ class Raced:
 
 
 def test_a_race_trains_fresh_seeds_alone_and_in_order(race: Any) -> None:
-    found = race(Workers(LEVELS), Wanted(budget=60))
+    found = race(Workers(LEVELS), RaceOptions(budget=60))
     assert found.store.name == "unit-race-1-2-4"
     assert found.planned.terms.seeds[:3] == ("4", "5", "6")
     trained = {cell["seed"] for trial in found.store.load_trials() for cell in trial.cells}
@@ -109,7 +109,7 @@ def test_seeds_of_studies_that_the_search_started_from_are_not_fresh(tmp_path: P
 
 def test_who_fell_when_and_with_what_is_recorded_told_and_in_the_results(race: Any) -> None:
     workers = Workers(LEVELS)
-    found = race(workers, Wanted(trials=(4, 3, 1), budget=90))
+    found = race(workers, RaceOptions(trials=(4, 3, 1), budget=90))
     (fallen,) = [f for f in found.course["finalists"] if f["number"] == 3]
     fell = fallen["fell"]
     assert fell["evidence"] >= 20 and fell["against"] in (1, 4)
@@ -124,7 +124,7 @@ def test_who_fell_when_and_with_what_is_recorded_told_and_in_the_results(race: A
 
 def test_finalists_are_shown_as_running_until_the_race_decides_on_them(race: Any) -> None:
     workers = Workers(LEVELS)
-    race(workers, Wanted(trials=(4, 3, 1), budget=24))
+    race(workers, RaceOptions(trials=(4, 3, 1), budget=24))
     states: dict[int, list[str]] = {}
     for event in workers.shown:
         if isinstance(event, TrialShown):
@@ -146,7 +146,7 @@ def test_slots_show_the_finalist_that_they_work_on() -> None:
 
 
 def test_those_that_stand_are_ranked_and_scored_on_the_test_images(race: Any) -> None:
-    found = race(Workers(LEVELS), Wanted(budget=30))
+    found = race(Workers(LEVELS), RaceOptions(budget=30))
     stand = found.course["standing"]
     assert found.course["end"] == "budget" and len(stand) == 3
     results = found.results
@@ -160,47 +160,47 @@ def test_those_that_stand_are_ranked_and_scored_on_the_test_images(race: Any) ->
 
 def test_the_same_command_does_nothing_once_the_race_is_over(race: Any) -> None:
     workers = Workers(LEVELS)
-    before = race(workers, Wanted(budget=30)).told
+    before = race(workers, RaceOptions(budget=30)).told
     trained = sum(workers.trained.values())
-    again = race(workers, Wanted(budget=30))
+    again = race(workers, RaceOptions(budget=30))
     assert again.told == before and sum(workers.trained.values()) == trained
     assert again.outcome.trained == 0
 
 
 @pytest.mark.parametrize("moment", [1, 4, 11])
 def test_a_race_that_was_killed_goes_on_to_the_same_end(race: Any, moment: int) -> None:
-    whole = race(Workers(LEVELS), Wanted(trials=(4, 3, 1), budget=36), name="whole")
+    whole = race(Workers(LEVELS), RaceOptions(trials=(4, 3, 1), budget=36), name="whole")
     workers = Workers(LEVELS, kill_after=moment)
     with pytest.raises(Killed):
-        race(workers, Wanted(trials=(4, 3, 1), budget=36))
+        race(workers, RaceOptions(trials=(4, 3, 1), budget=36))
     workers.kill_after = None
-    again = race(workers, Wanted(trials=(4, 3, 1), budget=36))
+    again = race(workers, RaceOptions(trials=(4, 3, 1), budget=36))
     assert again.told == whole.told
     assert set(workers.trained.values()) == {1}
 
 
 def test_a_race_ends_the_same_whatever_the_number_of_slots(race: Any) -> None:
-    one = race(Workers(LEVELS, slots=1), Wanted(trials=(4, 3, 1), budget=36), name="slots-1")
-    many = race(Workers(LEVELS, slots=16), Wanted(trials=(4, 3, 1), budget=36), name="slots-16")
+    one = race(Workers(LEVELS, slots=1), RaceOptions(trials=(4, 3, 1), budget=36), name="slots-1")
+    many = race(Workers(LEVELS, slots=16), RaceOptions(trials=(4, 3, 1), budget=36), name="slots-16")
     assert many.told == one.told
     assert one.course["ahead"] == 0
 
 
 def test_a_larger_budget_prolongs_a_race_and_a_smaller_one_is_refused(race: Any) -> None:
     workers = Workers(LEVELS)
-    short = race(workers, Wanted(budget=30)).course
+    short = race(workers, RaceOptions(budget=30)).course
     assert short["end"] == "budget"
-    long = race(workers, Wanted(budget=45)).course
+    long = race(workers, RaceOptions(budget=45)).course
     assert len(long["seeds"]) > len(short["seeds"]) and long["seeds"][:10] == short["seeds"]
     assert set(workers.trained.values()) == {1}
-    assert race(workers, Wanted()).course["budget"] == 45, "the one of its last run"
+    assert race(workers, RaceOptions()).course["budget"] == 45, "the one of its last run"
     with pytest.raises(InputError, match=r"begun with 45 cells.*now it is 30"):
-        race(workers, Wanted(budget=30))
+        race(workers, RaceOptions(budget=30))
 
 
 def test_splits_are_averaged_within_a_seed(race: Any) -> None:
     workers = Workers({0: 0.6, 1: 0.61})
-    found = race(workers, Wanted(budget=8, top=2), overrides=["splits=[{shots: 3}, {shots: 6}]"])
+    found = race(workers, RaceOptions(budget=8, top=2), overrides=["splits=[{shots: 3}, {shots: 6}]"])
     assert found.course["seeds"] == ["4", "5"] and found.course["cells"] == 8
     seeds = [(workers.value(1, "3-shot", seed) + workers.value(1, "6-shot", seed)) / 2 for seed in ("4", "5")]
     (first,) = [f for f in found.course["finalists"] if f["number"] == 1]
@@ -209,20 +209,20 @@ def test_splits_are_averaged_within_a_seed(race: Any) -> None:
 
 def test_a_finalist_whose_cell_failed_leaves_and_races_again_if_wanted(race: Any) -> None:
     workers = Workers(LEVELS, broken={(2, "5")})
-    found = race(workers, Wanted(budget=12))
+    found = race(workers, RaceOptions(budget=12))
     (left,) = [f for f in found.course["finalists"] if f["fell"]]
     assert (left["number"], left["fell"]["seed"], left["fell"]["evidence"]) == (2, "5", None)
     assert found.outcome.failed == (2,)
-    assert race(workers, Wanted(budget=12)).told == found.told, "it stays out"
+    assert race(workers, RaceOptions(budget=12)).told == found.told, "it stays out"
     workers.broken = set()
-    again = race(workers, Wanted(budget=12), retry_failed=True)
+    again = race(workers, RaceOptions(budget=12), retry_failed=True)
     assert again.course["standing"] and not any(f["fell"] for f in again.course["finalists"])
-    clean = race(Workers(LEVELS), Wanted(budget=12), name="clean")
+    clean = race(Workers(LEVELS), RaceOptions(budget=12), name="clean")
     assert again.told[1] == clean.told[1]
 
 
 def test_the_optimism_of_the_search_is_reported_with_interval_and_power(race: Any) -> None:
-    found = race(Workers(LEVELS), Wanted(budget=30)).results["race"]["optimism"]
+    found = race(Workers(LEVELS), RaceOptions(budget=30)).results["race"]["optimism"]
     assert found["winner"] in LEVELS and found["seeds"] == 10
     assert found["mean"] == pytest.approx(found["search"] - found["fresh"])
     assert found["low"] < found["mean"] < found["high"]
@@ -230,7 +230,7 @@ def test_the_optimism_of_the_search_is_reported_with_interval_and_power(race: An
 
 
 def test_seeds_are_trained_ahead_only_as_far_as_slots_and_budget_go(race: Any) -> None:
-    terms = race(Workers(LEVELS), Wanted(budget=30)).planned.terms
+    terms = race(Workers(LEVELS), RaceOptions(budget=30)).planned.terms
     assert ahead_of(Race(standing=(1, 2, 4)), terms, 2) == 1
     assert ahead_of(Race(standing=(1, 2, 4)), terms, 12) == 4
     assert ahead_of(Race(standing=(1, 4), seeds=2, cells=6), terms, 12) == 6
@@ -238,13 +238,13 @@ def test_seeds_are_trained_ahead_only_as_far_as_slots_and_budget_go(race: Any) -
 
 
 REFUSED = {
-    "one finalist": (Wanted(top=1), r"needs two finalists.*(?s:.*)--top 2"),
-    "an unfinished trial": (Wanted(trials=(1, 9)), r"trial 9 is unknown"),
-    "a level of one": (Wanted(alpha=1.0), r"1 is not between 0 and 1"),
-    "a level of nothing": (Wanted(alpha=0.0), r"0 is not between 0 and 1"),
-    "no points": (Wanted(within=0.0), r"0 points"),
-    "a budget below one seed": (Wanted(budget=2), r"2 cells do not pay(?s:.*)give 3 or more"),
-    "both ways to choose": (Wanted(trials=(1, 2), top=2), r"--trial"),
+    "one finalist": (RaceOptions(top=1), r"needs two finalists.*(?s:.*)--top 2"),
+    "an unfinished trial": (RaceOptions(trials=(1, 9)), r"trial 9 is unknown"),
+    "a level of one": (RaceOptions(alpha=1.0), r"1 is not between 0 and 1"),
+    "a level of nothing": (RaceOptions(alpha=0.0), r"0 is not between 0 and 1"),
+    "no points": (RaceOptions(within=0.0), r"0 points"),
+    "a budget below one seed": (RaceOptions(budget=2), r"2 cells do not pay(?s:.*)give 3 or more"),
+    "both ways to choose": (RaceOptions(trials=(1, 2), top=2), r"--trial"),
 }
 
 
@@ -260,23 +260,23 @@ def test_what_can_be_no_race_is_refused_before_anything_starts(name: str, tmp_pa
 def test_a_search_without_complete_trials_is_refused_and_says_how_it_stands(tmp_path: Path) -> None:
     plan, store, ledger = searched(tmp_path, Workers({0: 0.5, 1: 0.5}), states={1: "running"})
     with pytest.raises(InputError, match=r"of 1 complete trial(?s:.*)orchestrator status unit"):
-        plan_race(plan, store, ledger, Wanted(top=3))
+        plan_race(plan, store, ledger, RaceOptions(top=3))
 
 
 def test_a_race_keeps_the_level_that_it_was_begun_with(race: Any) -> None:
     workers = Workers(LEVELS)
-    race(workers, Wanted(budget=12))
+    race(workers, RaceOptions(budget=12))
     with pytest.raises(InputError, match=r"level 0\.05, now it is 0\.1"):
-        race(workers, Wanted(budget=12, alpha=0.1))
+        race(workers, RaceOptions(budget=12, alpha=0.1))
     with pytest.raises(InputError, match=r"within nothing, now it is 0\.01"):
-        race(workers, Wanted(budget=12, within=0.01))
+        race(workers, RaceOptions(budget=12, within=0.01))
 
 
 def test_damaged_terms_are_named_with_what_to_do(race: Any) -> None:
     workers = Workers(LEVELS)
-    found = race(workers, Wanted(budget=12))
+    found = race(workers, RaceOptions(budget=12))
     folder = f"studies/{found.store.name}/race"
     for name in found.ledger.storage.names(folder):
         found.ledger.storage.write(f"{folder}/{name}", b"torn")
     with pytest.raises(InputError, match=r"terms of race 'unit-race-1-2-4' cannot be read(?s:.*)restore"):
-        race(workers, Wanted(budget=12))
+        race(workers, RaceOptions(budget=12))

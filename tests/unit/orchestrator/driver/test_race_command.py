@@ -15,7 +15,7 @@ from orchestrator.cli.main import execute
 from orchestrator.ledger import StudyStore
 from orchestrator.reports.race import race_blocks, race_sentences
 from orchestrator.statistics.evidence import Differences, log_evidence
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 from orchestrator.statistics.optimism import optimism
 from orchestrator.statistics.race import decide
 from orchestrator.statistics.race_records import Terms, course_of
@@ -79,7 +79,7 @@ def course(waves: list[dict[int, float | None]], **rules: Any) -> dict[str, Any]
         search={7: {"1": 0.6, "2": 0.62}, 3: {"1": 0.58, "2": 0.61}},
         splits=("6-shot",),
         seeds=("4", "5", "6", "7", "8", "9"),
-        noise=Noise(s=0.01, nu=18),
+        noise=ResidualNoise(s=0.01, nu=18),
         **{"alpha": 0.05, "within": None, "budget": 12, **rules},
     )
     race = decide(terms.finalists, waves, terms.rules)
@@ -115,7 +115,7 @@ def test_a_race_whose_terms_cannot_be_read_says_so() -> None:
 def test_optimism_is_the_lead_in_the_search_less_the_lead_on_fresh_seeds() -> None:
     search = {1: {"1": 0.62, "2": 0.64}, 2: {"1": 0.60, "2": 0.60}, 3: {"1": 0.58, "2": 0.60}}
     fresh = {1: {"4": 0.6, "5": 0.61}, 2: {"4": 0.6, "5": 0.6}, 3: {"4": 0.59}}
-    found = optimism([1, 2, 3], search, fresh, Noise(s=0.01, nu=30))
+    found = optimism([1, 2, 3], search, fresh, ResidualNoise(s=0.01, nu=30))
     assert found is not None
     assert found.search == pytest.approx((0.03 + 0.04) / 2)
     assert found.fresh == pytest.approx((0.005 + 0.01) / 2)

@@ -7,17 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from mmap_model.training.metrics import Predictions
+from mmap_model.training.metrics import TaskPredictions
 from orchestrator.exporting.agreement import TOLERANCE, Agreement, compare, joined
 
 CLASSES = ("cat", "dog", "owl")
 
 
-def recorded(probabilities: np.ndarray) -> Predictions:
+def recorded(probabilities: np.ndarray) -> TaskPredictions:
     order = np.argsort(-probabilities, axis=1)[:, :2]
     n = len(probabilities)
     taken = np.take_along_axis(probabilities, order, 1).astype(np.float32)
-    return Predictions(np.zeros(n, np.int64), order, taken, np.zeros(n))
+    return TaskPredictions(np.zeros(n, np.int64), order, taken, np.zeros(n))
 
 
 def test_equal_predictions_agree() -> None:

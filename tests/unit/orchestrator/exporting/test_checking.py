@@ -19,7 +19,7 @@ from orchestrator.cli.main import execute
 from orchestrator.exporting import checking
 from orchestrator.exporting.checking import check
 from orchestrator.exporting.choice import choose
-from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 from orchestrator.face.stored import Stored
@@ -33,7 +33,7 @@ def study(trained) -> Stored:  # type: ignore[no-untyped-def]
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores in this process: another one takes seconds to start, and the command's test starts it."""
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
 
 
 def winner_of(stored: Stored, tasks: list[str] | None = None) -> Winner:

@@ -12,7 +12,7 @@ from orchestrator.exporting import checking
 from orchestrator.exporting.checking import check
 from orchestrator.exporting.choice import choose
 from orchestrator.exporting.forms import WRAPPINGS
-from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 
@@ -27,7 +27,7 @@ METHODS = [
 def test_every_method_is_exported_and_agrees(  # type: ignore[no-untyped-def]
     method: str, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
     stored = trained(method)
     (chosen,) = choose(stored.store, stored.ledger)
     winner = Winner(stored, chosen, None)

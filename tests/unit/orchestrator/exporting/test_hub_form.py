@@ -22,7 +22,7 @@ from orchestrator.exporting import checking
 from orchestrator.exporting.checking import check
 from orchestrator.exporting.choice import choose
 from orchestrator.exporting.hub_form import preprocessor
-from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 from orchestrator.face.stored import Stored
@@ -54,7 +54,7 @@ def whole(winner: Winner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores in this process: another one takes seconds to start."""
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
 
 
 def rewritten(folder: Path, *names: str) -> None:

@@ -21,7 +21,7 @@ from orchestrator.cli.main import execute
 from orchestrator.exporting import checking
 from orchestrator.exporting.checking import check
 from orchestrator.exporting.choice import choose
-from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 from orchestrator.face.stored import Stored
@@ -50,7 +50,7 @@ def folder(winner: Winner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores in this process: another one takes seconds to start, and the command's test starts it."""
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
 
 
 def photographs_of(photographs: Path, task: str) -> list[Path]:

@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 
 from orchestrator.cli.main import execute
 from orchestrator.exporting import checking
-from orchestrator.exporting.checking import Check
+from orchestrator.exporting.checking import ExportCheck
 from orchestrator.exporting.choice import choose
-from orchestrator.exporting.scoring import Job, answer
+from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.face.stored import Stored
 from orchestrator.tracking import study_tracker
 from orchestrator.tracking.mlflow.backend import RUN_TAG, STUDY_TAG
@@ -44,7 +44,7 @@ def client(
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(empty, tmp_path / "mlflow.db")
     monkeypatch.setattr(study_tracker, "BackendProcess", MlflowWriter)
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(Job.read(job)))
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     object.__setattr__(study.study.tracking, "uri", uri)
     study.store.save_study(study.study.to_plain())
@@ -118,7 +118,7 @@ def test_nothing_is_registered_that_differs_from_the_records(
 ) -> None:
     assert tell_study(study.study, study.store, study.ledger, patience=5).told.note is None
     monkeypatch.setattr(
-        checking, "check", lambda *_: Check(against="the records", refused="the hash is another")
+        checking, "check", lambda *_: ExportCheck(against="the records", refused="the hash is another")
     )
     assert execute(command(study, *REGISTER)) == 1
     said = capfd.readouterr().err

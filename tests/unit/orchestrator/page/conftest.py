@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.ledger import Invocation, Ledger, StudyStore, TrialRecord
-from orchestrator.reports.page.evidence import Evidence, Wanted
+from orchestrator.reports.page.evidence import Evidence, PageOptions
 from orchestrator.reports.page.make import make_page
 
 TASKS = ("photo & film", "<script>alert('task')</script>")
@@ -35,10 +35,10 @@ class MadeStudy:
     def page(self, **wanted: Any) -> str:
         """The page, as ``orchestrator report`` writes it."""
         pair, made = [(self.store, self.ledger)], "2026-05-04 13:00 UTC"
-        return make_page(pair, Wanted(**wanted), made=made, thumbnails=grey).html
+        return make_page(pair, PageOptions(**wanted), made=made, thumbnails=grey).html
 
     def evidence(self, **wanted: Any) -> Evidence:
-        return Evidence(self.store, self.ledger, Wanted(**wanted))
+        return Evidence(self.store, self.ledger, PageOptions(**wanted))
 
     def open(self, name: str, storage: str) -> tuple[StudyStore, Ledger]:
         """The records as a check opens them: anew."""

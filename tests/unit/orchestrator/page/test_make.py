@@ -156,12 +156,12 @@ def test_predictions_that_cannot_be_read_are_told_of_and_the_rest_is_shown(make_
 
 
 def test_several_studies_are_beside_each_other_and_then_one_by_one(made: Any, make_study: Any) -> None:
-    from orchestrator.reports.page.evidence import Wanted
+    from orchestrator.reports.page.evidence import PageOptions
     from orchestrator.reports.page.make import make_page
 
     other = make_study(4, name="other")
     pair = [(made.store, made.ledger), (other.store, other.ledger)]
-    page = make_page(pair, Wanted(), made="2026-05-04 13:00 UTC").html
+    page = make_page(pair, PageOptions(), made="2026-05-04 13:00 UTC").html
     ids = re.findall(r' id="([^"]+)"', without_library(page))
     assert len(ids) == len(set(ids)), "names are unique on a page"
     assert {"side-by-side", "study-1", "study-2", "study-1-verdict", "study-2-errors"} <= set(ids)

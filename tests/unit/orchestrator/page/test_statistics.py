@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator.statistics.calibration import reliability
 from orchestrator.statistics.foresight import foresight
-from orchestrator.statistics.front import Candidate, front
+from orchestrator.statistics.front import FrontRow, front
 from orchestrator.statistics.importance import FEWEST, Observed, importances
 from orchestrator.statistics.mistakes import Guess, class_scores, confident_mistakes, confusions
-from orchestrator.statistics.occupancy import Work, occupancy
+from orchestrator.statistics.occupancy import SlotWork, occupancy
 
 
 def guess(label: str, predicted: str, confidence: float = 0.5, sample: str = "a", **more: str) -> Guess:
@@ -90,13 +90,13 @@ def test_trials_that_were_stopped_early_have_no_place_in_foresight() -> None:
 
 def test_the_front_has_what_nothing_beats_in_both() -> None:
     rows = [
-        Candidate("a", 10, 0.5),
-        Candidate("b", 20, 0.4),
-        Candidate("c", 30, 0.6),
-        Candidate("d", 30, 0.7),
+        FrontRow("a", 10, 0.5),
+        FrontRow("b", 20, 0.4),
+        FrontRow("c", 30, 0.6),
+        FrontRow("d", 30, 0.7),
     ]
     assert front(rows) == ["a", "d"]
-    assert front([Candidate("one", 1, 0.5), Candidate("two", 1, 0.5)]) == ["one"]
+    assert front([FrontRow("one", 1, 0.5), FrontRow("two", 1, 0.5)]) == ["one"]
 
 
 def test_the_setting_that_decides_is_the_most_important_and_its_interval_says_so() -> None:
@@ -115,8 +115,8 @@ def test_the_setting_that_decides_is_the_most_important_and_its_interval_says_so
 
 
 def test_idle_time_is_what_no_work_of_a_slot_covers() -> None:
-    def work(slot: str, start: float, end: float) -> Work:
-        return Work(record="r", label="w", kind="complete", slot=slot, start=start, end=end)
+    def work(slot: str, start: float, end: float) -> SlotWork:
+        return SlotWork(record="r", label="w", kind="complete", slot=slot, start=start, end=end)
 
     found = occupancy([work("0", 0, 4), work("1", 2, 10), work("0", 3, 6)])
     assert [lane.name for lane in found.lanes] == ["slot 0", "slot 1"]
@@ -126,6 +126,6 @@ def test_idle_time_is_what_no_work_of_a_slot_covers() -> None:
 def test_work_without_a_slot_is_packed_into_as_few_lanes_as_hold_it() -> None:
     pieces = [(0, 3), (1, 2), (2, 4), (3, 5)]
     found = occupancy(
-        Work(record=str(i), label="w", kind="k", start=a, end=b) for i, (a, b) in enumerate(pieces)
+        SlotWork(record=str(i), label="w", kind="k", start=a, end=b) for i, (a, b) in enumerate(pieces)
     )
     assert [[w.record for w in lane.work] for lane in found.lanes] == [["0", "3"], ["1", "2"]]

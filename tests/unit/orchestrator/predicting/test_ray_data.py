@@ -15,9 +15,9 @@ from mmap_model.preprocessing import CLIP_RESIZE
 from orchestrator.predicting import ray_data
 from orchestrator.predicting.arguments import Arguments
 from orchestrator.predicting.listing import Listing
-from orchestrator.predicting.loading import Options
+from orchestrator.predicting.loading import LoadingOptions
 
-OPTIONS = Options(batch=4, part=10)
+OPTIONS = LoadingOptions(batch=4, part=10)
 
 
 @pytest.fixture

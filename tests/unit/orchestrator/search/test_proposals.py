@@ -12,7 +12,7 @@ import pytest
 from mmap_model.cells import Point
 from mmap_model.configuration import Recipe
 from mmap_model.methods.mmap import MmapSettings
-from orchestrator.search.proposals import Outcome, Proposal, Proposals
+from orchestrator.search.proposals import Proposal, Proposals, TrialOutcome
 from orchestrator.search.samplers import Samplers
 
 
@@ -36,7 +36,7 @@ def score(proposal: Proposal) -> float:
 
 def tell(proposals: Proposals, proposal: Proposal) -> dict[int, float]:
     epochs = {1: score(proposal) - 1, 2: score(proposal)}
-    proposals.tell(proposal.number, Outcome(state="complete", epochs=epochs))
+    proposals.tell(proposal.number, TrialOutcome(state="complete", epochs=epochs))
     return epochs
 
 
@@ -63,7 +63,7 @@ def test_no_point_is_proposed_twice_and_an_empty_space_says_so() -> None:
 
 def test_recorded_points_are_not_proposed_again_even_if_they_failed() -> None:
     proposals = Proposals(suggest_few)
-    proposals.replay(Proposal(0, {}, {}, point(0.01, 2)), Outcome(state="failed"))
+    proposals.replay(Proposal(0, {}, {}, point(0.01, 2)), TrialOutcome(state="failed"))
     lengths = {p.point.settings.prompt_length for n in (1, 2) if (p := proposals.propose(n))}
     assert lengths == {4, 8}
 
@@ -105,7 +105,7 @@ def test_ends_are_told_to_optuna_as_what_they_are(state: str, epochs: dict[int, 
     looking = Looking()
     proposals = Proposals(looking)
     proposals.propose(0)
-    proposals.tell(0, Outcome(state=state, epochs=epochs))
+    proposals.tell(0, TrialOutcome(state=state, epochs=epochs))
     proposals.propose(1)
     (trial,) = looking.seen
     assert trial.state is outcome
@@ -153,7 +153,7 @@ def test_a_rebuilt_search_has_forgotten_what_the_other_one_forgot() -> None:
     for number in range(150):
         proposal = proposals.propose(number)
         assert proposal is not None
-        outcome = Outcome(state="complete" if number % 7 else "failed", epochs={1: score(proposal)})
+        outcome = TrialOutcome(state="complete" if number % 7 else "failed", epochs={1: score(proposal)})
         proposals.tell(number, outcome)
         records.append((proposal, outcome))
     proposals.propose(150)

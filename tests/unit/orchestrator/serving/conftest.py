@@ -18,7 +18,7 @@ from mmap_model.backbone import Backbone
 from mmap_model.inference.classifier import Classifier
 from mmap_model.testing.artefacts import random_artefact
 from orchestrator.serving.app import Service, make_app
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.models import Model, Models
 
 SETTINGS = {"prompt_length": 2, "source_rows": 2, "source_cols": 8}
@@ -44,7 +44,7 @@ def service(classifiers: dict[str, Classifier]) -> Callable[..., Service]:
 
     def make(*names: str, **limits: float) -> Service:
         models = [Model(name, f"sha of {name}", classifiers[name]) for name in names or ("winner",)]
-        return Service(Models(models), Limits(**limits))
+        return Service(Models(models), RequestLimits(**limits))
 
     return make
 

@@ -16,7 +16,7 @@ from mmap_model.inference.classifier import Classifier
 from mmap_model.inference.predictions import Prediction
 from mmap_model.testing.artefacts import random_artefact
 from orchestrator.serving.app import Service, make_app
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.models import Model, Models
 
 TASKS = ("art", "photo", "map", "photo", "art")
@@ -73,7 +73,7 @@ def test_every_kind_is_served(
     classifier = mmap_model.load(folder, backbone=tiny_backbone)
     models = Models([Model("it", "sha", classifier)])
     images = [{"data": data, "task": task} for data, task in zip(encoded, TASKS, strict=False)]
-    with TestClient(make_app(Service(models, Limits()))) as client:
+    with TestClient(make_app(Service(models, RequestLimits()))) as client:
         answers = client.post("/v1/predict", json={"images": images}).json()["predictions"]
         assert client.get("/v1/models").json()["models"][0]["kind"] == kind
     for answer, picture, task in zip(answers, pictures, TASKS, strict=False):

@@ -19,7 +19,7 @@ from mmap_model.inference.classifier import Classifier
 from orchestrator.serving import bodies
 from orchestrator.serving.admission import Admission, Buffered
 from orchestrator.serving.app import Service, make_app
-from orchestrator.serving.limits import Limits
+from orchestrator.serving.limits import RequestLimits
 from orchestrator.serving.refusal import Refusal
 from orchestrator.study.machine import Machine
 
@@ -164,7 +164,7 @@ def test_a_full_queue_is_429_and_empties_again(
 
 
 def test_bytes_of_all_requests_together_are_bounded() -> None:
-    admission = Admission(Limits(bytes=100, buffered=150))
+    admission = Admission(RequestLimits(bytes=100, buffered=150))
     with Buffered(admission) as first, Buffered(admission) as second:
         first.add(100)
         second.add(50)
@@ -281,5 +281,5 @@ def test_a_stopping_server_answers_503_and_says_so(
 )
 def test_limits_that_fit_nothing_are_refused(given: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigurationError) as error:
-        Limits(**given)
+        RequestLimits(**given)
     assert error.value.where == key

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from orchestrator.ledger import TrialRecord
-from orchestrator.statistics.ranking import Row, ranked_rows
+from orchestrator.statistics.ranking import MeasuredRow, ranked_rows
 
-Rank = Callable[..., list[Row]]
+Rank = Callable[..., list[MeasuredRow]]
 
 
 @pytest.fixture
 def rank() -> Rank:
     """Ranks complete trials of the given accuracies by seed, numbered in their order."""
 
-    def ranked(*rows: Sequence[float], cells: Sequence[str] | None = None) -> list[Row]:
+    def ranked(*rows: Sequence[float], cells: Sequence[str] | None = None) -> list[MeasuredRow]:
         trials, records = [], {}
         for number, row in enumerate(rows):
             name = cells[number] if cells else f"t{number}"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.statistics.estimates import estimate_rows
-from orchestrator.statistics.ranking import Row, significance
+from orchestrator.statistics.ranking import MeasuredRow, significance
 
-Rank = Callable[..., list[Row]]
+Rank = Callable[..., list[MeasuredRow]]
 
 ROWS = ([0.60, 0.62, 0.61], [0.59, 0.60, 0.61], [0.55, 0.56, 0.56], [0.58, 0.58, 0.60])
 

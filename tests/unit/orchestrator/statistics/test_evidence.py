@@ -11,12 +11,12 @@ import pytest
 from scipy import integrate, stats
 
 from orchestrator.statistics.evidence import Differences, log_evidence, rules_out, upper_limit
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 
-NOISE = Noise(s=0.012, nu=18)
+NOISE = ResidualNoise(s=0.012, nu=18)
 
 
-def transcribed(d: list[float], noise: Noise | None) -> float:
+def transcribed(d: list[float], noise: ResidualNoise | None) -> float:
     """E as its formula is printed, by SciPy; needs ν ≥ 1 and some spread."""
     n, mean = len(d), float(np.mean(d))
     earlier, s = (noise.nu, noise.s) if noise else (0, 0.0)
@@ -33,7 +33,7 @@ def test_evidence_is_the_published_formula() -> None:
     rng = random.Random(5)
     for n in (1, 2, 3, 8, 40):
         for mean in (-0.03, -0.001, 0.0, 0.002, 0.02):
-            for noise in (NOISE, Noise(s=0.02, nu=1), None):
+            for noise in (NOISE, ResidualNoise(s=0.02, nu=1), None):
                 if n == 1 and noise is None:
                     continue
                 d = [rng.gauss(mean, 0.017) for _ in range(n)]
@@ -45,7 +45,7 @@ def test_evidence_is_the_bayes_factor_of_a_half_normal_effect() -> None:
     """Of a known σ (very many degrees of freedom): ∫ 2φ(δ) N(d; δσ_d, σ_d) dδ over δ > 0, against δ = 0."""
     sigma = 0.012
     d = [0.01, 0.024, -0.004]
-    known = Noise(s=sigma, nu=2_000_000)
+    known = ResidualNoise(s=sigma, nu=2_000_000)
     scaled = np.array(d) / (sigma * math.sqrt(2))
 
     def likelihood(effect: float) -> float:
@@ -63,8 +63,10 @@ def test_the_sign_alone_is_evidence_where_nothing_is_known_of_the_noise() -> Non
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 500])
-@pytest.mark.parametrize("noise", [None, NOISE, Noise(s=0.0, nu=4), Noise(s=0.01, nu=5000)])
-def test_evidence_is_finite_for_ties_and_for_differences_without_spread(n: int, noise: Noise | None) -> None:
+@pytest.mark.parametrize("noise", [None, NOISE, ResidualNoise(s=0.0, nu=4), ResidualNoise(s=0.01, nu=5000)])
+def test_evidence_is_finite_for_ties_and_for_differences_without_spread(
+    n: int, noise: ResidualNoise | None
+) -> None:
     for value in (0.0, 1e-17, 0.5, -0.5):
         found = log_evidence(Differences.of([value] * n, noise))
         assert math.isfinite(found)
@@ -85,7 +87,7 @@ def test_evidence_of_equal_configurations_has_a_mean_of_one() -> None:
     repeats, nu, seeds = 4000, 6, 5
     totals = np.zeros((seeds, repeats))
     for repeat in range(repeats):
-        noise = Noise(s=math.sqrt(float(rng.chisquare(nu)) / nu), nu=nu)
+        noise = ResidualNoise(s=math.sqrt(float(rng.chisquare(nu)) / nu), nu=nu)
         d = list(rng.normal(0, math.sqrt(2), seeds))
         for n in range(1, seeds + 1):
             totals[n - 1, repeat] = math.exp(log_evidence(Differences.of(d[:n], noise)))
@@ -95,7 +97,7 @@ def test_evidence_of_equal_configurations_has_a_mean_of_one() -> None:
 
 
 def test_a_limit_is_where_evidence_rules_out() -> None:
-    for noise in (NOISE, Noise(s=0.02, nu=2)):
+    for noise in (NOISE, ResidualNoise(s=0.02, nu=2)):
         found = Differences.of([0.004, -0.011, 0.02, 0.001, 0.009, 0.0], noise)
         limit = upper_limit(found, math.log(20))
         assert rules_out(found, limit * 1.0001, math.log(20))
@@ -113,7 +115,7 @@ def test_limits_hold_at_every_seed_at_once() -> None:
     repeats, nu, mean = 600, 12, 0.4
     misses = 0
     for _ in range(repeats):
-        noise = Noise(s=math.sqrt(float(rng.chisquare(nu)) / nu), nu=nu)
+        noise = ResidualNoise(s=math.sqrt(float(rng.chisquare(nu)) / nu), nu=nu)
         d = list(rng.normal(mean, math.sqrt(2), 8))
         misses += any(
             rules_out(Differences.of(d[:n], noise), mean, math.log(20)) for n in range(1, len(d) + 1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from orchestrator.statistics.cochran import Pool
-from orchestrator.statistics.noise import Noise, combined, pooled_noise
+from orchestrator.statistics.cochran import PooledResidual
+from orchestrator.statistics.noise import ResidualNoise, combined, pooled_noise
 
 
 def table(rng: random.Random, k: int, n: int, missing: float = 0.0) -> dict[int, dict[str, float]]:
@@ -26,7 +26,9 @@ def test_a_complete_table_gives_the_residual_of_the_marks() -> None:
     rows = table(random.Random(1), 7, 4)
     found = pooled_noise(rows)
     assert found is not None and found.nu == 18
-    assert found.s == pytest.approx(Pool([list(row.values()) for row in rows.values()]).deviation(3))
+    assert found.s == pytest.approx(
+        PooledResidual([list(row.values()) for row in rows.values()]).deviation(3)
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,9 +71,9 @@ def test_tables_without_a_common_seed_are_pooled_as_they_are() -> None:
 
 
 def test_upper_limit_is_chi_squares_and_holds_as_often_as_it_says() -> None:
-    noise = Noise(s=0.012, nu=7)
+    noise = ResidualNoise(s=0.012, nu=7)
     assert noise.upper(0.8) == pytest.approx(0.012 * math.sqrt(7 / float(chi2.ppf(0.2, 7))))
     rng = np.random.default_rng(3)
     estimates = np.sqrt(rng.chisquare(7, size=4000) / 7)
-    held = np.mean([Noise(s=float(s), nu=7).upper(0.8) >= 1 for s in estimates])
+    held = np.mean([ResidualNoise(s=float(s), nu=7).upper(0.8) >= 1 for s in estimates])
     assert 0.77 < held < 0.83

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 from orchestrator.statistics.evidence import Differences, log_evidence
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 from orchestrator.statistics.race import Race, Rules, Wave, decide
 
-NOISE = Noise(s=0.012, nu=18)
+NOISE = ResidualNoise(s=0.012, nu=18)
 
 
 def waves(means: dict[int, float], seeds: int, *, deviation: float = 0.012, seed: int = 1) -> list[Wave]:
@@ -137,7 +137,7 @@ def test_the_best_finalist_falls_in_at_most_one_race_of_twenty() -> None:
     rng = np.random.default_rng(8)
     repeats, falls = 300, 0
     for _ in range(repeats):
-        noise = Noise(s=math.sqrt(float(rng.chisquare(18)) / 18), nu=18)
+        noise = ResidualNoise(s=math.sqrt(float(rng.chisquare(18)) / 18), nu=18)
         drawn = [dict(enumerate(map(float, row))) for row in rng.normal(0, 1, (10, 4))]
         race: Race = decide(range(4), drawn, Rules(budget=1000, noise=noise))
         falls += any(fall.finalist == 0 for fall in race.fallen)

@@ -11,7 +11,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import t as student
 
-from orchestrator.statistics.noise import Noise
+from orchestrator.statistics.noise import ResidualNoise
 from orchestrator.statistics.shrinkage import shrink
 
 Rows = dict[int, dict[str, float]]
@@ -161,9 +161,9 @@ def test_one_seed_shrinks_nothing_unless_the_noise_is_known_from_elsewhere() -> 
     alone = shrink(rows)
     assert alone.reason == "one seed" and alone.estimates[4].shrunk == rows[4]["1"]
     assert alone.estimates[4].error is None and alone.estimates[4].best is None
-    told = shrink(rows, noise=Noise(s=0.03, nu=40))
+    told = shrink(rows, noise=ResidualNoise(s=0.03, nu=40))
     assert told.reason is None and told.estimates[4].shrunk < 0.53 and told.estimates[4].best is not None
-    sure = shrink(rows, noise=Noise(s=0.0005, nu=40))
+    sure = shrink(rows, noise=ResidualNoise(s=0.0005, nu=40))
     assert sure.estimates[4].shrunk == pytest.approx(rows[4]["1"], abs=2e-4) and sure.estimates[4].best == 1
 
 

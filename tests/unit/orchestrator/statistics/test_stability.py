@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.statistics.ranking import Row
+from orchestrator.statistics.ranking import MeasuredRow
 from orchestrator.statistics.stability import Stability, stability
 
-Rank = Callable[..., list[Row]]
+Rank = Callable[..., list[MeasuredRow]]
 
 
 def hangs_on(found: Stability) -> list[str]:

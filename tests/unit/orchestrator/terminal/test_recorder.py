@@ -14,7 +14,7 @@ import pytest
 from mmap_model.errors import InputError
 from orchestrator.cli.main import execute
 from orchestrator.terminal.lines import LineDisplay
-from orchestrator.terminal.recorder import Recorder
+from orchestrator.terminal.recorder import EventRecorder
 from orchestrator.terminal.words import PHASES
 from orchestrator.work.doing import STAGES, Doing
 from orchestrator.work.shown import (
@@ -53,7 +53,7 @@ DOCS = Path(__file__).parents[4] / "docs" / "logs.md"
 
 def record(path: Path, events: list[Shown]) -> list[dict[str, Any]]:
     shown: list[Shown] = []
-    with Recorder(str(path)) as recorder:
+    with EventRecorder(str(path)) as recorder:
         for event in events:
             recorder.beside(shown.append)(event)
     assert shown == events
@@ -91,7 +91,7 @@ def test_secrets_stay_out_of_the_events(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_file_that_takes_no_more_is_told_of_once_and_stops_nothing(tmp_path: Path) -> None:
     shown: list[Shown] = []
-    with Recorder("/dev/full") as recorder:
+    with EventRecorder("/dev/full") as recorder:
         for event in ALL:
             recorder.beside(shown.append)(event)
     notes = [event.text for event in shown if isinstance(event, NoteShown) and "no more events" in event.text]
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="--events"):
-        Recorder(str(tmp_path / "none" / "events.jsonl"))
+        EventRecorder(str(tmp_path / "none" / "events.jsonl"))
     assert execute(["sweep", "demo", "--events", "none/events.jsonl"]) == 2
     assert "none/events.jsonl" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.tracking import Backend, Connection, Delivery, Operation, Tracker, courier
 from orchestrator.tracking.narration import Narration
-from orchestrator.tracking.row import Row
+from orchestrator.tracking.row import TrackedRow
 from orchestrator.work.events import CellsKnown, CellState, EpochReached
 
 
@@ -119,9 +119,9 @@ class News:
         return {"metrics": metrics, "scored_at": cls.AT}
 
     @classmethod
-    def recorded(cls, trial: int) -> Row:
+    def recorded(cls, trial: int) -> TrackedRow:
         cells = [cell.to_dict() for cell in cls.cells(status="finished").cells]
-        row = Row(trial=trial, point=cls.POINT, started_at=cls.AT, cells=cells)
+        row = TrackedRow(trial=trial, point=cls.POINT, started_at=cls.AT, cells=cells)
         row.add_epoch(1, cls.epoch(1, 0.4, 0.6).reports)
         return row
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.tracking import Delivery, Operation, Tracker
-from orchestrator.tracking.row import Row
+from orchestrator.tracking.row import TrackedRow
 
 
 @pytest.mark.usefixtures("impatient")
@@ -221,7 +221,7 @@ def test_a_driver_stopped_between_check_and_write_sets_right_what_it_overwrote(
     ended = news.recorded(0)
     told_again: list[Any] = []
 
-    def story(runs: Any) -> Iterator[Row]:
+    def story(runs: Any) -> Iterator[TrackedRow]:
         told_again.append(runs)
         yield from [ended] if runs else []
 

@@ -15,7 +15,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.row import End, Row
+from orchestrator.tracking.row import End, TrackedRow
 
 AT = "2026-11-21T12:00:00.000000+00:00"
 KEYS = ("k1", "k2")
@@ -52,7 +52,7 @@ class Records:
         self.store.save_trial(record)
         return record
 
-    def retell(self) -> tuple[dict[str, Row], list[str]]:
+    def retell(self) -> tuple[dict[str, TrackedRow], list[str]]:
         story = Retelling(self.store, self.ledger, label=recorded_run_name)
         rows = {row.name: row for row in story.rows()}
         return rows, story.missing
@@ -122,7 +122,7 @@ def test_what_an_earlier_version_did_not_record_is_named(records: Records) -> No
 
 
 def test_a_row_that_was_kept_is_told_as_it_ended(records: Records) -> None:
-    row = Row(trial=0, point={"method": "mmap"}, started_at=AT)
+    row = TrackedRow(trial=0, point={"method": "mmap"}, started_at=AT)
     row.cells = [{**cell, "status": "failed", "origin": None} for cell in cells()]
     row.add_epoch(1, {key: history(key, 1)[0] for key in KEYS})
     row.failed = {"k1": {"error": "diverged", "at": AT}}
@@ -141,7 +141,7 @@ def test_a_row_that_was_kept_is_told_as_it_ended(records: Records) -> None:
 
 def test_reference_rows_keep_their_runs_when_another_trial_becomes_the_best(records: Records) -> None:
     first, second = {"method": "mmap", "lr": 1}, {"method": "mmap", "lr": 2}
-    row = Row(trial="zero_step-first", point=first, started_at=AT)
+    row = TrackedRow(trial="zero_step-first", point=first, started_at=AT)
     row.end = End(state="complete", at=AT)
     behind = WriteBehind(records.store.storage)
     records.told.save_row(row.name, 1, row.to_dict(), behind)

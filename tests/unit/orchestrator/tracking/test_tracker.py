@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.narration import Narration
-from orchestrator.tracking.row import Row
+from orchestrator.tracking.row import TrackedRow
 from orchestrator.work.events import CellFailure, CellFinished, CellsKnown
 
 
@@ -68,7 +68,7 @@ def test_a_trial_has_the_parameters_by_which_it_differs_and_a_row_of_a_compariso
     narration = Narration(study="demo", fixed=fixed)
 
     def params(tags: dict[str, Any]) -> dict[str, str]:
-        row = Row(trial=0, point=news.POINT, started_at=news.AT, tags=tags)
+        row = TrackedRow(trial=0, point=news.POINT, started_at=news.AT, tags=tags)
         return narration.started(row)[0]["params"]
 
     assert params({}) == {

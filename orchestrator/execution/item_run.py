@@ -12,7 +12,7 @@ from mmap_model.configuration import Split
 from orchestrator.execution.batch import Interruption, Superseded
 from orchestrator.execution.engine import Engine
 from orchestrator.execution.item_cells import ORIGIN, ItemCells, Reports
-from orchestrator.execution.recorded import Recorded
+from orchestrator.execution.recorded import RecordedCells
 from orchestrator.execution.scoring import Scoring
 from orchestrator.execution.training import Training
 from orchestrator.ledger import Ledger, StudyStore, batch_key
@@ -43,7 +43,7 @@ WAIT_NEWS_S = 60.0
 """Seconds between two words about a storage that does not answer."""
 
 
-class Job:
+class ItemRun:
     """One item on its way.
 
     Args:
@@ -62,7 +62,7 @@ class Job:
         self._engine, self._ledger, self._item = engine, ledger, item
         self._id, self._emit = item.item_id, emit
         self._store = StudyStore(ledger.storage, item.study)
-        self._cells, self._recorded = ItemCells(item, engine), Recorded(ledger, item)
+        self._cells, self._recorded = ItemCells(item, engine), RecordedCells(ledger, item)
         self._about: dict[str, Any] = {name: getattr(item, name) for name in ORIGIN}
         if self._recorded.pixels:
             self._about["pixels"] = self._recorded.pixels

@@ -11,7 +11,7 @@ from orchestrator.statistics.epochs import epoch_reached
 from orchestrator.work.events import Emit
 
 
-class Progress:
+class EpochReporter:
     """Tells each epoch once, when all cells have reached it.
 
     Args:
