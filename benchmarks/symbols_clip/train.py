@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -249,8 +250,10 @@ def scored(model: CLIP, test: scores.Data, words: list[int]) -> dict[str, Any]:
 
 def ship(run: Path) -> None:
     """Write the weights of a run for open_clip, and freeze them by hash."""
-    from mmap_model.symbols.weights import LONG_CLIP_DIR, freeze, weights_sha256
+    from mmap_model.symbols.weights import CLIP_DIR, LONG_CLIP_DIR, freeze, weights_sha256
 
+    LONG_CLIP_DIR.mkdir(exist_ok=True)
+    shutil.copy(CLIP_DIR / "open_clip_config.json", LONG_CLIP_DIR)
     saved = torch.load(run / "weights.pt", weights_only=True)
     model = build(len(saved["vocabulary"]))
     model.load_state_dict(saved["model"])
