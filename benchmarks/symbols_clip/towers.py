@@ -89,4 +89,5 @@ def export(model: CLIP, vocabulary: list[int], directory: Path) -> Path:
     state["token_embedding.weight"] = table
     target = directory / "open_clip_model.safetensors"
     save_file(state, target)
+    target.chmod(0o644)  # safetensors lets nobody else read
     return target
