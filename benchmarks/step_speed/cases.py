@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +19,29 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 from count import Passes, image_passes, text_passes  # noqa: E402
 from reference import Reference  # noqa: E402
+from reference_newer import PlainLora, PlainPromptsrc  # noqa: E402
 
 from mmap_model.backbone import Backbone, BackboneSpec, load_backbone, random_backbone  # noqa: E402
 from mmap_model.forward.precision import full_precision  # noqa: E402
 from mmap_model.methods import Problem, get_method  # noqa: E402
+from mmap_model.methods.clip_lora.module import ClipLoraModel  # noqa: E402
+from mmap_model.methods.model import TunedModel  # noqa: E402
 from mmap_model.methods.prompted import PromptedModel  # noqa: E402
+from mmap_model.methods.promptsrc.module import PromptsrcModel  # noqa: E402
 
-TEMPLATES = {"mmap": "a photo of a {}.", "maple": "{}."}
-"""MaPLe's prompts stand for the words before the name."""
-METHODS = {"mmap": {"prompt_length": 14}, "maple": {"prompt_length": 8, "depth": 12}}
-"""Both defaults; MmAP inserts 28 prompts (its group's and its task's), MaPLe-MT 8, in every layer."""
+WORDS = "a photo of a {}."
+TEMPLATES = {"mmap": WORDS, "maple": "{}.", "clip_lora": WORDS, "promptsrc": "{}."}
+"""The prompts of MaPLe and PromptSRC stand for the words before the name."""
+METHODS: dict[str, dict[str, Any]] = {
+    "mmap": {"prompt_length": 14},
+    "maple": {"prompt_length": 8, "depth": 12},
+    "clip_lora": {"regime": "multi"},
+    "promptsrc": {"anchors": WORDS},
+}
+"""The defaults; MmAP inserts 28 prompts (its group's and its task's), MaPLe-MT 8, in every layer. Frozen
+texts of PromptSRC are constants of a training: one for a class stands for the mean of sixty."""
+NEWER = ("clip_lora", "promptsrc")
+"""Methods whose step is more than prompted towers and cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +77,11 @@ class Case:
         shape = {} if self.tiny else VIT_B_16
         return random_backbone(quick_gelu=True, device=self.device, **shape)
 
-    def build(self, backbone: Backbone) -> PromptedModel:
+    def build(self, backbone: Backbone) -> TunedModel:
         method = get_method(self.method)
         tasks = tuple(range(self.tasks))
         halves = (tasks[: self.tasks // 2], tasks[self.tasks // 2 :])
-        model = method.build(
+        return method.build(
             method.Settings(**self._settings),
             backbone,
             Problem(
@@ -78,11 +92,9 @@ class Case:
                 train_seeds=list(range(1, 1 + self.replicates)),
             ),
         )
-        assert isinstance(model, PromptedModel)
-        return model
 
     @property
-    def _settings(self) -> dict[str, int]:
+    def _settings(self) -> dict[str, Any]:
         if self.embedded:
             return EMBEDDED[self.method]
         return TINY[self.method] if self.tiny else METHODS[self.method]
@@ -100,10 +112,13 @@ class Case:
         shape = (self.replicates, self.tasks, self.batch)
         pixels = torch.randn((*shape, 3, *[backbone.image_size] * 2), generator=generator)
         labels = torch.randint(self.classes, shape, generator=generator)
-        return pixels.to(backbone.device), labels.to(backbone.device)
+        return pixels.to(backbone.device, backbone.dtype), labels.to(backbone.device)
 
-    def count(self, model: PromptedModel) -> tuple[Passes, Passes]:
-        """Of text and image tower, for this case's names and prompts."""
+    def count(self, model: TunedModel) -> tuple[Passes, Passes] | None:
+        """Of text and image tower, for this case's names and prompts; None where nobody derived it."""
+        if self.method in NEWER:
+            return None
+        assert isinstance(model, PromptedModel)
         backbone, prompts = model.backbone, model.image_prompts()[0].shape[1]
         ids = backbone.tokenize([self.template.replace("{}", name) for name in class_names(self.classes)])
         common, lengths = model.class_prompts.common, (ids.argmax(1) + 1).tolist()
@@ -133,6 +148,8 @@ VIT_B_16 = {
 TINY = {
     "mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8},
     "maple": {"prompt_length": 2, "depth": 3},
+    "clip_lora": {"regime": "multi"},
+    "promptsrc": {"prompt_length": 2, "depth": 2, "init_words": "", "anchors": WORDS},
 }
 
 
@@ -150,9 +167,12 @@ def class_names(count: int) -> list[str]:
 
 
 def training_step(
-    case: Case, model: PromptedModel, backbone: Backbone, *, reference: bool
+    case: Case, model: TunedModel, backbone: Backbone, *, reference: bool
 ) -> Callable[[], float]:
     """One step of SGD down the sum of the losses; returns the losses' mean."""
+    if case.method in NEWER:
+        return newer_step(case, model, backbone, reference=reference)
+    assert isinstance(model, PromptedModel)
     pixels, labels = case.batch_of(backbone)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
     plain = Reference(
@@ -176,6 +196,51 @@ def training_step(
         return found.detach().mean().item()
 
     return step
+
+
+def newer_step(case: Case, model: TunedModel, backbone: Backbone, *, reference: bool) -> Callable[[], float]:
+    """As `training_step`; the reference takes one task after the other, as code without tasks has to."""
+    pixels, labels = case.batch_of(backbone)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    plain = plain_of(case, model, backbone)
+    model.train()
+
+    def ours() -> float:
+        classes, images = model.class_features(), model.image_features(pixels)
+        losses = model.image_losses(images, pixels, labels, classes).mean(-1)
+        of_classes = model.class_losses(classes)
+        losses = losses if of_classes is None else losses + of_classes
+        losses.sum().backward()
+        return losses.detach().mean().item()
+
+    def theirs() -> float:
+        found = []
+        for task in range(case.tasks):
+            loss = plain.task_loss(pixels, labels, task)
+            loss.backward()
+            found.append(loss.item())
+        return sum(found) / len(found)
+
+    def step() -> float:
+        model.step += 1
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=case.precision == "bf16"):
+            value = theirs() if reference else ours()
+        optimiser.step()
+        return value
+
+    return step
+
+
+def plain_of(case: Case, model: TunedModel, backbone: Backbone) -> PlainLora | PlainPromptsrc:
+    """The reference of a newer method."""
+    settings: Any = get_method(case.method).Settings(**case._settings)
+    if isinstance(model, ClipLoraModel):
+        gain = settings.alpha / settings.rank**0.5
+        return PlainLora(model, backbone, case.names(), case.template, gain=gain, dropout=settings.dropout)
+    assert isinstance(model, PromptsrcModel)
+    weights = (settings.text_weight, settings.image_weight, settings.logits_weight)
+    return PlainPromptsrc(model, case.names(), case.template, weights=weights)
 
 
 def median(values: list[float]) -> float:

@@ -1,16 +1,18 @@
 """A plain prompted CLIP: prompts concatenated before every layer, dropped after it, whole open_clip blocks.
 
+Where fewer layers have prompts than there are, those of the last one run on.
+
 77 text tokens for every class, one text pass per prompt set, autograd through everything. The prompts are
 those of the model that is compared, so both must reach the same loss and the same gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmap_model.class_texts import class_text
@@ -26,6 +28,9 @@ class Reference:
         template: of the class prompts.
         assembled: positions are those of the assembled text (MaPLe) rather than the words' own (MmAP).
         text_chunk: classes encoded at a time, and again for the backward pass; None: all at once.
+
+    Attributes:
+        ids: token ids [C, 77] of each task.
     """
 
     def __init__(
@@ -40,7 +45,7 @@ class Reference:
         self._model, self._clip = model, model.backbone.clip
         self._assembled, self._chunk = assembled, text_chunk
         texts = [[class_text(template, name) for name in names] for names in classes]
-        self._ids = [model.backbone.tokenize(own).to(model.backbone.device) for own in texts]
+        self.ids = [model.backbone.tokenize(own).to(model.backbone.device) for own in texts]
 
     def losses(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy [R, T] of pixels [R, T, B, 3, H, W] and labels [R, T, B]."""
@@ -51,7 +56,7 @@ class Reference:
                 of_text = [p[r * self._model.text_sets[1] + t % self._model.text_sets[1]] for p in text]
                 of_image = [p[r * self._model.tasks + t] for p in image]
                 images = F.normalize(self.images(pixels[r, t], of_image).float(), dim=-1)
-                texts = F.normalize(self.texts(self._ids[t], of_text).float(), dim=-1)
+                texts = F.normalize(self.texts(self.ids[t], of_text).float(), dim=-1)
                 logits = self._clip.logit_scale.exp() * images @ texts.T
                 found.append(F.cross_entropy(logits, labels[r, t]))
         return torch.stack(found).view(self._model.replicates, -1)
@@ -60,10 +65,7 @@ class Reference:
         """Embeddings [B, E] with prompts [P, D] in every layer."""
         visual = self._clip.visual
         x = visual._embeds(pixels)
-        for prompt, block in zip(prompts, visual.transformer.resblocks, strict=True):
-            own = prompt.to(x.dtype).expand(len(x), -1, -1)
-            x = block(torch.cat([x[:, :1], own, x[:, 1:]], dim=1))
-            x = torch.cat([x[:, :1], x[:, 1 + len(prompt) :]], dim=1)
+        x = _through(visual.transformer.resblocks, x, prompts, None)
         pooled, _ = visual._pool(x)
         return pooled @ visual.proj  # type: ignore[no-any-return]
 
@@ -86,9 +88,19 @@ class Reference:
         x = clip.token_embedding(ids) + positions
         total = ids.shape[1] + length
         mask = torch.full((total, total), -torch.inf, device=x.device).triu_(1)
-        for prompt, block in zip((first, *prompts[1:]), clip.transformer.resblocks, strict=True):
-            own = prompt.to(x.dtype).expand(len(x), -1, -1)
-            x = block(torch.cat([x[:, :1], own, x[:, 1:]], dim=1), attn_mask=mask)
-            x = torch.cat([x[:, :1], x[:, 1 + length :]], dim=1)
+        x = _through(clip.transformer.resblocks, x, (first, *prompts[1:]), mask)
         x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ids.argmax(dim=1)]
         return x @ clip.text_projection  # type: ignore[no-any-return]
+
+
+def _through(
+    blocks: Iterable[nn.Module], x: Tensor, prompts: Sequence[Tensor], mask: Tensor | None
+) -> Tensor:
+    """Tokens behind all blocks, without prompts: a layer's own take the place of those before it."""
+    length, given = len(prompts[0]), {} if mask is None else {"attn_mask": mask}
+    for layer, block in enumerate(blocks):
+        if layer < len(prompts):
+            own = prompts[layer].to(x.dtype).expand(len(x), -1, -1)
+            x = torch.cat([x[:, :1], own, x[:, 1 + length * (layer > 0) :]], dim=1)
+        x = block(x, **given)
+    return torch.cat([x[:, :1], x[:, 1 + length :]], dim=1)

@@ -30,6 +30,8 @@ def tables(found: dict[str, Any]) -> str:
     ]
     if "train" in found:
         parts.append(_steps(found["train"]))
+    if "newer" in found:
+        parts.append(_newer(found["newer"]))
     if "parts" in found:
         parts.append(_parts(found["parts"]))
     parts += [_line(found, name, text) for name, text in LINES.items() if name in found]
@@ -51,6 +53,23 @@ def _steps(rows: list[dict[str, Any]]) -> str:
             f"| {ours['added_by_the_step_gib']:.2f} | {plain['added_by_the_step_gib']:.2f} "
             f"| {row['multiply_adds'] / 1e9:.0f} | {100 * row['share_of_matmul']:.0f} % "
             f"| {100 * row.get('share_of_matmul_by_onednn', float('nan')):.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def _newer(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| method | tasks × images, classes | step, s | plain, s | times faster | memory added, GiB "
+        "| plain, GiB | by sharing texts |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ours, plain, shared = row["ours"], row["reference"], row.get("by_sharing_texts")
+        gained = "–" if shared is None else f"{shared:.1f} times"
+        lines.append(
+            f"| {row['method']} | {row['tasks']} × {row['batch']}, {row['classes']} | {ours['median_s']:.2f} "
+            f"| {plain['median_s']:.1f} | **{row['times_faster']:.1f}** "
+            f"| {ours['added_by_the_step_gib']:.2f} | {plain['added_by_the_step_gib']:.2f} | {gained} |"
         )
     return "\n".join(lines)
 

@@ -137,6 +137,42 @@ def measure_steps(options: argparse.Namespace, common: dict[str, Any]) -> list[d
     return found
 
 
+def measure_newer(options: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Steps of newer methods: one task, four tasks that share their texts, and the plain way of both."""
+    found = []
+    for method in ("clip_lora", "promptsrc"):
+        cases = {
+            tasks: {**common, "method": method, "classes": 65, "batch": batch, "tasks": tasks}
+            for tasks, batch in ((1, 16), (4, 4))
+        }
+        sides = {
+            f"{name} {tasks}": _side(
+                options, "train", case, reference=name == "reference", keep=name == "ours"
+            )
+            for tasks, case in cases.items()
+            for name in ("ours", "reference")
+        }
+        alone = {**cases[4], "tasks": 1}
+        sides["ours alone"] = _side(options, "train", alone, reference=False, keep=True)
+        interleave(sides, options.repeats)
+        for tasks, case in cases.items():
+            ours, reference = sides[f"ours {tasks}"], sides[f"reference {tasks}"]
+            row: dict[str, Any] = {
+                **{name: case[name] for name in ("method", "classes", "batch", "tasks")},
+                "times_faster": round(reference.median / ours.median, 2),
+                "loss_difference": abs(ours.turns[0]["value"] - reference.turns[0]["value"]),
+                "ours": ours.summary(),
+                "reference": reference.summary(),
+            }
+            if tasks > 1:
+                one = sides["ours alone"]
+                row["by_sharing_texts"] = round(tasks * one.median / ours.median, 2)
+                row["alone"] = one.summary()
+            found.append(row)
+            print(json.dumps({k: v for k, v in row.items() if not isinstance(v, dict)}), flush=True)
+    return found
+
+
 def text_chunk(classes: int, options: argparse.Namespace) -> int | None:
     """Classes that the reference encodes at a time, with checkpoints; None if memory holds them all."""
     if options.device == "cuda" or options.tiny:
@@ -265,6 +301,7 @@ def measure_demo(options: argparse.Namespace, common: dict[str, Any]) -> list[di
 
 MEASURES = {
     "train": measure_steps,
+    "newer": measure_newer,
     "fuse": measure_fusing,
     "embedded": measure_embedded,
     "parts": measure_parts,

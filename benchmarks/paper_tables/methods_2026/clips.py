@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mmap_model.architecture import SYMBOLS
+from mmap_model.architecture import SHIPPED
 
 
 def packaged_clips() -> tuple[str, ...]:
     """Their model names, the first one first."""
-    return (SYMBOLS,)
+    return tuple(SHIPPED)

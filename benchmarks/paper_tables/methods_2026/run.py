@@ -21,8 +21,17 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
+from clips import packaged_clips  # noqa: E402
 from estimate import show  # noqa: E402
+from page import write  # noqa: E402
+from profiles import profile  # noqa: E402
 from stages import KINDS, Stage, stages  # noqa: E402
+from transfers import transfer  # noqa: E402
+
+from orchestrator.compare.comparison import Comparison  # noqa: E402
+
+PROFILES = "profiles"
+"""What comes after the stages."""
 
 FAILED = 1
 """Exit code of ``compare`` where some column has no numbers: the others have."""
@@ -31,23 +40,30 @@ FAILED = 1
 def main() -> int:
     options = _options()
     options.storage.mkdir(parents=True, exist_ok=True)
-    chosen = [*stages(options.clips, options.stages, tiny=options.tiny)]
+    kinds = [kind for kind in KINDS if kind in options.stages]
+    chosen = [*stages(options.clips, kinds, tiny=options.tiny)]
     if options.what == "plan":
         show(chosen, options.storage, options.slots)
         return 0
+    code, page = 0, options.storage / "RESULTS.md"
     for stage in chosen:
         code = _run(stage, options)
-        if code not in (0, FAILED):
-            return code
-    from page import write
-
-    write(chosen, options.storage, options.storage / "RESULTS.md")
-    print(f"Results: {options.storage / 'RESULTS.md'}")
-    return 0
+        write(chosen, options.storage, page)
+        if code:
+            break
+    if not code and PROFILES in options.stages:
+        _profile(options)
+        write(chosen, options.storage, page)
+    print(f"Results so far: {page}", flush=True)
+    return code
 
 
 def _run(stage: Stage, options: argparse.Namespace) -> int:
-    """Train and score a stage; its command, seconds and exit code go to ``stages.jsonl``."""
+    """Train and score a stage; its command, seconds and exit code go to ``stages.jsonl``.
+
+    Returns:
+        0 also where some columns have no numbers: they are reported with the reason.
+    """
     storage = options.storage
     further = [f"tracking.uri=sqlite:///{storage}/mlflow.db"]
     if options.slots:
@@ -56,30 +72,30 @@ def _run(stage: Stage, options: argparse.Namespace) -> int:
         further.append(f"slots.gpus={options.gpus_per_slot:g}")
     command = [sys.executable, "-m", "orchestrator", *stage.arguments(storage, further)]
     print(f"{stage.report}: {' '.join(command[1:])}", flush=True)
-    began = time.time()
+    began, report = time.time(), storage / "reports" / stage.report / "comparison.json"
     code = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
     ).returncode
-    if code in (0, FAILED) and stage.to is not None:
-        from transfers import transfer
-
-        from orchestrator.compare.comparison import Comparison
-
-        found = Comparison.from_json((storage / "reports" / stage.report / "comparison.json").read_text())
-        transfer(stage, storage, found, options.processes)
+    reported = report.is_file() and report.stat().st_mtime >= began
+    if code == FAILED and reported:
+        code = 0
+    if code == 0 and stage.to is not None:
+        transfer(stage, storage, Comparison.from_json(report.read_text()), options.processes)
     line = {"stage": stage.report, "command": command[1:], "seconds": time.time() - began, "code": code}
     with (storage / "stages.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
-    if code in (0, FAILED) and stage.kind in ("tuned", "grouped"):
-        from profiles import profile
-
-        profile(stage, storage, "cuda" if options.gpus_per_slot else "cpu", options.processes)
     return code
 
 
-def _options() -> argparse.Namespace:
-    from clips import packaged_clips
+def _profile(options: argparse.Namespace) -> None:
+    """Seconds and memory of a cell of every column, alone on its device."""
+    device = "cuda" if options.gpus_per_slot else "cpu"
+    for stage in stages(options.clips, ("tuned", "grouped"), tiny=options.tiny):
+        print(f"{stage.report}: seconds and memory of a cell", flush=True)
+        profile(stage, options.storage, device, 1 if options.gpus_per_slot else options.processes)
 
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,7 +106,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, help="workers; as many as the machine has")
     parser.add_argument("--gpus-per-slot", type=float, help="share of a GPU that a worker gets; none without")
     parser.add_argument("--clips", type=_words, default=packaged_clips(), help="such as symbols")
-    parser.add_argument("--stages", type=_words, default=KINDS, help=", ".join(KINDS))
+    parser.add_argument(
+        "--stages", type=_words, default=(*KINDS, PROFILES), help=", ".join((*KINDS, PROFILES))
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of scoring and profiles")
     parser.add_argument("--tiny", action="store_true", help="try everything out in minutes")
     return parser.parse_args()

@@ -71,6 +71,37 @@ def test_the_reference_takes_the_same_step(
         assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("method", ["clip_lora", "promptsrc"])
+def test_the_reference_of_a_newer_method_takes_the_same_step(
+    method: str, tasks: int, tiny_backbone_fp64: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dropout, whose masks both draw in their own way."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    cases = load("cases")
+    if method == "clip_lora":
+        monkeypatch.setitem(cases.TINY, method, {"regime": "multi", "dropout": 0.0})
+    case = cases.Case(method=method, classes=5, batch=3, tasks=tasks, tiny=True)
+    model = case.build(tiny_backbone_fp64)
+    with torch.no_grad():
+        for parameter in model.parameters():  # away from the zeros at which LoRA starts
+            parameter += 0.05 * torch.randn_like(parameter)
+    found = []
+    for reference in (False, True):
+        step = cases.newer_step(case, model, tiny_backbone_fp64, reference=reference)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        loss = step()
+        found.append((loss, {name: p.grad.clone() for name, p in model.named_parameters()}))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(before[name])
+    (ours, gradients), (theirs, plain) = found
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    for name, expected in plain.items():
+        assert expected.abs().max() > 0
+        assert (gradients[name] - expected).abs().max() < 1e-4 * expected.abs().max(), name
+
+
 @pytest.mark.parametrize("sets", [1, 2])
 def test_the_count_is_what_the_step_multiplies(sets: int, tiny_backbone_fp64: Backbone) -> None:
     count = load("count")
