@@ -25,7 +25,7 @@ class Execution:
             as that asks for. None: what the GPU has free, on the CPU this process's share of the machine.
     """
 
-    compile: Literal["off", "on", "graphs"] = "off"
+    compile: Literal["off", "on", "graphs"] = "graphs"
     checkpoint: bool = False
     max_memory_gb: float | None = None
     evaluate: Literal["every", "rungs", "last"] = added_field("every")

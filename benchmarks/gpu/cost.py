@@ -137,11 +137,11 @@ def measured(card: Card, read: Callable[[dict[str, Any]], float]) -> str:
     """What ``results/<card>.json`` has; without the file nothing was measured."""
     path = HERE / "results" / f"{card.name}.json"
     if not path.exists():
-        return "not yet measured"
+        return "not measured"
     try:
         return seconds_shown(read(json.loads(path.read_text())))
     except (KeyError, IndexError, TypeError):
-        return "stage missing"
+        return "not measured"
 
 
 def take(folder: Path) -> Path:
@@ -166,23 +166,29 @@ def rows() -> list[list[str]]:
     for card in CARDS:
         for (classes, batch), number in shapes.items():
             one = step(classes, batch)
-            seen = measured(card, lambda r, n=number: r["step"]["steps"][n]["ours_s"])  # type: ignore[misc]
-            found.append(row(card, f"step, {classes} classes, {batch} images, one task", one, seen))
+            seen = [
+                measured(card, lambda r, n=number, w=way: r["step"]["steps"][n][w])  # type: ignore[misc]
+                for way in ("ours_s", "replayed_s")
+            ]
+            what = f"step, {classes} classes, {batch} images, one task"
+            found.append(row(card, what, one, [*seen, ""]))
         fused = step(CLASSES, BATCH, sets=SEEDS * TASKS)
-        seen = measured(card, lambda r: r["step"]["modes"]["off"]["step_s"])
+        seen = [
+            measured(card, lambda r, m=mode: r["step"]["modes"][m]["step_s"])  # type: ignore[misc]
+            for mode in ("off", "graphs", "on")
+        ]
         found.append(row(card, "step, 65 classes, 16 images, four tasks × three seeds fused", fused, seen))
-        seen = measured(card, lambda r: r["trial"]["off"]["seconds"])
-        found.append(
-            [card.name, "trial of Office-Home's size, warm", *[""] * 5, seconds_shown(trial(card)), seen]
-        )
+        whole = [measured(card, lambda r, m=mode: r["trial"][m]["seconds"]) for mode in ("off", "graphs")]  # type: ignore[misc]
+        what = "trial of Office-Home's size, warm"
+        found.append([card.name, what, *[""] * 5, seconds_shown(trial(card)), *whole, ""])
     return found
 
 
-def row(card: Card, what: str, work: Work, seen: str) -> list[str]:
+def row(card: Card, what: str, work: Work, seen: list[str]) -> list[str]:
     parts = [seconds_shown(seconds) for seconds in work.device_seconds(card).values()]
     host = f"{work.launches:.0f} launches, {seconds_shown(work.launches * LAUNCH_S)}"
     graph = seconds_shown(work.seconds(card, replayed=True))
-    return [card.name, what, *parts, host, graph, seconds_shown(work.seconds(card)), seen]
+    return [card.name, what, *parts, host, graph, seconds_shown(work.seconds(card)), *seen]
 
 
 def main() -> None:
@@ -191,7 +197,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.take is not None:
         take(options.take)
-    head = ["card", "what", "products", "attention", "memory", "host", "as a graph", "predicted", "measured"]
+    head = ["card", "what", "products", "attention", "memory", "host", "as a graph", "predicted"]
+    head += ["measured", "replayed", "compiled"]
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows())]
     page = HERE / "README.md"
     before, _, rest = page.read_text().partition(START)

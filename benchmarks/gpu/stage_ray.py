@@ -46,7 +46,7 @@ def measure(device: str, tiny: bool, keep: Callable[[Found], None]) -> Found:
         results = sweep.command("results", "--json") if code == 0 else None
         found["results"] = None if results is None else json.loads(results)
         found["devices"] = sweep.devices() if code == 0 else None
-    found["card"] = card.summary()
+    found["load"] = card.summary()
     keep(found)
     checks = {
         "nothing_is_lost_with_a_killed_worker": partial(nothing_lost, found, sweep),
@@ -198,8 +198,8 @@ def both_on_the_gpu(found: Found, cuda: bool) -> Found:
     if not cuda:
         raise NeedsCuda
     assert set(found["devices"]) == {"cuda"}, found["devices"]
-    assert found["card"]["processes"] >= SLOTS, found["card"]
-    return {"busy_share": found["card"]["busy_share"]}
+    assert found["load"]["processes"] >= SLOTS, found["load"]
+    return {"busy_share": found["load"]["busy_share"]}
 
 
 def memory_shared(found: Found, cuda: bool) -> Found:
@@ -207,5 +207,5 @@ def memory_shared(found: Found, cuda: bool) -> Found:
         raise NeedsCuda
     assert not any("together they do not fit" in line for line in found["log"])
     assert not any("Memory ran out" in line for line in found["log"])
-    peak, total = found["card"]["memory_peak"], found["card"]["memory_total"]
+    peak, total = found["load"]["memory_peak"], found["load"]["memory_total"]
     return {"memory_peak": peak, "memory_total": total}

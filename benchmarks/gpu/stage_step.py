@@ -71,8 +71,10 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
     if cuda:
         profiled("graphs")
     small = cells(size, precision=precision, batch=4)
-    fused = _profiled(backbone, dataset, device, Execution(), small)["step_s"]
-    alone = [_profiled(backbone, dataset, device, Execution(), [cell])["step_s"] for cell in small]
+    fused = _profiled(backbone, dataset, device, Execution(compile="off"), small)["step_s"]
+    alone = [
+        _profiled(backbone, dataset, device, Execution(compile="off"), [cell])["step_s"] for cell in small
+    ]
     found["fused_over_separate_at_batch_4"] = sum(alone) / fused
     found["share_of_product_fused_65_16"] = found["modes"]["off"]["share"]
     keep(found)
@@ -81,7 +83,7 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
     for method in OTHERS:
         own = cells(size, method=method, precision=precision, seeds=1)
         try:
-            found["methods"][method] = _profiled(backbone, dataset, device, Execution(), own)
+            found["methods"][method] = _profiled(backbone, dataset, device, Execution(compile="off"), own)
         except Exception as error:  # one method must not cost the others' figures
             found["methods"][method] = {"error": f"{type(error).__name__}: {error}"}
         keep(found)
