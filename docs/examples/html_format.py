@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from html import escape
 
-from orchestrator.tables import Bullets, Cell, Figure, Format, Section, Table
+from orchestrator.tables import Bullets, Figure, Format, Section, Table, TableCell
 from orchestrator.tables.document import Block, plain
 
 LOOKS = {"best": "b", "strong": "b", "good": "b", "bad": "b", "second": "u", "faint": "small"}
@@ -43,7 +43,7 @@ def _block(block: Block, level: int) -> str:
             return f"<p>{escape(plain(block.text))}</p>\n"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     tag = LOOKS.get(cell.look or "")
     return f"<td><{tag}>{escape(cell.full)}</{tag}></td>" if tag else f"<td>{escape(cell.full)}</td>"
 

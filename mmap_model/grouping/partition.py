@@ -28,7 +28,7 @@ from mmap_model.configuration import Partition
 from mmap_model.errors import ConfigurationError
 from mmap_model.grouping import large, subsets
 
-Objective = Literal["tag_mean", "sum", "sum_centered"]
+PartitionObjective = Literal["tag_mean", "sum", "sum_centered"]
 Matrix = npt.NDArray[np.float64]
 
 ENUMERATED_TASKS = 10
@@ -61,7 +61,9 @@ class Solution:
         return None if self.second_score is None else max(0.0, self.score - self.second_score)
 
 
-def best_partition(similarity: Matrix, objective: Objective, *, groups: int | None = None) -> Solution:
+def best_partition(
+    similarity: Matrix, objective: PartitionObjective, *, groups: int | None = None
+) -> Solution:
     """The best partition of N tasks.
 
     Args:
@@ -91,7 +93,7 @@ def best_partition(similarity: Matrix, objective: Objective, *, groups: int | No
     )
 
 
-def winners(stack: Matrix, objective: Objective, *, groups: int | None = None) -> list[Partition]:
+def winners(stack: Matrix, objective: PartitionObjective, *, groups: int | None = None) -> list[Partition]:
     """The best partition of every matrix of a stack [n, N, N]; see `best_partition`."""
     tasks = stack.shape[-1]
     if tasks > ENUMERATED_TASKS:
@@ -104,7 +106,7 @@ def winners(stack: Matrix, objective: Objective, *, groups: int | None = None) -
     return [_partition(table.strings[_first(scores[:, n], values[n], table)]) for n in range(len(stack))]
 
 
-def score_partition(similarity: Matrix, partition: Partition, objective: Objective) -> float:
+def score_partition(similarity: Matrix, partition: Partition, objective: PartitionObjective) -> float:
     """The objective's value of a partition; -inf where it is forbidden."""
     return GroupWeights(similarity, objective).total(partition)
 
@@ -112,7 +114,7 @@ def score_partition(similarity: Matrix, partition: Partition, objective: Objecti
 class GroupWeights:
     """The objective's value of single groups."""
 
-    def __init__(self, similarity: Matrix, objective: Objective) -> None:
+    def __init__(self, similarity: Matrix, objective: PartitionObjective) -> None:
         centred = objective == "sum_centered" and len(similarity) > 1
         self._matrix = similarity - (float(pairs(similarity).mean()) if centred else 0.0)
         np.fill_diagonal(self._matrix, 0.0)
@@ -168,7 +170,7 @@ def check_similarity(similarity: Matrix) -> int:
     return int(shape[0])
 
 
-def check_groups(tasks: int, objective: Objective, groups: int | None) -> None:
+def check_groups(tasks: int, objective: PartitionObjective, groups: int | None) -> None:
     """Raise ConfigurationError unless ``tasks`` tasks have a partition that the objective admits."""
     if objective == "tag_mean" and tasks < 2:
         raise ConfigurationError(
@@ -196,7 +198,7 @@ class _Table:
 
 
 @lru_cache(maxsize=8)
-def _table(tasks: int, objective: Objective, groups: int | None) -> _Table:
+def _table(tasks: int, objective: PartitionObjective, groups: int | None) -> _Table:
     strings = restricted_growth_strings(tasks)
     counts = strings.max(axis=1).astype(np.int64) + 1
     sizes = np.stack([(strings == g).sum(axis=1) for g in range(tasks)], axis=1)
@@ -226,7 +228,7 @@ def restricted_growth_strings(tasks: int) -> npt.NDArray[np.int8]:
     return strings
 
 
-def _enumerate(similarity: Matrix, objective: Objective, groups: int | None) -> Solution:
+def _enumerate(similarity: Matrix, objective: PartitionObjective, groups: int | None) -> Solution:
     table = _table(len(similarity), objective, groups)
     values = pairs(similarity)
     scores = table.coefficients @ values

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-Tower = Literal["text", "image"]
+TowerName = Literal["text", "image"]
 
 
 @runtime_checkable
@@ -17,7 +17,7 @@ class Probed(Protocol):
     Between the trained parameters and the towers it has tensors of which every task uses a copy of its own.
     """
 
-    def generated(self, tower: Tower) -> Tensor:
+    def generated(self, tower: TowerName) -> Tensor:
         """Those tensors of a tower, as the latest ``class_features`` or ``image_features`` was given them."""
         ...
 

@@ -25,7 +25,7 @@ from mmap_model.data.draws import Draw
 from mmap_model.data.streams import permutation, stream
 from mmap_model.data.transfer import to_device
 from mmap_model.out_of_memory import is_out_of_memory
-from mmap_model.training.feeding import BankFeed, CropFeed, Feed, Noise, PackedFeed
+from mmap_model.training.feeding import AugmentationNoise, BankFeed, CropFeed, Feed, PackedFeed
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class TrainingBatches:
             return np.zeros(count, np.int64)
         return stream("view", task, seed, epoch, number).integers(self.views, size=count)
 
-    def _noise_of_view(self, task: str, count: int, seed: int, view: int) -> Noise:
+    def _noise_of_view(self, task: str, count: int, seed: int, view: int) -> AugmentationNoise:
         assert self._augmentation is not None, "views differ by augmentation"
         return stream("augment view", task, seed, view).random((count, self._augmentation.noise))
 
@@ -179,7 +179,9 @@ class TrainingBatches:
 
         return BankFeed(fetch, wanted, augmentation, backbone)
 
-    def _stream_of(self, task: str, count: int, seed: int, epoch: int) -> tuple[Indices, Noise | None]:
+    def _stream_of(
+        self, task: str, count: int, seed: int, epoch: int
+    ) -> tuple[Indices, AugmentationNoise | None]:
         """Positions among the task's images for a whole epoch, and the noise of their augmentation."""
         wanted = self.steps * self.batch_size
         order, drawn = [], []

@@ -20,7 +20,7 @@ from mmap_model.data.bank import Fetch, ImageBank, Indices
 from mmap_model.data.pixels import TrainingPixels
 from mmap_model.data.transfer import to_device
 
-Noise = npt.NDArray[np.float64]
+AugmentationNoise = npt.NDArray[np.float64]
 
 
 class Feed(Protocol):
@@ -30,7 +30,7 @@ class Feed(Protocol):
         """Numbers of images of a task."""
         ...
 
-    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+    def stream(self, rows: Sequence[Indices], noise: Sequence[AugmentationNoise] | None) -> Iterator[Tensor]:
         """Pixels [N, 3, H, W] in [0, 255] of one step after another, on the device; uint8 or its precision.
 
         Args:
@@ -64,7 +64,7 @@ class BankFeed:
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._bank.rows(task, indices)
 
-    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+    def stream(self, rows: Sequence[Indices], noise: Sequence[AugmentationNoise] | None) -> Iterator[Tensor]:
         taken = self._bank.stream(rows)
         for step, (images, extents) in enumerate(taken):
             if self._augmentation is None or noise is None:
@@ -104,7 +104,7 @@ class PackedFeed:
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._pixels.rows(task, indices)
 
-    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+    def stream(self, rows: Sequence[Indices], noise: Sequence[AugmentationNoise] | None) -> Iterator[Tensor]:
         assert noise is not None, "evaluation views come from elsewhere"
         for own, drawn in zip(rows, noise, strict=True):
             boxes, mirrored = _crops(self._pixels, self._augmentation, own, drawn)
@@ -144,7 +144,7 @@ class CropFeed:
     def rows(self, task: int, indices: Indices) -> Indices:
         return self._pixels.rows(task, indices)
 
-    def stream(self, rows: Sequence[Indices], noise: Sequence[Noise] | None) -> Iterator[Tensor]:
+    def stream(self, rows: Sequence[Indices], noise: Sequence[AugmentationNoise] | None) -> Iterator[Tensor]:
         assert noise is not None, "evaluation views come from elsewhere"
 
         def cut(step: int) -> Tensor:
@@ -158,7 +158,7 @@ class CropFeed:
 
 
 def _crops(
-    pixels: TrainingPixels, augmentation: Augmentation, rows: Indices, noise: Noise
+    pixels: TrainingPixels, augmentation: Augmentation, rows: Indices, noise: AugmentationNoise
 ) -> tuple[Tensor, Tensor]:
     """Boxes float64 [N, 4] on what is kept of the images, drawn on the images themselves; flips [N]."""
     extents = torch.from_numpy(pixels.extents(rows))

@@ -46,7 +46,7 @@ def audit(
 
 def _show(audits: list[Audit], place: str, strict: bool) -> None:
     from orchestrator.cli.console import show
-    from orchestrator.tables import Bullets, Cell, Paragraph, Table, label
+    from orchestrator.tables import Bullets, Paragraph, Table, TableCell, label
 
     for each in audits:
         counts = f"{each.cells} finished cells and {each.rows} rows in {place}"
@@ -56,7 +56,7 @@ def _show(audits: list[Audit], place: str, strict: bool) -> None:
                     [
                         (
                             label(""),
-                            lambda finding: Cell(
+                            lambda finding: TableCell(
                                 finding.severity, look="failed" if finding.severity == "error" else "open"
                             ),
                         ),

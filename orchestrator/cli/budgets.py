@@ -66,7 +66,7 @@ def budgets(
 def show_budgets(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
     from orchestrator.cli.console import show
-    from orchestrator.tables import Cell, Field, Table, label, number, words
+    from orchestrator.tables import Field, Table, TableCell, label, number, words
 
     groups = next(row["groups"] for row in rows if row["groups"] is not None)
     fields: list[Field[dict[str, Any]]] = [
@@ -78,7 +78,7 @@ def show_budgets(rows: list[dict[str, Any]]) -> None:
     if "paper" in rows[0]:
         fields += [
             (number("paper"), lambda row: row["paper"]),
-            (label("reading"), lambda row: Cell(row["reading"], look="faint")),
+            (label("reading"), lambda row: TableCell(row["reading"], look="faint")),
         ]
     fitted = {row["method"]: row["fitted"] for row in rows if row["fitted"]}
     notes = [

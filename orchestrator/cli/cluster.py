@@ -145,7 +145,7 @@ def _is_node_of_cluster() -> bool:
 
 def _show(found: list[dict[str, Any]]) -> None:
     from orchestrator.cli.console import show
-    from orchestrator.tables import Cell, Table
+    from orchestrator.tables import Table, TableCell
     from orchestrator.tables.model import Look
 
     looks: dict[str, Look] = {"ok": "good", "warning": "open", "error": "bad"}
@@ -154,7 +154,7 @@ def _show(found: list[dict[str, Any]]) -> None:
             *(
                 (
                     finding["name"],
-                    Cell(finding["state"], look=looks[finding["state"]]),
+                    TableCell(finding["state"], look=looks[finding["state"]]),
                     finding["text"] + (f"\nFix: {finding['fix']}" if finding["fix"] else ""),
                 )
                 for finding in found

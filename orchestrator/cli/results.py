@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.face.stored import Stored
     from orchestrator.reports.ranking import Fact
     from orchestrator.tables import Section
-    from orchestrator.tables.format import Layout
+    from orchestrator.tables.format import TableLayout
 
 
 def add_to(app: typer.Typer) -> None:
@@ -88,7 +88,7 @@ def with_stopping(found: dict[str, Any], stored: Stored) -> dict[str, Any]:
     return {**found, "stopping": stopping(stored.study, stored.store.load_trials())}
 
 
-def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: Layout = "page") -> Section:
+def document(found: dict[str, Any], stored: Stored, limit: int = 20, layout: TableLayout = "page") -> Section:
     """The ranking with what belongs below it: groups, labels, where the records are, how to go on."""
     from orchestrator.reports.ranking import report
     from orchestrator.reports.verdict import verdict

@@ -64,7 +64,7 @@ def selftest(
 
 def table(found: list[Check], title: str, about: str) -> Table:
     """One line per figure: stated, reached with its interval, the bound and whether it holds."""
-    from orchestrator.tables import Cell, Table, label, number
+    from orchestrator.tables import Table, TableCell, label, number
     from orchestrator.tables.model import NONE
     from orchestrator.tables.words import NBSP
 
@@ -77,10 +77,10 @@ def table(found: list[Check], title: str, about: str) -> Table:
         ]
         return f"{' to '.join(numbers)} {'%' if check.share else 'σ'}".replace(" ", NBSP)
 
-    def said(check: Check) -> Cell:
+    def said(check: Check) -> TableCell:
         if not check.bound:
-            return Cell("for information", look="faint")
-        return Cell(check.bound, look=None if check.holds else "bad")
+            return TableCell("for information", look="faint")
+        return TableCell(check.bound, look=None if check.holds else "bad")
 
     return Table.of(
         [

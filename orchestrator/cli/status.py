@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.options import AsJson, Storage, StudyName
 
 if TYPE_CHECKING:
-    from orchestrator.driver.following import End
+    from orchestrator.driver.following import RunEnd
     from orchestrator.face.stored import Stored
     from orchestrator.ledger.holding import Seen
 
@@ -46,7 +46,7 @@ def status(
     return FAILED if end in ("failed", "dead") else DONE
 
 
-def _follow(stored: Stored) -> End:
+def _follow(stored: Stored) -> RunEnd:
     """Show the run that goes on until it ends; how that was."""
     from orchestrator.cli.console import err
     from orchestrator.driver.following import follow

@@ -83,13 +83,13 @@ def transfer(
 
 def table(found: dict[str, Any]) -> Table:
     """Zero-shot CLIP and the tuned model by what was measured: means over tasks, spread over seeds."""
-    from orchestrator.tables import Cell, Table, label, number
+    from orchestrator.tables import Table, TableCell, label, number
 
     names = [name for name in HEADINGS if name in found["tuned"]]
     rows = []
     for row, key in (("zero-shot", "zero_shot"), (f"trial {found['trial']}", "tuned")):
         summaries = [found[key][name] for name in names]
-        rows.append((Cell(row), *(Cell.accuracy(one["mean"], one["std"]) for one in summaries)))
+        rows.append((TableCell(row), *(TableCell.accuracy(one["mean"], one["std"]) for one in summaries)))
     columns = (label(), *(number(HEADINGS[name]) for name in names))
     count = next(iter(found["tuned"].values()))["n"]
     title = (

@@ -12,7 +12,14 @@ from mmap_model.configuration import Partition, Split
 from mmap_model.grouping import probe_configuration
 from mmap_model.plain import to_plain
 from orchestrator.compare.columns import RANDOM, ColumnSpec
-from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial, RecipeChoice
+from orchestrator.compare.comparison import (
+    Affinity,
+    Column,
+    ColumnResult,
+    Comparison,
+    RateTrial,
+    RecipeChoice,
+)
 from orchestrator.compare.failed_starts import count_failed_starts
 from orchestrator.compare.plan import RECIPES, ComparePlan, PlannedRow
 from orchestrator.compare.rates import best_rate, is_settled, tried_rows
@@ -68,7 +75,7 @@ class _Assembly:
             commands=tuple(dict.fromkeys(i.command for i in invocations if i.command)),
         )
 
-    def _columns(self, entries: Iterable[Entry]) -> Iterable[Column]:
+    def _columns(self, entries: Iterable[ColumnResult]) -> Iterable[Column]:
         counted: dict[str, int] = {}
         rows = [*self._plan.fixed(), *chosen_rows(self._plan, self._rows)]
         for spec in self._plan.columns:
@@ -89,7 +96,7 @@ class _Assembly:
                 printed=None,
             )
 
-    def _entries(self) -> Iterable[list[Entry]]:
+    def _entries(self) -> Iterable[list[ColumnResult]]:
         for split in self._plan.base.study.splits:
             for spec in self._plan.columns:
                 recipes = self._plan.recipes
@@ -102,7 +109,7 @@ class _Assembly:
                 tuned: tuple[RecipeChoice, ...] = ("tuned",) if self._plan.tunes else ()
                 yield [replace(only, recipe=recipe) for recipe in (*recipes, *tuned)]
 
-    def _tuned(self, spec: ColumnSpec, split: Split) -> Iterable[Entry]:
+    def _tuned(self, spec: ColumnSpec, split: Split) -> Iterable[ColumnResult]:
         """The entry of the chosen rate, with all that were tried."""
         plan, rows = self._plan, tried_rows(self._plan, self._rows, spec.name, split)
         if not rows:
@@ -119,7 +126,7 @@ class _Assembly:
         at = edge([trial.lr for trial in trials], rate)
         yield replace(tuned, trials=trials, edge=at, search_seconds=seconds)
 
-    def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice) -> Entry:
+    def _entry(self, spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice) -> ColumnResult:
         record = self._rows.get(row.key)
         if record is None:
             return _empty(spec, row, recipe, "not trained yet")
@@ -134,7 +141,7 @@ class _Assembly:
             return _empty(spec, row, recipe, "not scored on the test images yet")
         cells = {cell["seed"]: cell["key"] for cell in record.cells}
         values = {seed: self._records[key]["metrics"].get("accuracy") for seed, key in cells.items()}
-        return Entry(
+        return ColumnResult(
             column=spec.name,
             split=row.split.label,
             recipe=recipe,
@@ -211,7 +218,7 @@ class _Assembly:
                     seen.add(where)
                     yield _affinity(cell, found)
 
-    def _random(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+    def _random(self, entries: Iterable[ColumnResult]) -> Iterable[ColumnResult]:
         """Per seed the mean over the pairings that the gradients did not choose (methods of Table 3)."""
         known = {(entry.column, entry.split, entry.recipe): entry for entry in entries if entry.tasks}
         pairings = {spec.name: spec.partition for spec in self._plan.columns if spec.partition is not None}
@@ -225,14 +232,14 @@ class _Assembly:
 
 
 def _average(
-    framework: Entry, others: Mapping[str, Entry], pairings: Mapping[str, Partition | None]
-) -> Entry:
+    framework: ColumnResult, others: Mapping[str, ColumnResult], pairings: Mapping[str, Partition | None]
+) -> ColumnResult:
     def mean(task: str, seed: str) -> float:
         rest = [n for n in others if pairings[n] != framework.partitions[seed]]
         return math.fsum(others[n].tasks[task][seed] for n in rest) / len(rest)
 
     tasks = {task: {seed: mean(task, seed) for seed in seeds} for task, seeds in framework.tasks.items()}
-    return Entry(
+    return ColumnResult(
         column=RANDOM,
         split=framework.split,
         recipe=framework.recipe,
@@ -264,10 +271,10 @@ def _trained_by(row: PlannedRow) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in names}
 
 
-def _empty(spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice, error: str) -> Entry:
+def _empty(spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice, error: str) -> ColumnResult:
     reduction = row.point.recipe.loss_reduction
     lr = None if recipe == "tuned" else row.lr
-    return Entry(
+    return ColumnResult(
         column=spec.name, split=row.split.label, recipe=recipe, lr=lr, loss_reduction=reduction, error=error
     )
 

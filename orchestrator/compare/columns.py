@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmap_model.configuration import Partition
 from mmap_model.methods import get_method
 from mmap_model.plain import from_plain
-from orchestrator.compare.comparison import Section
+from orchestrator.compare.comparison import ColumnSection
 
 if TYPE_CHECKING:
     from orchestrator.ledger import TrialRecord
@@ -41,7 +41,7 @@ class ColumnSpec:
 
     name: str
     label: str
-    section: Section = "table"
+    section: ColumnSection = "table"
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     regime: Literal["single", "multi", "grouped"] | None = "multi"

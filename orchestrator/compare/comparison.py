@@ -19,7 +19,7 @@ give, fixed beforehand. ``tuned``: the best on validation."""
 Edge = Literal["low", "high"] | None
 """The end of the range that a tuned learning rate lies at, if so."""
 
-Section = Literal["table", "ablation"]
+ColumnSection = Literal["table", "ablation"]
 """``table``: columns of Tables 1 and 2. ``ablation``: rows of Table 3 and of the prompt-generator figure."""
 
 
@@ -58,7 +58,7 @@ class Column:
 
     name: str
     label: str
-    section: Section = "table"
+    section: ColumnSection = "table"
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     regime: Literal["single", "multi", "grouped"] | None = "multi"
@@ -79,7 +79,7 @@ class RateTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ColumnResult:
     """One column at one split under one recipe.
 
     Attributes:
@@ -198,7 +198,7 @@ class Comparison:
     rates: tuple[float, ...] = ()
     around: Around | None = None
     columns: tuple[Column, ...] = ()
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[ColumnResult, ...] = ()
     affinities: tuple[Affinity, ...] = ()
     looks: tuple[Mapping[str, Any], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -211,14 +211,14 @@ class Comparison:
                 return column
         raise KeyError(name)
 
-    def entry(self, column: str, split: str, recipe: RecipeChoice) -> Entry | None:
+    def entry(self, column: str, split: str, recipe: RecipeChoice) -> ColumnResult | None:
         """The entry with numbers of a column, or None."""
         for entry in self.entries:
             if (entry.column, entry.split, entry.recipe) == (column, split, recipe) and entry.tasks:
                 return entry
         return None
 
-    def is_ranked(self, entry: Entry) -> bool:
+    def is_ranked(self, entry: ColumnResult) -> bool:
         """Whether its number may be compared: not if a better rate lies beyond those it could try."""
         return self.around is None or entry.recipe != "tuned" or entry.edge is None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from orchestrator.compare.comparison import Entry
+from orchestrator.compare.comparison import ColumnResult
 
 FAILED_SHARE = 0.5
 """A start failed if training ended below this share of zero-shot's validation accuracy at the same seed."""
@@ -19,7 +19,7 @@ REFERENCE = "zero_shot"
 """The column that starts are compared with; without it, or without validation images, none is counted."""
 
 
-def count_failed_starts(entries: Iterable[Entry]) -> list[Entry]:
+def count_failed_starts(entries: Iterable[ColumnResult]) -> list[ColumnResult]:
     """The entries, with the seeds whose start failed moved from ``tasks`` to ``failed_starts``."""
     entries = list(entries)
     plain = {entry.split: entry.validation for entry in entries if entry.column == REFERENCE}
@@ -29,7 +29,7 @@ def count_failed_starts(entries: Iterable[Entry]) -> list[Entry]:
     ]
 
 
-def _counted(entry: Entry, plain: Mapping[str, float]) -> Entry:
+def _counted(entry: ColumnResult, plain: Mapping[str, float]) -> ColumnResult:
     failed = {
         seed
         for seed, accuracy in entry.validation.items()

@@ -9,11 +9,11 @@ from orchestrator.compare.plan import ComparePlan, PlannedRow
 from orchestrator.compare.spacing import beyond
 from orchestrator.ledger import TrialRecord
 
-Known = Mapping[str, TrialRecord]
+KnownTrials = Mapping[str, TrialRecord]
 """Recorded rows by key."""
 
 
-def tried_rows(plan: ComparePlan, known: Known, column: str, split: Split) -> list[PlannedRow]:
+def tried_rows(plan: ComparePlan, known: KnownTrials, column: str, split: Split) -> list[PlannedRow]:
     """The rows of the rates that are tried for a column, ascending, as far as the records decide.
 
     Around a column's own rate one more is tried beyond an end while the best lies there, to ``around.most``.
@@ -30,17 +30,17 @@ def tried_rows(plan: ComparePlan, known: Known, column: str, split: Split) -> li
     return rows
 
 
-def best_rate(plan: ComparePlan, known: Known, column: str, split: Split) -> float | None:
+def best_rate(plan: ComparePlan, known: KnownTrials, column: str, split: Split) -> float | None:
     """The rate with the highest validation mean, the lowest of equals; None if none has one."""
     return _best(tried_rows(plan, known, column, split), known)
 
 
-def is_settled(plan: ComparePlan, known: Known, column: str, split: Split) -> bool:
+def is_settled(plan: ComparePlan, known: KnownTrials, column: str, split: Split) -> bool:
     """Whether every rate that is tried for a column was tried to the end."""
     return _all_ended(tried_rows(plan, known, column, split), known)
 
 
-def _best(rows: list[PlannedRow], known: Known) -> float | None:
+def _best(rows: list[PlannedRow], known: KnownTrials) -> float | None:
     found = [
         (record.accuracy, -_rate(row))
         for row in rows
@@ -51,7 +51,7 @@ def _best(rows: list[PlannedRow], known: Known) -> float | None:
     return -max(found)[1] if found else None
 
 
-def _all_ended(rows: list[PlannedRow], known: Known) -> bool:
+def _all_ended(rows: list[PlannedRow], known: KnownTrials) -> bool:
     return all(row.key in known for row in rows)
 
 

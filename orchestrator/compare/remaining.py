@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mmap_model.configuration import Split
 from mmap_model.methods.registry import get_method
 from orchestrator.compare.plan import ComparePlan, PlannedRow, in_order
-from orchestrator.compare.rates import Known, best_rate, is_settled, tried_rows
+from orchestrator.compare.rates import KnownTrials, best_rate, is_settled, tried_rows
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
 
 
@@ -68,13 +68,13 @@ def find_work(
     )
 
 
-def further_rows(plan: ComparePlan, known: Known) -> list[PlannedRow]:
+def further_rows(plan: ComparePlan, known: KnownTrials) -> list[PlannedRow]:
     """What the first rates decide: rates beyond an end, and chosen ones on all seeds of settled columns."""
     rows = [row for name, split in _tuned(plan) for row in tried_rows(plan, known, name, split)]
     return in_order([*rows, *chosen_rows(plan, known)])
 
 
-def chosen_rows(plan: ComparePlan, known: Known) -> Iterator[PlannedRow]:
+def chosen_rows(plan: ComparePlan, known: KnownTrials) -> Iterator[PlannedRow]:
     """The rows of the chosen rates, on all seeds, of the columns whose rates were all tried."""
     for name, split in _tuned(plan):
         rate = best_rate(plan, known, name, split)
@@ -90,7 +90,7 @@ def _tuned(plan: ComparePlan) -> Iterator[tuple[str, Split]]:
                 yield column.name, split
 
 
-def needless_weights(plan: ComparePlan, known: Known, ledger: Ledger) -> set[str]:
+def needless_weights(plan: ComparePlan, known: KnownTrials, ledger: Ledger) -> set[str]:
     """Finished cells of whole backbones whose weights nobody waits for: scored, or of a rate that lost."""
     heavy = {
         key
@@ -110,12 +110,14 @@ def needless_weights(plan: ComparePlan, known: Known, ledger: Ledger) -> set[str
     return heavy - (waiting - ledger.tests(waiting).keys())
 
 
-def _final(plan: ComparePlan, known: Known) -> Iterable[PlannedRow]:
+def _final(plan: ComparePlan, known: KnownTrials) -> Iterable[PlannedRow]:
     """Rows that the tables show, each once: recipes without a search, and the chosen rates."""
     return {row.key: row for row in (*plan.fixed(), *chosen_rows(plan, known))}.values()
 
 
-def _unscored(plan: ComparePlan, known: Known, ledger: Ledger) -> Iterator[tuple[PlannedRow, TrialRecord]]:
+def _unscored(
+    plan: ComparePlan, known: KnownTrials, ledger: Ledger
+) -> Iterator[tuple[PlannedRow, TrialRecord]]:
     """Complete rows of which a cell has not been scored on the test images."""
     complete = [
         (row, known[row.key])
@@ -126,7 +128,9 @@ def _unscored(plan: ComparePlan, known: Known, ledger: Ledger) -> Iterator[tuple
     yield from (pair for pair in complete if any(key not in scored for key in pair[1].keys))
 
 
-def _unfinished(rows: Iterable[PlannedRow], known: Known, readable: Mapping[str, object]) -> list[PlannedRow]:
+def _unfinished(
+    rows: Iterable[PlannedRow], known: KnownTrials, readable: Mapping[str, object]
+) -> list[PlannedRow]:
     """Rows without a record, or of which a cell cannot be read any more; failed ones count as finished."""
 
     def is_finished(row: PlannedRow) -> bool:

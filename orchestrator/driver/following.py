@@ -21,7 +21,7 @@ LOOK_S = 2.0
 SAY_S = 15.0
 """Seconds without a sign of life of the driver after which that is said."""
 
-End = Literal["none", "complete", "failed", "interrupted", "dead"]
+RunEnd = Literal["none", "complete", "failed", "interrupted", "dead"]
 
 
 class Shows(Protocol):
@@ -37,7 +37,7 @@ def follow(
     *,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> End:
+) -> RunEnd:
     """Show a run until it ends.
 
     Args:
@@ -86,7 +86,7 @@ def _show(document: Mapping[str, Any], told: int, display: Shows) -> int:
         return told
 
 
-def _end(store: StudyStore, seen: Seen | None, display: Shows) -> End:
+def _end(store: StudyStore, seen: Seen | None, display: Shows) -> RunEnd:
     released = seen is not None and seen.holding is not None and seen.holding.released
     invocations = store.load_invocations()
     outcome = invocations[-1].outcome if invocations else "running"

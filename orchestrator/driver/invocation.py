@@ -30,7 +30,7 @@ from orchestrator.redaction import shown_uri
 from orchestrator.rows.showing import trial_shown
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import StudyPlan
-from orchestrator.tracking.study_run import Report
+from orchestrator.tracking.study_run import WriteReport
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.provenance import provenance
 from orchestrator.work.shown import NoteShown, PhaseShown, Progress, SweepShown
@@ -91,7 +91,7 @@ class Options:
     interrupt: Interrupt | None = None
     executor: str = EXECUTOR
     winner: Callable[[StudyStore, Ledger], str] = lambda store, ledger: ""
-    report: Report | None = None
+    report: WriteReport | None = None
 
 
 class Work(Protocol):

@@ -14,7 +14,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.study import StudyPlan
 from orchestrator.tracking.outbox import news_left
 from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.study_run import Report
+from orchestrator.tracking.study_run import WriteReport
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import NoTracker, Told, Tracker
 from orchestrator.work.shown import NoteShown, PhaseShown, Progress
@@ -35,7 +35,7 @@ def open_tracker(
     ledger: Ledger,
     fence: int,
     gate: threading.Event,
-    report: Report | None = None,
+    report: WriteReport | None = None,
 ) -> Tracker:
     """A tracker that connects once ``gate`` opens: importing MLflow would compete with the workers' start."""
     return StudyTracker(
@@ -58,7 +58,7 @@ def tell_left(
     fence: int,
     progress: Progress,
     interrupt: Interrupt,
-    report: Report | None = None,
+    report: WriteReport | None = None,
 ) -> Told:
     """Tell MLflow what earlier drivers could not tell, though nothing else is to be done."""
     if ToldStore(store.storage, store.name).is_complete() and not news_left(_outboxes(store)):

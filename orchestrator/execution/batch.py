@@ -11,7 +11,7 @@ from typing import Any
 from mmap_model.cells import Cell
 from mmap_model.out_of_memory import is_out_of_memory
 from mmap_model.revisions import revisions_of
-from orchestrator.execution.engine import BatchRun, Engine, Report
+from orchestrator.execution.engine import BatchRun, Engine, EngineReport
 from orchestrator.execution.resuming import Start
 from orchestrator.ledger import InFlight, Ledger
 from orchestrator.ledger.cells import HISTORY
@@ -70,7 +70,7 @@ class Batch:
         self._saved = start.state
         self._built = list(start.built)
         self._run: BatchRun | None = None
-        self._epochs: Iterator[Report] | None = None
+        self._epochs: Iterator[EngineReport] | None = None
         self._untrained = self.cells[0].kind == "untrained"
         self._last = self.cells[0].configuration.recipe.epochs
         self.history: History = {cell.key: [] for cell in self.cells}
@@ -210,7 +210,7 @@ class Batch:
             self.cancel(self._cancelled)
         return self._run
 
-    def _next(self, run: BatchRun, should_stop: Callable[[], bool]) -> Report:
+    def _next(self, run: BatchRun, should_stop: Callable[[], bool]) -> EngineReport:
         if self._untrained:
             return run.initial()
         if self._epochs is None:

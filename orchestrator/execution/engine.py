@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmap_model.training.position import Position
     from orchestrator.work.inputs import Inputs
 
-Report = tuple[int, dict[str, dict[str, Any]]]
+EngineReport = tuple[int, dict[str, dict[str, Any]]]
 """An epoch's number (1-based) and what it measured, by cell key."""
 
 
@@ -41,8 +41,8 @@ class BatchRun(Protocol):
         """Where it is within an epoch; None before the first and where that is not known."""
         ...
 
-    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]: ...
-    def initial(self) -> Report:
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[EngineReport]: ...
+    def initial(self) -> EngineReport:
         """What the model measures before its first step, as epoch 0."""
         ...
 
@@ -339,11 +339,11 @@ class _ModelRun:
         found: Position | None = self._run.position
         return found
 
-    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[Report]:
+    def epochs(self, should_stop: Callable[[], bool]) -> Iterator[EngineReport]:
         for report in self._run.epochs(should_stop=should_stop):
             yield report.epoch, report.cells
 
-    def initial(self) -> Report:
+    def initial(self) -> EngineReport:
         report = self._run.evaluate_initial()
         return report.epoch, report.cells
 

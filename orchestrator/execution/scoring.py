@@ -18,7 +18,7 @@ from orchestrator.work.failures import CellFailed, Failure
 from orchestrator.work.item import WorkItem
 
 Record = dict[str, Any]
-Grouping = dict[str, dict[str, Any]]
+GroupingRecords = dict[str, dict[str, Any]]
 
 
 class Scoring:
@@ -49,8 +49,8 @@ class Scoring:
         store: StudyStore,
         *,
         about: Mapping[str, Any],
-        train: Callable[[Sequence[Cell], Grouping], None],
-        resolve: Callable[[], tuple[list[list[Cell]], Grouping]],
+        train: Callable[[Sequence[Cell], GroupingRecords], None],
+        resolve: Callable[[], tuple[list[list[Cell]], GroupingRecords]],
         check: Callable[[], None],
         emit: Emit,
     ) -> None:
@@ -163,7 +163,7 @@ class Scoring:
 
     def _train_again(self, keys: Sequence[str], before: Mapping[str, Record]) -> None:
         cells: dict[str, Cell] = {}
-        grouping: Grouping = {}
+        grouping: GroupingRecords = {}
         if any(key not in before for key in keys):
             families, grouping = self._resolve()
             cells = {cell.key: cell for family in families for cell in family}

@@ -41,7 +41,7 @@ AGAIN = 3
 
 _NAME = re.compile(r"(?P<name>.+?)(?:\.(?P<fence>\d+))?\.json")
 
-Known = Mapping[str, Mapping[str, int]]
+KnownFiles = Mapping[str, Mapping[str, int]]
 """By folder and name, the fence of the record that counts."""
 
 
@@ -58,7 +58,7 @@ class Opening:
 
     fence: int = 0
     invocation: str = ""
-    known: Known = field(default_factory=dict)
+    known: KnownFiles = field(default_factory=dict)
     spent: dict[str, float] | None = None
     opened_at: str = field(default_factory=now)
 

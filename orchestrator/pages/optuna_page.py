@@ -23,7 +23,7 @@ LOOK_S = 2.0
 SHARE = 5.0
 """Times as long as a reading took until the next: of a large study the records are read less often."""
 
-Trials = Callable[[], list[TrialRecord]]
+LoadTrials = Callable[[], list[TrialRecord]]
 
 
 def require_dashboard() -> None:
@@ -46,7 +46,7 @@ class OptunaPage:
         objectives: of its search.
     """
 
-    def __init__(self, name: str, trials: Trials, folder: Path, objectives: Sequence[Objective]) -> None:
+    def __init__(self, name: str, trials: LoadTrials, folder: Path, objectives: Sequence[Objective]) -> None:
         from orchestrator.pages.optuna_study import OptunaStudy
 
         self.file = folder / "study.journal"
@@ -88,7 +88,7 @@ class OptunaPage:
 
 @contextmanager
 def optuna_page(
-    name: str, trials: Trials, objectives: Sequence[Objective] = (Objective("accuracy", True),)
+    name: str, trials: LoadTrials, objectives: Sequence[Objective] = (Objective("accuracy", True),)
 ) -> Iterator[OptunaPage]:
     """optuna-dashboard on a study, with its file in a temporary folder.
 

@@ -21,7 +21,7 @@ HEAD_PER_SLOT = 0.5 * 2**30
 CLOCKS = 5.0
 """Seconds by which clocks may differ before times in records of several nodes mislead who compares them."""
 
-State = Literal["ok", "warning", "error"]
+ReadinessState = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class ReadinessFinding:
     """One line of the report."""
 
     name: str
-    state: State
+    state: ReadinessState
     text: str
     fix: str = ""
 
@@ -255,7 +255,7 @@ def _clocks(heard: Mapping[str, NodeAnswer], names: Mapping[str, str]) -> Readin
     node, worst = max(heard.items(), key=lambda item: abs(item[1].time - middle))
     off = worst.time - middle
     # Nodes are asked at the same time, but start a process for the answer.
-    state: State = "warning" if abs(off) > CLOCKS + 10.0 else "ok"
+    state: ReadinessState = "warning" if abs(off) > CLOCKS + 10.0 else "ok"
     return ReadinessFinding(
         name="clocks",
         state=state,

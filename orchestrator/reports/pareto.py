@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.reports.ranking import labels
-from orchestrator.tables import Bullets, Cell, Column, Section, Table, label, number
+from orchestrator.tables import Bullets, Section, Table, TableCell, TableColumn, label, number
 from orchestrator.tables.model import Content
 from orchestrator.tables.words import integer, short_duration
 
@@ -42,11 +42,11 @@ def front_table(results: Results, *, limit: int) -> Table:
     chosen = found["chosen"]["trial"] if found["chosen"] else None
     configurations = labels(results)
 
-    def column(objective: str) -> tuple[Column, Callable[[Line], Content]]:
+    def column(objective: str) -> tuple[TableColumn, Callable[[Line], Content]]:
         return number(f"{_direction(objective)} {_title(objective)}"), measured(objective.lstrip("-"))
 
-    def measured(name: str) -> Callable[[Line], Cell]:
-        return lambda line: Cell(_value(name, line["values"][name]), value=line["values"][name])
+    def measured(name: str) -> Callable[[Line], TableCell]:
+        return lambda line: TableCell(_value(name, line["values"][name]), value=line["values"][name])
 
     return Table.of(
         [
@@ -123,6 +123,6 @@ def _value(name: str, value: float) -> str:
     return short_duration(value) if name == "device_seconds" else f"{value:.3f}"
 
 
-def _probability(line: Line) -> Cell:
+def _probability(line: Line) -> TableCell:
     value = line["probability"]
-    return Cell("") if value is None else Cell(f"{100 * value:.0f} %", value=value)
+    return TableCell("") if value is None else TableCell(f"{100 * value:.0f} %", value=value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.tables import Cell, Table, label, number
+from orchestrator.tables import Table, TableCell, label, number
 
 Line = Mapping[str, Any]
 
@@ -24,8 +24,8 @@ def seeds_of(results: Mapping[str, Any]) -> Table:
     ]
     names = list(dict.fromkeys(name for line in lines for name in line["config"]))
 
-    def accuracy(part: str) -> Callable[[Line], Cell]:
-        return lambda line: Cell.accuracy(line[part])
+    def accuracy(part: str) -> Callable[[Line], TableCell]:
+        return lambda line: TableCell.accuracy(line[part])
 
     return Table.of(
         [
@@ -44,9 +44,9 @@ def seeds_of(results: Mapping[str, Any]) -> Table:
     )
 
 
-def _setting(name: str) -> Callable[[Line], Cell]:
-    def content(line: Line) -> Cell:
+def _setting(name: str) -> Callable[[Line], TableCell]:
+    def content(line: Line) -> TableCell:
         value = line["config"].get(name)
-        return Cell("" if value is None else str(value))
+        return TableCell("" if value is None else str(value))
 
     return content

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.tables import Bullets, Cell, Table, label, number
+from orchestrator.tables import Bullets, Table, TableCell, label, number
 from orchestrator.tables.document import Block
 from orchestrator.tables.model import Content
 
-Found = Mapping[str, Any]
+RaceFound = Mapping[str, Any]
 
 ENDS = {
     "one left": "one finalist is left",
@@ -19,7 +19,7 @@ ENDS = {
 }
 
 
-def race_blocks(found: Found) -> Iterable[Block]:
+def race_blocks(found: RaceFound) -> Iterable[Block]:
     """The finalists, who fell when, and how much of the search's lead was luck.
 
     Args:
@@ -46,7 +46,7 @@ def race_blocks(found: Found) -> Iterable[Block]:
     yield Bullets(tuple(race_sentences(found)))
 
 
-def race_sentences(found: Found) -> Iterable[str]:
+def race_sentences(found: RaceFound) -> Iterable[str]:
     """How the race stands, and what it says of the search."""
     if "problem" in found:
         yield f"The race cannot be shown: {found['problem']}"
@@ -74,7 +74,7 @@ def race_sentences(found: Found) -> Iterable[str]:
         yield optimism_sentence(leads)
 
 
-def optimism_sentence(leads: Found) -> str:
+def optimism_sentence(leads: RaceFound) -> str:
     """How much of the winner's lead in the search was luck."""
     there, here, less = (_points(leads[name]) for name in ("search", "fresh", "mean"))
     said = (
@@ -94,15 +94,15 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:+.1f}"
 
 
-def _accuracy(summary: Found | None) -> Content:
-    return Cell.accuracy((summary or {}).get("mean"), (summary or {}).get("std"))
+def _accuracy(summary: RaceFound | None) -> Content:
+    return TableCell.accuracy((summary or {}).get("mean"), (summary or {}).get("std"))
 
 
 def _evidence(value: float) -> Content:
-    return Cell(f"{value:.3g}", value=value)
+    return TableCell(f"{value:.3g}", value=value)
 
 
-def _state(line: Found, found: Found) -> str:
+def _state(line: RaceFound, found: RaceFound) -> str:
     fell = line["fell"]
     if fell is None:
         return "stands" if found["end"] is None or len(found["standing"]) > 1 else "left"

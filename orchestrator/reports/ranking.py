@@ -10,9 +10,9 @@ from orchestrator.commands import command
 from orchestrator.reports.race import race_blocks
 from orchestrator.reports.verdict import Verdict
 from orchestrator.statistics.spending import in_words
-from orchestrator.tables import Bullets, Cell, Column, Section, Span, Table, label, number
+from orchestrator.tables import Bullets, Section, Span, Table, TableCell, TableColumn, label, number
 from orchestrator.tables.document import Block
-from orchestrator.tables.format import Layout
+from orchestrator.tables.format import TableLayout
 from orchestrator.tables.model import NONE, Content
 from orchestrator.tables.words import NBSP, chance, configuration, duration, integer, share
 
@@ -51,7 +51,7 @@ def report(
     commands: Iterable[Fact] = (),
     conclusion: Verdict | None = None,
     limit: int = SHOWN,
-    layout: Layout = "page",
+    layout: TableLayout = "page",
 ) -> Section:
     """Ranking, what its marks mean, states, time, and further facts; as ``paper`` or ``records`` the ranking.
 
@@ -94,7 +94,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     lines = [
         {
             **trial,
-            "rank": Cell(f"{rank}{marks[trial['number']]:{width}}", value=rank),
+            "rank": TableCell(f"{rank}{marks[trial['number']]:{width}}", value=rank),
             "label": shown[trial["number"]],
         }
         for rank, trial in enumerate(trials[:limit], start=1)
@@ -105,7 +105,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
     order = "no validation images" if _unvalidated(results) else "ranked by validation"
 
     def score(name: str) -> Callable[[Line], Content]:
-        return lambda line: Cell.accuracy(
+        return lambda line: TableCell.accuracy(
             (line.get(name) or {}).get("mean"), (line.get(name) or {}).get("std")
         )
 
@@ -118,7 +118,7 @@ def ranking(results: Results, *, limit: int = SHOWN) -> Table:
             (number("validation"), score("val")),
             *([(number("best"), _best)] if any(_probability(trial) is not None for trial in trials) else []),
             (number("test"), score("test")),
-            (Column("device", number=True, spare=True), _seconds),
+            (TableColumn("device", number=True, spare=True), _seconds),
         ],
         lines,
         _baselines(results),
@@ -220,9 +220,9 @@ def _probability(trial: Line) -> float | None:
     return found
 
 
-def _best(line: Line) -> Cell:
+def _best(line: Line) -> TableCell:
     found = _probability(line)
-    return Cell(NONE) if found is None else Cell(chance(found), value=found)
+    return TableCell(NONE) if found is None else TableCell(chance(found), value=found)
 
 
 def _comparison(results: Results) -> Line:
@@ -291,11 +291,11 @@ def _varied(configurations: Iterable[Line]) -> list[str]:
     return varied or [name for name in seen if name in ESSENTIAL]
 
 
-def _parameters(line: Line) -> Cell:
+def _parameters(line: Line) -> TableCell:
     count, part = line.get("parameters"), line.get("share")
-    return Cell(integer(count) + (f" ({share(part)})" if part is not None else ""), value=count)
+    return TableCell(integer(count) + (f" ({share(part)})" if part is not None else ""), value=count)
 
 
 def _seconds(line: Line) -> Content:
     seconds = line.get("device_seconds")
-    return None if seconds is None else Cell(f"{seconds:,.0f} s".replace(",", NBSP), value=seconds)
+    return None if seconds is None else TableCell(f"{seconds:,.0f} s".replace(",", NBSP), value=seconds)

@@ -9,6 +9,7 @@ from orchestrator.statistics.epochs import epoch_reached
 from orchestrator.work.events import (
     CellFailure,
     CellFinished,
+    CellReport,
     CellScored,
     CellsKnown,
     CellState,
@@ -16,7 +17,6 @@ from orchestrator.work.events import (
     Done,
     EndState,
     EpochReached,
-    Report,
     WorkEvent,
 )
 
@@ -39,7 +39,7 @@ class Joined:
     def __init__(self, item_id: str, parts: Sequence[str]) -> None:
         self.item_id, self.parts = item_id, tuple(parts)
         self._cells: dict[str, list[CellState]] = {}
-        self._reports: dict[str, dict[int, Report]] = {}
+        self._reports: dict[str, dict[int, CellReport]] = {}
         self._waiting: list[WorkEvent] = []
         self._told = -1
         self._ends: dict[str, Done] = {}

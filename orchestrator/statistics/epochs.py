@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.statistics.summary import objective
-from orchestrator.work.events import EpochReached, Report
+from orchestrator.work.events import CellReport, EpochReached
 
 
 def epoch_reached(
-    item_id: str, epoch: int, places: Mapping[str, tuple[str, str]], reports: Mapping[str, Report]
+    item_id: str, epoch: int, places: Mapping[str, tuple[str, str]], reports: Mapping[str, CellReport]
 ) -> EpochReached:
     """The event, with the objective over all cells.
 

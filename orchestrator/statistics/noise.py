@@ -17,7 +17,7 @@ from orchestrator.statistics.cochran import ROUNDING
 R = TypeVar("R", bound=Hashable)
 B = TypeVar("B", bound=Hashable)
 
-Table = Mapping[R, Mapping[B, float]]
+ValueTable = Mapping[R, Mapping[B, float]]
 """Values by configuration and block; each configuration has one value or more."""
 
 
@@ -53,7 +53,7 @@ class ResidualNoise:
         return asdict(self)
 
 
-def pooled_noise(table: Table[R, B]) -> ResidualNoise | None:
+def pooled_noise(table: ValueTable[R, B]) -> ResidualNoise | None:
     """Estimate the residual of the additive model by least squares, of complete and incomplete tables.
 
     ν is the number of values less that of free levels of configurations and blocks: (k − 1)(n − 1) if k

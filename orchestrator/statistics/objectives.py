@@ -34,7 +34,7 @@ train, as recorded with them, of one cell on average: a cell that another study 
 EXACT = frozenset({"parameters"})
 """Known without noise."""
 
-Cell = Mapping[str, Any]
+CellRecord = Mapping[str, Any]
 Records = Mapping[str, Mapping[str, Any]]
 By = Mapping[tuple[Any, Any], float]
 """Values by split and seed."""
@@ -171,7 +171,7 @@ class Aim:
         return cls.of(search.get("objectives", ("accuracy",)), search.get("constraints", ()))
 
 
-def by_cell(name: str, cells: Iterable[Cell], records: Records) -> dict[tuple[Any, Any], float] | None:
+def by_cell(name: str, cells: Iterable[CellRecord], records: Records) -> dict[tuple[Any, Any], float] | None:
     """A measured quantity by split and seed; None unless every cell has it.
 
     Args:
@@ -189,7 +189,7 @@ def by_cell(name: str, cells: Iterable[Cell], records: Records) -> dict[tuple[An
 
 
 def measure(
-    names: Iterable[str], cells: Sequence[Cell], records: Records, parameters: int | None
+    names: Iterable[str], cells: Sequence[CellRecord], records: Records, parameters: int | None
 ) -> dict[str, float | None]:
     """What a trial came to, by name; None where a cell lacks it.
 

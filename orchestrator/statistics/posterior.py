@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator.statistics.noise import ResidualNoise, Table
+from orchestrator.statistics.noise import ResidualNoise, ValueTable
 from orchestrator.statistics.student import cdf, density
 from orchestrator.statistics.summary import student_quantile
 
@@ -55,7 +55,7 @@ class Posterior:
         noise: what is known of σ from elsewhere.
     """
 
-    def __init__(self, rows: Table[R, B], noise: ResidualNoise | None) -> None:
+    def __init__(self, rows: ValueTable[R, B], noise: ResidualNoise | None) -> None:
         import numpy as np
 
         blocks = list(dict.fromkeys(block for row in rows.values() for block in row))

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from orchestrator.statistics.cochran import ROUNDING
-from orchestrator.statistics.noise import ResidualNoise, Table, pooled_noise
+from orchestrator.statistics.noise import ResidualNoise, ValueTable, pooled_noise
 from orchestrator.statistics.posterior import Posterior
 from orchestrator.statistics.summary import CONFIDENCE
 
@@ -94,7 +94,7 @@ class Shrinkage(Generic[R]):
         return {"noise": noise, "spread": self.spread, "reason": self.reason}
 
 
-def shrink(table: Table[R, B], *, noise: ResidualNoise | None = None, seed: int = SEED) -> Shrinkage[R]:
+def shrink(table: ValueTable[R, B], *, noise: ResidualNoise | None = None, seed: int = SEED) -> Shrinkage[R]:
     """Estimate every configuration of a table, and how likely each is the best.
 
     In complete tables the order by shrunk mean is that by mean. The same table gives the same numbers.
@@ -137,7 +137,7 @@ def shrink(table: Table[R, B], *, noise: ResidualNoise | None = None, seed: int 
     )
 
 
-def _certain(rows: Table[R, B], means: Mapping[R, float]) -> dict[R, Estimate]:
+def _certain(rows: ValueTable[R, B], means: Mapping[R, float]) -> dict[R, Estimate]:
     """Estimates where nothing varies: the highest mean is the best; several share that."""
     top = max(means.values())
     best = [name for name, mean in means.items() if top - mean < ROUNDING]

@@ -2,7 +2,10 @@
 
 from orchestrator.tables.document import Bullets, Figure, Paragraph, Section, Span
 from orchestrator.tables.format import Format
-from orchestrator.tables.model import Cell, Column, Field, Table, label, number, row
+from orchestrator.tables.model import Field, Table, TableCell, TableColumn, label, number, row
+
+Cell, Column = TableCell, TableColumn
+"""The names that formats written for earlier versions import."""
 
 __all__ = [
     "Bullets",
@@ -15,6 +18,8 @@ __all__ = [
     "Section",
     "Span",
     "Table",
+    "TableCell",
+    "TableColumn",
     "label",
     "number",
     "row",

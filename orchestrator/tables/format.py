@@ -8,7 +8,7 @@ from typing import Literal
 
 from orchestrator.tables.document import Section
 
-Layout = Literal["page", "paper", "records"]
+TableLayout = Literal["page", "paper", "records"]
 """How a report is laid out: ``page`` says everything; ``paper`` is the tables that a publication prints;
 ``records`` is numbers alone, a document per table, for programs."""
 
@@ -24,5 +24,5 @@ class Format:
     """
 
     suffix: str
-    layout: Layout
+    layout: TableLayout
     write: Callable[[Section], str]

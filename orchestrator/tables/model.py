@@ -15,7 +15,7 @@ NONE = "–"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One place of a table, as plain text: writers escape.
 
     Attributes:
@@ -36,7 +36,7 @@ class Cell:
     look: Look | None = None
 
     @classmethod
-    def accuracy(cls, mean: float | None, std: float | None = None, look: Look | None = None) -> Cell:
+    def accuracy(cls, mean: float | None, std: float | None = None, look: Look | None = None) -> TableCell:
         """``84.4 ± 0.5`` per cent of fractions; a dash without a mean."""
         if mean is None:
             return cls(NONE)
@@ -58,7 +58,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A heading and how its cells are set.
 
     Attributes:
@@ -75,10 +75,10 @@ class Column:
     spare: bool = False
 
 
-Row: TypeAlias = tuple[Cell, ...]
-Content: TypeAlias = Cell | str | float | None
+TableRow: TypeAlias = tuple[TableCell, ...]
+Content: TypeAlias = TableCell | str | float | None
 T = TypeVar("T")
-Field: TypeAlias = tuple[Column, Callable[[T], Content]]
+Field: TypeAlias = tuple[TableColumn, Callable[[T], Content]]
 """A column, and what each thing that is listed has there."""
 
 
@@ -100,8 +100,8 @@ class Table:
 
     title: str = ""
     about: str = ""
-    columns: tuple[Column, ...]
-    blocks: tuple[tuple[Row, ...], ...]
+    columns: tuple[TableColumn, ...]
+    blocks: tuple[tuple[TableRow, ...], ...]
     notes: tuple[str, ...] = ()
     legend: tuple[str, ...] = ()
     narrow: bool = False
@@ -137,10 +137,10 @@ class Table:
         """Rows without headings: what a thing is called, and what is said of it."""
         cells = tuple(_stand_out(row(*contents), "strong", 1) for contents in rows)
         width = max(map(len, cells), default=1)
-        return cls(title=title, about=about, columns=(Column(""),) * width, blocks=(cells,))
+        return cls(title=title, about=about, columns=(TableColumn(""),) * width, blocks=(cells,))
 
     @property
-    def rows(self) -> Iterable[Row]:
+    def rows(self) -> Iterable[TableRow]:
         """The rows of all blocks."""
         return (row for block in self.blocks for row in block)
 
@@ -150,34 +150,34 @@ class Table:
         return any(column.heading for column in self.columns)
 
 
-def label(heading: str = "") -> Column:
+def label(heading: str = "") -> TableColumn:
     """A column of words."""
-    return Column(heading)
+    return TableColumn(heading)
 
 
-def number(heading: str) -> Column:
+def number(heading: str) -> TableColumn:
     """A column of numbers."""
-    return Column(heading, number=True)
+    return TableColumn(heading, number=True)
 
 
-def row(*contents: Content) -> Row:
+def row(*contents: Content) -> TableRow:
     """Cells of plain values: text, numbers, None where there is nothing."""
     return tuple(map(cell, contents))
 
 
-def cell(content: Content) -> Cell:
+def cell(content: Content) -> TableCell:
     """A cell of a plain value."""
-    if isinstance(content, Cell):
+    if isinstance(content, TableCell):
         return content
     if content is None:
-        return Cell(NONE)
-    return Cell(str(content), value=None if isinstance(content, str) else content)
+        return TableCell(NONE)
+    return TableCell(str(content), value=None if isinstance(content, str) else content)
 
 
-def _row(thing: T, fields: Sequence[Field[T]], look: Look | None) -> Row:
+def _row(thing: T, fields: Sequence[Field[T]], look: Look | None) -> TableRow:
     return _stand_out(row(*(content(thing) for _, content in fields)), look)
 
 
-def _stand_out(cells: Row, look: Look | None, count: int | None = None) -> Row:
+def _stand_out(cells: TableRow, look: Look | None, count: int | None = None) -> TableRow:
     """The first ``count`` cells, or all, with a look where they have none."""
     return tuple(replace(c, look=c.look or look) for c in cells[:count]) + (cells[count:] if count else ())

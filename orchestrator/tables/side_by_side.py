@@ -8,7 +8,7 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
-from orchestrator.tables.model import NONE, Cell, Column, Table
+from orchestrator.tables.model import NONE, Table, TableCell, TableColumn
 from orchestrator.tables.words import printable
 
 MARKS = {"best": "▸", "second": "▹"}
@@ -42,7 +42,7 @@ def side_by_side(table: Table, width: int) -> Iterable[Text]:
         yield from _lines(table, label, {i: sizes[i] + gap for i in part})
 
 
-def _parts(columns: Sequence[Column], sizes: Sequence[int], width: int) -> Sequence[Sequence[int]]:
+def _parts(columns: Sequence[TableColumn], sizes: Sequence[int], width: int) -> Sequence[Sequence[int]]:
     """All columns if they fit, else cut before the last group, else wherever a line is full."""
     numbers = range(1, len(columns))
     if sum(sizes[1:]) <= width:
@@ -83,7 +83,7 @@ def _joined(cells: Iterable[Text], sizes: Iterable[int]) -> Text:
     return line
 
 
-def _groups(columns: Sequence[Column], label: int, sizes: dict[int, int]) -> Text:
+def _groups(columns: Sequence[TableColumn], label: int, sizes: dict[int, int]) -> Text:
     """``── Single-task ──`` over the columns of each group."""
     line = Text(" " * label, "dim")
     for name, members in groupby(sizes, key=lambda i: columns[i].group):
@@ -102,5 +102,5 @@ def _heading(heading: str) -> tuple[str, str]:
     return "", heading
 
 
-def _cell(cell: Cell) -> Text:
+def _cell(cell: TableCell) -> Text:
     return Text(MARKS.get(cell.look or "", "")) + Text(printable(cell.close), LOOKS.get(cell.look or "", ""))

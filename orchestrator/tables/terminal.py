@@ -21,7 +21,7 @@ from orchestrator.tables.document import (
     plain,
     spans,
 )
-from orchestrator.tables.model import Cell, Table
+from orchestrator.tables.model import Table, TableCell
 from orchestrator.tables.side_by_side import MARKS, side_by_side
 from orchestrator.tables.words import printable
 
@@ -126,5 +126,5 @@ def _grid(table: Table, width: int) -> RenderableType:
     return grid
 
 
-def _cell(cell: Cell) -> Text:
+def _cell(cell: TableCell) -> Text:
     return Text(printable(MARKS.get(cell.look or "", "") + cell.full), LOOKS.get(cell.look or "", ""))

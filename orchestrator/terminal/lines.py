@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.tables.model import NONE
 from orchestrator.tables.words import accuracy, configuration, duration
 from orchestrator.terminal.stamped import StampedLines, pairs, utc_now
-from orchestrator.terminal.state import SlotState, SweepState, TrialState
+from orchestrator.terminal.state import SlotState, SweepState, TrialProgress
 from orchestrator.terminal.words import (
     PHASES,
     best_in_words,
@@ -172,11 +172,11 @@ class LineDisplay:
         return f"slot {slot.name} {work_in_words(self.state, slot)} for {since}"
 
 
-def _scores(trial: TrialState) -> str:
+def _scores(trial: TrialProgress) -> str:
     return f"{pairs(trial=trial.number)} {_score(trial)}"
 
 
-def _score(trial: TrialState | TrialShown) -> str:
+def _score(trial: TrialProgress | TrialShown) -> str:
     return pairs(
         accuracy=_percent(trial.mean),
         low=_percent(trial.low),

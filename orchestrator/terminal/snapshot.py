@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.terminal.left import Pace
-from orchestrator.terminal.state import SlotState, SweepState, TrialState
+from orchestrator.terminal.state import SlotState, SweepState, TrialProgress
 from orchestrator.work.doing import Doing
 
 PLAIN = ("study", "target", "epochs", "cells_per_trial", "done_before", "storage", "tracking", "phase")
@@ -48,11 +48,11 @@ def restored(data: Mapping[str, Any], clock: Callable[[], float] = time.monotoni
     return state
 
 
-def _trial(trial: TrialState, now: float) -> dict[str, Any]:
+def _trial(trial: TrialProgress, now: float) -> dict[str, Any]:
     started = None if trial.started is None else now - trial.started
     return {**asdict(trial), "started": started}
 
 
-def _restored(data: Mapping[str, Any], now: float) -> TrialState:
+def _restored(data: Mapping[str, Any], now: float) -> TrialProgress:
     started = None if data["started"] is None else now - data["started"]
-    return TrialState(**{**data, "started": started})
+    return TrialProgress(**{**data, "started": started})

@@ -26,7 +26,7 @@ ENDED = ("complete", "pruned", "failed", "cancelled")
 
 
 @dataclass
-class TrialState:
+class TrialProgress:
     """One configuration: where it stands and how well it does.
 
     Attributes:
@@ -86,13 +86,13 @@ class SweepState:
         self.storage = ""
         self.tracking = ""
         self.phase = "starting"
-        self.trials: dict[int, TrialState] = {}
+        self.trials: dict[int, TrialProgress] = {}
         self.slots: dict[str, SlotState] = {}
         self.notes: list[str] = []
         self.counts: Counter[str] = Counter()
         self.pace = Pace()
-        self._best: TrialState | None = None
-        self._last_ended: TrialState | None = None
+        self._best: TrialProgress | None = None
+        self._last_ended: TrialProgress | None = None
 
     def apply(self, event: Shown) -> None:
         """Take one event in."""
@@ -141,21 +141,21 @@ class SweepState:
         return self.done_before + self.count(*ENDED)
 
     @property
-    def best(self) -> TrialState | None:
+    def best(self) -> TrialProgress | None:
         """The complete trial with the highest mean, the earliest of equals."""
         return self._best
 
     @best.setter
-    def best(self, trial: TrialState) -> None:
+    def best(self, trial: TrialProgress) -> None:
         self._best = trial
 
     def count(self, *states: str) -> int:
         """Trials in any of these states, those left out that ended before this run."""
         return sum(self.counts[state] for state in states)
 
-    def trial(self, number: int) -> TrialState:
+    def trial(self, number: int) -> TrialProgress:
         if number not in self.trials:
-            self.trials[number] = TrialState(number)
+            self.trials[number] = TrialProgress(number)
             self.counts["running"] += 1
         return self.trials[number]
 
@@ -202,7 +202,7 @@ class SweepState:
                 self.pace.ended(self._clock() - trial.started)
             self._end(trial, may_be_best=not event.violated)
 
-    def _end(self, trial: TrialState, *, may_be_best: bool) -> None:
+    def _end(self, trial: TrialProgress, *, may_be_best: bool) -> None:
         """Keep the best and the last of the ended trials, forget the others."""
         before = (self._best, self._last_ended)
         self._last_ended = trial
@@ -220,7 +220,7 @@ class SweepState:
         trial.epoch = event.epoch
         trial.mean = trial.mean if event.mean is None else event.mean
 
-    def _start(self, trial: TrialState) -> None:
+    def _start(self, trial: TrialProgress) -> None:
         """Work on a trial begins: when it gets a slot, not when it is queued."""
         if trial.started is None:
             trial.started = self._clock()
@@ -231,8 +231,8 @@ class SweepState:
         return self.slots.setdefault(name, SlotState(name, since=self._clock()))
 
 
-def _state_of(shown: TrialShown) -> TrialState:
-    return TrialState(
+def _state_of(shown: TrialShown) -> TrialProgress:
+    return TrialProgress(
         shown.number,
         state=shown.state,
         values=dict(shown.values),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.tables.words import accuracy, configuration, duration, integer
 from orchestrator.tables.words import size as bytes_in_words
 from orchestrator.terminal.left import Left
-from orchestrator.terminal.state import SlotState, SweepState, TrialState
+from orchestrator.terminal.state import SlotState, SweepState, TrialProgress
 from orchestrator.work.doing import STAGES, Doing
 
 PHASES = {
@@ -78,7 +78,7 @@ def gpu(doing: Doing) -> str:
     return f"GPU {100 * doing.gpu_busy:.0f} %{used}"
 
 
-def result(trial: TrialState) -> str:
+def result(trial: TrialProgress) -> str:
     """``55.3 % (51.6 to 59.0)``: the mean of a trial and its 95 % interval over seeds."""
     between = ""
     if trial.low is not None and trial.high is not None:
@@ -86,7 +86,7 @@ def result(trial: TrialState) -> str:
     return f"{accuracy(trial.mean)} %{between}"
 
 
-def best_in_words(best: TrialState | None) -> str:
+def best_in_words(best: TrialProgress | None) -> str:
     """The best complete trial so far, its interval and its configuration."""
     if best is None:
         return "none complete yet"

@@ -16,7 +16,7 @@ from orchestrator.tracking.metrics import epoch_metrics, mean_metrics, summary_m
 from orchestrator.tracking.names import cell_name, stated, trial_name
 from orchestrator.tracking.operations import Operation
 from orchestrator.tracking.parameters import COLUMN, flat
-from orchestrator.tracking.row import End, Reports, TrackedRow
+from orchestrator.tracking.row import Reports, RowEnd, TrackedRow
 
 Operations = list[Operation]
 
@@ -108,7 +108,7 @@ class Narration:
             op.end(run, "failed", op.milliseconds(failed["at"])),
         ]
 
-    def ended(self, row: TrackedRow, end: End) -> Operations:
+    def ended(self, row: TrackedRow, end: RowEnd) -> Operations:
         """It ended, or the driver did. Seconds are told of what ended, under the number of the attempt."""
         run, time = op.trial_run(row.trial), op.milliseconds(end.at)
         metrics = []

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from orchestrator.tracking.operations import Operation
 
-Position = tuple[int, int]
+OutboxPosition = tuple[int, int]
 """Segment number and byte offset."""
 
 SEGMENT_BYTES = 8 * 2**20
@@ -134,7 +134,7 @@ class Outbox:
             raise OSError(errno.ENOSPC, "the disk is full")
         self._end += written
 
-    def read(self, limit: int = 1000) -> tuple[list[Operation], Position]:
+    def read(self, limit: int = 1000) -> tuple[list[Operation], OutboxPosition]:
         """The oldest operations not yet acknowledged, and the position behind them."""
         with self._lock:
             self._mend()
@@ -190,7 +190,7 @@ class Outbox:
             self.damaged, offset = True, limit
         self._acknowledged = segment, offset
 
-    def acknowledge(self, position: Position) -> None:
+    def acknowledge(self, position: OutboxPosition) -> None:
         """Everything before ``position`` was delivered; segments behind it are removed."""
         temporary = self.folder / ".acknowledged"
         temporary.write_text(json.dumps({"segment": position[0], "offset": position[1]}))
@@ -253,7 +253,7 @@ class Outbox:
     def _open(self, segment: int) -> int:
         return os.open(self._path(segment), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
-    def _read_acknowledged(self) -> Position:
+    def _read_acknowledged(self) -> OutboxPosition:
         first = min(self._segments(), default=1)
         try:
             document = json.loads((self.folder / "acknowledged.json").read_text())

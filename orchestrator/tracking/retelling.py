@@ -11,7 +11,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.tracking.narration import is_its_own
 from orchestrator.tracking.operations import Trial, trial_run
 from orchestrator.tracking.parameters import COLUMN
-from orchestrator.tracking.row import End, TrackedRow, row_name
+from orchestrator.tracking.row import RowEnd, TrackedRow, row_name
 
 History = list[dict[str, Any]]
 
@@ -102,7 +102,7 @@ class Retelling:
         self._add_epochs(row, record, histories)
         if state != "interrupted" or not self.running:
             latest = max((h[-1]["at"] for h in histories.values() if h), default=begun)
-            row.end = End(
+            row.end = RowEnd(
                 state=state,
                 at=record.ended_at or latest,
                 device_seconds=record.device_seconds,

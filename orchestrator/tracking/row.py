@@ -20,7 +20,7 @@ ENDED = ("complete", "pruned", "failed", "cancelled", "interrupted")
 
 
 @dataclass(kw_only=True)
-class End:
+class RowEnd:
     """How a row ended.
 
     Attributes:
@@ -67,7 +67,7 @@ class TrackedRow:
     epochs: dict[int, bytes] = field(default_factory=dict)
     finished: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
-    end: End | None = None
+    end: RowEnd | None = None
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
     stage: bool = False
 
@@ -109,7 +109,7 @@ class TrackedRow:
         row = cls(**{name: data[name] for name in names})
         for epoch, reports in data["epochs"]:
             row.add_epoch(epoch, reports)
-        row.end = None if data["end"] is None else End(**data["end"])
+        row.end = None if data["end"] is None else RowEnd(**data["end"])
         return row
 
 

@@ -33,7 +33,7 @@ DIGEST = 36
 SHOWN = 5
 """Trials that the note beside the run lists."""
 
-Report = Callable[[StudyStore, Ledger, Path], None]
+WriteReport = Callable[[StudyStore, Ledger, Path], None]
 """Writes the report of a study from its records, one HTML file. Raises InputError if it cannot be made."""
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,9 @@ class StudyRun:
         report: writes its report; None leaves it out.
     """
 
-    def __init__(self, study: Study, store: StudyStore, ledger: Ledger, report: Report | None = None) -> None:
+    def __init__(
+        self, study: Study, store: StudyStore, ledger: Ledger, report: WriteReport | None = None
+    ) -> None:
         self._study, self._store, self._ledger, self._report = study, store, ledger, report
         self.varies = varying(study)
 

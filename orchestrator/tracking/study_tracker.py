@@ -20,7 +20,7 @@ from orchestrator.tracking.parameters import fixed
 from orchestrator.tracking.process import BackendProcess
 from orchestrator.tracking.retelling import Retelling
 from orchestrator.tracking.row import TrackedRow
-from orchestrator.tracking.study_run import REPORT_FILE, Report, StudyRun
+from orchestrator.tracking.study_run import REPORT_FILE, StudyRun, WriteReport
 from orchestrator.tracking.tracker import Told, Tracker
 
 CLOSE_S = 5.0
@@ -56,7 +56,7 @@ class StudyTracker(Tracker):
         story: Retelling,
         before_connect: Callable[[], object] = lambda: None,
         everything: bool = False,
-        report: Report | None = None,
+        report: WriteReport | None = None,
     ) -> None:
         self._fence, self._store, self._running = fence, store, story.running
         if not find_backend(to.resolved_uri, to.backend).keeps_reports:

@@ -14,7 +14,7 @@ from orchestrator.ledger.local_state import local_state
 from orchestrator.redaction import shown_uri
 from orchestrator.study.model import Study, Tracking
 from orchestrator.tracking.retelling import Label, Retelling
-from orchestrator.tracking.study_run import Report
+from orchestrator.tracking.study_run import WriteReport
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 
@@ -58,7 +58,7 @@ def tell_study(
     show: Callable[[int], object] = lambda rows: None,
     note: Callable[[str], None] = lambda text: None,
     label: Label = lambda record: None,
-    report: Report | None = None,
+    report: WriteReport | None = None,
     patience: float = PATIENCE_S,
 ) -> Retold:
     """Tell a tracker everything that the records of a study say. What is there already stays as it is.
@@ -101,7 +101,7 @@ def _tell(
     running: bool,
     show: Callable[[int], object],
     label: Label,
-    report: Report | None,
+    report: WriteReport | None,
     patience: float,
 ) -> Retold:
     uri = to.resolved_uri

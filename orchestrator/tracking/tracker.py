@@ -19,7 +19,7 @@ from orchestrator.tracking.events import now, take
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.operations import Operation, Trial
 from orchestrator.tracking.outbox import open_outbox
-from orchestrator.tracking.row import End, TrackedRow
+from orchestrator.tracking.row import RowEnd, TrackedRow
 from orchestrator.work.events import Event
 
 RECENT = 256
@@ -159,7 +159,7 @@ class Tracker:
         row = self._rows.get(trial)
         if row is None:
             return
-        row.end = End(
+        row.end = RowEnd(
             state=state,
             at=ended_at or now(),
             device_seconds=device_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal[
+WorkStage = Literal[
     "importing",
     "backbone",
     "data",
@@ -18,7 +18,7 @@ Stage = Literal[
     "test",
 ]
 
-STAGES: dict[Stage, str] = {
+STAGES: dict[WorkStage, str] = {
     "importing": "importing torch and open_clip",
     "backbone": "loading the backbone",
     "data": "loading the data",
@@ -46,7 +46,7 @@ class Doing:
         gpu_bytes: in use on its GPU, by all its processes; None where that is not known.
     """
 
-    stage: Stage
+    stage: WorkStage
     epoch: int = 0
     epochs: int = 0
     step: int = 0

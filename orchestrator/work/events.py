@@ -19,7 +19,7 @@ CellStatus = Literal["new", "resumed", "finished", "failed"]
 EndState = Literal["complete", "cancelled", "failed", "lost"]
 """How an item ended; ``lost``: its workers kept dying, or the storage is away."""
 
-Report = Mapping[str, Any]
+CellReport = Mapping[str, Any]
 """What a cell measured in an epoch, as its history records it: ``epoch``, ``at``, ``accuracy``, ``tasks`` and
 ``seconds`` by name, and whatever else its method reports."""
 
@@ -108,7 +108,7 @@ class EpochReached(ItemEvent):
     epoch: int
     mean: float | None
     values: Sequence[float | None]
-    reports: Mapping[str, Report]
+    reports: Mapping[str, CellReport]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

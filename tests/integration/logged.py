@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmap_model.cells import Cell
-from orchestrator.execution.engine import BatchRun, ModelEngine, Report
+from orchestrator.execution.engine import BatchRun, EngineReport, ModelEngine
 from orchestrator.execution.executor import Executor
 
 LOG = "TRAINED_EPOCHS_LOG"
@@ -33,7 +33,7 @@ class LoggedEngine(ModelEngine):
         run: Any = super().start(cells)
         epochs = run.epochs
 
-        def logged(should_stop: Callable[[], bool]) -> Iterator[Report]:
+        def logged(should_stop: Callable[[], bool]) -> Iterator[EngineReport]:
             for epoch, reports in epochs(should_stop):
                 with Path(os.environ[LOG]).open("a") as file:
                     file.write("".join(f"{key} {epoch}\n" for key in reports))

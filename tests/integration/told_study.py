@@ -24,7 +24,7 @@ from orchestrator.search.proposals import Proposals
 from orchestrator.statistics.spending import spent_before
 from orchestrator.study import load_plan
 from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.study_run import Report
+from orchestrator.tracking.study_run import WriteReport
 from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 from orchestrator.work.events import WorkEvent
@@ -67,7 +67,7 @@ class ToldStudy:
         *overrides: str,
         name: str = "told",
         after: Callable[[ToldStudy, WorkEvent], None] = lambda study, event: None,
-        report: Report | None = None,
+        report: WriteReport | None = None,
     ) -> None:
         given = [
             f"storage={folder}",
@@ -95,7 +95,7 @@ class ToldStudy:
         self.store.adopt(todo.records)
         self.trials.recall(todo.records, todo.again)
 
-    def _track(self, report: Report | None) -> StudyTracker:
+    def _track(self, report: WriteReport | None) -> StudyTracker:
         fence = self.invocation.fence
         story = Retelling(self.store, self.ledger, label=recorded_run_name)
         about = (self.plan.study.tracking, self.plan.study, self.store, self.ledger, self.outboxes, fence)

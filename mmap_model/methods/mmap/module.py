@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmap_model.backbone import Backbone
 from mmap_model.methods.mmap import MmapSettings
 from mmap_model.methods.modules import ModularPrompts
-from mmap_model.methods.probed import Tower
+from mmap_model.methods.probed import TowerName
 from mmap_model.methods.problem import Problem
 
 
@@ -44,7 +44,7 @@ class MmapModel(ModularPrompts):
         self.settings = settings
         for name, (shape, std) in _tensors(settings, backbone).items():
             self.register_modules(name, shape, std)
-        self._generated: dict[Tower, Tensor] = {}
+        self._generated: dict[TowerName, Tensor] = {}
 
     def text_prompts(self) -> Sequence[Tensor]:
         self._generated["text"] = self.of_sets(generate(self.source, self.text_scale))
@@ -54,7 +54,7 @@ class MmapModel(ModularPrompts):
         self._generated["image"] = self.of_sets(generate(self.source, self.image_scale))
         return self._generated["image"].unbind(0)
 
-    def generated(self, tower: Tower) -> Tensor:
+    def generated(self, tower: TowerName) -> Tensor:
         """The prompts [K, S, J·b, D] that the latest ``class_features`` or ``image_features`` was given."""
         return self._generated[tower]
 

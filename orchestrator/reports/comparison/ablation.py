@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
+from orchestrator.compare.comparison import Column, ColumnResult, Comparison, RecipeChoice
 from orchestrator.reports.comparison.pairings import Pairings, pairings
 from orchestrator.reports.comparison.roles import GENERATORS, failure, gradient_grouped, measured
 from orchestrator.statistics.summary import Summary, paired_difference, summarize
@@ -37,7 +37,7 @@ class AblationRow:
     tokens: int | None
     seeds: Mapping[str, float]
     tasks: Mapping[str, Mapping[str, float]]
-    entry: Entry | None
+    entry: ColumnResult | None
     loss: Summary | None
     error: str | None = None
     published: bool = False
@@ -109,7 +109,7 @@ def ablation(comparison: Comparison, split: str, recipe: RecipeChoice) -> Ablati
     )
 
 
-def _random(found: Pairings, published: Column | None, reference: Entry | None) -> AblationRow:
+def _random(found: Pairings, published: Column | None, reference: ColumnResult | None) -> AblationRow:
     seeds = found.others()
     assert published is not None and reference is not None, "pairings come with the partition chosen"
     return AblationRow(
@@ -124,7 +124,7 @@ def _random(found: Pairings, published: Column | None, reference: Entry | None) 
     )
 
 
-def _difference(entry: Entry, reference: Entry) -> Summary | None:
+def _difference(entry: ColumnResult, reference: ColumnResult) -> Summary | None:
     return paired_difference(entry.seed_means(), reference.seed_means())
 
 

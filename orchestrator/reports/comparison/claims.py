@@ -24,7 +24,7 @@ from orchestrator.statistics.significance import selected_difference
 from orchestrator.statistics.summary import Summary, paired_difference
 from orchestrator.tables.words import enumeration, partition
 
-Verdict = Literal["holds", "reversed", "undecided", "no data"]
+ClaimVerdict = Literal["holds", "reversed", "undecided", "no data"]
 
 GROUPING = "Grouping by gradients helps"
 NEWER = "Beyond the paper: MmAP beside methods that it did not compare with"
@@ -66,7 +66,7 @@ class Claim:
         return f"{self.verdict}{marks.get(self.recipe or '', '')}"
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """Where the 95 % interval of the difference lies: above, below or across the threshold."""
         if self.difference is None:
             return "no data"

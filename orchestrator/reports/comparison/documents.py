@@ -13,7 +13,7 @@ from orchestrator.reports.comparison.methods import methods
 from orchestrator.statistics.summary import CONFIDENCE
 from orchestrator.tables import Bullets, Figure, Paragraph, Section, Span, Table, words
 from orchestrator.tables.document import Block, Sentence, marked
-from orchestrator.tables.format import Layout
+from orchestrator.tables.format import TableLayout
 
 INTRODUCTION = (
     "Each line is the difference in test accuracy, in points, between two methods: the 95 % t-interval "
@@ -33,7 +33,7 @@ SOURCES = (
 END = "Marks and columns"
 
 
-def documents(contents: Contents, layout: Layout, images: Sequence[str] = ()) -> dict[str, Section]:
+def documents(contents: Contents, layout: TableLayout, images: Sequence[str] = ()) -> dict[str, Section]:
     """The documents of one layout by the names of their files; ``images`` are names of figures."""
     match layout:
         case "page":

@@ -13,7 +13,7 @@ from orchestrator.reports.comparison.pairings import Pairings
 from orchestrator.reports.comparison.paper import Beside, paper_split
 from orchestrator.reports.comparison.roles import full_label
 from orchestrator.statistics.summary import Summary
-from orchestrator.tables import Cell, Table, label, number, row, words
+from orchestrator.tables import Table, TableCell, label, number, row, words
 from orchestrator.tables.model import NONE, Content
 
 TOKENS = "Tokens: prompts that each tower sees."
@@ -50,15 +50,15 @@ def _ablation(found: Ablation, rows: Sequence[AblationRow], what: str, tasks: Se
     def accuracy(task: str) -> Callable[[AblationRow], Content]:
         def said(line: AblationRow) -> Content:
             values = list(line.tasks.get(task, {}).values())
-            return Cell.accuracy(sum(values) / len(values)) if values else None
+            return TableCell.accuracy(sum(values) / len(values)) if values else None
 
         return said
 
-    def average(line: AblationRow) -> Cell:
+    def average(line: AblationRow) -> TableCell:
         mean = line.average
         if mean is None:
-            return Cell(MISSING)
-        return Cell.accuracy(mean.mean, mean.std, "best" if mean.mean == best else None)
+            return TableCell(MISSING)
+        return TableCell.accuracy(mean.mean, mean.std, "best" if mean.mean == best else None)
 
     untuned = (
         ["No row of this ablation was tuned."] if found.recipe == "shared" and not _has_tuned(found) else []
@@ -87,16 +87,18 @@ def partitions(found: Pairings, comparison: Comparison) -> Table:
     seeds = list(dict.fromkeys(choice.seed for choice in found.choices))
     chosen = {choice.seed: choice.partition for choice in found.choices}
 
-    def accuracy(partition: Partition, seed: str) -> Cell:
+    def accuracy(partition: Partition, seed: str) -> TableCell:
         value = found.accuracy[partition].get(seed)
-        return Cell(words.accuracy(value), value=value, mark="←" if chosen.get(seed) == partition else "")
+        return TableCell(
+            words.accuracy(value), value=value, mark="←" if chosen.get(seed) == partition else ""
+        )
 
     lines = [
         row(
             str(place),
             words.partition(partition, comparison.tasks),
             *(accuracy(partition, seed) for seed in seeds),
-            Cell.accuracy(mean.mean, mean.std),
+            TableCell.accuracy(mean.mean, mean.std),
         )
         for place, (partition, mean) in enumerate(found.ranked(), start=1)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
+from orchestrator.compare.comparison import Column, ColumnResult, Comparison, RecipeChoice
 from orchestrator.reports.comparison.roles import failure, find, measured, table_columns
 from orchestrator.statistics.significance import Candidate, Significance, compare_with_best
 from orchestrator.statistics.summary import Summary, delta_m, paired_difference, summarize, worst_task_gain
@@ -35,7 +35,7 @@ class MethodResult:
     """
 
     column: Column
-    entry: Entry | None = None
+    entry: ColumnResult | None = None
     error: str | None = None
     tasks: Mapping[str, Summary]
     average: Summary | None = None
@@ -123,7 +123,7 @@ def method_table(comparison: Comparison, split: str, recipe: RecipeChoice) -> Me
         comparison.seeds,
     )
 
-    def reference(method: str, regime: str | None) -> Entry | None:
+    def reference(method: str, regime: str | None) -> ColumnResult | None:
         column = find(comparison, method, regime)
         return None if column is None else entries[column.name]
 
@@ -179,7 +179,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _relative_gain(entry: Entry, reference: Entry | None) -> float | None:
+def _relative_gain(entry: ColumnResult, reference: ColumnResult | None) -> float | None:
     """Δm over the seeds both have; None without a reference, over itself, or over a task at zero."""
     if reference is None or reference is entry:
         return None
@@ -189,20 +189,20 @@ def _relative_gain(entry: Entry, reference: Entry | None) -> float | None:
     return delta_m(mine, theirs)
 
 
-def _worst(entry: Entry, reference: Entry | None) -> tuple[str, float] | None:
+def _worst(entry: ColumnResult, reference: ColumnResult | None) -> tuple[str, float] | None:
     if reference is None or reference is entry:
         return None
     mine, theirs = _task_means(entry, reference)
     return worst_task_gain(mine, theirs) if mine else None
 
 
-def _task_means(a: Entry, b: Entry) -> tuple[dict[str, float], dict[str, float]]:
+def _task_means(a: ColumnResult, b: ColumnResult) -> tuple[dict[str, float], dict[str, float]]:
     """Means by task of both, over the seeds they share; empty if their tasks differ or they share none."""
     shared = [seed for seed in a.seed_means() if seed in b.seed_means()]
     if not shared or a.tasks.keys() != b.tasks.keys():
         return {}, {}
 
-    def means(entry: Entry) -> dict[str, float]:
+    def means(entry: ColumnResult) -> dict[str, float]:
         return {t: sum(seeds[s] for s in shared) / len(shared) for t, seeds in entry.tasks.items()}
 
     return means(a), means(b)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.compare.comparison import Entry
+from orchestrator.compare.comparison import ColumnResult
 from orchestrator.reports.comparison import notes
 from orchestrator.reports.comparison.method_table import AVERAGE, MethodResult, MethodTable
-from orchestrator.tables import Cell, Column, Table, label, number, row, words
+from orchestrator.tables import Table, TableCell, TableColumn, label, number, row, words
 from orchestrator.tables.model import NONE, Content
 
-Layout = Literal["page", "paper", "screen"]
+ReportLayout = Literal["page", "paper", "screen"]
 REGIMES = {None: "", "single": "Single-task", "multi": "Multi-task", "grouped": "Grouped"}
 MISSING = "none"
 """In place of a number that does not exist for a reason; the reason stands below the table."""
@@ -34,14 +34,14 @@ class _Quantity:
 
     name: str
     said: Callable[[MethodResult], Content]
-    layouts: tuple[Layout, ...] = ("page", "screen")
+    layouts: tuple[ReportLayout, ...] = ("page", "screen")
     block: int = 2
 
 
-ALL: tuple[Layout, ...] = ("page", "paper", "screen")
+ALL: tuple[ReportLayout, ...] = ("page", "paper", "screen")
 
 
-def methods(table: MethodTable, layout: Layout) -> Table:
+def methods(table: MethodTable, layout: ReportLayout) -> Table:
     """All that is known of the methods, for pages and screens, or what the paper prints of them."""
     quantities = [quantity for quantity in _quantities(table) if layout in quantity.layouts]
     if layout == "page":
@@ -64,7 +64,7 @@ def methods(table: MethodTable, layout: Layout) -> Table:
         about=notes.budget(table),
         columns=(
             label("Method"),
-            *(Column(m.column.label, number=True, group=groups[m.column.regime]) for m in table.methods),
+            *(TableColumn(m.column.label, number=True, group=groups[m.column.regime]) for m in table.methods),
         ),
         blocks=tuple(
             tuple(row(q.name, *map(q.said, table.methods)) for q in quantities if q.block == block)
@@ -106,41 +106,41 @@ def _quantities(table: MethodTable) -> Iterable[_Quantity]:
     yield _Quantity("  which", lambda m: _short(m.worst[0]) if m.worst else "", ("screen",))
 
 
-def _accuracy(table: MethodTable, name: str) -> Callable[[MethodResult], Cell]:
+def _accuracy(table: MethodTable, name: str) -> Callable[[MethodResult], TableCell]:
     places = table.places(name)
 
-    def said(method: MethodResult) -> Cell:
+    def said(method: MethodResult) -> TableCell:
         summary = table.summary(method, name)
         if summary is None:
-            return Cell(MISSING, look="failed") if method.error else Cell(NONE)
+            return TableCell(MISSING, look="failed") if method.error else TableCell(NONE)
         place = places.get(method.column.name)
-        return Cell.accuracy(
+        return TableCell.accuracy(
             summary.mean, summary.std, "best" if place == 1 else "second" if place == 2 else None
         )
 
     return said
 
 
-def _from_best(method: MethodResult) -> Cell:
+def _from_best(method: MethodResult) -> TableCell:
     if method.average is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     if method.unranked:
-        return Cell("unranked")
+        return TableCell("unranked")
     if method.from_best is None:
-        return Cell("best")
-    return Cell(words.signed(method.from_best.mean), value=method.from_best.mean, mark=method.mark)
+        return TableCell("best")
+    return TableCell(words.signed(method.from_best.mean), value=method.from_best.mean, mark=method.mark)
 
 
-def _parameters(method: MethodResult) -> Cell:
+def _parameters(method: MethodResult) -> TableCell:
     count = method.column.parameters or None
-    return Cell(words.integer(count), value=count, short=words.short_integer(count))
+    return TableCell(words.integer(count), value=count, short=words.short_integer(count))
 
 
-def _of_trained(said: Callable[[Entry], str]) -> Callable[[MethodResult], str]:
+def _of_trained(said: Callable[[ColumnResult], str]) -> Callable[[MethodResult], str]:
     return lambda m: NONE if m.entry is None or m.column.regime is None else said(m.entry)
 
 
-def _tried(entry: Entry) -> str:
+def _tried(entry: ColumnResult) -> str:
     failed = sum(trial.error is not None for trial in entry.trials)
     tried = len(entry.trials)
     return f"{tried - failed} of {tried}" if failed else str(tried or NONE)
@@ -153,23 +153,23 @@ def _failed_starts(method: MethodResult) -> str:
     return f"{len(method.failed)} of {len(method.failed) + worked}"
 
 
-def _calibration(method: MethodResult) -> Cell:
+def _calibration(method: MethodResult) -> TableCell:
     if method.calibration is None:
-        return Cell(NONE)
-    return Cell(f"{100 * method.calibration:.1f}", value=100 * method.calibration)
+        return TableCell(NONE)
+    return TableCell(f"{100 * method.calibration:.1f}", value=100 * method.calibration)
 
 
-def _device(method: MethodResult) -> Cell:
+def _device(method: MethodResult) -> TableCell:
     text = words.short_duration(method.device_seconds)
     probe = f" (probe {words.short_duration(method.probe_seconds)})" if method.probe_seconds else ""
-    return Cell(text + probe, value=method.device_seconds, short=text)
+    return TableCell(text + probe, value=method.device_seconds, short=text)
 
 
-def _worst(method: MethodResult) -> Cell:
+def _worst(method: MethodResult) -> TableCell:
     if method.worst is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     task, gain = method.worst
-    return Cell(f"{words.signed(gain)} ({task})", value=gain, short=words.signed(gain))
+    return TableCell(f"{words.signed(gain)} ({task})", value=gain, short=words.signed(gain))
 
 
 def _relative(value: float | None) -> str:

@@ -8,7 +8,7 @@ from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.method_table import AVERAGE
 from orchestrator.tables import Table, label, row
-from orchestrator.tables.model import Row
+from orchestrator.tables.model import TableRow
 
 REGIMES = {None: "ZS", "single": "STL", "multi": "MTL", "grouped": "grouped"}
 """As the paper's tables call them."""
@@ -43,7 +43,7 @@ def summary(contents: Contents) -> Table:
     )
 
 
-def _means(contents: Contents) -> Iterable[Row]:
+def _means(contents: Contents) -> Iterable[TableRow]:
     for table in contents.tables:
         for task in (*table.comparison.tasks, AVERAGE):
             for method in table.methods:
@@ -57,7 +57,7 @@ def _means(contents: Contents) -> Iterable[Row]:
                 )
 
 
-def _parameters(comparison: Comparison) -> Iterable[Row]:
+def _parameters(comparison: Comparison) -> Iterable[TableRow]:
     for column in comparison.columns:
         if column.section == "table":
             head = (comparison.dataset, "all", "all", column.label, REGIMES[column.regime], "parameters")
@@ -68,5 +68,5 @@ def _percent(fraction: float | None) -> str | None:
     return None if fraction is None else f"{100 * fraction:.3f}"
 
 
-def _records(heads: str, rows: Iterable[Row]) -> Table:
+def _records(heads: str, rows: Iterable[TableRow]) -> Table:
     return Table(columns=tuple(map(label, heads.split())), blocks=(tuple(rows),))

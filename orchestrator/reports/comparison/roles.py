@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice, Section
+from orchestrator.compare.comparison import Column, ColumnResult, ColumnSection, Comparison, RecipeChoice
 
 RECIPES: tuple[RecipeChoice, ...] = ("shared", "published", "tuned")
 """In the order reported."""
@@ -57,7 +57,7 @@ def gradient_grouped(comparison: Comparison) -> Column | None:
     return column if column is not None and column.grouping == "gradient" else None
 
 
-def measured(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> Entry | None:
+def measured(comparison: Comparison, column: Column, split: str, recipe: RecipeChoice) -> ColumnResult | None:
     """The numbers of a column; where nothing is trained they are the same under every recipe."""
     recipes = (recipe, *RECIPES) if column.regime is None else (recipe,)
     found = (comparison.entry(column.name, split, r) for r in recipes)
@@ -72,7 +72,7 @@ def failure(comparison: Comparison, column: Column, split: str, recipe: RecipeCh
     return None
 
 
-def recipes_of(comparison: Comparison, split: str, section: Section) -> list[RecipeChoice]:
+def recipes_of(comparison: Comparison, split: str, section: ColumnSection) -> list[RecipeChoice]:
     """Recipes under which some trained column of a section has an entry, failed ones included."""
     trained = {c.name for c in comparison.columns if c.section == section and c.regime is not None}
     present = {e.recipe for e in comparison.entries if e.split == split and e.column in trained}

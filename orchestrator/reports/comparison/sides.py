@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator.compare.comparison import Column, Comparison, Entry, RecipeChoice
+from orchestrator.compare.comparison import Column, ColumnResult, Comparison, RecipeChoice
 from orchestrator.reports.comparison.pairings import pairings
 from orchestrator.reports.comparison.roles import (
     SINGLE_TASK_PROMPTS,
@@ -26,7 +26,7 @@ class Side:
     Attributes:
         label: its name.
         seeds: accuracy by seed, averaged over tasks (fraction); empty where there are no numbers.
-        lr, edge: see ``Entry``.
+        lr, edge: see ``ColumnResult``.
         why: what must be said of it: the reason where it has no numbers, or a caution.
         among: accuracy by seed of the columns it is the best of, where these same numbers selected it.
     """
@@ -90,7 +90,7 @@ def _side(comparison: Comparison, column: Column, split: str, recipe: RecipeChoi
     )
 
 
-def _untried(label: str, entry: Entry) -> str:
+def _untried(label: str, entry: ColumnResult) -> str:
     """That some rates of a tuned entry have no result: another might have been chosen."""
     known = sum(trial.error is None for trial in entry.trials)
     tried = len(entry.trials)
@@ -107,7 +107,7 @@ def _best_single_task_prompt(comparison: Comparison, split: str, recipe: RecipeC
         return Side(label="the best single-task prompt", seeds={}, why="no single-task prompt has numbers")
     validated = all(entry.validation for _, entry in entries)
 
-    def score(entry: Entry) -> float:
+    def score(entry: ColumnResult) -> float:
         values = entry.validation if validated else entry.seed_means()
         return sum(values.values()) / len(values)
 

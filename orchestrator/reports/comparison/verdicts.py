@@ -7,13 +7,18 @@ from itertools import groupby
 from operator import attrgetter
 
 from orchestrator.compare.comparison import Comparison
-from orchestrator.reports.comparison.claims import Claim, Verdict
+from orchestrator.reports.comparison.claims import Claim, ClaimVerdict
 from orchestrator.reports.comparison.evidence import interval
 from orchestrator.reports.comparison.sides import Side
-from orchestrator.tables import Cell, Column, Table, label, number, words
+from orchestrator.tables import Table, TableCell, TableColumn, label, number, words
 from orchestrator.tables.model import NONE, Content, Field, Look
 
-LOOKS: dict[Verdict, Look] = {"holds": "good", "reversed": "bad", "undecided": "open", "no data": "faint"}
+LOOKS: dict[ClaimVerdict, Look] = {
+    "holds": "good",
+    "reversed": "bad",
+    "undecided": "open",
+    "no data": "faint",
+}
 
 RECORDS = {
     "topic": "topic",
@@ -70,7 +75,7 @@ def glance(found: Sequence[Claim], comparison: Comparison) -> Table:
                 return None
             points = f" {words.signed(claim.difference.mean)}" if claim.difference else ""
             mark = "*" if claim.recipe == "shared" else ""
-            return Cell(f"{claim.verdict}{mark}{points}", look=LOOKS[claim.verdict])
+            return TableCell(f"{claim.verdict}{mark}{points}", look=LOOKS[claim.verdict])
 
         return said
 
@@ -104,9 +109,9 @@ def claim_records(found: Sequence[Claim]) -> Table:
     )
 
 
-def _decision(digits: int) -> list[tuple[Column, Callable[[Claim], Content]]]:
+def _decision(digits: int) -> list[tuple[TableColumn, Callable[[Claim], Content]]]:
     return [
-        (label("Verdict"), lambda claim: Cell(claim.words, look=LOOKS[claim.verdict])),
+        (label("Verdict"), lambda claim: TableCell(claim.words, look=LOOKS[claim.verdict])),
         (number("Difference"), lambda claim: _points(claim, digits)),
         (number("95 % interval"), lambda claim: interval(claim.difference, digits)),
     ]
@@ -114,7 +119,7 @@ def _decision(digits: int) -> list[tuple[Column, Callable[[Claim], Content]]]:
 
 def _points(claim: Claim, digits: int) -> Content:
     found = claim.difference
-    return None if found is None else Cell(words.signed(found.mean, digits), value=found.mean)
+    return None if found is None else TableCell(words.signed(found.mean, digits), value=found.mean)
 
 
 def _rates(claim: Claim) -> str:

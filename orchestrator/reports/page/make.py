@@ -30,7 +30,7 @@ _INPUTS = re.compile(
 _LIBRARY = '<script id="library">'
 _IMAGE = re.compile(r'(<img src=")(data:image/[^"]*)(")')
 
-Opener = Callable[[str, str], tuple[StudyStore, Ledger]]
+StudyOpener = Callable[[str, str], tuple[StudyStore, Ledger]]
 """Records of a study from its name and its storage as the page names it."""
 
 Thumbnails = Callable[[Evidence, Sequence[tuple[str, str]]], Images]
@@ -110,7 +110,7 @@ def make_comparison_page(comparison: Comparison, arguments: Mapping[str, Any], *
 
 def check_page(
     page: str,
-    open_study: Opener,
+    open_study: StudyOpener,
     where: str,
     find_comparison: Callable[[Mapping[str, Any]], Comparison] | None = None,
 ) -> PageDifference | None:

@@ -13,14 +13,14 @@ from orchestrator.reports.comparison.contents import Contents
 from orchestrator.reports.comparison.documents import documents
 from orchestrator.reports.comparison.method_table import MethodResult, MethodTable
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Grid,
     IntervalBar,
     Number,
+    PageBlock,
     PageSection,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     StudyPage,
     Text,
     column,
@@ -32,7 +32,7 @@ from orchestrator.tables.document import Figure as Image
 from orchestrator.tables.document import Section as Chapter
 from orchestrator.tables.document import marked
 from orchestrator.tables.document import plain as plain_text
-from orchestrator.tables.model import Cell, Field, Table, label, number
+from orchestrator.tables.model import Field, Table, TableCell, label, number
 from orchestrator.tables.words import duration, integer
 
 RECIPES = {
@@ -67,13 +67,13 @@ def methods_page(comparison: Comparison, *, made: str, software: str) -> StudyPa
     )
 
 
-def _shown(blocks: Iterable[object]) -> tuple[Block, ...]:
+def _shown(blocks: Iterable[object]) -> tuple[PageBlock, ...]:
     """Blocks of a report as blocks of a page; images are files beside a report, and a page has none."""
-    return cast(tuple[Block, ...], tuple(block for block in blocks if not isinstance(block, Image)))
+    return cast(tuple[PageBlock, ...], tuple(block for block in blocks if not isinstance(block, Image)))
 
 
-def _verdict(contents: Contents) -> list[Block]:
-    blocks: list[Block] = [Text(_won(table), "lead") for table in _last(contents)]
+def _verdict(contents: Contents) -> list[PageBlock]:
+    blocks: list[PageBlock] = [Text(_won(table), "lead") for table in _last(contents)]
     if not blocks:
         blocks.append(Text(("No method has been trained and scored yet.",), "lead"))
     if contents.claims:
@@ -94,7 +94,7 @@ def _measured(table: MethodTable) -> list[MethodResult]:
     return sorted(found, key=lambda m: (m.unranked, -(m.average.mean if m.average else 0.0), m.column.name))
 
 
-def _won(table: MethodTable) -> Sentence:
+def _won(table: MethodTable) -> PageSentence:
     found = _measured(table)
     best = found[0]
     assert best.average is not None, "only methods with an average are ranked"
@@ -116,8 +116,8 @@ def _won(table: MethodTable) -> Sentence:
     return joined(opening, "; ", listed(same), f" {verb} not significantly different from it.")
 
 
-def _methods(contents: Contents) -> list[Block]:
-    blocks: list[Block] = []
+def _methods(contents: Contents) -> list[PageBlock]:
+    blocks: list[PageBlock] = []
     for place, table in enumerate(table for table in contents.tables if _measured(table)):
         blocks += [_grid(table, f"methods-{place}"), _tradeoff(table, f"tradeoff-{place}")]
     return blocks or [Text(("No method has been trained and scored yet.",))]
@@ -126,14 +126,17 @@ def _methods(contents: Contents) -> list[Block]:
 def _grid(table: MethodTable, name: str) -> Grid:
     found = _measured(table)
     fields: list[tuple[str, Field[MethodResult]]] = [
-        ("column", (label("method"), lambda m: Cell(_label(m), mark=m.mark))),
+        ("column", (label("method"), lambda m: TableCell(_label(m), mark=m.mark))),
         ("regime", (label("trained"), lambda m: m.column.regime or "not")),
         ("parameters", (number("parameters"), lambda m: _count(m))),
         ("test.average", (number("average"), _average)),
         ("delta_m", (number("Δm over single-task full FT, %"), _delta)),
         (
             "seconds",
-            (number("seconds"), lambda m: Cell(duration(m.device_seconds), value=round(m.device_seconds, 1))),
+            (
+                number("seconds"),
+                lambda m: TableCell(duration(m.device_seconds), value=round(m.device_seconds, 1)),
+            ),
         ),
     ]
     return Grid(
@@ -228,22 +231,26 @@ def _label(method: MethodResult) -> str:
     return f"{method.column.label}{single}"
 
 
-def _count(method: MethodResult) -> Cell:
-    return Cell(integer(method.column.parameters), value=method.column.parameters)
+def _count(method: MethodResult) -> TableCell:
+    return TableCell(integer(method.column.parameters), value=method.column.parameters)
 
 
-def _seconds(method: MethodResult) -> Cell:
-    return Cell(duration(method.device_seconds), value=round(method.device_seconds, 1))
+def _seconds(method: MethodResult) -> TableCell:
+    return TableCell(duration(method.device_seconds), value=round(method.device_seconds, 1))
 
 
-def _average(method: MethodResult) -> Cell:
+def _average(method: MethodResult) -> TableCell:
     average = method.average
-    return Cell.accuracy(average.mean, average.std) if average else Cell("–")
+    return TableCell.accuracy(average.mean, average.std) if average else TableCell("–")
 
 
-def _delta(method: MethodResult) -> Cell:
+def _delta(method: MethodResult) -> TableCell:
     value = method.over_full_single
-    return Cell("–") if value is None else Cell(f"{value:+.1f}".replace("-", "−"), value=round(value, 4))
+    return (
+        TableCell("–")
+        if value is None
+        else TableCell(f"{value:+.1f}".replace("-", "−"), value=round(value, 4))
+    )
 
 
 def _span(method: MethodResult) -> IntervalBar | None:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reports.page.values import Axis, Grid, IntervalBar, Line, StudyPage, plain
+from orchestrator.reports.page.values import Axis, Grid, IntervalBar, PlotLine, StudyPage, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -74,11 +74,17 @@ def _environment() -> Any:
     environment.filters["path"] = _path
     environment.filters["spread"] = _spread
     environment.globals["SCALE"] = SCALE
+    environment.globals["unknown_block"] = _unknown_block
     environment.globals["span_scale"] = SpanScale.of
     return environment
 
 
-def _path(line: Line, axes: int, height: int) -> str:
+def _unknown_block(kind: str) -> str:
+    """The template chooses by the name of a block's class: one that it does not know must not vanish."""
+    raise AssertionError(f"blocks.html has no form for a {kind}")
+
+
+def _path(line: PlotLine, axes: int, height: int) -> str:
     """A line across ``axes`` axes as a path of SVG; it is interrupted where it has no place."""
     parts, pen = [], "M"
     for number, place in enumerate(line.places):

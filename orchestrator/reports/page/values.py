@@ -47,7 +47,7 @@ class Link:
 
 
 Piece: TypeAlias = str | Number | Code | Link
-Sentence: TypeAlias = tuple[Piece, ...]
+PageSentence: TypeAlias = tuple[Piece, ...]
 Scalar: TypeAlias = str | int | float | None
 
 
@@ -60,7 +60,7 @@ class Text:
         kind: ``lead`` stands out, ``note`` is small, ``caution`` must be read before all else.
     """
 
-    pieces: Sentence
+    pieces: PageSentence
     kind: str = "plain"
 
 
@@ -68,7 +68,7 @@ class Text:
 class Sentences:
     """Sentences one below the other; each may be a command line."""
 
-    items: tuple[Sentence, ...]
+    items: tuple[PageSentence, ...]
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class PlotlyFigure:
 
     name: str
     title: str
-    text: Sentence
+    text: PageSentence
     data: Data
     traces: tuple[Mapping[str, Any], ...]
     layout: Mapping[str, Any] = field(default_factory=dict)
     height: int = 360
-    note: Sentence = ()
+    note: PageSentence = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class PlotLine:
     """One trial across the axes.
 
     Attributes:
@@ -162,12 +162,12 @@ class Parallel:
 
     name: str
     title: str
-    text: Sentence
+    text: PageSentence
     data: Data
     axes: tuple[Axis, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[PlotLine, ...]
     colour: str
-    note: Sentence = ()
+    note: PageSentence = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ class Thumbnail:
 
     record: str
     sample: str
-    caption: Sentence
+    caption: PageSentence
     image: str
 
 
@@ -259,7 +259,7 @@ class SourceText:
     record: str
 
 
-Block: TypeAlias = (
+PageBlock: TypeAlias = (
     "Text | Sentences | PlotlyFigure | Parallel | Grid | Download | Gallery | SourceText | PageSection "
     "| Table | Paragraph | Bullets"
 )
@@ -277,7 +277,7 @@ class PageSection:
 
     name: str
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[PageBlock, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +291,7 @@ class StudyPage:
     """
 
     title: str
-    subtitle: Sentence
+    subtitle: PageSentence
     sections: tuple[PageSection, ...]
 
 
@@ -334,7 +334,7 @@ def points(fraction: float | None, record: str, name: str, digits: int = 1) -> N
     return Number(NONE if fraction is None else f"{100 * fraction:.{digits}f}", record, name)
 
 
-def joined(*pieces: Piece | Sentence) -> Sentence:
+def joined(*pieces: Piece | PageSentence) -> PageSentence:
     """Pieces and sentences as one sentence."""
     found: list[Piece] = []
     for piece in pieces:
@@ -342,15 +342,15 @@ def joined(*pieces: Piece | Sentence) -> Sentence:
     return tuple(found)
 
 
-def listed(items: Sequence[Piece | Sentence]) -> Sentence:
+def listed(items: Sequence[Piece | PageSentence]) -> PageSentence:
     """``a, b and c``."""
-    found: Sentence = ()
+    found: PageSentence = ()
     for number, item in enumerate(items):
         mark = "" if number == 0 else " and " if number == len(items) - 1 else ", "
         found = joined(found, mark, item) if mark else joined(item)
     return found
 
 
-def plain(sentence: Sentence) -> str:
+def plain(sentence: PageSentence) -> str:
     """A sentence as text."""
     return "".join(piece if isinstance(piece, str) else piece.text for piece in sentence)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from orchestrator.tables.document import Section, tables_of
 from orchestrator.tables.format import Format
-from orchestrator.tables.model import NONE, Cell, Table
+from orchestrator.tables.model import NONE, Table, TableCell
 
 
 def table(found: Table) -> str:
@@ -31,7 +31,7 @@ def write(document: Section) -> str:
     return "\n".join(map(table, tables_of(document)))
 
 
-def _value(cell: Cell) -> float | str:
+def _value(cell: TableCell) -> float | str:
     return cell.value if cell.value is not None else "" if cell.text == NONE else cell.text
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from orchestrator.tables.document import Section, tables_of
 from orchestrator.tables.format import Format
-from orchestrator.tables.model import Cell, Column, Table
+from orchestrator.tables.model import Table, TableCell, TableColumn
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -97,7 +97,7 @@ def _declared(text: str) -> str:
     )
 
 
-def _groups(columns: Sequence[Column]) -> Iterable[str]:
+def _groups(columns: Sequence[TableColumn]) -> Iterable[str]:
     """Headings over neighbouring columns, with a rule below each; nothing where there are none."""
     if not any(column.group for column in columns):
         return
@@ -116,17 +116,17 @@ def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     return _look(cell, cell.full)
 
 
-def _narrow(cell: Cell) -> str:
+def _narrow(cell: TableCell) -> str:
     if cell.spread is None:
         return _look(cell, cell.close)
     return _look(cell, cell.text) + rf"{{\scriptsize$\pm${cell.spread:.1f}}}" + escape(cell.mark)
 
 
-def _look(cell: Cell, text: str) -> str:
+def _look(cell: TableCell, text: str) -> str:
     look = LOOKS.get(cell.look or "")
     return f"{look}{{{escape(text)}}}" if look and text else escape(text)
 

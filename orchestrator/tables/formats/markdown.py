@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from orchestrator.tables.document import Block, Bullets, Figure, Paragraph, Section, Sentence, Span, spans
 from orchestrator.tables.format import Format
-from orchestrator.tables.model import Cell, Table
+from orchestrator.tables.model import Table, TableCell
 
 LOOKS = {**dict.fromkeys(("best", "strong", "good", "bad"), "**{}**"), "second": "<ins>{}</ins>"}
 SPECIAL = re.compile(
@@ -83,7 +83,7 @@ def _span(span: str | Span) -> str:
     return f"[{escape(span.text)}]({anchor if span.kind == 'section' else f'{span.target}.md'})"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = _in_table(cell.full)
     return LOOKS.get(cell.look or "", "{}").format(text) if text else text
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-Point = tuple[str, float, int, int]
+MetricPoint = tuple[str, float, int, int]
 """Name, value, step, time."""
 
 History = dict[int, tuple[int, float]]
@@ -43,18 +43,18 @@ class KnownMetrics:
         self._names.pop(run_id, None)
         self._histories.pop(run_id, None)
 
-    def fresh(self, run_id: str, points: Iterable[Point]) -> list[Point]:
+    def fresh(self, run_id: str, points: Iterable[MetricPoint]) -> list[MetricPoint]:
         """Those of ``points`` that the server does not show yet at their step."""
         there = self._names.get(run_id)
         if there is None:
             return list(points)
-        curves: dict[str, list[Point]] = {}
+        curves: dict[str, list[MetricPoint]] = {}
         for point in points:
             curves.setdefault(point[0], []).append(point)
         alike: dict[tuple[tuple[int, int], ...], list[str]] = {}
         for name, curve in curves.items():
             alike.setdefault(tuple((step, time) for _, _, step, time in curve), []).append(name)
-        kept: list[Point] = []
+        kept: list[MetricPoint] = []
         for times, names in alike.items():
             known = sorted(name for name in names if name in there)
             if known and not self._is_same_story(run_id, known[0], times):
@@ -65,7 +65,7 @@ class KnownMetrics:
                 kept += [point for name in names for point in curves[name]]
         return kept
 
-    def add(self, run_id: str, points: Iterable[Point]) -> None:
+    def add(self, run_id: str, points: Iterable[MetricPoint]) -> None:
         """The server took them."""
         if run_id in self._names:
             for name, value, step, time in points:

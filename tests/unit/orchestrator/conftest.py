@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.compare.comparison import Affinity, Column, Comparison, Entry, RateTrial
+from orchestrator.compare.comparison import Affinity, Column, ColumnResult, Comparison, RateTrial
 from orchestrator.driver.interrupt import Interrupt
 from orchestrator.driver.session import Session
 from orchestrator.driver.surroundings import Surroundings
@@ -195,10 +195,10 @@ def _entry(
     offsets: Mapping[str, float],
     error: str | None,
     lift: float,
-) -> Entry:
+) -> ColumnResult:
     trained = column.regime is not None
     if error is not None:
-        return Entry(column=column.name, split=split, recipe=recipe, error=error)  # type: ignore[arg-type]
+        return ColumnResult(column=column.name, split=split, recipe=recipe, error=error)  # type: ignore[arg-type]
     if column.grouping == "fixed":
         level = {PAIRINGS[0]: 0.634, PAIRINGS[1]: 0.622, PAIRINGS[2]: 0.641}[column.partition or ()]
     else:
@@ -220,7 +220,7 @@ def _entry(
     tuned = recipe == "tuned" and trained
     lr = RATES[random.Random(column.name).randrange(len(RATES))] if tuned else 0.0035
     means = {s: sum(t[s] for t in tasks.values()) / len(tasks) for s in seeds}
-    return Entry(
+    return ColumnResult(
         column=column.name,
         split=split,
         recipe=recipe,  # type: ignore[arg-type]

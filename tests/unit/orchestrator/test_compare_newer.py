@@ -12,7 +12,7 @@ from mmap_model.errors import InputError
 from mmap_model.methods import get_method, method_names
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import TABLE
-from orchestrator.compare.comparison import Around, Comparison, Entry
+from orchestrator.compare.comparison import Around, ColumnResult, Comparison
 from orchestrator.compare.failed_starts import count_failed_starts
 from orchestrator.compare.plan import ComparePlan, plan_comparison
 from orchestrator.compare.rates import best_rate, tried_rows
@@ -220,10 +220,10 @@ def test_a_grouped_column_is_charged_with_the_probe_that_found_its_groups(tmp_pa
     assert methods["clip_lora_one_group"].probe_seconds == 0.0
 
 
-def entry(column: str, values: dict[str, float]) -> Entry:
+def entry(column: str, values: dict[str, float]) -> ColumnResult:
     tasks = {task: {seed: value / 100 + 0.01 for seed, value in values.items()} for task in ("a", "b")}
     validation = {seed: value / 100 for seed, value in values.items()}
-    return Entry(column=column, split="6-shot", recipe="shared", tasks=tasks, validation=validation)
+    return ColumnResult(column=column, split="6-shot", recipe="shared", tasks=tasks, validation=validation)
 
 
 def test_failed_starts_are_counted_and_in_no_mean() -> None:

@@ -16,13 +16,13 @@ from markdown_it import MarkdownIt
 from mmap_model.errors import ConfigurationError
 from orchestrator.tables import (
     Bullets,
-    Cell,
-    Column,
     Figure,
     Paragraph,
     Section,
     Span,
     Table,
+    TableCell,
+    TableColumn,
     label,
     number,
     row,
@@ -38,8 +38,12 @@ TABLE = Table(
     about="in %",
     columns=(label("Method"), number("Accuracy"), number("From best")),
     blocks=(
-        (row("A|B", Cell.accuracy(0.844, 0.005, "best"), "best"),),
-        (row("100 % <b>", Cell.accuracy(0.6, 0.178, "second"), Cell("−2.9", value=-2.9, mark="≈")),),
+        (row("A|B", TableCell.accuracy(0.844, 0.005, "best"), "best"),),
+        (
+            row(
+                "100 % <b>", TableCell.accuracy(0.6, 0.178, "second"), TableCell("−2.9", value=-2.9, mark="≈")
+            ),
+        ),
     ),
     notes=("A note.",),
     legend=("≈ alike.",),
@@ -99,8 +103,13 @@ def test_latex_float_has_its_sentences_in_the_caption() -> None:
 
 
 def test_latex_sets_narrow_tables_close_under_their_groups() -> None:
-    columns = (label("Task"), *(Column(name, number=True, group=name[0]) for name in ("a1", "a2", "b1")))
-    cells = row("x", Cell.accuracy(0.5, 0.1, "best"), Cell("129 744", short="129.7k"), Cell("1", mark="?"))
+    columns = (label("Task"), *(TableColumn(name, number=True, group=name[0]) for name in ("a1", "a2", "b1")))
+    cells = row(
+        "x",
+        TableCell.accuracy(0.5, 0.1, "best"),
+        TableCell("129 744", short="129.7k"),
+        TableCell("1", mark="?"),
+    )
     text = latex.table(Table(title="t", columns=columns, blocks=((cells,),), narrow=True))
     assert r" & \multicolumn{2}{c}{a} & \multicolumn{1}{c}{b} \\" in text
     assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in text
@@ -127,7 +136,9 @@ TEXTS = st.text(alphabet=string.ascii_letters + " \\`*_{}[]()<>#+-.!|~&;:'\"/?=^
 @given(TEXTS, TEXTS)
 @example("ends with \\", r"\_ \| [a](b) `c` **d** ~~e~~ &amp; <i>")
 def test_any_text_in_a_cell_is_text_on_a_markdown_page(first: str, second: str) -> None:
-    table = Table(columns=(label("one"), label("two")), blocks=((row(Cell(first, look="best"), second),),))
+    table = Table(
+        columns=(label("one"), label("two")), blocks=((row(TableCell(first, look="best"), second),),)
+    )
     reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     tokens = reader.parse(formats()["md"].write(Section("", (table,))))
     cells = [token.children or [] for token in tokens if token.type == "inline"][2:]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from orchestrator.tables import Bullets, Cell, Column, Paragraph, Section, Table, label, number, row
+from orchestrator.tables import Bullets, Paragraph, Section, Table, TableCell, TableColumn, label, number, row
 from orchestrator.tables.document import tables_of
 from orchestrator.tables.terminal import render
 from orchestrator.tables.words import (
@@ -40,14 +40,14 @@ def shown(document: Section, width: int = 100, *, colour: bool = False) -> str:
     [(0.007, "50.5 ± 0.7", "50.5±0.7"), (0.178, "50.5 ± 17.8", "50.5±18"), (None, "50.5", "50.5")],
 )
 def test_an_accuracy_is_as_wide_as_there_is_room(std: float | None, full: str, close: str) -> None:
-    cell = Cell.accuracy(0.505, std)
+    cell = TableCell.accuracy(0.505, std)
     assert (cell.full, cell.close) == (full, close) and len(cell.close) <= 8
     assert cell.value == pytest.approx(50.5)
 
 
 def test_a_mark_stands_behind_the_number() -> None:
-    assert (Cell("−2.9", mark="≈").full, Cell("−2.9", mark="≈").close) == ("−2.9 ≈", "−2.9≈")
-    assert Cell("129 744", short="129.7k").close == "129.7k"
+    assert (TableCell("−2.9", mark="≈").full, TableCell("−2.9", mark="≈").close) == ("−2.9 ≈", "−2.9≈")
+    assert TableCell("129 744", short="129.7k").close == "129.7k"
 
 
 def test_rows_are_as_wide_as_the_columns() -> None:
@@ -75,7 +75,10 @@ def test_tables_are_found_in_inner_sections() -> None:
 
 def test_blocks_are_apart_by_one_empty_line_and_the_best_is_marked_without_colour() -> None:
     table = Table.of(
-        [(label("name"), lambda pair: pair[0]), (number("value"), lambda pair: Cell(pair[1], look=pair[2]))],
+        [
+            (label("name"), lambda pair: pair[0]),
+            (number("value"), lambda pair: TableCell(pair[1], look=pair[2])),
+        ],
         [("a", "1.0", "best"), ("b", "0.5", None)],
         title="Results",
         about="in %",
@@ -96,7 +99,7 @@ def test_what_does_not_fit_beside_the_title_stands_below_it() -> None:
 
 def test_spare_columns_are_left_out_where_a_line_has_little_room() -> None:
     table = Table(
-        columns=(label("name"), Column("device", spare=True)), blocks=((row("a", "61 s"),),), title="t"
+        columns=(label("name"), TableColumn("device", spare=True)), blocks=((row("a", "61 s"),),), title="t"
     )
     assert "device" in shown(Section("", (table,)), 100) and "61 s" not in shown(Section("", (table,)), 80)
 
@@ -105,10 +108,10 @@ def narrow(columns: int) -> Table:
     groups = ["", *["Single-task"] * (columns // 2), *["Multi-task"] * (columns - columns // 2)]
     return Table(
         columns=tuple(
-            Column(f"Method-{i:02d}", number=bool(i), group=group) for i, group in enumerate(groups)
+            TableColumn(f"Method-{i:02d}", number=bool(i), group=group) for i, group in enumerate(groups)
         ),
         blocks=(
-            (row("task", *(Cell.accuracy(i / 100, 0.01) for i in range(columns))),),
+            (row("task", *(TableCell.accuracy(i / 100, 0.01) for i in range(columns))),),
             (row("empty", *[None] * columns), row("rate", *["0.1"] * columns)),
         ),
         narrow=True,
@@ -133,7 +136,7 @@ def test_what_others_named_steers_no_terminal(make: Callable[[str], Table | Para
 
 
 def test_looks_have_colours_where_there_are_any() -> None:
-    table = Table.facts(("check", Cell("ok", look="good")), ("other", Cell("error", look="bad")))
+    table = Table.facts(("check", TableCell("ok", look="good")), ("other", TableCell("error", look="bad")))
     text = shown(Section("", (table,)), colour=True)
     assert "\x1b[32mok" in text and "\x1b[31merror" in text
 

@@ -10,13 +10,13 @@ from orchestrator.ledger import Invocation, TrialRecord
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import STATES, baseline_name, baseline_record, trial_record
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Grid,
     Number,
+    PageBlock,
     PageSection,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     Text,
     column,
     joined,
@@ -25,7 +25,7 @@ from orchestrator.reports.page.values import (
 from orchestrator.reports.ranking import TIMES
 from orchestrator.reports.stopping import in_words, stopping
 from orchestrator.statistics.occupancy import Occupancy, SlotWork, occupancy
-from orchestrator.tables.model import Cell, Field, Table, label, number
+from orchestrator.tables.model import Field, Table, TableCell, label, number
 from orchestrator.tables.words import duration
 
 COLOURS = {
@@ -53,7 +53,7 @@ GAP_S = 600.0
 
 def cost(evidence: Evidence) -> PageSection:
     """The seventh section of a page."""
-    blocks: list[Block] = [Text(_spent(evidence))]
+    blocks: list[PageBlock] = [Text(_spent(evidence))]
     if evidence.invocations:
         blocks.append(_runs(evidence))
     blocks += _timeline(evidence)
@@ -61,7 +61,7 @@ def cost(evidence: Evidence) -> PageSection:
     return PageSection(name="cost", title="Cost", blocks=tuple(blocks))
 
 
-def _spent(evidence: Evidence) -> Sentence:
+def _spent(evidence: Evidence) -> PageSentence:
     spent, record = evidence.results["budgets"], f"{evidence.record}/spending"
     wall, device = 3600 * (spent["hours"]["spent"] or 0), 3600 * (spent["device_hours"]["spent"] or 0)
     gpu = spent["gpu_hours"]["spent"] or 0.0
@@ -104,14 +104,14 @@ def _runs(evidence: Evidence) -> Grid:
 
 
 def _seconds(name: str) -> Any:
-    def cell(run: Invocation) -> Cell | None:
+    def cell(run: Invocation) -> TableCell | None:
         seconds = run.timing.get(name)
-        return None if seconds is None else Cell(duration(seconds), value=seconds)
+        return None if seconds is None else TableCell(duration(seconds), value=seconds)
 
     return cell
 
 
-def _timeline(evidence: Evidence) -> list[Block]:
+def _timeline(evidence: Evidence) -> list[PageBlock]:
     work = _longest(sorted(_work(evidence), key=lambda item: item.start))
     if not work:
         return [Text(("There is no timeline: no work of a trial is recorded with its times.",))]
@@ -148,7 +148,7 @@ def _timeline(evidence: Evidence) -> list[Block]:
         }
         for kind in dict.fromkeys(item.kind for item in work)
     ]
-    note: Sentence = ()
+    note: PageSentence = ()
     if sum(1 for row in rows if row[-1]) < len(rows):
         note = (f"The first {SHOWN} pieces of work of each lane are drawn; the data have all.",)
     return [
@@ -169,7 +169,7 @@ def _timeline(evidence: Evidence) -> list[Block]:
     ]
 
 
-def _occupied(evidence: Evidence, found: Occupancy, named: bool) -> Sentence:
+def _occupied(evidence: Evidence, found: Occupancy, named: bool) -> PageSentence:
     share = Number(f"{100 * found.share:.0f}", evidence.record, "trials.device_seconds")
     lanes = "slots" if named else "lanes"
     said = joined(
@@ -242,7 +242,7 @@ def _longest(work: Sequence[SlotWork]) -> list[SlotWork]:
     return max(runs, key=lambda run: sum(item.seconds for item in run), default=[])
 
 
-def _saved(evidence: Evidence) -> list[Block]:
+def _saved(evidence: Evidence) -> list[PageBlock]:
     """Epochs that were not trained because trials were stopped early."""
     pruned = [trial for trial in evidence.trials if trial.state == "pruned"]
     states = [(state, [t for t in evidence.trials if t.state == state]) for state in STATES]
@@ -301,9 +301,9 @@ def _trained(trial: TrialRecord) -> int:
     return int(trial.epochs[-1]["epoch"]) if trial.epochs else 0
 
 
-def _sum(trials: Sequence[TrialRecord]) -> Cell:
+def _sum(trials: Sequence[TrialRecord]) -> TableCell:
     seconds = sum(trial.device_seconds for trial in trials)
-    return Cell(duration(seconds), value=round(seconds, 1))
+    return TableCell(duration(seconds), value=round(seconds, 1))
 
 
 def _moment(stamp: str) -> float:

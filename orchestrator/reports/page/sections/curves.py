@@ -10,12 +10,12 @@ from orchestrator.ledger import TrialRecord
 from orchestrator.reports.page.evidence import Evidence, Line
 from orchestrator.reports.page.sections.naming import trial, trial_record
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Number,
+    PageBlock,
     PageSection,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     Text,
     column,
     joined,
@@ -37,7 +37,7 @@ def curves(evidence: Evidence) -> PageSection:
     """The fourth section of a page."""
     told = [found for found in evidence.trials if any(e["mean"] is not None for e in found.epochs)]
     if not told:
-        blocks: list[Block] = [Text(("No trial has reported an epoch yet.",))]
+        blocks: list[PageBlock] = [Text(("No trial has reported an epoch yet.",))]
     else:
         blocks = [_trials(evidence, told), *_tasks(evidence), *_foresight(evidence, told)]
     return PageSection(name="curves", title="Learning curves", blocks=tuple(blocks))
@@ -84,7 +84,7 @@ def _trials(evidence: Evidence, told: Sequence[TrialRecord]) -> PlotlyFigure:
                 "line": {"color": series(i), "width": 2},
             }
         )
-    note: Sentence = ()
+    note: PageSentence = ()
     if len(drawn) < len(told):
         total = Number(str(len(told)), evidence.record, "trials")
         note = (f"{len(drawn)} of ", total, " trials are drawn, the best ones; the data have all.")
@@ -133,7 +133,7 @@ def _epoch(evidence: Evidence, found: TrialRecord, epoch: Line, drawn: bool) -> 
     )
 
 
-def _tasks(evidence: Evidence) -> list[Block]:
+def _tasks(evidence: Evidence) -> list[PageBlock]:
     """The winner's curves by task."""
     if evidence.winner is None:
         return []
@@ -194,7 +194,7 @@ def _tasks(evidence: Evidence) -> list[Block]:
     ]
 
 
-def _foresight(evidence: Evidence, told: Sequence[TrialRecord]) -> list[Block]:
+def _foresight(evidence: Evidence, told: Sequence[TrialRecord]) -> list[PageBlock]:
     """Whether stopping early was safe."""
     complete = [found for found in told if found.state == "complete"]
     found = foresight([evidence.curve(trial) for trial in complete])
@@ -236,11 +236,11 @@ def _foresight(evidence: Evidence, told: Sequence[TrialRecord]) -> list[Block]:
     ]
 
 
-def _foresaid(evidence: Evidence, found: Sequence[Any]) -> Sentence:
+def _foresaid(evidence: Evidence, found: Sequence[Any]) -> PageSentence:
     early = found[(len(found) - 1) // 2]
     correlation = "no" if early.correlation is None else f"{early.correlation:.2f}"
     stopped = sum(trial.state == "pruned" for trial in evidence.trials)
-    tail: Sentence = (
+    tail: PageSentence = (
         " Only complete trials are compared. Those that were stopped early have no last epoch, so this is "
         "what is known of the rest.",
     )

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import trial
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Download,
     Gallery,
     Grid,
     Number,
+    PageBlock,
     PageSection,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     Text,
     Thumbnail,
     column,
@@ -32,7 +32,7 @@ from orchestrator.statistics.mistakes import (
     confident_mistakes,
     confusions,
 )
-from orchestrator.tables.model import Cell, Field, Table, label, number
+from orchestrator.tables.model import Field, Table, TableCell, label, number
 
 PAIRS = 15
 """Confused pairs that are shown."""
@@ -46,7 +46,7 @@ def errors(evidence: Evidence, images: Images) -> PageSection:
     return PageSection(name="errors", title="Errors of the winner", blocks=tuple(_blocks(evidence, images)))
 
 
-def _blocks(evidence: Evidence, images: Images) -> list[Block]:
+def _blocks(evidence: Evidence, images: Images) -> list[PageBlock]:
     best = evidence.winner
     if best is None:
         return [Text(("No trial is complete yet, so there is no winner whose errors could be looked at.",))]
@@ -58,7 +58,7 @@ def _blocks(evidence: Evidence, images: Images) -> list[Block]:
     cells = len({guess.cell for guess in guesses})
     images_ = len({(guess.task, guess.sample) for guess in guesses})
     record = f"cells/{guesses[0].cell}"
-    opening: Sentence = joined(
+    opening: PageSentence = joined(
         f"Predictions of the {cells} cells of ",
         trial(evidence, best["number"]),
         f" on {evidence.guessed_on} images: ",
@@ -67,7 +67,7 @@ def _blocks(evidence: Evidence, images: Images) -> list[Block]:
         Number(f"{images_:,}".replace(",", " "), record, "predictions.sample"),
         " images; every seed counts by itself.",
     )
-    blocks: list[Block] = [Text(opening)]
+    blocks: list[PageBlock] = [Text(opening)]
     if evidence.guessed_on == "validation":
         blocks.append(
             Text(("The winner was chosen on these images, so what it gets right here is too good.",), "note")
@@ -125,7 +125,7 @@ def _by_class(guesses: Sequence[Guess]) -> PlotlyFigure:
     )
 
 
-def _pairs(guesses: Sequence[Guess]) -> Block:
+def _pairs(guesses: Sequence[Guess]) -> PageBlock:
     found = confusions(guesses, PAIRS)
     if not found:
         return Text(("No image was taken for a wrong class.",))
@@ -138,7 +138,10 @@ def _pairs(guesses: Sequence[Guess]) -> Block:
         ("of", (number("of predictions"), lambda pair: pair.of)),
         (
             "share",
-            (number("%"), lambda pair: Cell(f"{100 * pair.count / pair.of:.0f}", value=pair.count / pair.of)),
+            (
+                number("%"),
+                lambda pair: TableCell(f"{100 * pair.count / pair.of:.0f}", value=pair.count / pair.of),
+            ),
         ),
     ]
     return Grid(
@@ -236,7 +239,7 @@ def chosen_mistakes(evidence: Evidence) -> list[Guess]:
     return confident_mistakes(evidence.guesses, evidence.wanted.images)
 
 
-def _mistakes(evidence: Evidence, guesses: Sequence[Guess], images: Images) -> list[Block]:
+def _mistakes(evidence: Evidence, guesses: Sequence[Guess], images: Images) -> list[PageBlock]:
     found = chosen_mistakes(evidence)
     if not found:
         return [Text(("There is no mistake to show.",))]

@@ -7,13 +7,13 @@ from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Grid,
     Number,
+    PageBlock,
     PageSection,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     Text,
     column,
     joined,
@@ -21,10 +21,10 @@ from orchestrator.reports.page.values import (
     shown,
     style,
 )
-from orchestrator.tables.model import NONE, Cell, Field, Table, label, number
+from orchestrator.tables.model import NONE, Field, Table, TableCell, label, number
 from orchestrator.tables.words import partition
 
-Found = tuple[Mapping[str, Any], Mapping[str, Any]]
+GroupingFound = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A cell as its trial names it, and what its record says of the grouping."""
 
 PANELS = 3
@@ -39,16 +39,16 @@ def grouping(evidence: Evidence) -> PageSection:
     return PageSection(name="grouping", title="Grouping of the tasks", blocks=tuple(_blocks(evidence)))
 
 
-def _blocks(evidence: Evidence) -> list[Block]:
+def _blocks(evidence: Evidence) -> list[PageBlock]:
     if evidence.winner is None:
         return [Text(("No trial is complete yet, so no partition was chosen.",))]
     cells = evidence.cells(evidence.winner)
-    found: list[Found] = [(cell, record.get("grouping") or {}) for cell, record in cells]
+    found: list[GroupingFound] = [(cell, record.get("grouping") or {}) for cell, record in cells]
     found = [(cell, said) for cell, said in found if cell.get("partition")]
     if not found:
         method = str(evidence.study.get("method", "this method"))
         return [Text((f"The winner's method, {method}, does not group tasks.",))]
-    blocks: list[Block] = [Text(_chosen(evidence, found)), _table(evidence, found)]
+    blocks: list[PageBlock] = [Text(_chosen(evidence, found)), _table(evidence, found)]
     measured = [(cell, said) for cell, said in found if said.get("similarity")]
     blocks.append(
         _heat_maps(evidence, measured)
@@ -59,9 +59,9 @@ def _blocks(evidence: Evidence) -> list[Block]:
     return [*blocks, *(Text((f"{note}.",), "note") for note in notes)]
 
 
-def _chosen(evidence: Evidence, found: Sequence[Found]) -> Sentence:
+def _chosen(evidence: Evidence, found: Sequence[GroupingFound]) -> PageSentence:
     """``Two of three seeds chose clipart+sketch | painting+photo …``"""
-    by_partition: dict[str, list[Sentence]] = {}
+    by_partition: dict[str, list[PageSentence]] = {}
     for cell, _ in found:
         name = partition(cell["partition"], evidence.tasks)
         record = f"cells/{cell['key']}"
@@ -76,8 +76,8 @@ def _chosen(evidence: Evidence, found: Sequence[Found]) -> Sentence:
     return joined("The partition differs between the winner's cells: ", listed(parts), ".")
 
 
-def _table(evidence: Evidence, found: Sequence[Found]) -> Grid:
-    fields: list[tuple[str, Field[Found]]] = [
+def _table(evidence: Evidence, found: Sequence[GroupingFound]) -> Grid:
+    fields: list[tuple[str, Field[GroupingFound]]] = [
         ("cell.split", (label("split"), lambda pair: pair[0]["split"])),
         ("cell.seeds", (number("seed"), lambda pair: pair[0]["seed"])),
         (
@@ -113,19 +113,19 @@ def _table(evidence: Evidence, found: Sequence[Found]) -> Grid:
     )
 
 
-def _margin(pair: Found) -> Cell:
+def _margin(pair: GroupingFound) -> TableCell:
     margin, score = pair[1].get("margin"), pair[1].get("score")
     if margin is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     relative = f" ({100 * margin / abs(score):.0f} %)" if score else ""
-    return Cell(f"{margin:.3g}{relative}", value=float(f"{margin:.6g}"))
+    return TableCell(f"{margin:.3g}{relative}", value=float(f"{margin:.6g}"))
 
 
-def _share(value: float | None) -> Cell:
-    return Cell(NONE) if value is None else Cell(f"{100 * value:.0f}", value=round(100 * value, 3))
+def _share(value: float | None) -> TableCell:
+    return TableCell(NONE) if value is None else TableCell(f"{100 * value:.0f}", value=round(100 * value, 3))
 
 
-def _heat_maps(evidence: Evidence, found: Sequence[Found]) -> PlotlyFigure:
+def _heat_maps(evidence: Evidence, found: Sequence[GroupingFound]) -> PlotlyFigure:
     tasks = evidence.tasks
     rows: list[tuple[Any, ...]] = []
     panels: list[tuple[str, str]] = []
@@ -188,7 +188,7 @@ def _heat_maps(evidence: Evidence, found: Sequence[Found]) -> PlotlyFigure:
     )
 
 
-def _splits(found: Sequence[Found]) -> int:
+def _splits(found: Sequence[GroupingFound]) -> int:
     return len({cell["split"] for cell, _ in found})
 
 

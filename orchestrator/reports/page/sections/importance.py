@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from orchestrator.reports.page.evidence import Evidence
-from orchestrator.reports.page.values import Block, Data, Number, PlotlyFigure, Sentence, Text, column, style
+from orchestrator.reports.page.values import (
+    Data,
+    Number,
+    PageBlock,
+    PageSentence,
+    PlotlyFigure,
+    Text,
+    column,
+    style,
+)
 from orchestrator.statistics.importance import FEWEST, Observed, importances
 from orchestrator.tables.words import SYMBOLS
 
 
-def importance(evidence: Evidence) -> list[Block]:
+def importance(evidence: Evidence) -> list[PageBlock]:
     """The figure, or that there are too few trials."""
     observed = [
         Observed(
@@ -35,7 +44,7 @@ def importance(evidence: Evidence) -> list[Block]:
     clear = len(found) == 1 or first.low > found[1].high
     name = SYMBOLS.get(first.name, first.name)
     share = Number(f"{100 * first.value:.0f}", evidence.record, f"importance.{first.name}")
-    text: Sentence = (
+    text: PageSentence = (
         f"{name} separates the best trials most, with ",
         share,
         " % of the whole"

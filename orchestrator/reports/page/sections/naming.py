@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence, Line
-from orchestrator.reports.page.values import Number, Sentence, points
+from orchestrator.reports.page.values import Number, PageSentence, points
 from orchestrator.reports.ranking import BASELINES
 from orchestrator.tables.words import MINUS, configuration
 
@@ -29,7 +29,7 @@ def baseline_name(name: str) -> str:
     return BASELINES.get(name, name.replace("_", " "))
 
 
-def trial(evidence: Evidence, number: int) -> Sentence:
+def trial(evidence: Evidence, number: int) -> PageSentence:
     """``trial 3``."""
     return ("trial ", Number(str(number), trial_record(evidence, number), "number"))
 
@@ -44,7 +44,7 @@ def mean(evidence: Evidence, row: Line, name: str) -> Number:
     return points(row[name]["mean"], trial_record(evidence, row["number"]), f"{name}.mean")
 
 
-def difference(found: Line | None, record: str, name: str) -> Sentence:
+def difference(found: Line | None, record: str, name: str) -> PageSentence:
     """``8.8 points (95 % interval +5.4 to +12.2)`` of a paired difference; the interval if there is one."""
     if found is None:
         return ()

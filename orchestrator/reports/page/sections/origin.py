@@ -8,16 +8,16 @@ from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence, Line
 from orchestrator.reports.page.values import (
-    Block,
     Code,
     Grid,
+    PageBlock,
     PageSection,
-    Sentence,
+    PageSentence,
     Sentences,
     SourceText,
     Text,
 )
-from orchestrator.tables.model import Cell, Field, Table, label, number
+from orchestrator.tables.model import Field, Table, TableCell, label, number
 
 DIGITS = 12
 """Of a hash."""
@@ -25,7 +25,7 @@ DIGITS = 12
 
 def origin(evidence: Evidence) -> PageSection:
     """The last section of a page."""
-    blocks: list[Block] = [_facts(evidence)]
+    blocks: list[PageBlock] = [_facts(evidence)]
     if evidence.draws:
         blocks.append(_draws(evidence))
     else:
@@ -112,18 +112,18 @@ def _draws(evidence: Evidence) -> Grid:
     )
 
 
-def _hash_of_labelled(row: tuple[str, str, Line]) -> Cell:
+def _hash_of_labelled(row: tuple[str, str, Line]) -> TableCell:
     """Of the names of the images, training before validation, one a line."""
     named = [*(row[2].get("train") or ()), "", *(row[2].get("validation") or ())]
-    return Cell(hashlib.sha256("\n".join(named).encode()).hexdigest()[:DIGITS])
+    return TableCell(hashlib.sha256("\n".join(named).encode()).hexdigest()[:DIGITS])
 
 
-def _hash(row: tuple[str, str, Line]) -> Cell:
+def _hash(row: tuple[str, str, Line]) -> TableCell:
     whole = str((row[2].get("test") or {}).get("sha256") or "")
-    return Cell(whole[:DIGITS] or "–")
+    return TableCell(whole[:DIGITS] or "–")
 
 
-def _evaluations(evidence: Evidence) -> Block:
+def _evaluations(evidence: Evidence) -> PageBlock:
     evaluations: Sequence[Mapping[str, Any]] = evidence.results["looks"]
     if not evaluations:
         return Text(("The test images have not been evaluated.",))
@@ -147,14 +147,14 @@ def _evaluations(evidence: Evidence) -> Block:
     )
 
 
-def _commands(evidence: Evidence) -> Block:
+def _commands(evidence: Evidence) -> PageBlock:
     commands = dict.fromkeys(run.command for run in evidence.invocations if run.command)
     if not commands:
         return Text(("No command is recorded with this study.",))
     return Sentences(tuple(("Command: ", Code(command)) for command in commands))
 
 
-def _left_out(evidence: Evidence) -> list[Block]:
+def _left_out(evidence: Evidence) -> list[PageBlock]:
     """Rows that do not compare, and records that do not count.
 
     Damaged ones are told of by the command: reading moves them aside, so a page could not be made again.
@@ -166,7 +166,7 @@ def _left_out(evidence: Evidence) -> list[Block]:
             for path in evidence.results["late"]
         ),
     ]
-    lines: tuple[Sentence, ...] = tuple((word, line) for word, line in found)
+    lines: tuple[PageSentence, ...] = tuple((word, line) for word, line in found)
     return [Sentences(lines)] if lines else []
 
 

@@ -8,7 +8,17 @@ from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import trial_record
-from orchestrator.reports.page.values import Axis, Block, Data, Line, Number, Parallel, Sentence, Text, joined
+from orchestrator.reports.page.values import (
+    Axis,
+    Data,
+    Number,
+    PageBlock,
+    PageSentence,
+    Parallel,
+    PlotLine,
+    Text,
+    joined,
+)
 from orchestrator.tables.words import SYMBOLS, integer
 
 SHOWN = 1000
@@ -24,7 +34,7 @@ AIR = 0.04
 """Left free at both ends of an axis."""
 
 
-def parallel(evidence: Evidence) -> list[Block]:
+def parallel(evidence: Evidence) -> list[PageBlock]:
     """The figure, or why there is none."""
     names = [name for name in evidence.varied if name != "method"]
     rows = [row for row in evidence.results["trials"] if _score(evidence, row) is not None]
@@ -48,14 +58,14 @@ def parallel(evidence: Evidence) -> list[Block]:
         values += [row["parameters"]] if any(sizes) else []
         places = tuple(axis.place(value) for axis, value in zip(axes, [*values, score], strict=True))
         lines.append(
-            Line(
+            PlotLine(
                 record=trial_record(evidence, row["number"]),
                 label=f"trial {row['number']} ({row['state']}): {score:.1f} %",
                 places=places,
                 colour=(score - low) / (high - low) if high > low else 1.0,
             )
         )
-    note: Sentence = ()
+    note: PageSentence = ()
     if len(lines) < len(rows):
         total = Number(str(len(rows)), evidence.record, "trials")
         note = (f"{len(lines)} lines of ", total, " are drawn: the best and the latest. The data have all.")

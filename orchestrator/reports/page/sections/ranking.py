@@ -13,18 +13,18 @@ from orchestrator.reports.page.sections.naming import (
     trial_record,
 )
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Download,
     Grid,
     IntervalBar,
     Number,
+    PageBlock,
     PageSection,
     Sentences,
     Text,
 )
 from orchestrator.reports.ranking import legend, mark
-from orchestrator.tables.model import Cell, Column, Field, Table, label, number
+from orchestrator.tables.model import Field, Table, TableCell, TableColumn, label, number
 from orchestrator.tables.words import chance, duration, integer, share
 
 SHOWN = 200
@@ -41,11 +41,11 @@ def ranking(evidence: Evidence, links: Mapping[str, str]) -> PageSection:
     return PageSection(name="ranking", title="Ranking", blocks=tuple(_blocks(evidence, links)))
 
 
-def _blocks(evidence: Evidence, links: Mapping[str, str]) -> list[Block]:
+def _blocks(evidence: Evidence, links: Mapping[str, str]) -> list[PageBlock]:
     rows = _rows(evidence)
     if not rows:
         return [Text(("There is no complete trial and no reference row to rank.",))]
-    blocks: list[Block] = [_grid(evidence, [row for row in rows if row["shown"]], links)]
+    blocks: list[PageBlock] = [_grid(evidence, [row for row in rows if row["shown"]], links)]
     left = len(evidence.ranked) - min(SHOWN, len(evidence.ranked))
     if left:
         count = Number(str(left), evidence.record, "trials")
@@ -65,8 +65,10 @@ def _rows(evidence: Evidence) -> list[dict[str, Any]]:
             {
                 **row,
                 "shown": rank <= SHOWN,
-                "rank": Cell(f"{rank}{mark(row, evidence.results).strip() if rank > 1 else ''}", value=rank),
-                "name": Cell(str(row["number"]), value=row["number"]),
+                "rank": TableCell(
+                    f"{rank}{mark(row, evidence.results).strip() if rank > 1 else ''}", value=rank
+                ),
+                "name": TableCell(str(row["number"]), value=row["number"]),
                 "label": settings(evidence, row["config"]),
                 "record": trial_record(evidence, row["number"]),
                 "key": str(row["number"]),
@@ -104,7 +106,7 @@ def _grid(evidence: Evidence, rows: list[dict[str, Any]], links: Mapping[str, st
     if any(row["test"] for row in rows):
         fields.append(("test", (number("test"), lambda row: _accuracy(row["test"]))))
     fields += [
-        ("device_seconds", (Column("seconds", number=True), _seconds)),
+        ("device_seconds", (TableColumn("seconds", number=True), _seconds)),
     ]
     scored = [row["val"] or row["test"] for row in rows]
     n = max((score.get("n") or 0 for score in scored if score), default=0)
@@ -133,8 +135,8 @@ def _grid(evidence: Evidence, rows: list[dict[str, Any]], links: Mapping[str, st
     )
 
 
-def _accuracy(found: Line | None) -> Cell:
-    return Cell.accuracy((found or {}).get("mean"), (found or {}).get("std"))
+def _accuracy(found: Line | None) -> TableCell:
+    return TableCell.accuracy((found or {}).get("mean"), (found or {}).get("std"))
 
 
 def _probability(row: Line) -> float | None:
@@ -142,27 +144,27 @@ def _probability(row: Line) -> float | None:
     return found
 
 
-def _best(row: Line) -> Cell | None:
+def _best(row: Line) -> TableCell | None:
     """The probability of being the best of the complete trials."""
     found = _probability(row)
-    return None if found is None else Cell(chance(found), value=round(found, 6))
+    return None if found is None else TableCell(chance(found), value=round(found, 6))
 
 
-def _estimate(row: Line) -> Cell | None:
+def _estimate(row: Line) -> TableCell | None:
     """The mean once the luck of its seeds is accounted for."""
     found = (row.get("estimate") or {}).get("shrunk")
-    return None if found is None else Cell.accuracy(found)
+    return None if found is None else TableCell.accuracy(found)
 
 
-def _size(row: Line) -> Cell:
+def _size(row: Line) -> TableCell:
     count, part = row["parameters"], row["share"]
     text = integer(count) + (f" ({share(part)})" if part is not None else "")
-    return Cell(text, value=count)
+    return TableCell(text, value=count)
 
 
-def _seconds(row: Line) -> Cell | None:
+def _seconds(row: Line) -> TableCell | None:
     seconds = row["device_seconds"]
-    return None if seconds is None else Cell(duration(seconds), value=round(seconds, 1))
+    return None if seconds is None else TableCell(duration(seconds), value=round(seconds, 1))
 
 
 def _span(score: Line | None) -> IntervalBar | None:

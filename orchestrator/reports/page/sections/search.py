@@ -7,12 +7,12 @@ from orchestrator.reports.page.sections.importance import importance
 from orchestrator.reports.page.sections.parallel import parallel
 from orchestrator.reports.page.sections.slices import slices
 from orchestrator.reports.page.sections.tradeoff import tradeoff
-from orchestrator.reports.page.values import Block, PageSection, Text
+from orchestrator.reports.page.values import PageBlock, PageSection, Text
 
 
 def search(evidence: Evidence) -> PageSection:
     """The third section of a page."""
-    blocks: list[Block] = []
+    blocks: list[PageBlock] = []
     if not evidence.ranked:
         blocks.append(Text(("There is no complete trial whose accuracy could be set against anything.",)))
     else:

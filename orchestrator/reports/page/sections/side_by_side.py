@@ -8,10 +8,10 @@ from typing import Any
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import settings, signed, trial_record
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Grid,
     IntervalBar,
+    PageBlock,
     PageSection,
     PlotlyFigure,
     Text,
@@ -19,13 +19,13 @@ from orchestrator.reports.page.values import (
     series,
     shown,
 )
-from orchestrator.tables.model import NONE, Cell, Field, Table, label, number
+from orchestrator.tables.model import NONE, Field, Table, TableCell, label, number
 from orchestrator.tables.words import duration, integer
 
 
 def side_by_side(studies: Sequence[Evidence]) -> PageSection:
     """The first section of a page of several studies."""
-    blocks: list[Block] = [_table(studies)]
+    blocks: list[PageBlock] = [_table(studies)]
     cautions = _cautions(studies)
     if cautions:
         blocks.insert(0, Text((f"Compare with care: {'; '.join(cautions)}.",), "caution"))
@@ -46,21 +46,25 @@ def _cautions(studies: Sequence[Evidence]) -> list[str]:
 
 
 def _table(studies: Sequence[Evidence]) -> Grid:
-    def score(evidence: Evidence, name: str) -> Cell:
+    def score(evidence: Evidence, name: str) -> TableCell:
         best = evidence.winner
         found = best[name] if best else None
-        return Cell.accuracy((found or {}).get("mean"), (found or {}).get("std"))
+        return TableCell.accuracy((found or {}).get("mean"), (found or {}).get("std"))
 
-    def gain(evidence: Evidence) -> Cell:
+    def gain(evidence: Evidence) -> TableCell:
         found = (evidence.winner or {}).get("gain")
-        return Cell(signed(found["mean"]), value=round(100 * found["mean"], 4)) if found else Cell(NONE)
+        return (
+            TableCell(signed(found["mean"]), value=round(100 * found["mean"], 4))
+            if found
+            else TableCell(NONE)
+        )
 
-    def hours(evidence: Evidence) -> Cell:
+    def hours(evidence: Evidence) -> TableCell:
         seconds = 3600 * (evidence.results["budgets"]["device_hours"]["spent"] or 0.0)
-        return Cell(duration(seconds), value=round(seconds, 1))
+        return TableCell(duration(seconds), value=round(seconds, 1))
 
-    def complete(evidence: Evidence) -> Cell:
-        return Cell(f"{len(evidence.ranked)} of {len(evidence.trials)}", value=len(evidence.ranked))
+    def complete(evidence: Evidence) -> TableCell:
+        return TableCell(f"{len(evidence.ranked)} of {len(evidence.trials)}", value=len(evidence.ranked))
 
     def winner(evidence: Evidence) -> str:
         best = evidence.winner

@@ -7,7 +7,15 @@ from typing import Any
 
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import trial_record
-from orchestrator.reports.page.values import Block, Data, Number, PlotlyFigure, Sentence, column, style
+from orchestrator.reports.page.values import (
+    Data,
+    Number,
+    PageBlock,
+    PageSentence,
+    PlotlyFigure,
+    column,
+    style,
+)
 from orchestrator.tables.words import SYMBOLS
 
 SHOWN = 1500
@@ -20,7 +28,7 @@ COLUMNS = 3
 """Panels side by side."""
 
 
-def slices(evidence: Evidence) -> list[Block]:
+def slices(evidence: Evidence) -> list[PageBlock]:
     """A panel per setting that varied among complete trials; none where nothing did."""
     names = [name for name in evidence.varied if name != "method" and _different(evidence, name) > 1]
     if not names or len(evidence.ranked) < 3:
@@ -70,7 +78,7 @@ def slices(evidence: Evidence) -> list[Block]:
             axis |= {"type": "category", "categoryorder": "array", "categoryarray": _order(rows, 2 + i)}
         layout[f"xaxis{suffix}"] = axis
         layout[f"yaxis{suffix}"] = {"title": {"text": "accuracy, %" if i % COLUMNS == 0 else ""}}
-    note: Sentence = ()
+    note: PageSentence = ()
     if len(rows) > SHOWN:
         total = Number(str(len(rows)), evidence.record, "trials")
         note = (f"The best {SHOWN} of ", total, " trials are drawn; the data have all.")

@@ -14,11 +14,11 @@ from orchestrator.reports.page.sections.naming import (
     trial_record,
 )
 from orchestrator.reports.page.values import (
-    Block,
     Data,
     Number,
+    PageBlock,
+    PageSentence,
     PlotlyFigure,
-    Sentence,
     Text,
     column,
     joined,
@@ -42,7 +42,7 @@ NAMED = 4
 """Trials of the front that the text names."""
 
 
-def tradeoff(evidence: Evidence) -> list[Block]:
+def tradeoff(evidence: Evidence) -> list[PageBlock]:
     """The figure, or why there is none."""
     rows = [row for row in evidence.ranked if row["parameters"]]
     if len(rows) < 2:
@@ -165,19 +165,19 @@ def _reference(evidence: Evidence, row: Any) -> tuple[Any, ...]:
     )
 
 
-def _text(evidence: Evidence, cheapest: list[Any], odds: Mapping[int, float]) -> Sentence:
+def _text(evidence: Evidence, cheapest: list[Any], odds: Mapping[int, float]) -> PageSentence:
     by_number = {row["number"]: row for row in evidence.ranked}
     named = []
     for number in cheapest[-NAMED:]:
         row = by_number[number]
         record = trial_record(evidence, number)
-        likely: Sentence = ()
+        likely: PageSentence = ()
         if number in odds:
             likely = (", there with probability ", Number(chance(odds[number]), record, "front.probability"))
         size = Number(integer(row["parameters"]), record, "parameters")
         named.append(joined(trial(evidence, number), " (", size, " parameters", likely, ")"))
     count = Number(str(len(cheapest)), evidence.record, "trials")
-    opening: Sentence = (
+    opening: PageSentence = (
         "Nothing that is smaller is as good as the ",
         count,
         f" trial{'s' * (len(cheapest) != 1)} on the front",

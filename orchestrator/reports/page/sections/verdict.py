@@ -6,7 +6,16 @@ from mmap_model.data.dataset import EMBEDDED
 from orchestrator.commands import STORAGE
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import difference, mean, settings, trial, trial_record
-from orchestrator.reports.page.values import Block, Grid, Number, PageSection, Sentence, Text, joined, listed
+from orchestrator.reports.page.values import (
+    Grid,
+    Number,
+    PageBlock,
+    PageSection,
+    PageSentence,
+    Text,
+    joined,
+    listed,
+)
 from orchestrator.reports.verdict import verdict as judge
 from orchestrator.tables.model import Table, label
 from orchestrator.tables.words import duration
@@ -20,10 +29,10 @@ def verdict(evidence: Evidence) -> PageSection:
     return PageSection(name="verdict", title="Verdict", blocks=tuple(_blocks(evidence)))
 
 
-def _blocks(evidence: Evidence) -> list[Block]:
+def _blocks(evidence: Evidence) -> list[PageBlock]:
     if evidence.winner is None:
         return [Text(_nothing(evidence), "lead")]
-    blocks: list[Block] = [
+    blocks: list[PageBlock] = [
         Text(_won(evidence), "lead"),
         Text(joined(*_apart(evidence), " ", *_cost(evidence)), "lead"),
     ]
@@ -58,7 +67,7 @@ def _facts(evidence: Evidence) -> Grid:
     )
 
 
-def _nothing(evidence: Evidence) -> Sentence:
+def _nothing(evidence: Evidence) -> PageSentence:
     count = len(evidence.trials)
     number = Number(str(count), evidence.record, "trials")
     if not count:
@@ -66,14 +75,14 @@ def _nothing(evidence: Evidence) -> Sentence:
     return ("No trial is complete yet: ", number, " began. This page shows what is there of them.")
 
 
-def _won(evidence: Evidence) -> Sentence:
+def _won(evidence: Evidence) -> PageSentence:
     """``Trial 0 (b4 m4 n32, lr 0.0035) won with 55.3 % …``"""
     best = evidence.winner
     assert best is not None, "there is a winner"
     name = evidence.score_field
     where = "test images" if evidence.is_tested_only else "validation images"
     if len(evidence.ranked) == 1:
-        opening: Sentence = joined("The only complete trial, ", trial(evidence, best["number"]))
+        opening: PageSentence = joined("The only complete trial, ", trial(evidence, best["number"]))
     else:
         opening = ("Trial ", Number(str(best["number"]), trial_record(evidence, best["number"]), "number"))
     found = joined(
@@ -82,7 +91,7 @@ def _won(evidence: Evidence) -> Sentence:
         mean(evidence, best, name),
         f" % on {where}",
     )
-    parts: list[Sentence] = []
+    parts: list[PageSentence] = []
     record = trial_record(evidence, best["number"])
     if best.get("gain"):
         parts.append(joined(difference(best["gain"], record, "gain"), " from zero-shot"))
@@ -94,7 +103,7 @@ def _won(evidence: Evidence) -> Sentence:
     return joined(found, ": ", listed(parts), ".") if parts else joined(found, ".")
 
 
-def _apart(evidence: Evidence) -> Sentence:
+def _apart(evidence: Evidence) -> PageSentence:
     """What is not significantly different from the winner."""
     same = [row["number"] for row in evidence.ranked[1:] if row["separable_from_best"] is False]
     others = len(evidence.ranked) - 1
@@ -114,18 +123,18 @@ def _apart(evidence: Evidence) -> Sentence:
     return joined(word, named, f"{verb} not significantly different from it.")
 
 
-def _cost(evidence: Evidence) -> Sentence:
+def _cost(evidence: Evidence) -> PageSentence:
     """How many trials, how long, how much of which device."""
     spent = evidence.results["budgets"]
     record = f"{evidence.record}/spending"
     pruned = sum(trial.state == "pruned" for trial in evidence.trials)
     failed = sum(trial.state == "failed" for trial in evidence.trials)
-    found: Sentence = (
+    found: PageSentence = (
         "It took ",
         Number(str(len(evidence.trials)), evidence.record, "trials"),
         " trials",
     )
-    parts: list[Sentence] = []
+    parts: list[PageSentence] = []
     for count, word in ((pruned, "stopped early"), (failed, "failed")):
         if count:
             parts.append((Number(str(count), evidence.record, "trials.state"), f" {word}"))
@@ -140,7 +149,7 @@ def _cost(evidence: Evidence) -> Sentence:
     return joined(found, " of wall clock and ", worked, " of slots at work.")
 
 
-def _test(evidence: Evidence) -> Sentence:
+def _test(evidence: Evidence) -> PageSentence:
     """The winner on the test images."""
     best = evidence.winner
     assert best is not None, "there is a winner"

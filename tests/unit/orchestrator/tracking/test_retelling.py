@@ -15,7 +15,7 @@ from orchestrator.ledger.told import ToldStore
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.narration import Narration
 from orchestrator.tracking.retelling import Retelling
-from orchestrator.tracking.row import End, TrackedRow
+from orchestrator.tracking.row import RowEnd, TrackedRow
 
 AT = "2026-11-21T12:00:00.000000+00:00"
 KEYS = ("k1", "k2")
@@ -126,7 +126,7 @@ def test_a_row_that_was_kept_is_told_as_it_ended(records: Records) -> None:
     row.cells = [{**cell, "status": "failed", "origin": None} for cell in cells()]
     row.add_epoch(1, {key: history(key, 1)[0] for key in KEYS})
     row.failed = {"k1": {"error": "diverged", "at": AT}}
-    row.end = End(state="failed", at=AT, error="diverged", attempts=1)
+    row.end = RowEnd(state="failed", at=AT, error="diverged", attempts=1)
     behind = WriteBehind(records.store.storage)
     for fence, error in ((2, "diverged"), (1, "an earlier driver's")):
         row.failed["k1"]["error"] = error
@@ -142,7 +142,7 @@ def test_a_row_that_was_kept_is_told_as_it_ended(records: Records) -> None:
 def test_reference_rows_keep_their_runs_when_another_trial_becomes_the_best(records: Records) -> None:
     first, second = {"method": "mmap", "lr": 1}, {"method": "mmap", "lr": 2}
     row = TrackedRow(trial="zero_step-first", point=first, started_at=AT)
-    row.end = End(state="complete", at=AT)
+    row.end = RowEnd(state="complete", at=AT)
     behind = WriteBehind(records.store.storage)
     records.told.save_row(row.name, 1, row.to_dict(), behind)
     assert behind.close(10)
