@@ -75,7 +75,7 @@ def test_logits_are_those_of_the_trained_model(
     )
 
 
-@pytest.mark.parametrize("case", ["mmap", "full_ft", "own finish"])
+@pytest.mark.parametrize("case", ["mmap", "full_ft", "custom finish"])
 @pytest.mark.parametrize("kind", ["prompts", "classifier"])
 def test_plain_features_are_those_of_the_clip_before_tuning(
     case: str, kind: str, load: Load, tiny_backbone: Backbone
@@ -188,7 +188,11 @@ def test_in_bf16_only_the_towers_are_rounded(load: Load, tmp_path: Path, tiny_ba
 
 
 def test_a_saved_classifier_is_the_same(load: Load, tmp_path: Path, tiny_backbone: Backbone) -> None:
-    for case, kind in (("mmap", "prompts"), ("full_ft single", "classifier"), ("own finish", "classifier")):
+    for case, kind in (
+        ("mmap", "prompts"),
+        ("full_ft single", "classifier"),
+        ("custom finish", "classifier"),
+    ):
         classifier = load(case, kind)
         again = classifier.save(tmp_path / "again" / case)
         assert again == classifier.artefact

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -20,6 +21,7 @@ from torch import Tensor
 import mmap_model
 from mmap_model.backbone import Backbone, random_backbone
 from mmap_model.errors import CheckpointError, ConfigurationError
+from mmap_model.inference.artefact import Artefact
 from mmap_model.inference.exporting import export
 from mmap_model.inference.formats import FORMATS, format_of
 from mmap_model.inference.formats.open_clip import CONFIG, folder_names
@@ -55,11 +57,28 @@ def assert_near(found: Tensor, wanted: Tensor, scale: Tensor, limit: float = 1e-
     assert apart <= limit, f"cosines are {apart:.1e} apart"
 
 
+@pytest.fixture(scope="module")
+def exported(
+    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """The folder of a case in a format, written once, as that takes seconds; nobody changes it."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def written(case: str, kind: str) -> Path:
+        place = folder / kind / case.replace(" ", "_")
+        export(trained_case(case, tiny_backbone), place, kind)
+        return place
+
+    return written
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_holds_every_method_or_says_why_not(
     method_case: str,
     kind: str,
     trained_case: Callable[..., Trained],
+    exported: Callable[[str, str], Path],
     tiny_backbone: Backbone,
     tmp_path: Path,
 ) -> None:
@@ -69,9 +88,9 @@ def test_every_format_holds_every_method_or_says_why_not(
             export(trained, tmp_path / "out", kind)
         assert not (tmp_path / "out").exists()
         return
-    artefact = export(trained, tmp_path / "out", kind)
+    classifier = mmap_model.load(exported(method_case, kind), backbone=tiny_backbone)
+    artefact = classifier.artefact
     assert artefact.kind == kind and artefact.text_tower == (kind in ("prompts", "open_clip"))
-    classifier = mmap_model.load(tmp_path / "out", backbone=tiny_backbone)
     scale = trained.deployed.head.scale
     for batch in (1, 2, 7):
         task = TASK[-batch:]
@@ -132,13 +151,15 @@ print(apart)
 
 @pytest.mark.parametrize("kind", [pytest.param("torch-export"), pytest.param("onnx", marks=needs_onnx)])
 def test_a_process_without_this_software_computes_the_same(
-    kind: str, trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    kind: str,
+    trained_case: Callable[..., Trained],
+    exported: Callable[[str, str], Path],
+    tiny_backbone: Backbone,
+    tmp_path: Path,
 ) -> None:
     folders = []
     for case in ("mmap", "maple single", "clip_adapter", "full_ft single"):
-        trained = trained_case(case, tiny_backbone)
-        folder = tmp_path / case.replace(" ", "_")
-        export(trained, folder, kind)
+        trained, folder = trained_case(case, tiny_backbone), exported(case, kind)
         np.savez(
             folder.with_suffix(".npz"),
             pixels=Normalisation(tiny_backbone)(pixels()).numpy(),
@@ -155,21 +176,19 @@ def test_a_process_without_this_software_computes_the_same(
 
 
 def test_the_file_that_runs_elsewhere_has_its_preprocessing_in_words_beside_it(
-    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    exported: Callable[[str, str], Path],
 ) -> None:
-    export(trained_case("vpt", tiny_backbone), tmp_path / "out", "torch-export")
-    text = (tmp_path / "out" / "README.md").read_text()
+    text = (exported("vpt single", "torch-export") / "README.md").read_text()
     for said in ("float32 [B, 3, 16, 16]", "0 'art', 1 'photo', 2 'map'", "shorter side to 16", "0.48145466"):
         assert said in text
 
 
 def test_the_program_holds_the_image_tower_and_no_text_tower_and_nothing_twice(
-    trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    exported: Callable[[str, str], Path], tiny_backbone: Backbone
 ) -> None:
     image_tower = sum(p.nbytes for p in tiny_backbone.clip.visual.parameters())
-    for case in ("vpt", "custom finish", "own features", "full_ft", "full_ft single"):
-        export(trained_case(case, tiny_backbone), tmp_path / case, "torch-export")
-        with ZipFile(tmp_path / case / "model.pt2") as archive:
+    for case in ("vpt single", "custom finish", "custom features", "full_ft", "full_ft single"):
+        with ZipFile(exported(case, "torch-export") / "model.pt2") as archive:
             weights = sum(i.file_size for i in archive.infolist() if "/weights/" in i.filename)
             assert not any("sample_inputs" in i.filename and i.file_size > 1000 for i in archive.infolist())
         towers = 3 if case == "full_ft single" else 1
@@ -178,11 +197,11 @@ def test_the_program_holds_the_image_tower_and_no_text_tower_and_nothing_twice(
 
 @pytest.mark.parametrize("kind", [pytest.param("torch-export"), pytest.param("onnx", marks=needs_onnx)])
 def test_a_file_names_no_place_of_the_machine_that_wrote_it(
-    kind: str, trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    kind: str, exported: Callable[[str, str], Path]
 ) -> None:
-    artefact = export(trained_case("vpt", tiny_backbone), tmp_path / "out", kind)
-    written = b"".join((tmp_path / "out" / name).read_bytes() for name in artefact.files)
-    for place in (mmap_model.__file__, torch.__file__, str(tmp_path / "out")):
+    folder = exported("vpt single", kind)
+    written = b"".join((folder / name).read_bytes() for name in Artefact.read(folder).files)
+    for place in (mmap_model.__file__, torch.__file__, str(folder)):
         assert str(Path(place).parent).encode() not in written
 
 
@@ -221,14 +240,14 @@ def test_folders_of_tasks_are_named_as_every_file_system_takes_them() -> None:
 
 @pytest.mark.parametrize(("kind", "said"), [("torch-export", "fp32"), ("onnx", "fp32")])
 def test_a_precision_or_an_answer_that_a_file_lacks_is_refused(
-    kind: str, said: str, trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    kind: str, said: str, exported: Callable[[str, str], Path]
 ) -> None:
     if kind == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         pytest.skip("the extra onnx is not installed")
-    export(trained_case("zero_shot", tiny_backbone), tmp_path / "out", kind)
+    folder = exported("zero_shot", kind)
     with pytest.raises(ConfigurationError, match=said):
-        mmap_model.load(tmp_path / "out", precision="bf16")
-    classifier = mmap_model.load(tmp_path / "out")
+        mmap_model.load(folder, precision="bf16")
+    classifier = mmap_model.load(folder)
     refused: dict[str, Callable[[], Any]] = {
         "gives logits only": lambda: classifier.features(pixels(), 0),
         "before tuning": lambda: classifier.plain_features(pixels()),
@@ -241,11 +260,10 @@ def test_a_precision_or_an_answer_that_a_file_lacks_is_refused(
 
 @pytest.mark.parametrize("kind", [pytest.param("torch-export"), pytest.param("onnx", marks=needs_onnx)])
 def test_a_file_that_its_runtime_cannot_read_is_an_error_that_names_it(
-    kind: str, trained_case: Callable[..., Trained], tiny_backbone: Backbone, tmp_path: Path
+    kind: str, exported: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    artefact = export(trained_case("zero_shot", tiny_backbone), tmp_path / "out", kind)
-    name = next(name for name in artefact.files if name.startswith("model"))
-    classifier = mmap_model.load(tmp_path / "out")
+    classifier = mmap_model.load(exported("zero_shot", kind))
+    name = next(name for name in classifier.artefact.files if name.startswith("model"))
 
     def damage(folder: Path) -> None:
         (folder / name).write_bytes(b"no model")

@@ -113,7 +113,7 @@ def test_more_classes_than_any_task_had_widen_the_logits(load: Load) -> None:
 def test_a_method_may_give_new_classes_the_row_of_the_plain_clip_and_says_so(
     load: Load, tiny_backbone_fp64: Backbone
 ) -> None:
-    classifier = load("own finish")
+    classifier = load("custom finish")
     changed = classifier.with_classes(NAMES, task="photo")
     assert not changed.calibrated
     features = classifier.features(pixels(), "photo")
@@ -156,7 +156,7 @@ def test_without_a_text_tower_classes_are_fixed(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "kind"), [("mmap", "prompts"), ("own finish", "prompts"), ("coop single", "prompts")]
+    ("case", "kind"), [("mmap", "prompts"), ("custom finish", "prompts"), ("coop single", "prompts")]
 )
 def test_saved_with_new_classes_it_has_them_when_loaded(
     case: str, kind: str, load: Load, tmp_path: Path, tiny_backbone_fp64: Backbone

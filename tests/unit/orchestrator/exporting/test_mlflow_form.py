@@ -47,10 +47,15 @@ def folder(winner: Winner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def score_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score in this process: another one takes seconds to start, and the command's test starts it."""
+    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores in this process: another one takes seconds to start, and the command's test starts it."""
-    monkeypatch.setattr(checking, "_answer", lambda job: answer(ScoringJob.read(job)))
+    """Scores in this process."""
+    score_here(monkeypatch)
 
 
 def photographs_of(photographs: Path, task: str) -> list[Path]:
@@ -175,13 +180,22 @@ def test_an_unknown_format_is_refused_with_those_there_are(winner: Winner, tmp_p
     ],
 )
 def test_the_command_exits_by_what_the_check_says(
-    study: Stored, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, code: str, said: str
+    study: Stored,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    code: str,
+    said: str,
 ) -> None:
+    if kind != "mlflow":
+        score_here(monkeypatch)
     root, folder = str(study.store.storage.root), tmp_path / "x"
     command = ["export", "made", "--storage", root, "--format", kind, "--out", str(folder)]
     assert execute([*command, "--check"]) == 0, capfd.readouterr().err
     assert "every label agrees" in capfd.readouterr().out
     text = (folder / code).read_text(encoding="utf-8")
+    score_here(monkeypatch)
     filter_, other = '"bicubic": Image.Resampling.BICUBIC', '"bicubic": Image.Resampling.BOX'
     assert filter_ in text
     (folder / code).write_text(text.replace(filter_, other), encoding="utf-8")
