@@ -19,8 +19,8 @@ from mmap_model.towers import STRIDE, ResNetTower, Tower, norm
 
 LOCAL_DIR = "local-dir:"
 SYMBOLS = "symbols"
-"""Name of the small CLIP that ships with this package."""
-SHIPPED = {SYMBOLS: "clip"}
+"""Name of the first small CLIP that ships with this package."""
+SHIPPED = {SYMBOLS: "clip", "symbols_long": "clip_long"}
 """Folders of all that ship with it, by name."""
 END_OF_TEXT = 49407
 """The largest token id of CLIP's tokenizer."""

@@ -24,9 +24,9 @@ class BackboneSpec:
     """Names a CLIP.
 
     Attributes:
-        model: ``symbols`` (ships with this package), an open_clip model name such as ``ViT-B-16-quickgelu``,
-            or ``local-dir:DIR`` with ``open_clip_config.json`` (or the ``config.json`` of a Hugging Face
-            CLIPModel) and weights in DIR.
+        model: ``symbols`` or ``symbols_long`` (small, ship with this package), an open_clip model name such
+            as ``ViT-B-16-quickgelu``, or ``local-dir:DIR`` with ``open_clip_config.json`` (or the
+            ``config.json`` of a Hugging Face CLIPModel) and weights in DIR.
         pretrained: open_clip tag such as ``openai``, or a checkpoint file or its folder; always and only with
             a model name. See ``mmap_model.weights`` for what is read and what is refused.
         activation: what the weights were trained with, ``gelu`` or ``quickgelu``, where nothing in or beside

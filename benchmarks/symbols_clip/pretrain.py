@@ -287,9 +287,7 @@ def main() -> None:
 def freeze(run: Path) -> None:
     """Ship the run's checkpoint and write the hashes of weights and benchmark images to frozen.json."""
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    model = build(len(saved["vocabulary"]))
-    model.load_state_dict(saved["model"])
-    print(export(model, saved["vocabulary"], CLIP_DIR), "step", saved["step"])
+    print(export(saved["model"], saved["vocabulary"], CLIP_DIR), "step", saved["step"])
     path = CLIP_DIR.parent / "frozen.json"
     record = {
         **json.loads(path.read_text(encoding="utf-8")),

@@ -5,7 +5,7 @@ token or the start of text, carry no position, and are discarded after each laye
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -81,9 +81,9 @@ def encode_embedded(
     return torch.nn.functional.normalize((model.ln_final(pooled) @ model.text_projection).float(), dim=-1)
 
 
-def export(model: CLIP, vocabulary: list[int], directory: Path) -> Path:
+def export(weights: Mapping[str, Tensor], vocabulary: list[int], directory: Path) -> Path:
     """Write fp16 weights for open_clip's `local-dir:`; rows of tokens outside `vocabulary` are zero."""
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().half().contiguous() for name, tensor in weights.items()}
     table = torch.zeros(VOCABULARY, state["token_embedding.weight"].shape[1], dtype=torch.float16)
     table[torch.tensor(vocabulary)] = state["token_embedding.weight"]
     state["token_embedding.weight"] = table

@@ -255,9 +255,7 @@ def ship(run: Path) -> None:
     LONG_CLIP_DIR.mkdir(exist_ok=True)
     shutil.copy(CLIP_DIR / "open_clip_config.json", LONG_CLIP_DIR)
     saved = torch.load(run / "weights.pt", weights_only=True)
-    model = build(len(saved["vocabulary"]))
-    model.load_state_dict(saved["model"])
-    print(export(model, saved["vocabulary"], LONG_CLIP_DIR), "step", saved["step"])
+    print(export(saved["model"], saved["vocabulary"], LONG_CLIP_DIR), "step", saved["step"])
     freeze(long_weights_sha256=weights_sha256(LONG_CLIP_DIR))
 
 

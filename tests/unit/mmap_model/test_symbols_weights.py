@@ -1,12 +1,22 @@
 """The shipped CLIP: frozen by hash, a plain open_clip model, and the towers that others rely on."""
 
+from pathlib import Path
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
 
-from mmap_model.symbols import BENCHMARK_CLASSES, CLIP_DIR, frozen, render, weights_sha256
+from mmap_model.backbone import BackboneSpec, load_backbone
+from mmap_model.symbols import (
+    BENCHMARK_CLASSES,
+    CLIP_DIR,
+    LONG_CLIP_DIR,
+    frozen,
+    render,
+    weights_sha256,
+)
 from mmap_model.symbols.glyphs import BENCHMARK_GLYPHS
 
 
@@ -49,3 +59,35 @@ def test_recognises_benchmark_clipart_far_above_chance(clip: tuple[open_clip.CLI
     with torch.no_grad():
         logits = model.encode_image(images, normalize=True) @ model.encode_text(tokens, normalize=True).T
     assert np.mean(logits.argmax(1).numpy() == np.arange(65)) > 0.3
+
+
+def recognised(folder: Path) -> float:
+    """Share of the benchmark's classes that a shipped CLIP names, one new image each in two domains."""
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    images = torch.stack(
+        [
+            preprocess(Image.fromarray(render(glyph, domain, (99,))))
+            for domain in ("photo", "sketch")
+            for glyph in BENCHMARK_GLYPHS
+        ]
+    )
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(
+        [f"a photo of a {name}." for name in BENCHMARK_CLASSES]
+    )
+    with torch.no_grad():
+        image = model.eval().encode_image(images, normalize=True)
+        guess = (image @ model.encode_text(tokens, normalize=True).T).argmax(1)
+    return float((guess == torch.arange(65).repeat(2)).float().mean())
+
+
+def test_the_second_clip_is_the_frozen_one_of_the_same_shape_and_knows_more() -> None:
+    assert weights_sha256(LONG_CLIP_DIR) == frozen()["long_weights_sha256"]
+    config = "open_clip_config.json"
+    assert (LONG_CLIP_DIR / config).read_bytes() == (CLIP_DIR / config).read_bytes()
+    assert recognised(LONG_CLIP_DIR) > recognised(CLIP_DIR) + 0.08
+
+
+def test_the_second_clip_is_a_backbone_by_name() -> None:
+    first, second = (load_backbone(BackboneSpec(model=name)) for name in ("symbols", "symbols_long"))
+    assert second.fingerprint != first.fingerprint
+    assert second.architecture.counted_parameters == first.architecture.counted_parameters
