@@ -234,11 +234,15 @@ class _Assembly:
 def _average(
     framework: ColumnResult, others: Mapping[str, ColumnResult], pairings: Mapping[str, Partition | None]
 ) -> ColumnResult:
-    def mean(task: str, seed: str) -> float:
-        rest = [n for n in others if pairings[n] != framework.partitions[seed]]
-        return math.fsum(others[n].tasks[task][seed] for n in rest) / len(rest)
+    def rest(task: str, seed: str) -> list[float]:
+        """Without the pairing that was chosen, and without failed starts."""
+        unchosen = [entry for n, entry in others.items() if pairings[n] != framework.partitions[seed]]
+        return [entry.tasks[task][seed] for entry in unchosen if seed in entry.tasks[task]]
 
-    tasks = {task: {seed: mean(task, seed) for seed in seeds} for task, seeds in framework.tasks.items()}
+    tasks = {
+        task: {seed: math.fsum(own) / len(own) for seed in seeds if (own := rest(task, seed))}
+        for task, seeds in framework.tasks.items()
+    }
     return ColumnResult(
         column=RANDOM,
         split=framework.split,

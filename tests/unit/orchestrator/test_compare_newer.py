@@ -11,7 +11,7 @@ from mmap_model.configuration import Split
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method, method_names
 from orchestrator.compare.assemble import assemble
-from orchestrator.compare.columns import TABLE
+from orchestrator.compare.columns import RANDOM, TABLE
 from orchestrator.compare.comparison import Around, ColumnResult, Comparison
 from orchestrator.compare.failed_starts import count_failed_starts
 from orchestrator.compare.plan import ComparePlan, plan_comparison
@@ -248,6 +248,21 @@ def test_a_column_with_a_failed_start_says_so_and_is_not_compared(tmp_path: Path
     page = texts(Contents(result))["README.md"]
     assert coop.calibration == pytest.approx(0.1) and "ECE" in page
     assert "1 of 3" in page and "the start failed under seed 3" in page
+
+
+def test_random_grouping_averages_the_starts_that_did_not_fail(tmp_path: Path) -> None:
+    found = plan(tmp_path, methods=["zero_shot", "ablation"])
+    for row in found.first_rows():
+        value = {"groups_02_13": 0.5, "groups_03_12": 0.3}.get(row.column, 0.4)
+        by_seed = {"2": 0.1} if row.column == "groups_03_12" else {}
+        finish(found, row, value, by_seed=by_seed)
+    entry = assembled(found).entry(RANDOM, "6-shot", "shared")
+    assert entry is not None
+    assert entry.tasks["clipart"] == {
+        "1": pytest.approx(0.4),
+        "2": pytest.approx(0.5),
+        "3": pytest.approx(0.4),
+    }
 
 
 def test_claims_beyond_the_paper_put_mmap_beside_newer_methods_and_groups_behind_them(tmp_path: Path) -> None:
