@@ -14,7 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[3]
 RECORDS = ROOT / "tests" / "records"
-TASKS, CLASSES, IMAGES = ("art", "indoor", "outdoor", "photo", "sketch"), ("anchor", "bell", "key"), 12
+TASKS, CLASSES, IMAGES = ("art", "indoor", "outdoor", "photo", "sketch"), ("anchor", "bell", "key"), 16
 
 
 @pytest.fixture(scope="session")

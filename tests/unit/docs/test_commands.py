@@ -100,7 +100,7 @@ class Shape:
 
     @classmethod
     def of(cls, text: str) -> Shape:
-        lines = [line.strip() for line in text.splitlines()]
+        lines = [line.strip() for line in text.replace("\N{NO-BREAK SPACE}", " ").splitlines()]
         rows = [re.split(r"\s{2,}", line) for line in lines if re.match(r"\d+\S* +\d+  ", line)]
         verdict = text.partition("\nVerdict\n")[2].partition("\n\n")[0]
         return cls(
