@@ -45,7 +45,7 @@ def commands_page() -> str:
     """Every command with its arguments and options."""
     from orchestrator.cli import tree
 
-    parts = ["# Commands", f"`orchestrator COMMAND --help` says the same. {tree.EXIT_CODES}"]
+    parts = ["# Commands", f"`orchestrator COMMAND --help` says the same. {tree.EXIT_CODES}."]
     for path, command in tree.commands(tree.root()).items():
         if hasattr(command, "commands"):
             continue

@@ -51,7 +51,10 @@ def report(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write what a study found as one HTML page that needs no network; several are compared side by side."""
+    """Write what a study found as one HTML page; compare several.
+
+    The page needs no network.
+    """
     from mmap_model.errors import InputError
 
     if check is not None:

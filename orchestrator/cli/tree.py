@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from orchestrator.cli.overview import Overview
+
 COMMANDS: Mapping[str, str] = {
     "Studies": "plan sweep status notify cancel confirm compare run",
     "Results": "results audit report ui track export predict serve transfer",
@@ -18,13 +20,12 @@ COMMANDS: Mapping[str, str] = {
 }
 """Modules with commands by the group under which ``--help`` shows them, in this order."""
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 something failed, 2 bad input, 129 terminal closed, 130 Ctrl-C, 143 SIGTERM."
-)
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad input, 130 Ctrl-C, 129 or 143 killed"
 
 app = typer.Typer(
     name="orchestrator",
-    help="Search, train and rank multi-modal alignment prompts for CLIP on several related tasks.",
+    cls=Overview,
+    help="Search, train and rank multi-modal alignment prompts of CLIP on related tasks.",
     epilog=f"Start with:  orchestrator sweep demo\n\n{EXIT_CODES}",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 
 from orchestrator.cli import tree
@@ -31,9 +36,44 @@ def test_every_command_says_in_a_sentence_what_it_does() -> None:
 def test_commands_are_grouped_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["--help"]) == 0
     shown = capsys.readouterr().out
-    places = [shown.index(f"─ {panel} ─") for panel in tree.COMMANDS]
+    places = [shown.index(f"\n {panel}") for panel in tree.COMMANDS]
     assert places == sorted(places)
     assert "Exit codes: 0 done" in shown
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_the_overview_fits_the_smallest_usual_terminal(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert execute(["-h"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert columns != "80" or len(lines) <= 40
+    assert all(f" {name} " in "\n".join(lines) for name in tree.root().commands)
+
+
+@pytest.mark.parametrize("named", ["NO_COLOR", "TERM"])
+def test_terminals_that_have_no_colours_get_none(named: str) -> None:
+    controller, terminal = os.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    environment |= {"NO_COLOR": "1"} if named == "NO_COLOR" else {"TERM": "dumb"}
+    command = [sys.executable, "-m", "orchestrator", "plan", "nothing"]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        said = b""
+        while chunk := _read(controller):
+            said += chunk
+    os.close(controller)
+    assert process.returncode == 2 and b"no study is named" in said
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-7]", said), said
+
+
+def _read(controller: int) -> bytes:
+    try:
+        return os.read(controller, 65536)
+    except OSError:  # the other end is closed
+        return b""
 
 
 @pytest.mark.parametrize(
