@@ -68,7 +68,7 @@ def check_interval(study: Study, dataset: Dataset, space: SearchSpace) -> None:
     for steps in _probe_steps(study, grouping, dataset):
         for every in space.choices(KEY):
             if not steps.meets(every):
-                smaller = f"use a multiple of {own} up to {steps.last - steps.warm}, or "
+                smaller = f"use a multiple of {own} up to {steps.last}, or "
                 raise StudyError(
                     f"the probe takes no snapshot every {every} steps: at {steps.split.label} its "
                     f"{steps.epochs} epochs have {steps.last} steps, the first {steps.warm} of them warm-up",

@@ -154,7 +154,7 @@ def test_resolved_form_reads_back_equal(file: Path) -> None:
         (
             "splits=[{shots: 1}]\x00grouping.probe.recipe.epochs=2\x00grouping.snapshot_every=20",
             "grouping.snapshot_every",
-            ["every 20 steps", "1-shot", "8 steps", "multiple of 2 up to 4", "probe.recipe.epochs"],
+            ["every 20 steps", "1-shot", "8 steps", "multiple of 2 up to 8", "probe.recipe.epochs"],
         ),
         ("grouping.groups=3", "grouping.groups", ["4 tasks", "3 groups", "1 to 2"]),
         ("grouping={mode: fixed, partition: [[0, 1], [2]]}", "grouping.partition", ["4 tasks", "0 to 3"]),
