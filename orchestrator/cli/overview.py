@@ -25,7 +25,7 @@ class Overview(TyperGroup):
             Padding(Text(f"Usage: {ctx.command_path} COMMAND …     COMMAND -h explains one"), (0, 1))
         )
         console.print(Padding(Text(self.help or ""), (0, 1, 1, 1)))
-        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        commands: list[Any] = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
         shown = [command for command in commands if command is not None and not command.hidden]
         longest = max(len(command.name or "") for command in shown)
         for panel in dict.fromkeys(command.rich_help_panel for command in shown):
