@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("mmap_model", "search_spaces", "orchestrator", "cluster")
 
 PATTERNS = {
-    r"(?<!there )\bis no (?!longer|more)[a-z]+\b": "say what is expected: 'expected NAME=VALUE'",
-    r"(?<!there )\bare no [a-z]+s\b": "say what is expected",
+    r"(?<![Tt]here )\bis no (?!evidence|longer|more)[a-z]+": "say what is expected: 'expected NAME=VALUE'",
+    r"(?<![Tt]here )\bare no (?!evidence)[a-z]+s\b": "say what is expected",
     r"\b(?:drives|driven by)\b": "runs",
     r"\blast words\b": "last log line",
     r"\bgoes? elsewhere\b": "is rescheduled",
@@ -34,11 +34,20 @@ PATTERNS = {
     r"\basked for by\b": "by",
     r"\bdoes not take or give\b": "is unreachable",
     r"\bdid not take everything\b": "has not received all updates",
-    r"\bEnded at once\b": "Killed immediately",
+    r"\b[Ee]nded at once\b": "killed immediately",
     r"\bfor good\b": "permanently",
     r"\bthe pool of work\b": "the work queue",
-    r"^#+ .*\bof (?:your|one's) own\b": "custom …",
-    r"\bnobody\b": "name who, or use the passive",
+    r"\bof (?:your|one's) own\b": "custom …",
+    r"\bheard of\b": "has not responded",
+    r"\bsigns? of life\b": "heartbeat",
+    r"\b[a-z]+(?:ed|d) no longer\b": "is no longer …",
+    r"\bdid not take it\b": "refused it",
+    r"\blast (?:it|they) said\b": "last log line",
+    r"\b[Ww]orkbench(?:es)?\b": "executor",
+    r"\bpurse\b(?! rabbit)": "budget",
+    r"\b(?:un)?seal(?:s|ed|ing)?\b": "encrypt",
+    r"\bdriven\b": "running",
+    r"\b[Nn]obody\b": "name who, or use the passive",
     r"\bmade of them\b": "made from them",
     r"\bstands for\b": "means",
     r"\bis to (?:go|be left|be done)\b": "will be",
@@ -52,6 +61,9 @@ SHOWN = re.compile(
     r"(?:^|\.)(?:print|note|say|progress|add_row|Option|Argument|Typer|show_error|tell|warn|Note)$|Error$"
 )
 """Calls of which the strings are shown."""
+
+SENTENCE = re.compile(r"[A-Za-z]{2,} (?:[^ ]+ )*?[A-Za-z]{2,} (?:[^ ]+ )*?[a-z]{2,}")
+"""What reads like a text, wherever it stands: three words of letters."""
 
 
 class Found(NamedTuple):
@@ -95,13 +107,24 @@ def strings() -> Iterator[Found]:
 
 
 def _of_source(file: Path) -> Iterator[Found]:
+    """Texts of a file: of calls that show them as they are, any other with at least three words."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     name = str(file.relative_to(ROOT))
+    seen: set[ast.AST] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and SHOWN.search(ast.unparse(node.func)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            seen.add(node.value)  # a docstring
+        elif isinstance(node, ast.Call) and SHOWN.search(ast.unparse(node.func)):
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-                for text in _texts(argument):
+                for part, text in _texts(argument):
+                    seen.update(ast.walk(part))
                     yield Found(f"{name}:{argument.lineno}", text)
+    for node in ast.walk(tree):
+        if node not in seen and isinstance(node, ast.Constant | ast.JoinedStr):
+            for part, text in _texts(node):
+                seen.update(ast.walk(part))
+                if SENTENCE.search(text):
+                    yield Found(f"{name}:{node.lineno}", text)
 
 
 def _of_help() -> Iterator[Found]:
@@ -112,16 +135,16 @@ def _of_help() -> Iterator[Found]:
             yield Found(f"{path} --help", paragraph)
 
 
-def _texts(node: ast.expr) -> Iterator[str]:
-    """Literal texts of an expression; what is filled in shows as …."""
+def _texts(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
+    """Literal texts of an expression and where they are; what is filled in shows as …."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         if " " in node.value:
-            yield node.value
+            yield node, node.value
     elif isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
         text = "".join(map(str, parts))
         if " " in text:
-            yield text
+            yield node, text
     elif isinstance(node, ast.BinOp):
         yield from _texts(node.left)
         yield from _texts(node.right)

@@ -330,7 +330,7 @@ class _Reader:
 
     def _refuse_size(self, line: int) -> Never:
         self._refuse(
-            f"it stands for more than {LARGEST} values",
+            f"it expands to more than {LARGEST} values",
             line,
             "write values out instead of nesting aliases (&name, *name)",
         )

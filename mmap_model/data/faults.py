@@ -55,7 +55,7 @@ KINDS = {
     "missing_class": FaultKind(
         "error", "class missing in a task", "add it, or name the others in dataset.classes"
     ),
-    "unknown_class": FaultKind("error", "folder that is no class", "remove or rename it"),
+    "unknown_class": FaultKind("error", "folder not named after a class", "remove or rename it"),
     "empty_class": FaultKind("error", "class without images", "add images or remove the folder"),
     "long_name": FaultKind(
         "error", "class whose prompt is longer than the text tower takes", "set dataset.class_names"

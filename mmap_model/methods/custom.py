@@ -64,7 +64,7 @@ def _check(kind: Any, name: str, where: str) -> None:
         raise refuse(f"new_classes is {kind.new_classes!r}", f"use one of {', '.join(get_args(NewClasses))}")
     settings = getattr(kind, "Settings", None)
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
-        raise refuse("Settings is no dataclass", "write Settings = MySettings, a frozen dataclass")
+        raise refuse("Settings is not a dataclass", "write Settings = MySettings, a frozen dataclass")
     parameters = settings.__dataclass_params__  # type: ignore[attr-defined]
     fields = dataclasses.fields(settings)
     missing_default = [

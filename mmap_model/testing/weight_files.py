@@ -191,7 +191,7 @@ def refused(spec: BackboneSpec) -> str:
             call(spec)
         except BackboneError as error:
             assert error.fix and error.where
-            assert "weights_only" not in str(error), "nobody is told to run a stranger's pickle"
+            assert "weights_only" not in str(error), "no message says to run a stranger's pickle"
             said.append(str(error))
     assert len(said) == 2 and said[0] == said[1], f"{spec} is refused: {said}"
     return said[0]

@@ -24,7 +24,7 @@ class EpochAverage:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
-        assert recipe.average != "last", "the last epoch's end is no average"
+        assert recipe.average != "last", "there is nothing to average of the last epoch alone"
         self._parameters, self._epochs = dict(parameters), recipe.epochs
         self._weights = epoch_weights(recipe)
         self._total = {name: torch.zeros_like(p.detach()) for name, p in parameters.items()}

@@ -105,7 +105,7 @@ def _why_unreferred(storage: Storage, key: str, studies: Sequence[str]) -> str:
     if record["cell"]["kind"] == "probe" and studies:
         return ""
     origin = record.get("study")
-    return f"trained for study {origin!r}, which refers to it no more" if origin else "trained for no study"
+    return f"trained for study {origin!r}, which no longer refers to it" if origin else "trained for no study"
 
 
 def _unnamed(storage: Storage, key: str, files: Iterable[str]) -> set[str]:

@@ -9,10 +9,10 @@ CATEGORIES = {
     "cells": "finished cells that no study refers to",
     "files": "files of finished cells that no record names",
     "partial": "cells whose training was cut off while it was written down",
-    "states": "in-flight states that nothing will go on from",
-    "claims": "claims that nobody holds any more",
+    "states": "in-flight states that will not be resumed",
+    "claims": "claims of dead processes",
     "leftovers": "unfinished writes of dead processes",
-    "late": "records that count no more: a later driver had taken the study over",
+    "late": "records written after a later driver took the study over",
     "local": "local files of drivers that were killed and of studies that are gone",
     "quarantine": "damaged records that were moved aside",
     "studies": "studies that were named",
@@ -20,7 +20,7 @@ CATEGORIES = {
 }
 
 SETTLED = 3600.0
-"""Seconds after which an unfinished write is nobody's any more, wherever its writer was."""
+"""Seconds after which an unfinished write counts as abandoned, wherever its writer was."""
 
 _TEMPORARY = re.compile(r"\..+\.(?:(\d+)\.[0-9a-f]{8}|[0-9a-f]{12})")
 _PROBE = re.compile(r"\.writable-[0-9a-f]{12}")

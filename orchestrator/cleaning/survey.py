@@ -75,7 +75,7 @@ def survey(
     Args:
         storage: of the records.
         studies: names of studies that are to go.
-        caches: this machine's caches are to go too.
+        caches: this machine's caches can be removed too.
         tell: told, in words, what is waited for.
     """
     now = time.time()
@@ -244,7 +244,7 @@ def _sort_claims(
         elif seen.is_free:
             reason = f"{seen.who} is dead"
         else:
-            reason = f"{seen.who} was not heard of while it was watched"
+            reason = f"{seen.who} did not respond while it was watched"
         findings.add("claims", folder, size, reason)
 
 

@@ -23,7 +23,7 @@ def clean(
     study: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A study to delete, with the cells only it uses.")
     ] = None,
-    caches: Annotated[bool, typer.Option("--caches", help="This machine's caches are to go too.")] = False,
+    caches: Annotated[bool, typer.Option("--caches", help="Also remove this machine's caches.")] = False,
     only: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="Only this kind: cells, states, leftovers, …")
     ] = None,
@@ -126,7 +126,7 @@ def _show(found: Survey, chosen: list[Removable], place: str) -> None:
             goes += [("", f"  {item.path}: {item.reason}", size(item.size)) for item in some[:SHOWN]]
         if len(some) > SHOWN:
             goes.append(("", f"  and {len(some) - SHOWN} more (--json lists all)", ""))
-    show(Table.facts(*goes, about="May go:") if goes else Paragraph("Nothing there that may go"))
+    show(Table.facts(*goes, about="Can be removed:") if goes else Paragraph("Nothing to clean"))
 
 
 SHOWN = 3

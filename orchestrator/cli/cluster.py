@@ -32,7 +32,7 @@ def _group() -> None:
 
 @group.command("check")
 def check(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study that is to run there.")] = "demo",
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study that will run there.")] = "demo",
     overrides: Overrides = None,
     storage: Storage = None,
     address: Address = None,

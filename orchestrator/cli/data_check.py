@@ -40,7 +40,7 @@ def check(
     ] = False,
     shots: Annotated[
         list[int] | None,
-        number_list("Images per class that are to train, the most if several; a study knows its own.", min=1),
+        number_list("Training images per class, the most if several; a study has its own.", min=1),
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show every finding.")] = False,
     workers: Annotated[

@@ -17,7 +17,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the li
 
 
 def add_to(app: typer.Typer) -> None:
-    draws = typer.Typer(help="Lists of the images that a study draws.", no_args_is_help=True)
+    draws = typer.Typer(help="Export or import the lists of images that a study draws.", no_args_is_help=True)
     draws.command("export", epilog="For example:  orchestrator data draws export office_home lists")(export)
     draws.command(
         "import", epilog="For example:  orchestrator data draws import office_home split/office-home lists"

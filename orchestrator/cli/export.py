@@ -222,7 +222,7 @@ def _tell(
             mean, number = accuracy(chosen.over_seeds["mean"]), chosen.over_seeds["n"]
             console.print(
                 f"This seed has {accuracy(chosen.validation)} % on its validation images. "
-                f"To expect of it is the mean over {number} seeds: {mean} %.",
+                f"Expect the mean over {number} seeds: {mean} %.",
                 markup=False,
                 soft_wrap=True,
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(help="Who is told when something happens to a study.", no_args_is_help=True)
+    group = typer.Typer(help="Test who is notified of what happens to a study.", no_args_is_help=True)
     group.command("test")(test)
     app.add_typer(group, name="notify")
 

@@ -23,7 +23,9 @@ def plan(
     overrides: Overrides = None,
     detect: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Also: seeds and time that tell so many points apart."),
+        typer.Option(
+            metavar="POINTS", help="Also print the seeds and time that a difference of POINTS needs."
+        ),
     ] = None,
     noise: Annotated[
         float | None,

@@ -60,7 +60,7 @@ def search_rows(found: Mapping[str, Any]) -> dict[str, str]:
     if objectives != ["accuracy"]:
         rows["objectives"] = ", ".join(objectives)
     if found["constraints"]:
-        heeded = "" if sampler["constraints"] else f"; {sampler['name']} does not heed them"
+        heeded = "" if sampler["constraints"] else f"; {sampler['name']} ignores them"
         rows["constraints"] = ", ".join(found["constraints"]) + heeded
     when = "taken at the start" if found["warm_start_recorded"] else "would be taken now"
     for index, source in enumerate(found["warm_start"]):

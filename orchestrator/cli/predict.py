@@ -66,7 +66,7 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Ray's workers that label; one per GPU or core if not given.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever --out holds.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over, whatever --out holds.")] = False,
 ) -> int:
     """Label images with an exported classifier.
 
@@ -119,7 +119,7 @@ def _fill(run: PredictionRun, parts: Parts, output: Output, *, restart: bool) ->
     count = run.listing.count
     if not restart and parts.finished():
         parts.clean()
-        err().print(f"{output.shown} is complete already; --restart begins anew", markup=False)
+        err().print(f"{output.shown} is complete already; --restart starts over", markup=False)
         return DONE if not parts.errors() else FAILED
     done = parts.begin(restart=restart)
     if done:

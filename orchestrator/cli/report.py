@@ -156,9 +156,7 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
         )
         print_json({"file": page.shown, "holds": found is None, "difference": said})
     elif found is None:
-        console().print(
-            f"Every number of {page.shown} is what the records give.", markup=False, soft_wrap=True
-        )
+        console().print(f"Every number of {page.shown} matches the records.", markup=False, soft_wrap=True)
     else:
         err().print(f"{page.shown}: {found.in_words()}", markup=False, soft_wrap=True)
         if (made := made_by(text)) not in ("", software_version()):

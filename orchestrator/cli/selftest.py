@@ -19,16 +19,16 @@ def add_to(app: typer.Typer) -> None:
 
 def selftest(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What is tried: marks, winner, power, race or pareto.")
+        str, typer.Argument(metavar="NAME", help="Self-tests to run: marks, winner, power, race or pareto.")
     ],
     repeats: Annotated[
         int | None, typer.Option(min=20, help="Studies made per line; by default some hundreds.")
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="How values vary: normally, or as your own file.py:Noise says."),
+        typer.Option(metavar="CLASS", help="Noise of the values: normal, or a custom file.py:Noise."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
     as_json: AsJson = False,
 ) -> int:
     """Check the statistics on made-up studies.

@@ -172,7 +172,7 @@ def _show(found: dict[str, Any]) -> None:
         )
     for entry in found["silent"]:
         who = "The work queue" if entry["name"] == QUEUE else f"Slot {entry['name']}"
-        console.print(f"{who} has not been heard of since {_time(entry['since'])}", markup=False)
+        console.print(f"{who} has not responded since {_time(entry['since'])}", markup=False)
     for trial in found["running"]:
         at = f"epoch {trial['epoch']} of {trial['epochs']}"
         if trial["seeds"] < found["seeds"]:

@@ -69,7 +69,7 @@ def submit(
         console.print(f"{job.id} is {job.state} already; attached, nothing was started", markup=False)
         if unused := _without_effect(job, retry_failed, secret or (), include or ()):
             err().print(
-                f"No effect on it: {', '.join(unused)}. It goes on with what it was started with. "
+                f"No effect on it: {', '.join(unused)}. It keeps its original settings. "
                 f"To apply them: orchestrator stop {job.id}, and submit again; nothing finished is lost.",
                 markup=False,
                 soft_wrap=True,
@@ -120,7 +120,7 @@ def report(job: Job) -> int:
     if job.exit_code in (None, FAILED):
         said = [line for line in job.message.splitlines() if line.strip()] or ["Ray gives no reason"]
         show_error(
-            f"{job.id} failed; the last it said: {said[-1]}",
+            f"{job.id} failed; last log line: {said[-1]}",
             fix=f"orchestrator logs {job.id} shows why; submitting again continues",
         )
     return job.exit_code or FAILED

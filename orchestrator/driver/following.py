@@ -69,7 +69,7 @@ def follow(
             moved, heard, said = data, clock(), False
         elif not said and clock() - heard >= SAY_S:
             said = True
-            text = f"The driver has given no sign of life for {clock() - heard:.0f} s"
+            text = f"No heartbeat from the driver for {clock() - heard:.0f} s"
             display.apply(NoteShown(text=f"{text}; after {watch.limit:.0f} s it counts as dead"))
         pause(LOOK_S)
 

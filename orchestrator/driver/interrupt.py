@@ -74,12 +74,12 @@ class Interrupt:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         code = EXIT_CODES[signal.Signals(number)]
         if self.signal is not None:
-            self._leave(code, "Ended at once. The same command goes on from the last saved epoch.")
+            self._leave(code, "Killed immediately; rerun the command to resume from the last saved epoch.")
             return
         self.signal = signal.Signals(number)
         self.requested.set()
         self._timer = threading.Timer(
-            self._deadline, self._leave, (code, "Could not end in order in time, ended at once.")
+            self._deadline, self._leave, (code, "Could not stop in time; killed immediately.")
         )
         self._timer.daemon = True
         self._timer.start()

@@ -171,7 +171,7 @@ def run_invocation(
             try:
                 store.save_invocation(invocation)
             except OSError as error:
-                logger.error("How this run ended could not be recorded: %s", error)
+                logger.error("The end of this run could not be recorded: %s", error)
 
         notices = NoNotices()
         if todo.anything:
@@ -225,7 +225,7 @@ def _end_of(outcome: Outcome, interrupt: Interrupt, winner: Callable[[], str]) -
     try:
         found = winner()
     except Exception:
-        logger.exception("What the study found could not be put into words")
+        logger.exception("The summary of the study could not be written")
     failed = len(outcome.failed) + len(outcome.lost)
     return Ended(state="complete", failed=failed, unscored=len(outcome.unscored), winner=found)
 

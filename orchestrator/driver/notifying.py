@@ -84,7 +84,7 @@ class RunNotices(NoNotices):
             try:
                 self._reporter.take(event)
             except Exception:
-                logger.exception("Nobody is told of what just happened")
+                logger.exception("A notice of what just happened could not be sent")
 
         return both
 
@@ -92,7 +92,7 @@ class RunNotices(NoNotices):
         try:
             self._reporter.ended(end)
         except Exception:
-            logger.exception("Nobody is told how this run ended")
+            logger.exception("The notice that this run ended could not be sent")
 
     def close(self, hurry: Callable[[], bool]) -> str | None:
         return in_words(self._thread.close(CLOSE_S, hurry), self._status)

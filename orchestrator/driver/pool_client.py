@@ -98,7 +98,7 @@ class PoolClient:
             try:
                 self._take([event for _, event in batch])
             except BaseException as error:
-                logger.exception("Events of the pool are read no longer")
+                logger.exception("Events of the work queue are no longer read")
                 self.fault = error
                 return
 

@@ -254,7 +254,7 @@ def end_in_words(race: Race, terms: Terms) -> str:
     reasons = {
         "one left": f"{who} is left",
         "within": f"{who} stand, and differ by {100 * race.gap:.2g} points at most",
-        "budget": f"the budget of {terms.budget} cells does not pay for another seed; {who} stand",
+        "budget": f"the budget of {terms.budget} cells is too small for another seed; {who} stand",
         "none left": "no finalist is left: a cell of each failed",
     }
     assert race.end is not None, "it ended"

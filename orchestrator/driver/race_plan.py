@@ -93,7 +93,7 @@ def plan_race(plan: StudyPlan, store: StudyStore, ledger: Ledger, wanted: RaceOp
     budget = default if wanted.budget is None else wanted.budget
     if budget < first:
         raise StudyError(
-            f"{budget} cells do not pay for one fresh seed of {len(chosen)} finalists at {len(splits)} "
+            f"{budget} cells are too few for one fresh seed of {len(chosen)} finalists at {len(splits)} "
             f"split{'s' * (len(splits) > 1)}",
             where="--budget",
             fix=f"give {first} or more",

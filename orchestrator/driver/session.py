@@ -275,7 +275,7 @@ class Session:
             return Stopped()
         if around.lease.lost.is_set():
             return SessionFailed(
-                f"this driver showed no life for a while (it was stopped, or cut off from the storage), and "
+                f"this driver did not respond for a while (it was stopped, or cut off from the storage), and "
                 f"{around.lease.successor_in_words} took study {around.store.name!r} over; this one ends and "
                 "records nothing more",
                 fix="leave it to the other: "
@@ -283,7 +283,7 @@ class Session:
             )
         if (fault := self._pool_fault) is not None:
             why = death_in_words(str(fault)) or type(fault).__name__
-            return SessionFailed(f"the pool of work is gone: {why}. {NOTHING_LOST}")
+            return SessionFailed(f"the work queue crashed: {why}. {NOTHING_LOST}")
         if (error := self.crew.error) is not None:
             return SessionFailed(error)
         if self._storage_fault is not None:

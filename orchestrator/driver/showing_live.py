@@ -70,7 +70,7 @@ class ShowingLive:
             self._written, self._failed = number, False
         except OSError as error:
             if not self._failed:
-                logger.info("Whoever follows this run sees nothing new: %s", error)
+                logger.info("Followers of this run see no updates: %s", error)
             self._failed = True
 
     def close(self) -> None:

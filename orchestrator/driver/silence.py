@@ -44,7 +44,7 @@ class SilenceNotes:
 def _text(event: Silence) -> str:
     slot, seconds, limit = event.slot, f"{event.seconds:.0f} s", f"{event.patience:.0f} s"
     if event.over:
-        who = "The work queue answers" if slot is None else f"Slot {slot} is heard of"
+        who = "The work queue responds" if slot is None else f"Slot {slot} responds"
         return f"{who} again, after {seconds}"
     if slot is None:
         return (
@@ -52,6 +52,6 @@ def _text(event: Silence) -> str:
             f"time; after {limit} this run ends, and the same command continues it"
         )
     return (
-        f"Slot {slot} has not been heard of for {seconds}: its process is stopped, or its node cannot be "
+        f"Slot {slot} has not responded for {seconds}: its process is stopped, or its node cannot be "
         f"reached; after {limit} its work is queued again for another slot"
     )

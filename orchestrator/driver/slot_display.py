@@ -57,7 +57,7 @@ class SlotDisplay:
                 if free in self._up and not self._closed:
                     self._progress(SlotShown(slot=free, state="idle"))
             case Silence(slot=str(slot)) if slot in self._work and slot in self._up and not self._closed:
-                unheard = SlotShown(slot=slot, state="silent", what="not heard of")
+                unheard = SlotShown(slot=slot, state="silent", what="not responding")
                 self._progress(self._work[slot] if event.over else unheard)
 
     def _on_slot(self, event: SlotUp | SlotDown | SlotStopped | SlotGone) -> None:

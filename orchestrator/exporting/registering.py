@@ -191,7 +191,7 @@ class Registry:
         except (MlflowException, OSError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
-                f"{shown_uri(self._uri)} did not take it: {redact(said[0])}",
+                f"{shown_uri(self._uri)} refused it: {redact(said[0])}",
                 where="--register",
                 fix="correct what it names, or register again once the server answers: this can be repeated",
             ) from error

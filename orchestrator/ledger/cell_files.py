@@ -75,7 +75,7 @@ def check_score(document: dict[str, Any], key: str) -> dict[str, Any]:
     check_record(document, key)
     metrics = document.get("metrics") or {}
     if missing := [name for name, value in metrics.items() if value is None]:
-        raise CorruptError(f"its {missing[0]} was no finite number, so its accuracy means nothing")
+        raise CorruptError(f"its {missing[0]} was not a finite number, so its accuracy means nothing")
     return document
 
 

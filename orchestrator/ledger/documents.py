@@ -77,7 +77,7 @@ def decode(data: bytes) -> dict[str, Any]:
     except (ValueError, KeyError) as error:
         raise CorruptError("not a record") from error
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise CorruptError(f"{found!r} is no record_format")
+        raise CorruptError(f"{found!r} is not a record_format")
     if found > NEWEST:
         raise NewerFormatError(found)
     return document

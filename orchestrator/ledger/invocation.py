@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.ledger.documents import CorruptError, now
 
 QUEUE = "queue"
-"""Stands among names of slots for the pool of work itself."""
+"""Stands among names of slots for the work queue itself."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,7 @@ class Invocation:
         outcome: ``running``, ``complete``, ``interrupted`` or ``failed``.
         provenance: versions, commit, device.
         quarantined: slots that failed too often in a row: ``{slot, node, reason, at}``.
-        silent: who has not been heard of for a while, while it runs: ``{name, since}``; a slot, or
+        silent: who has not responded for a while, while it runs: ``{name, since}``; a slot, or
             ``QUEUE``.
         scoring: keys of cells that it set out to score on the test images; nobody drops their weights.
         held: when slots were at work on what is no trial (probes, reference rows, test images):

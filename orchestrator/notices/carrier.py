@@ -164,7 +164,7 @@ class CarrierThread:
                         self._work()
                 self._wake.wait(LOOK_S)
         except Exception:
-            logger.exception("Notices are delivered no longer by this run; orchestrator status goes on")
+            logger.exception("This run no longer delivers notices; orchestrator status does")
 
     def _work(self) -> None:
         self._ask()

@@ -89,7 +89,7 @@ def deliver(message: Mapping[str, str], environment: Mapping[str, str]) -> Sent:
     kind = TYPES.get(message["kind"], "info")
     if target.notify(body=message["text"], title=message["title"], notify_type=kind):
         return Sent(True)
-    words = said[-1] if said else "the receiver did not take it"
+    words = said[-1] if said else "the receiver refused it"
     return Sent(False, without_parts(redact(words), url))
 
 

@@ -200,7 +200,7 @@ class Parts:
                 raise ConfigurationError(
                     f"{self._output.shown} {verb} {words}{values}",
                     where="--out",
-                    fix="give another file, or --restart to begin anew",
+                    fix="give another file, or --restart to start over",
                 )
 
 

@@ -14,7 +14,7 @@ RaceFound = Mapping[str, Any]
 ENDS = {
     "one left": "one finalist is left",
     "within": "those left differ by no more than was asked for",
-    "budget": "the budget does not pay for another seed",
+    "budget": "the budget is too small for another seed",
     "none left": "a cell of every finalist failed",
 }
 
@@ -61,11 +61,11 @@ def race_sentences(found: RaceFound) -> Iterable[str]:
         yield f"The race ended after {so_far}: {ENDS[found['end']]}. {who if stand else 'No trial stands'}"
     if len(found["standing"]) > 1 and found["gap"] is not None:
         yield (
-            f"Those that stand differ by {100 * found['gap']:.1f} points at most, at whatever seed one looks "
+            f"Those that remain differ by {100 * found['gap']:.1f} points at most, whenever it is stopped "
             f"(confidence {100 * (1 - found['alpha']):g} %)"
         )
     yield (
-        f"The best finalist falls with probability {found['alpha']:g} at most, though the race was looked at "
+        f"The best finalist falls with probability {found['alpha']:g} at most, though the race was checked "
         "after every seed"
     )
     if found["ahead"]:

@@ -103,7 +103,7 @@ class Items:
         if item_id in self._items or item_id in self._ended:
             return False
         unknown = [n for n in needs if n not in self._items and n not in self._ended]
-        assert not unknown, f"{item_id} needs {unknown[0]}, which nobody submitted"
+        assert not unknown, f"{item_id} needs {unknown[0]}, which was never submitted"
         ids = [part["item_id"] for part in parts]
         self._items[item_id] = PoolItem(item, tuple(needs), joined=Joined(item_id, ids) if ids else None)
         for part in parts:

@@ -97,7 +97,7 @@ class Membership:
             if place.node not in by_id:
                 self._runs.lose(place.name)
         for shown, number in gone.items():
-            self._note(f"Node {shown} is gone with its {_slots(number)}; their work goes elsewhere")
+            self._note(f"Node {shown} is gone with its {_slots(number)}; their cells are rescheduled")
         for shown, number in drained.items():
             self._note(f"Node {shown} will be taken away: its {_slots(number)} save and leave")
         self._fill(nodes)
@@ -136,7 +136,7 @@ class Membership:
                 self.look()
             except Exception:
                 # The head may be busy, or restarting: the next look will tell.
-                logger.warning("The nodes could not be looked at", exc_info=True)
+                logger.warning("The nodes could not be inspected", exc_info=True)
 
 
 def _slots(number: int) -> str:

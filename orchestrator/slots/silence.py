@@ -1,4 +1,4 @@
-"""Who has not been heard of for a while: told once, and once more when it is back. Plain arithmetic."""
+"""Who has not responded for a while: told once, and once more when it is back. Plain arithmetic."""
 
 from __future__ import annotations
 

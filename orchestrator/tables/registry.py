@@ -35,5 +35,5 @@ def get_format(name: str, where: str = "--format") -> Format:
     own = None if reference is None else resolve(reference, where=where, example="file.py:FORMAT")
     if isinstance(own, Format):
         return own
-    fix = f"{nearest(name, formats())}; your own is file.py:FORMAT, made by FORMAT = Format(…)"
+    fix = f"{nearest(name, formats())}; a custom one is file.py:FORMAT, made by FORMAT = Format(…)"
     raise ConfigurationError(f"unknown format {name!r}", where=where, fix=fix)

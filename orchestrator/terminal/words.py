@@ -9,7 +9,7 @@ from orchestrator.terminal.state import SlotState, SweepState, TrialProgress
 from orchestrator.work.doing import STAGES, Doing
 
 PHASES = {
-    "checking": "checking study, data, weights and places",
+    "checking": "checking study, data, weights and paths",
     "starting": "reading records",
     "ray": "starting Ray",
     "slots": "starting the slots",

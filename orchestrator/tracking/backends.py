@@ -71,7 +71,7 @@ def shortcomings(backend: type[Backend]) -> Iterator[str]:
     """What a backend cannot do, a sentence each."""
     # Of one that connects as another class what that remembers is not known here.
     if not inspect.isabstract(backend) and not (_writes(backend, "open") and _writes(backend, "finish")):
-        yield "It does not remember what it was told: every run of a study sends it everything again"
+        yield "It does not remember what it received: every run of a study sends it everything again"
     if not _writes(backend, "page"):
         yield "It has no page that orchestrator ui could open"
     yield from backend.cannot

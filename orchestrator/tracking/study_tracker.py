@@ -122,9 +122,9 @@ class StudyTracker(Tracker):
             try:
                 self._told.complete(self._fence)
             except OSError as error:
-                logger.warning("The next run tells all of the study again: %s", error)
+                logger.warning("The next run sends all of the study again: %s", error)
         if not self._behind.close(CLOSE_S):
-            logger.warning("Some rows could not be recorded: they cannot be told again in full")
+            logger.warning("Some rows could not be recorded: they cannot be sent again in full")
         return told
 
     def _begin(self) -> str | None:
@@ -138,7 +138,7 @@ class StudyTracker(Tracker):
             )
             return mark if mark is not None or owed else ""
         except OSError as error:
-            logger.warning("All of the study is told again: %s", error)
+            logger.warning("All of the study is sent again: %s", error)
             return None
 
     def _tell_rows(self, runs: Collection[str] | None, own: bool) -> Iterator[list[Operation]]:
@@ -159,7 +159,7 @@ class StudyTracker(Tracker):
         try:
             return tell()
         except Exception as error:  # damaged or foreign records must not end a study or hide its trials
-            logger.warning("The run of the study itself is not told: %s", redact(repr(error)))
+            logger.warning("The run of the study itself is not sent: %s", redact(repr(error)))
             return []
 
     def _keep_row(self, row: TrackedRow) -> None:

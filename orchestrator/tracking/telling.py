@@ -85,7 +85,7 @@ def tell_study(
         try:
             fence = lease.take(tell=note)
         except LeaseError as error:
-            fix = "wait for its end: it tells all itself. Another server can be told now: --to URI"
+            fix = "wait for its end: it sends everything itself. To send to another server now: --to URI"
             raise LeaseError(error.problem, where=error.where, fix=fix) from None
         if not store.id and (stored := store.load_study()) is not None:
             store.save_study(stored)  # by an older version: now it gets an id

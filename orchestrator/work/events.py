@@ -1,4 +1,4 @@
-"""What workers and the pool of work tell: of items, of their cells, of slots.
+"""What workers and the work queue report: of items, of their cells, of slots.
 
 Events travel between processes, so this module imports next to nothing. Those of the executor reach the
 driver in the order ``CellsKnown``, epochs and cells as they come, ``Done``; the pool adds who works on what.
@@ -307,11 +307,11 @@ class SlotDoing(SlotEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Silence:
-    """Somebody has not been heard of for a while, or is heard of again.
+    """Somebody has not responded for a while, or responds again.
 
     Attributes:
         slot: None: the pool itself.
-        over: it is heard of again.
+        over: it responds again.
         seconds: of silence, so far or in all.
         patience: seconds after which it counts as dead.
     """

@@ -69,7 +69,7 @@ class SlotShown:
 
     Attributes:
         slot: its name.
-        state: ``busy`` with ``trial``, or with ``what``; ``silent``: it has not been heard of for a while;
+        state: ``busy`` with ``trial``, or with ``what``; ``silent``: it has not responded for a while;
             ``stopped``: for good; ``gone``: with its node.
         trial: number of the trial that it works on.
         what: other work (``probe``, ``baseline``, ``confirm``), or why it is not at work.

@@ -148,5 +148,5 @@ def _ended(
         f"exit code {first.returncode}; {left}",
         recovered,
         outcome,
-        told=f"Ended at once|{RESUMES}" if had_begun else None,
+        told=f"Killed immediately|{RESUMES}" if had_begun else None,
     )

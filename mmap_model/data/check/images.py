@@ -22,7 +22,7 @@ def inspect(encoded: bytes) -> list[tuple[str, str]]:
         except TooManyPixels as error:
             return [("too_large", str(error))]
         except DAMAGE as error:
-            return [("unreadable", f"is no image that can be read: {reason(error, encoded[:HEAD])}")]
+            return [("unreadable", f"cannot be read as an image: {reason(error, encoded[:HEAD])}")]
         with file:
             try:
                 check_scans(io.BytesIO(encoded), file)

@@ -99,7 +99,7 @@ def _list(base: Path, domain: str, task: str, wanted: set[str], faults: list[Fau
             name = canonical.get(loose(folder))
             place = f"{domain}/{part}/{folder}" if part else f"{domain}/{folder}"
             if name is None:
-                problem = f"{folder!r} is no class of Office-Home; {nearest(folder, CLASSES)}"
+                problem = f"{folder!r} is not a class of Office-Home; {nearest(folder, CLASSES)}"
                 faults.append(Fault("unknown_class", problem, str(base / place), task))
             elif (part, name) in folders:
                 problem = f"{folders[part, name]!r} and {folder!r} are folders of one class"

@@ -22,6 +22,14 @@ def test_errors_help_and_pages_are_among_the_strings() -> None:
     assert "orchestrator sweep --help" in places and len(places) > 150
 
 
+def test_texts_that_no_call_shows_at_once_are_read_too() -> None:
+    """Lines that are gathered, yielded or returned, and only then printed."""
+    found = {
+        text for place, text in WORDS["strings"]() if place.startswith("orchestrator/reports/ranking.py")
+    }
+    assert "No trial is complete yet." in found
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -32,6 +40,10 @@ def test_errors_help_and_pages_are_among_the_strings() -> None:
         "every look is recorded",
         "Ray ends it the hard way",
         "# A method of your own",
+        "Slot 3 has not been heard of for 25 s",
+        "the workbench goes on",
+        "Variable that the job gets sealed",
+        "Ended at once. The same command goes on",
     ],
 )
 def test_what_was_once_written_is_found(text: str) -> None:

@@ -102,7 +102,7 @@ def test_a_class_in_a_module_is_a_method(own: Path, monkeypatch: pytest.MonkeyPa
         (("version = 1", "new_classes = 'none'"), ["new_classes is 'none'", "zero_shot"]),
         (("frozen=True, ", ""), ["not frozen", "@dataclass(frozen=True, kw_only=True)"]),
         (("width: int = 4", "width: int"), ["default for every field"]),
-        (("Settings = Few", "Settings = 3"), ["Settings is no dataclass"]),
+        (("Settings = Few", "Settings = 3"), ["Settings is not a dataclass"]),
         (("import Method", "import Methods"), ["fails on import", "ImportError"]),
     ],
 )

@@ -364,5 +364,5 @@ def test_a_record_format_is_a_positive_number(number: Any) -> None:
         )
     )
     head = b'{"sha256": "' + digest(body).encode() + b'",\n'
-    with pytest.raises(Exception, match="is no record_format"):
+    with pytest.raises(Exception, match="is not a record_format"):
         decode(head + body)

@@ -75,7 +75,7 @@ def test_what_no_study_refers_to_may_go_and_nothing_else(root: Path) -> None:
     ledger = Ledger(root)
     states = {f"inflight/{name}" for name in ledger.inflight_batches()}
     assert {p for p, i in by_path.items() if i.category == "cells"} == {f"cells/{LOST}"}
-    assert by_path[f"cells/{LOST}"].reason == "trained for study 'old', which refers to it no more"
+    assert by_path[f"cells/{LOST}"].reason == "trained for study 'old', which no longer refers to it"
     gone = {path for path, item in by_path.items() if item.category == "states"}
     assert gone < states and len(gone) == 2
     assert {by_path[path].reason for path in gone} == {
@@ -213,7 +213,7 @@ def test_the_command_shows_first_and_removes_only_after_a_yes(
     assert execute(["clean", "--yes", "--json"]) == 0
     removed = [item["path"] for item in json.loads(capsys.readouterr().out)["removed"]]
     assert f"cells/{LOST}" in removed and f"cells/{LOST}/record.json" not in left()
-    assert execute(["clean"]) == 0 and "Nothing there that may go" in capsys.readouterr().out
+    assert execute(["clean"]) == 0 and "Nothing to clean" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

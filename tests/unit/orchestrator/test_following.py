@@ -43,7 +43,7 @@ STORY: list[Shown] = [
         number=2, state="complete", values={"lr": 0.1}, parameters=10, mean=0.5, low=0.4, high=0.6, n=3
     ),
     SlotShown(slot="0", state="busy", trial=3),
-    SlotShown(slot="1", state="silent", what="not heard of"),
+    SlotShown(slot="1", state="silent", what="not responding"),
     EpochShown(trial=3, epoch=1, mean=0.3),
     WorkShown(slot="0", doing=Doing(stage="training", epoch=2, epochs=5, step=3, steps=9, cells=3)),
 ]
@@ -157,7 +157,7 @@ def test_a_driver_that_gives_no_sign_of_life_is_said_and_then_counts_as_dead(sto
 
     assert follow(store, shows, pause=pause, clock=lambda: now[0]) == "dead"
     assert INTERVAL * PATIENCE <= now[0] <= 2 * INTERVAL * PATIENCE
-    assert any(f"no sign of life for {SAY_S + 1:.0f} s" in note for note in shows.notes)
+    assert any(f"No heartbeat from the driver for {SAY_S + 1:.0f} s" in note for note in shows.notes)
     assert "is dead" in shows.notes[-1]
 
 

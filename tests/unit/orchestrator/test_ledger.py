@@ -239,7 +239,7 @@ def test_a_test_score_of_logits_that_were_not_finite_is_none(root: str) -> None:
     ledger.commit(KEY, {"metrics": {}}, {})
     ledger.commit_test(KEY, {"metrics": {"accuracy": 0.25, "nll": float("nan"), "tasks": {}}}, {})
     assert ledger.tests([KEY]) == {} and ledger.get(KEY) is not None
-    assert "its nll was no finite number" in ledger.damaged[0]
+    assert "its nll was not a finite number" in ledger.damaged[0]
 
 
 def test_in_flight_states_are_found_by_their_cells_in_order(root: str) -> None:

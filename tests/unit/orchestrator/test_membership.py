@@ -86,7 +86,7 @@ def test_a_node_that_leaves_loses_its_own_slots_and_gets_others_when_it_is_back(
     assert cluster.look(HEAD, FIRST, back) == [("open", "b:0"), ("open", "b:1")]
     assert {place.node for place in cluster.runs.places()} == {"a1", "b2"}
     assert cluster.notes == [
-        "Node b is gone with its 2 slots; their work goes elsewhere",
+        "Node b is gone with its 2 slots; their cells are rescheduled",
         "Node b gets 2 slots",
     ]
 

@@ -124,7 +124,7 @@ def test_text_that_is_no_study(text: str, words: list[str]) -> None:
     ],
 )
 def test_aliases_that_stand_for_billions_are_refused(text: str) -> None:
-    with pytest.raises(StudyError, match=r"stands for more than 10000 values|more than 50 levels"):
+    with pytest.raises(StudyError, match=r"expands to more than 10000 values|more than 50 levels"):
         parse(text, "f.yaml")
 
 

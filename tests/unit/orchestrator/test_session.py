@@ -69,7 +69,7 @@ def test_slots_that_end_with_the_pool_are_not_blamed(session: Session, shown: li
     for slot in ("gpu-3:0", "gpu-3:1"):
         session.take([SlotStopped(slot=slot, error="ControllerError")])
     assert shown == [] and session.around.invocation.quarantined == []
-    assert "the pool of work is gone" in str(session._reason_to_stop())
+    assert "the work queue crashed" in str(session._reason_to_stop())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("cancelling failed"), SystemExit(1)])

@@ -52,18 +52,18 @@ def test_a_slot_that_stands_still_is_named_shown_and_found_by_status_until_it_is
     session.take([Leased(item_id="trial-4", slot="gpu-3:0")])
     session.take([Silence(slot="gpu-3:0", seconds=25.4, patience=60.0)])
     assert len(notes(shown)) == 1
-    assert notes(shown)[0].startswith("Slot gpu-3:0 has not been heard of for 25 s: ")
+    assert notes(shown)[0].startswith("Slot gpu-3:0 has not responded for 25 s: ")
     assert "after 60 s its work" in notes(shown)[0]
     state = SweepState()
     for event in shown:
         state.apply(event)
     assert state.slots["gpu-3:0"].state == "silent"
-    assert "Slot gpu-3:0 has not been heard of since 20" in status(tmp_path, capsys)
+    assert "Slot gpu-3:0 has not responded since 20" in status(tmp_path, capsys)
     session.take([Silence(slot="gpu-3:0", over=True, seconds=45.2, patience=60.0)])
-    assert notes(shown)[1:] == ["Slot gpu-3:0 is heard of again, after 45 s"]
+    assert notes(shown)[1:] == ["Slot gpu-3:0 responds again, after 45 s"]
     state.apply(shown[-1])
     assert state.slots["gpu-3:0"].state == "busy" and state.slots["gpu-3:0"].trial == 4
-    assert "heard of" not in status(tmp_path, capsys)
+    assert "not responded" not in status(tmp_path, capsys)
 
 
 def test_a_silent_slot_whose_node_is_gone_is_waited_for_no_longer(session: Session) -> None:
@@ -128,7 +128,7 @@ def test_a_pool_that_does_not_answer_is_named_and_found_by_status(
 ) -> None:
     session.take([Silence(slot=None, seconds=20.0, patience=60.0)])
     assert notes(shown)[0].startswith("The work queue has not answered for 20 s: ")
-    assert "The work queue has not been heard of since 20" in status(tmp_path, capsys)
+    assert "The work queue has not responded since 20" in status(tmp_path, capsys)
     session.take([Silence(slot=None, over=True, seconds=45.0, patience=60.0)])
-    assert notes(shown)[1:] == ["The work queue answers again, after 45 s"]
-    assert "heard of" not in status(tmp_path, capsys)
+    assert notes(shown)[1:] == ["The work queue responds again, after 45 s"]
+    assert "not responded" not in status(tmp_path, capsys)

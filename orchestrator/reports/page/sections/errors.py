@@ -49,7 +49,7 @@ def errors(evidence: Evidence, images: Images) -> PageSection:
 def _blocks(evidence: Evidence, images: Images) -> list[PageBlock]:
     best = evidence.winner
     if best is None:
-        return [Text(("No trial is complete yet, so there is no winner whose errors could be looked at.",))]
+        return [Text(("No trial is complete yet, so there is no winner whose errors could be shown.",))]
     guesses = evidence.guesses
     if not guesses:
         if evidence.guessed_on == "test" and not evidence.wanted.test:

@@ -184,7 +184,7 @@ def _error(name: str, measure: str, count: int, setting: Setting) -> Check:
 
 
 SUITE = Suite(
-    about="A race on fresh seeds, looked at after each: the best finalist falls no more often than stated.",
+    about="A race on fresh seeds, checked after each: the best finalist falls no more often than stated.",
     repeats=2000,
     run=run,
 )

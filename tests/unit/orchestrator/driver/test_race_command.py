@@ -36,7 +36,7 @@ LEVELS = {0: 0.60, 1: 0.62, 2: 0.61}
         (["--race", "--retrain"], "trains what it scores"),
         (["--race", "--top", "1"], "needs two finalists"),
         (["--race", "--alpha", "2"], "2 is not between 0 and 1"),
-        (["--race", "--budget", "1"], "do not pay for one fresh seed"),
+        (["--race", "--budget", "1"], "are too few for one fresh seed"),
     ],
 )
 def test_options_that_make_no_race_are_bad_input(
@@ -101,7 +101,7 @@ def test_a_race_is_told_while_it_goes_on_and_when_it_has_ended() -> None:
     )
     ended = told(course([apart] * 6))
     assert "one finalist is left. Trial 7 stands" in ended and "fell after seed" in ended
-    assert "the budget does not pay for another seed. Trials 7, 3 stand" in told(course([even], budget=3))
+    assert "the budget is too small for another seed. Trials 7, 3 stand" in told(course([even], budget=3))
     assert "No trial stands" in told(course([{7: None, 3: None}]))
     assert "left at seed 4: a cell failed" in told(course([{7: 0.6, 3: None}]))
     within = told(course([even] * 6, within=0.03))

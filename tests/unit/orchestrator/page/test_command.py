@@ -30,7 +30,7 @@ def test_a_page_and_tables_are_written_and_listed(folder: Path, capsys: pytest.C
     for entry in written:
         assert (folder / entry["file"]).stat().st_size == entry["bytes"]
     assert execute(["report", "--check", "pages/one.html"]) == 0
-    assert "is what the records give" in capsys.readouterr().out
+    assert "matches the records" in capsys.readouterr().out
 
 
 def test_a_changed_page_fails_its_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

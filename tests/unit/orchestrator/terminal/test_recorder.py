@@ -131,7 +131,7 @@ def test_the_documentation_lists_every_word_and_key_of_the_lines() -> None:
     said: list[str] = []
     table = DOCS.read_text().split("## Lines")[1].split("## Events")[0]
     events = [*ALL, *(WorkShown(slot="1", doing=Doing(stage=stage)) for stage in STAGES)]
-    events += [BEST, SlotShown(slot="1", state="silent", what="not heard of")]
+    events += [BEST, SlotShown(slot="1", state="silent", what="not responding")]
     display = LineDisplay(None)  # type: ignore[arg-type]
     display.lines.say = said.append  # type: ignore[method-assign]
     for event in events:
