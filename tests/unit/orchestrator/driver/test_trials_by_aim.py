@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trial_harness import Harness
 
 from orchestrator.driver.trials import Trials
 from orchestrator.ledger.trial_record import CONSTRAINTS, SAMPLER
@@ -16,7 +17,6 @@ from orchestrator.search.proposals import Proposals
 from orchestrator.search.samplers import Samplers
 from orchestrator.study import load_plan
 from orchestrator.tracking.tracker import NoTracker
-from tests.unit.orchestrator.test_trials import Harness
 
 SEVERAL = "search.objectives=[accuracy, -parameters, nll]"
 BOUND = "search.constraints=['parameters<=9']"
