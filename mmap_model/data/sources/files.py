@@ -101,6 +101,10 @@ class ImageFile:
     size: int
 
 
+Found = ImageFile
+"""The name that layouts written for earlier versions import."""
+
+
 def file_task(
     info: TaskInfo, keys: tuple[str, ...], folders: Sequence[str], images: Sequence[Sequence[ImageFile]]
 ) -> FileTask:
