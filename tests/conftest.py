@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import runpy
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.slots import environment
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and all that they start with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray reads how it authenticates when it is first imported, which the collection of tests may do.
 environment.prepare()

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from mmap_model.data.pixels import TrainingPixels
 
 
-EMBEDDED = ("symbols", "symbols_groups")
-"""Datasets that ship with this package and test it: no evidence for or against a method."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class TableColumns:
     """Columns of a table of images.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mmap_model.data.dataset import EMBEDDED
+from mmap_model.embedded import EMBEDDED
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison import evidence, notes, records, verdicts
 from orchestrator.reports.comparison.contents import Contents

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
-from mmap_model.data.dataset import EMBEDDED
+from mmap_model.embedded import EMBEDDED
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison import notes, verdicts
 from orchestrator.reports.comparison.contents import Contents

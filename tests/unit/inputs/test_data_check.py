@@ -183,6 +183,10 @@ FAULTS = {
     "class_set": Planted("folder", moved(ANTS, "sketch/elephant")),
     "class_name": Planted("folder", moved("sketch/wasp", "sketch/wasps")),
     "portable": Planted("folder", moved(ANTS, "sketch/a\u0308nt"), ("class_set", "class_name")),
+    "no_test": Planted(
+        "folder",
+        lambda root: [x.unlink() for d in (root / "sketch").iterdir() for x in sorted(d.iterdir())[2:]],
+    ),
     "too_few": Planted("folder", lambda root: [x.unlink() for x in sorted((root / ANTS).iterdir())[:6]]),
     "duplicate": Planted("folder", copied(ANTS, ANTS)),
     "duplicate_label": Planted("folder", copied(ANTS, BEES)),

@@ -256,7 +256,8 @@ def test_published_lists_are_read_in_utf_8_or_refused_by_the_name_of_their_encod
             lines = [f"{task}/{n}/{i}.png {label}" for label, n in enumerate(("cat", "café")) for i in images]
             path = tree / "splits_mini" / f"{task}_{part}.txt"
             path.write_bytes("\n".join(lines).encode(encoding))
-    answer = ask("data", "check", "mini_domainnet", f"dataset.root={tree}", "dataset.tasks=[clipart, real]")
+    tasks = "dataset.tasks=[clipart, real]"
+    answer = ask("data", "check", "mini_domainnet", f"dataset.root={tree}", tasks, "--shots", "2")
     _expect(answer, ENCODINGS[encoding], "24 images")
 
 

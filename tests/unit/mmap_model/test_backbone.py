@@ -163,7 +163,7 @@ def test_missing_files_and_unknown_tags_are_errors(tmp_path: Path) -> None:
 def test_weights_must_be_named_once() -> None:
     with pytest.raises(BackboneError, match="no weights"):
         BackboneSpec("ViT-B-16-quickgelu")
-    with pytest.raises(BackboneError, match="ignored"):
+    with pytest.raises(BackboneError, match="without the model that it belongs to"):
         BackboneSpec("symbols", "openai")
 
 

@@ -101,7 +101,10 @@ def test_all_65_classes_in_the_order_of_their_labels() -> None:
             ["lacks the folders Art, Real World", "it holds Clipart, Product"],
         ),
         (lambda root: shutil.rmtree(root / "Clipart" / "TV"), ["domain 'clipart' has no image of class TV"]),
-        (lambda root: (root / "Art" / "TV").rename(root / "Art" / "Televison"), ["'Televison' is no class"]),
+        (
+            lambda root: (root / "Art" / "TV").rename(root / "Art" / "Televison"),
+            ["'Televison' is not a class of Office-Home"],
+        ),
         (lambda root: shutil.copytree(root / "Art", root / "art"), ["'Art' and 'art'", "domain 'art'"]),
         (lambda root: shutil.copytree(root / "Art/TV", root / "Art/tv"), ["'TV' and 'tv'", "one class"]),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmap_model.data.dataset import EMBEDDED
+from mmap_model.embedded import EMBEDDED
 from orchestrator.commands import STORAGE
 from orchestrator.reports.page.evidence import Evidence
 from orchestrator.reports.page.sections.naming import difference, mean, settings, trial, trial_record

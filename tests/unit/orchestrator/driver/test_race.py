@@ -243,7 +243,10 @@ REFUSED = {
     "a level of one": (RaceOptions(alpha=1.0), r"1 is not between 0 and 1"),
     "a level of nothing": (RaceOptions(alpha=0.0), r"0 is not between 0 and 1"),
     "no points": (RaceOptions(within=0.0), r"0 points"),
-    "a budget below one seed": (RaceOptions(budget=2), r"2 cells do not pay(?s:.*)give 3 or more"),
+    "a budget below one seed": (
+        RaceOptions(budget=2),
+        r"2 cells are too few for one fresh seed of 3 finalists(?s:.*)give 3 or more",
+    ),
     "both ways to choose": (RaceOptions(trials=(1, 2), top=2), r"--trial"),
 }
 
