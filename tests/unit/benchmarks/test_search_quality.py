@@ -110,7 +110,7 @@ def test_stopping_costs_less_and_still_finds_a_good_point(bench: SimpleNamespace
 
 def test_the_committed_table_is_a_grid_or_the_page_says_how_much_is_there(bench: SimpleNamespace) -> None:
     about = json.loads(bench.table.ABOUT.read_text())
-    assert about["of"] == 144 and about["fused"] == [10]
+    assert about["of"] == 144 and max(about["fused"]) == 10  # points share cells: what is left may be fewer
     if about["points"] >= 12:
         table = bench.table.read()
         assert len(table.values) >= 12 and table.seeds == 10
