@@ -24,16 +24,7 @@ from mmap_model.grouping import probe_configuration
 from mmap_model.methods import get_method, method_names
 from mmap_model.training import FusedRun, replay
 from mmap_model.training.step import TrainingStep
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "mmap": {"prompt_length": 2, "source_rows": 2, "source_cols": 8},
-    "maple": {"prompt_length": 2, "depth": 2},
-    "vpt": {"prompt_length": 2, "depth": 2},
-    "joint": {"prompt_length": 2},
-    "mlp": {"prompt_length": 2},
-    "promptsrc": {"depth": 2},
-}
-NAMES = ("anchor", "bell", "cat")
+from tests.unit.mmap_model.test_host_waits import NAMES, SETTINGS
 
 
 class Operators(TorchDispatchMode):
