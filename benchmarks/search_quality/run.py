@@ -1,7 +1,7 @@
 """Is the search worth its cost? Every sampler with everything that stops trials, against random search.
 
     uv run python benchmarks/search_quality/run.py                      # all arms, 200 repeats → results.json
-    uv run python benchmarks/search_quality/run.py --arms tpe/seeds random/seeds
+    uv run python benchmarks/search_quality/run.py --arms tpe/seeds random/seeds --jobs 2
     uv run python benchmarks/search_quality/run.py --render             # the tables of README.md
 
 Each repeat draws three of the table's seeds for the search to observe; what it chooses is measured on the
@@ -15,6 +15,8 @@ import hashlib
 import json
 import random
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,32 @@ def exact_arms(table: Table, trials: int) -> dict[str, Any]:
     return arms
 
 
+def arm_or_refusal(name: str, repeats: int, trials: int) -> dict[str, Any]:
+    """The arm of this name, in a process of its own; why the study is refused, where it is."""
+    sampler, _, stopping = name.partition("/")
+    try:
+        return arm(read(), sampler, stopping, repeats, trials)
+    except InputError as refused:
+        return {"refused": str(refused)}
+
+
+def measured(names: list[str], repeats: int, trials: int, jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Arms with their names, as they end."""
+    with ProcessPoolExecutor(jobs) as processes:
+        waiting = {processes.submit(arm_or_refusal, name, repeats, trials): name for name in names}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+
+
+def save(result: dict[str, Any]) -> None:
+    """Write what is measured so far, arms in the order in which they are listed."""
+    order = [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
+    place = {name: index for index, name in enumerate(["random, exact", "random, one seed, exact", *order])}
+    arms = sorted(result["arms"].items(), key=lambda item: place.get(item[0], len(place)))
+    written = {**result, "arms": dict(arms), "provenance": provenance()}
+    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+
+
 def identity(table: Table, trials: int) -> dict[str, Any]:
     """What the arms of one results file have in common."""
     whole = json.loads(ABOUT.read_text())
@@ -117,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--arms", nargs="*", help="sampler/stopping; all by default")
+    parser.add_argument("--jobs", type=int, default=1, help="arms at a time")
     parser.add_argument("--render", action="store_true", help="only write the tables of README.md")
     options = parser.parse_args()
     if options.render:
@@ -131,17 +160,12 @@ def main() -> None:
             result["arms"] = before["arms"]
     result["arms"] |= exact_arms(table, trials)
     wanted = options.arms or [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
-    for name in wanted:
-        sampler, _, stopping = name.partition("/")
-        if result["arms"].get(name, {}).get("repeats", 0) < options.repeats:
-            try:
-                found = arm(table, sampler, stopping, options.repeats, trials)
-            except InputError as refused:
-                found = {"refused": str(refused)}
-            result["arms"][name] = found
-            print(name, found.get("refused") or found["curve"][-1], flush=True)
-        result["provenance"] = provenance()
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    missing = [name for name in wanted if result["arms"].get(name, {}).get("repeats", 0) < options.repeats]
+    for name, found in measured(missing, options.repeats, trials, options.jobs):
+        result["arms"][name] = found
+        print(name, found.get("refused") or found["curve"][-1], flush=True)
+        save(result)
+    save(result)
     render()
 
 

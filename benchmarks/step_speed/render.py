@@ -65,7 +65,7 @@ def _newer(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         ours, plain, shared = row["ours"], row["reference"], row.get("by_sharing_texts")
-        gained = "–" if shared is None else f"{shared:.1f} times"
+        gained = "–" if shared is None else f"{shared:.2f} times"
         lines.append(
             f"| {row['method']} | {row['tasks']} × {row['batch']}, {row['classes']} | {ours['median_s']:.2f} "
             f"| {plain['median_s']:.1f} | **{row['times_faster']:.1f}** "
