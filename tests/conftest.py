@@ -6,6 +6,10 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Processes that tests start, and the next run, find libraries and tests compiled. Where an environment
+# forbids to keep that, each of them compiles torch, Ray and MLflow again: longer than what is tested.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 import runpy
 import shutil
 import signal
@@ -19,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.slots import environment
+
+sys.dont_write_bytecode = False
 
 # A shell that starts tests in the background has them ignore Ctrl-C, and all that they start with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

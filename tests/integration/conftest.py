@@ -124,3 +124,19 @@ def database(empty: Path, tmp_path: Path) -> Callable[[str], str]:
         return f"sqlite:///{tmp_path / name}.db"
 
     return make
+
+
+@pytest.fixture
+def with_database(empty: Path, tmp_path: Path) -> Path:
+    """A folder of one's own with a database of MLflow in it, ``mlflow.db``, that has no run yet."""
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's client in this process: its own takes ten seconds to start."""
+    from orchestrator.tracking import study_tracker
+    from orchestrator.tracking.mlflow.writer import MlflowWriter
+
+    monkeypatch.setattr(study_tracker, "BackendProcess", MlflowWriter)

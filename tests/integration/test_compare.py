@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ COLUMNS = ["zero_shot", "coop_mt", "mmap", "feature_gain_stl", "feature_gain", "
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compare")
+def folder(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    shutil.copy(empty, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,7 @@ def result(plan: ComparePlan) -> Comparison:
     return assemble(plan, StudyStore(study.storage, study.name), Ledger(study.storage))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_it_goes_on_where_it_was_stopped_and_trains_nothing_twice(
     shared_ray: Path, plan: ComparePlan, folder: Path
 ) -> None:

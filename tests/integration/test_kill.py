@@ -16,7 +16,10 @@ from orchestrator.ledger import Ledger
 if TYPE_CHECKING:
     from driver import Driver
 
-pytestmark = pytest.mark.ray
+# Quick: test_earlier_study finishes a killed driver's study on a real Ray, test_executor resumes a killed
+# process bit for bit, execution/test_executor kills at any moment, test_lease takes over from the killed,
+# test_interrupt and test_sweep end in order and in time.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(

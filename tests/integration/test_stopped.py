@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.ray
+# Quick: slots/test_pool_deaths, test_slot_worker and test_silence let workers and pools stand still on clocks
+# of their own, test_fences and test_lease drivers.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 FAULTS = ROOT / "benchmarks" / "faults"
@@ -35,13 +37,7 @@ def play(folder: Path, *names: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "worker_stopped",
-        *(pytest.param(who, marks=pytest.mark.slow) for who in ("pool_stopped", "driver_stopped")),
-    ],
-)
+@pytest.mark.parametrize("name", ["worker_stopped", "pool_stopped", "driver_stopped"])
 def test_nothing_is_lost_or_done_twice_while_a_process_stands_still(name: str, tmp_path: Path) -> None:
     (found,) = play(tmp_path, name)
     assert "error" not in found, found["error"]

@@ -87,10 +87,10 @@ class Sweep:
 
 
 def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
-    shared_ray: Path, tmp_path: Path
+    shared_ray: Path, with_database: Path
 ) -> None:
     sweep = Sweep(
-        tmp_path,
+        with_database,
         shared_ray,
         "name=deaths",
         "search.trials=9",
@@ -131,10 +131,12 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
 
 
 @pytest.mark.slow
-def test_seeds_trained_in_stages_survive_deaths_and_an_interruption(shared_ray: Path, tmp_path: Path) -> None:
+def test_seeds_trained_in_stages_survive_deaths_and_an_interruption(
+    shared_ray: Path, with_database: Path
+) -> None:
     """About a minute: what the stages of one driver decide, the next one goes on from."""
     sweep = Sweep(
-        tmp_path,
+        with_database,
         shared_ray,
         "name=stages",
         "search.trials=9",
@@ -165,11 +167,12 @@ def test_seeds_trained_in_stages_survive_deaths_and_an_interruption(shared_ray: 
     assert_at_most_one_epoch_repeated(sweep, deaths=2)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_should(
-    shared_ray: Path, tmp_path: Path
+    shared_ray: Path, with_database: Path
 ) -> None:
     sweep = Sweep(
-        tmp_path,
+        with_database,
         shared_ray,
         "name=rerun",
         "search.trials=4",
@@ -203,9 +206,19 @@ def test_cancelled_failed_and_interrupted_trials_are_each_taken_up_as_they_shoul
     assert_mlflow_has_one_run_each(sweep)
 
 
-def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(shared_ray: Path, tmp_path: Path) -> None:
+# Quick: test_splitting, test_joined and driver/test_trials say how cells are spread, told and recorded.
+@pytest.mark.slow
+def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(
+    shared_ray: Path, with_database: Path
+) -> None:
     sweep = Sweep(
-        tmp_path, shared_ray, "name=spread", "search.trials=1", "slots.count=2", "finalists=0", epoch_s=0.3
+        with_database,
+        shared_ray,
+        "name=spread",
+        "search.trials=1",
+        "slots.count=2",
+        "finalists=0",
+        epoch_s=0.3,
     )
     assert sweep.run().state == "complete"
     (record,) = sweep.store.load_trials()
@@ -216,9 +229,19 @@ def test_a_single_trial_is_spread_over_the_slots_and_told_as_one(shared_ray: Pat
     assert_mlflow_has_one_run_each(sweep)
 
 
-def test_a_slot_with_other_data_is_left_out_and_the_user_is_told(shared_ray: Path, tmp_path: Path) -> None:
+# Quick: test_other_node says that a worker refuses, test_pool and test_session what becomes of its slot.
+@pytest.mark.slow
+def test_a_slot_with_other_data_is_left_out_and_the_user_is_told(
+    shared_ray: Path, with_database: Path
+) -> None:
     sweep = Sweep(
-        tmp_path, shared_ray, "name=copies", "search.trials=2", "slots.count=2", "finalists=0", epoch_s=0.1
+        with_database,
+        shared_ray,
+        "name=copies",
+        "search.trials=2",
+        "slots.count=2",
+        "finalists=0",
+        epoch_s=0.1,
     )
     (shared_ray / "other_data").touch()
     assert sweep.run().state == "complete"
@@ -233,9 +256,10 @@ def test_a_slot_with_other_data_is_left_out_and_the_user_is_told(shared_ray: Pat
     assert any("is quarantined" in note and "other images" in note for note in notes)
 
 
-def test_an_end_waits_for_no_epoch(shared_ray: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_process")
+def test_an_end_waits_for_no_epoch(shared_ray: Path, with_database: Path) -> None:
     """Tune asks its actors to stop, which wait for news of an epoch: the pool tells them first."""
-    sweep = Sweep(tmp_path, shared_ray, "name=long", "search.trials=2", "slots.count=2", epoch_s=600)
+    sweep = Sweep(with_database, shared_ray, "name=long", "search.trials=2", "slots.count=2", epoch_s=600)
     interrupt = Interrupt()
     asked: list[float] = []
 
@@ -285,10 +309,10 @@ def assert_mlflow_has_one_run_each(sweep: Sweep) -> None:
 
 @pytest.mark.slow
 def test_a_damaged_finalist_is_trained_again_to_be_scored_and_a_failure_is_no_look(
-    shared_ray: Path, tmp_path: Path
+    shared_ray: Path, with_database: Path
 ) -> None:
     options = ("name=damage", "search.trials=2", "slots.count=1", "finalists=1")
-    sweep = Sweep(tmp_path, shared_ray, *options, epoch_s=0.01)
+    sweep = Sweep(with_database, shared_ray, *options, epoch_s=0.01)
     assert sweep.run().unscored == {}
     (best,) = finalists(sweep.store.load_trials(), 1)
     key = best.keys[0]

@@ -26,15 +26,6 @@ def stand_in(importable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield folder
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's client in this process: its own takes ten seconds to start."""
-    from orchestrator.tracking import study_tracker
-    from orchestrator.tracking.mlflow.writer import MlflowWriter
-
-    monkeypatch.setattr(study_tracker, "BackendProcess", MlflowWriter)
-
-
 pytestmark = pytest.mark.usefixtures("stand_in")
 
 
