@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,8 +31,33 @@ NEEDS_CUDA = {
 }
 
 
+BENCHMARKS = (ROOT / "benchmarks" / "gpu", ROOT / "benchmarks" / "step_speed")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script with its stages in this process, which has torch.
+
+    Other benchmarks have modules of these names.
+    """
+    names = [path.stem for folder in BENCHMARKS for path in folder.glob("*.py")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS[0]), *sys.path])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    import run as script
+
+    def start(options: Namespace, name: str, path: Path) -> int:
+        return int(script.perform(Namespace(**{**vars(options), "stage": name})))
+
+    monkeypatch.setattr(script, "start", start)
+    yield script
+    for name in names:
+        sys.modules.pop(name, None)
+
+
 def run(out: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
-    """Exit code, what was printed, and results by stage."""
+    """Exit code, what was printed, and results by stage, each of which has a process of its own."""
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "run.py"), "--device", "cpu", "--tiny"]
     done = subprocess.run(
         [*command, "--out", str(out), *options],
@@ -38,13 +66,20 @@ def run(out: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
         text=True,
         check=False,
     )
-    found = {path.stem.removeprefix("tiny-"): json.loads(path.read_text()) for path in out.glob("*.json")}
-    return done.returncode, done.stdout + done.stderr, found
+    return done.returncode, done.stdout + done.stderr, results(out)
 
 
-def test_every_stage_runs_in_small_without_a_gpu(tmp_path: Path) -> None:
-    code, said, found = run(tmp_path, "--skip", "ray", "--scale-limits", "6")
-    assert code == 0, said
+def results(out: Path) -> dict[str, Any]:
+    return {path.stem.removeprefix("tiny-"): json.loads(path.read_text()) for path in out.glob("*.json")}
+
+
+def test_every_stage_runs_in_small_without_a_gpu(
+    here: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run.py", "--device", "cpu", "--tiny", "--skip", "ray", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert here.main() == 0, capsys.readouterr().out
+    found = results(tmp_path)
     assert found.keys() == STAGES
     assert all(stage["complete"] for stage in found.values())
     checks = {
@@ -56,8 +91,10 @@ def test_every_stage_runs_in_small_without_a_gpu(tmp_path: Path) -> None:
     methods = found["step"]["methods"]
     assert not {name for name, figures in methods.items() if "error" in figures}, methods
     assert found["evaluate"]["encoder"]["features_over_encode_image"] > 0
-    code, said, _ = run(tmp_path, "--skip", "ray", "--skip-done")
-    assert code == 0 and all(f"{stage}: done before" in said for stage in STAGES), said
+    monkeypatch.setattr(sys, "argv", [*command, "--skip-done"])
+    assert here.main() == 0
+    said = capsys.readouterr().out
+    assert all(f"{stage}: done before" in said for stage in STAGES), said
 
 
 def test_a_stage_cut_off_keeps_what_it_had_and_runs_again(tmp_path: Path) -> None:

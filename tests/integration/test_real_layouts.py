@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,11 @@ import pytest
 
 from mmap_model.data.generated import write_mini_domainnet, write_office_home
 from orchestrator.cli.main import execute
+from orchestrator.driver.draws import keep_draws
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.cells import HISTORY
 from orchestrator.ledger.documents import decode
 from orchestrator.statistics.summary import seed_means
-
-pytestmark = pytest.mark.ray
 
 SMALL_CLIP = [
     "backbone.pretrained=null",
@@ -28,20 +28,53 @@ SMALL_CLIP = [
 """What does not fit a CLIP and shots so small: 16 bits on a CPU, 128 source columns, 10 steps a snapshot."""
 
 
-def sweep(capsys: pytest.CaptureFixture[str], study: str, *overrides: str) -> dict[str, Any]:
-    assert execute(["sweep", study, *SMALL_CLIP, "slots.count=1", *overrides, "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+Sweep = Callable[..., dict[str, Any]]
 
 
-def test_the_packaged_studies_run_from_their_layouts_to_the_ranking(
-    shared_ray: Path,
-    tiny_study: Path,
+@pytest.fixture(
+    params=[
+        "in this process",
+        # Quick: the same without Ray and without gradients of tasks, which test_executor takes.
+        pytest.param("on Ray", marks=[pytest.mark.slow, pytest.mark.ray]),
+    ]
+)
+def sweep(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Sweep:
+    """Runs a packaged study with overrides to its end, and gives its results as people get them as JSON."""
     monkeypatch.chdir(tmp_path)
+
+    def on_ray(study: str, *overrides: str) -> dict[str, Any]:
+        request.getfixturevalue("shared_ray")
+        assert execute(["sweep", study, *SMALL_CLIP, "slots.count=1", *overrides, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    def here(study: str, *overrides: str) -> dict[str, Any]:
+        request.getfixturevalue("importable")
+        request.getfixturevalue("in_process")
+        from told_study import ToldStudy
+
+        uri = request.getfixturevalue("database")(study)
+        told = ToldStudy(Path("runs"), uri, *SMALL_CLIP, *overrides, name=study, study=study, small=())
+        keep_draws(told.store, told.plan.study, told.plan.dataset)
+        told.train()
+        told.search(told.plan.study.search.trials)
+        told.finish()
+        assert told.close().note is None
+        assert execute(["results", study, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return on_ray if request.param == "on Ray" else here
+
+
+def test_the_packaged_studies_run_from_their_layouts_to_the_ranking(
+    sweep: Sweep, tiny_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     clip = f"backbone.model=local-dir:{tiny_study.parent / 'clip'}"
     home = [
         "dataset.tasks=[Art, Real World]",
@@ -51,7 +84,7 @@ def test_the_packaged_studies_run_from_their_layouts_to_the_ranking(
     write_office_home(
         tmp_path / "home", tasks=("art", "real_world"), classes=("Mug", "TV"), per_class=18, side=16
     )
-    found = sweep(capsys, "office_home", clip, *home, "search.trials=2")
+    found = sweep("office_home", clip, *home, "search.trials=2")
     trials = found["trials"]
     assert [trial["state"] for trial in trials] == ["complete", "complete"]
     for trial in trials:
@@ -67,7 +100,7 @@ def test_the_packaged_studies_run_from_their_layouts_to_the_ranking(
     net = ["dataset.tasks=[clipart, sketch]", f"dataset.root={tmp_path / 'net'}"]
     write_mini_domainnet(tmp_path / "net", tasks=("clipart", "sketch"), classes=("ant", "dog"), per_class=9)
     fixed = ["protocol=paper", "space=[]", "settings.source_cols=16", "search.max_params=null"]
-    found = sweep(capsys, "mini_domainnet", clip, *net, *fixed)
+    found = sweep("mini_domainnet", clip, *net, *fixed)
     (trial,) = found["trials"]
     assert trial["state"] == "complete" and trial["val"] is None and trial["test"]["n"] == 3
     tests = Ledger("runs").tests(trial["cells"])

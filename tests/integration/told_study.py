@@ -15,6 +15,7 @@ from orchestrator.compare.remaining import find_work
 from orchestrator.driver.compare_agenda import Columns
 from orchestrator.driver.todo import find_todo
 from orchestrator.driver.trials import Trials
+from orchestrator.execution.executor import Executor
 from orchestrator.ledger import Invocation, Ledger, StudyStore
 from orchestrator.rows.reference import missing_references, reference_rows
 from orchestrator.rows.row import Row
@@ -29,6 +30,9 @@ from orchestrator.tracking.study_tracker import StudyTracker
 from orchestrator.tracking.tracker import Told
 from orchestrator.work.events import WorkEvent
 from orchestrator.work.item import Control, WorkItem
+
+SMALL = ("search.trials=3", "recipe.epochs=3", "seeds=[1,2]", "finalists=1")
+"""Overrides of the demo."""
 
 
 class Inline:
@@ -57,7 +61,12 @@ class ToldStudy:
         name: of the study.
         after: called after every event, with its item's id.
         report: writes the study's report.
+        study: packaged study that it is.
+        small: overrides that make it small.
         overrides: of the study.
+
+    Attributes:
+        executor: does the work; another one may be put in its place.
     """
 
     def __init__(
@@ -68,16 +77,11 @@ class ToldStudy:
         name: str = "told",
         after: Callable[[ToldStudy, WorkEvent], None] = lambda study, event: None,
         report: WriteReport | None = None,
+        study: str = "demo",
+        small: Sequence[str] = SMALL,
     ) -> None:
-        given = [
-            f"storage={folder}",
-            f"name={name}",
-            f"tracking.uri={uri}",
-            "search.trials=3",
-            "recipe.epochs=3",
-        ]
-        self.given = [*given, "seeds=[1,2]", "finalists=1", *overrides]
-        self.plan = load_plan("demo", self.given)
+        self.given = [f"storage={folder}", f"name={name}", f"tracking.uri={uri}", *small, *overrides]
+        self.plan = load_plan(study, self.given)
         self.store = StudyStore(folder, name)
         self.lease = self.store.driver_lease()
         self.invocation = Invocation(fence=self.lease.take())
@@ -85,7 +89,7 @@ class ToldStudy:
         self.ledger = Ledger(self.store.storage)
         self.store.save_study(self.plan.study.to_plain(), self.plan.inputs.to_dict())
         self.queue, self.after = Inline(), after
-        self.executor = stand_in.make({}, {}, str(folder))
+        self.executor: Executor = stand_in.make({}, {}, str(folder))
         self.outboxes = folder / "outbox"
         self.tracker = self._track(report)
         self.rows = Rows(self.plan, self.queue, self.tracker, lambda event: None, self.invocation)
@@ -100,6 +104,13 @@ class ToldStudy:
         story = Retelling(self.store, self.ledger, label=recorded_run_name)
         about = (self.plan.study.tracking, self.plan.study, self.store, self.ledger, self.outboxes, fence)
         return StudyTracker(*about, story=story, report=report)
+
+    def train(self) -> None:
+        """Have a real executor do the work, in this process."""
+        item = self.plan.work_item(self.plan.study.point, item_id="any")
+        self.executor = Executor(
+            item.dataset, item.backbone, item.storage, precision=item.precision, threads=1
+        )
 
     def search(self, count: int) -> None:
         """Run so many trials."""
