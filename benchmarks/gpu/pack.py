@@ -25,8 +25,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ("torch==2.11.0", "torchvision==0.26.0")
 """What the machine's own packages are; the project's requirements of them do not count."""
-WITHOUT = ("mlflow",)
-"""mlflow-skinny, which mlflow needs, has all of its code except the pages of its server."""
+WITHOUT = (
+    "mlflow",  # mlflow-skinny, which mlflow needs, has all of its code except the pages of its server
+    *(
+        "docker",
+        "flask",
+        "flask-cors",
+        "graphene",
+        "graphql-core",
+        "graphql-relay",
+        "gunicorn",
+        "huey",
+        "skops",
+    ),
+    *("virtualenv", "distlib", "python-discovery"),
+)
+"""What no sweep imports: servers of MLflow, and environments that Ray makes for jobs."""
 LIMIT = 64 * 2**20
 """Bytes that may travel, tracked files included."""
 PRUNED = (

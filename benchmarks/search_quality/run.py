@@ -15,7 +15,6 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,14 @@ STOPPING = {
     "seeds": ("search.scheduler=seeds",),
     "seeds, factor 2": ("search.scheduler=seeds", "search.reduction_factor=2"),
 }
+ALL = [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
+EXACT = ("random, exact", "random, one seed, exact")
+COMPARED = [
+    f"{sampler}/{stopping}" for stopping in ("none", "seeds", "seeds, factor 2") for sampler in SAMPLERS[:2]
+]
+"""Arms that are measured on the part of the grid too, beside those that can only search there."""
+WHOLE, PART = "whole", "independent"
+"""The grid, and its largest part in which no parameter's values depend on another's."""
 OBSERVED, TRIALS, AT = 3, 40, 20
 """Seeds of a search; trials of a search at most; trials of random search that the others are measured by."""
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -85,7 +92,7 @@ def exact_arms(table: Table, trials: int) -> dict[str, Any]:
     """Random search with all three seeds, and with one."""
     known = costs()
     arms = {}
-    for name, used in (("random, exact", OBSERVED), ("random, one seed, exact", 1)):
+    for name, used in zip(EXACT, (OBSERVED, 1), strict=True):
         probes = used * known.probe_epochs, used * known.probe[used]
         curve = [
             [
@@ -99,30 +106,60 @@ def exact_arms(table: Table, trials: int) -> dict[str, Any]:
     return arms
 
 
-def arm_or_refusal(name: str, repeats: int, trials: int) -> dict[str, Any]:
+def arm_or_refusal(name: str, independent: bool, repeats: int, trials: int) -> dict[str, Any]:
     """The arm of this name, in a process of its own; why the study is refused, where it is."""
     sampler, _, stopping = name.partition("/")
     try:
-        return arm(read(), sampler, stopping, repeats, trials)
+        return arm(read(independent=independent), sampler, stopping, repeats, trials)
     except InputError as refused:
         return {"refused": str(refused)}
 
 
-def measured(names: list[str], repeats: int, trials: int, jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Arms with their names, as they end."""
-    with ProcessPoolExecutor(jobs) as processes:
-        waiting = {processes.submit(arm_or_refusal, name, repeats, trials): name for name in names}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+class Results:
+    """What is measured so far, in ``results.json``: arms of the whole grid, and of its independent part.
 
+    Args:
+        repeats: of a search.
+    """
 
-def save(result: dict[str, Any]) -> None:
-    """Write what is measured so far, arms in the order in which they are listed."""
-    order = [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
-    place = {name: index for index, name in enumerate(["random, exact", "random, one seed, exact", *order])}
-    arms = sorted(result["arms"].items(), key=lambda item: place.get(item[0], len(place)))
-    written = {**result, "arms": dict(arms), "provenance": provenance()}
-    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+    def __init__(self, repeats: int) -> None:
+        self._repeats = repeats
+        self._grids = {name: read(independent=name == PART) for name in (WHOLE, PART)}
+        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        self._found = {name: self._begin(name, before.get(name, {})) for name in self._grids}
+
+    def _begin(self, name: str, before: dict[str, Any]) -> dict[str, Any]:
+        table = self._grids[name]
+        of = identity(table, min(TRIALS, len(table.values)))
+        kept = before["arms"] if before.get("of") == of else {}
+        return {"of": of, "arms": kept | exact_arms(table, of["trials"])}
+
+    def measure(self, grid: str, arms: list[str], jobs: int) -> None:
+        """Measure what is missing of these arms; each is written as it ends."""
+        of, known = self._found[grid]["of"], self._found[grid]["arms"]
+        missing = [name for name in arms if known.get(name, {}).get("repeats", 0) < self._repeats]
+        with ProcessPoolExecutor(jobs) as processes:
+            waiting = {
+                processes.submit(arm_or_refusal, name, grid == PART, self._repeats, of["trials"]): name
+                for name in missing
+            }
+            for done in as_completed(waiting):
+                name, found = waiting[done], done.result()
+                self._found[grid]["arms"][name] = found
+                print(grid, name, found.get("refused") or found["curve"][-1], flush=True)
+                self.save()
+
+    def refused(self, grid: str) -> list[str]:
+        """Arms that cannot search this grid."""
+        return [name for name, found in self._found[grid]["arms"].items() if "refused" in found]
+
+    def save(self) -> None:
+        """Write everything, arms in the order in which they are listed."""
+        place = {name: index for index, name in enumerate([*EXACT, *ALL])}
+        for found in self._found.values():
+            ordered = sorted(found["arms"].items(), key=lambda item: place.get(item[0], len(place)))
+            found["arms"] = dict(ordered)
+        RESULTS.write_text(json.dumps({**self._found, "provenance": provenance()}, indent=1) + "\n")
 
 
 def identity(table: Table, trials: int) -> dict[str, Any]:
@@ -151,33 +188,33 @@ def main() -> None:
     if options.render:
         render()
         return
-    table = read()
-    trials = min(TRIALS, len(table.values))
-    result = {"of": identity(table, trials), "arms": {}}
-    if RESULTS.exists():
-        before = json.loads(RESULTS.read_text())
-        if before["of"] == result["of"]:
-            result["arms"] = before["arms"]
-    result["arms"] |= exact_arms(table, trials)
-    wanted = options.arms or [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
-    missing = [name for name in wanted if result["arms"].get(name, {}).get("repeats", 0) < options.repeats]
-    for name, found in measured(missing, options.repeats, trials, options.jobs):
-        result["arms"][name] = found
-        print(name, found.get("refused") or found["curve"][-1], flush=True)
-        save(result)
-    save(result)
+    results, wanted = Results(options.repeats), options.arms or ALL
+    results.measure(WHOLE, wanted, options.jobs)
+    refused = results.refused(WHOLE)
+    if refused:
+        results.measure(PART, [name for name in wanted if name in {*COMPARED, *refused}], options.jobs)
+    results.save()
     render()
 
 
 def render() -> None:
-    """The table of the README, from results.json alone."""
+    """The tables of the README, from results.json alone."""
     result = json.loads(RESULTS.read_text())
-    of, arms = result["of"], result["arms"]
+    parts = [table_of(result[name]) for name in (WHOLE, PART) if len(result[name]["arms"]) > len(EXACT)]
+    page = README.read_text()
+    head, tail = page[: page.index(BEGIN)], page[page.index(END) :]
+    README.write_text(f"{head}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{tail}")
+
+
+def table_of(found: dict[str, Any]) -> str:
+    """Arms of one grid beside random search."""
+    of, arms = found["of"], found["arms"]
     at = min(AT, of["trials"] // 2)
-    reference = arms["random, exact"]["curve"]
+    reference = arms[EXACT[0]]["curve"]
     target = reference[at - 1][2]
+    trained = "" if of["trained_points"] == of["of"] else f" ({of['trained_points']} are trained so far)"
     lines = [
-        f"{of['points']} points of the {of['of']} of the grid ({of['trained_points']} are trained so far), "
+        f"{of['points']} points of the {of['of']} of the grid{trained}, "
         f"{of['seeds']} seeds, {of['distinct_cells']} distinct cells. Random search with {at} trials has a "
         f"regret of {100 * target:.2f} points for {reference[at - 1][0]:.0f} cell-epochs "
         f"({reference[at - 1][1]:.0f} s of one core).",
@@ -186,35 +223,35 @@ def render() -> None:
         "| seconds | regret after all trials | share of random's cost of all trials |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, found in arms.items():
-        if "refused" in found:
-            continue
-        curve = found["curve"]
-        epochs = [(step[0], step[2]) for step in curve]
-        seconds = [(step[1], step[2]) for step in curve]
-        cost = [cost_to_reach(epochs, target), cost_to_reach(seconds, target)]
-        shares = [
-            "not reached" if c is None else f"{c / reference[at - 1][i]:.2f}" for i, c in enumerate(cost)
-        ]
-        half = [step[2] for step in curve if step[0] <= reference[at - 1][0] / 2]
-        lines.append(
-            f"| {name} | {found['repeats'] or 'all'} | {100 * half[-1]:.2f} | {shares[0]} | {shares[1]} "
-            f"| {100 * curve[-1][2]:.2f} | {curve[-1][0] / reference[-1][0]:.2f} |"
-            if half
-            else f"| {name} | {found['repeats'] or 'all'} | – | {shares[0]} | {shares[1]} "
-            f"| {100 * curve[-1][2]:.2f} | {curve[-1][0] / reference[-1][0]:.2f} |"
-        )
+    for name, measured in arms.items():
+        if "refused" not in measured:
+            lines.append(line_of(name, measured, reference, at))
     refused: dict[str, list[str]] = {}
-    for name, found in arms.items():
-        if "refused" in found:
-            refused.setdefault(found["refused"], []).append(name.partition("/")[0])
+    for name, measured in arms.items():
+        if "refused" in measured:
+            refused.setdefault(measured["refused"], []).append(name.partition("/")[0])
     lines += [
         f"\nRefused when the study is planned: {', '.join(dict.fromkeys(names))}. {reason}"
         for reason, names in refused.items()
     ]
-    page = README.read_text()
-    head, tail = page[: page.index(BEGIN)], page[page.index(END) :]
-    README.write_text(f"{head}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{tail}")
+    return "\n".join(lines)
+
+
+def line_of(name: str, measured: dict[str, Any], reference: list[list[float]], at: int) -> str:
+    """An arm beside random search of ``at`` trials."""
+    curve, target = measured["curve"], reference[at - 1][2]
+    cost = [cost_to_reach([(step[i], step[2]) for step in curve], target) for i in (0, 1)]
+    shares = ["not reached" if c is None else f"{c / reference[at - 1][i]:.2f}" for i, c in enumerate(cost)]
+    half = [step[2] for step in curve if step[0] <= reference[at - 1][0] / 2]
+    cells = [
+        name,
+        measured["repeats"] or "all",
+        f"{100 * half[-1]:.2f}" if half else "–",
+        *shares,
+        f"{100 * curve[-1][2]:.2f}",
+        f"{curve[-1][0] / reference[-1][0]:.2f}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,8 +95,13 @@ def collect(storage: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, about
 
 
-def read(path: Path = TABLE) -> Table:
-    """The largest complete grid that the table holds."""
+def read(path: Path = TABLE, *, independent: bool = False) -> Table:
+    """The largest complete grid that the table holds.
+
+    Args:
+        path: of the table.
+        independent: the largest in which no parameter's values depend on another's, as some samplers need.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     points: dict[str, list[dict[str, str]]] = {}
@@ -103,7 +109,7 @@ def read(path: Path = TABLE) -> Table:
         points.setdefault(row["point"], []).append(row)
     seeds = max(len(found) for found in points.values())
     places = {tuple(json.loads(found[0][name]) for name in AXES): point for point, found in points.items()}
-    kept, overrides = max(_grids(places), key=lambda grid: len(grid[0]))
+    kept, overrides = max(_grids(places, independent), key=lambda grid: len(grid[0]))
     values, cells = {}, {}
     for place in kept:
         found = sorted(points[places[place]], key=lambda row: int(row["seed"]))
@@ -115,11 +121,15 @@ def read(path: Path = TABLE) -> Table:
     return Table(values, cells, overrides, seeds)
 
 
-def _grids(places: Mapping[tuple[Any, ...], str]) -> Iterator[tuple[list[tuple[Any, ...]], tuple[str, ...]]]:
+def _grids(
+    places: Mapping[tuple[Any, ...], str], independent: bool
+) -> Iterator[tuple[list[tuple[Any, ...]], tuple[str, ...]]]:
     """Complete grids among the points, with the overrides of the study that give them."""
     axes = [sorted({place[i] for place in places}, key=repr) for i in range(len(AXES))]
     for chosen in product(*map(_subsets, axes)):
         wanted = [place for place in product(*chosen) if place[1] % place[2] == 0]
+        if independent and len(wanted) < math.prod(map(len, chosen)):
+            continue
         used = [{place[i] for place in wanted} for i in range(len(AXES))]
         if not wanted or any(place not in places for place in wanted):
             continue

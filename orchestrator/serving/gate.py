@@ -236,8 +236,10 @@ async def _throw_away(exchange: Exchange, receive: Receive) -> None:
     if exchange.waiting:
         return
     now, left = asyncio.get_running_loop().time(), _THROWN_AWAY
+    if now >= exchange.until:  # refused for being slow: it gets no more time
+        return
     try:
-        async with asyncio.timeout_at(min(exchange.until, now + _LINGER)):
+        async with asyncio.timeout_at(now + _LINGER):
             while left > 0:
                 message = await receive()
                 if message["type"] != "http.request" or not message.get("more_body", False):

@@ -7,16 +7,18 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mmap_model.errors import InputError
 from mmap_model.plain import content_key
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "search_quality"
-NAMES = ("table", "exact", "simulate")
+NAMES = ("table", "exact", "simulate", "run")
 
 
 @pytest.fixture
@@ -25,10 +27,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.syspath_prepend(str(FOLDER))
     forget()
     import exact
+    import run
     import simulate
     import table
 
-    yield SimpleNamespace(exact=exact, simulate=simulate, table=table)
+    yield SimpleNamespace(exact=exact, run=run, simulate=simulate, table=table)
     forget()
 
 
@@ -108,10 +111,49 @@ def test_stopping_costs_less_and_still_finds_a_good_point(bench: SimpleNamespace
     assert bench.exact.regrets(table, (0, 1, 2), 5)[less.best] < 0.03
 
 
-def test_the_committed_table_is_a_grid_or_the_page_says_how_much_is_there(bench: SimpleNamespace) -> None:
+def test_the_committed_table_is_the_whole_grid(bench: SimpleNamespace) -> None:
     about = json.loads(bench.table.ABOUT.read_text())
-    assert about["of"] == 144 and max(about["fused"]) == 10  # points share cells: what is left may be fewer
-    if about["points"] >= 12:
-        table = bench.table.read()
-        assert len(table.values) >= 12 and table.seeds == 10
-        assert {len(curves) for curves in table.values.values()} == {10}
+    assert about["of"] == about["points"] == 144 and max(about["fused"]) == 10
+    table = bench.table.read()
+    assert len(table.values) == 144 and table.seeds == 10 and table.overrides
+    assert {len(curves) for curves in table.values.values()} == {10}
+
+
+def test_samplers_that_need_independent_parameters_search_the_part_that_has_them(
+    bench: SimpleNamespace,
+) -> None:
+    part = bench.table.read(independent=True)
+    assert len(part.values) == 96
+    with pytest.raises(InputError, match="which depend on others"):
+        bench.table.read().plan("search.preset=false", "search.sampler=gp", "search.scheduler=none")
+    plan = part.plan("search.preset=false", "search.sampler=gp", "search.scheduler=none")
+    assert {content_key(point.to_dict()) for _, point in plan.space.points()} == set(part.values)
+
+
+def test_what_is_measured_is_kept_and_written_in_order(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Arms end in any order; a second run does what is missing, with more repeats too."""
+    run = bench.run
+    asked: list[tuple[str, bool, int]] = []
+
+    def measured(name: str, independent: bool, repeats: int, trials: int) -> dict[str, Any]:
+        asked.append((name, independent, repeats))
+        if name.startswith("gp") and not independent:
+            return {"refused": "no"}
+        return {"repeats": repeats, "curve": [[1.0, 1.0, 0.1]]}
+
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(run, "arm_or_refusal", measured)
+    monkeypatch.setattr(run, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(run, "exact_arms", lambda *_: {key: {"repeats": None} for key in run.EXACT})
+    results = run.Results(5)
+    results.measure(run.WHOLE, ["tpe/none", "random/none", "gp/none"], 2)
+    results.measure(run.PART, results.refused(run.WHOLE), 2)
+    results.save()
+    written = json.loads(run.RESULTS.read_text())
+    assert [*written[run.WHOLE]["arms"]] == [*run.EXACT, "random/none", "tpe/none", "gp/none"]
+    assert [*written[run.PART]["arms"]] == [*run.EXACT, "gp/none"]
+    asked.clear()
+    run.Results(5).measure(run.WHOLE, ["random/none", "random/seeds"], 2)
+    assert asked == [("random/seeds", False, 5)]
