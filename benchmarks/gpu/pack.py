@@ -94,7 +94,8 @@ def fetch(pinned: list[str], present: set[str], tags: list[str], site: Path) -> 
     """Install what is not present into a folder, from wheels alone."""
     missing = [r for r in pinned if name_of(r) not in present | set(WITHOUT)]
     print(f"carried: {len(missing)} of {len(pinned)} packages")
-    command = ["uv", "pip", "install", "--quiet", "--target", str(site), *tags]
+    # Copies: what is linked to uv's cache is every environment's too, and would be stripped under its feet.
+    command = ["uv", "pip", "install", "--quiet", "--link-mode=copy", "--target", str(site), *tags]
     subprocess.run([*command, "--no-deps", "--only-binary", ":all:", *missing], check=True)
 
 
