@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # forbids to keep that, each of them compiles torch, Ray and MLflow again: longer than what is tested.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+import gc
 import runpy
 import shutil
 import signal
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from orchestrator.study import StudyPlan
+
+
+def pytest_collection_finish() -> None:
+    """Leave libraries and collected tests out of what is looked through for garbage while tests run."""
+    gc.collect()
+    gc.freeze()
+
 
 UNEQUAL_CLASSES = (
     ("dog", "alarm_clock", "sea turtle", "cat", "power_outlet"),
