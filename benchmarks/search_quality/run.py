@@ -43,6 +43,8 @@ STOPPING = {
 }
 ALL = [f"{sampler}/{stopping}" for stopping in STOPPING for sampler in SAMPLERS]
 EXACT = ("random, exact", "random, one seed, exact")
+OWN = "random/none"
+"""Random search as the software does it: a length first, then what fits it: points are not equally likely."""
 COMPARED = [
     f"{sampler}/{stopping}" for stopping in ("none", "seeds", "seeds, factor 2") for sampler in SAMPLERS[:2]
 ]
@@ -210,22 +212,24 @@ def table_of(found: dict[str, Any]) -> str:
     """Arms of one grid beside random search."""
     of, arms = found["of"], found["arms"]
     at = min(AT, of["trials"] // 2)
-    reference = arms[EXACT[0]]["curve"]
-    target = reference[at - 1][2]
+    references = [arms[name]["curve"] for name in (EXACT[0], OWN) if name in arms]
+    cells, seconds, regret = references[0][at - 1]
     trained = "" if of["trained_points"] == of["of"] else f" ({of['trained_points']} are trained so far)"
     lines = [
         f"{of['points']} points of the {of['of']} of the grid{trained}, "
         f"{of['seeds']} seeds, {of['distinct_cells']} distinct cells. Random search with {at} trials has a "
-        f"regret of {100 * target:.2f} points for {reference[at - 1][0]:.0f} cell-epochs "
-        f"({reference[at - 1][1]:.0f} s of one core).",
+        f"regret of {100 * regret:.2f} points for {cells:.0f} cell-epochs ({seconds:.0f} s of one core) if "
+        f"all points are equally likely; `{OWN}` has {100 * references[-1][at - 1][2]:.2f} for "
+        f"{references[-1][at - 1][0]:.0f}.",
         "",
         "| arm | repeats | regret at half that cost | share of that cost for that regret: cell-epochs "
-        "| seconds | regret after all trials | share of random's cost of all trials |",
-        "|---|---|---|---|---|---|---|",
+        f"| seconds | of `{OWN}`'s for its: cell-epochs | seconds | regret after all trials "
+        "| share of random's cost of all trials |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, measured in arms.items():
         if "refused" not in measured:
-            lines.append(line_of(name, measured, reference, at))
+            lines.append(line_of(name, measured, references, at))
     refused: dict[str, list[str]] = {}
     for name, measured in arms.items():
         if "refused" in measured:
@@ -237,19 +241,21 @@ def table_of(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def line_of(name: str, measured: dict[str, Any], reference: list[list[float]], at: int) -> str:
-    """An arm beside random search of ``at`` trials."""
-    curve, target = measured["curve"], reference[at - 1][2]
-    cost = [cost_to_reach([(step[i], step[2]) for step in curve], target) for i in (0, 1)]
-    shares = ["not reached" if c is None else f"{c / reference[at - 1][i]:.2f}" for i, c in enumerate(cost)]
-    half = [step[2] for step in curve if step[0] <= reference[at - 1][0] / 2]
+def line_of(name: str, measured: dict[str, Any], references: list[list[list[float]]], at: int) -> str:
+    """An arm beside random searches of ``at`` trials."""
+    curve, shares = measured["curve"], []
+    for reference in references:
+        for i in (0, 1):
+            cost = cost_to_reach([(step[i], step[2]) for step in curve], reference[at - 1][2])
+            shares.append("not reached" if cost is None else f"{cost / reference[at - 1][i]:.2f}")
+    half = [step[2] for step in curve if step[0] <= references[0][at - 1][0] / 2]
     cells = [
         name,
         measured["repeats"] or "all",
         f"{100 * half[-1]:.2f}" if half else "–",
         *shares,
         f"{100 * curve[-1][2]:.2f}",
-        f"{curve[-1][0] / reference[-1][0]:.2f}",
+        f"{curve[-1][0] / references[0][-1][0]:.2f}",
     ]
     return f"| {' | '.join(map(str, cells))} |"
 
