@@ -30,7 +30,7 @@ TEXT = (
 )
 
 
-@pytest.mark.parametrize("home", ["home", "a home #1", "héim"])
+@pytest.mark.parametrize("home", ["home", "a héim #1"])
 def test_a_tilde_is_home_wherever_a_place_is_named(
     home: str, ask: Ask, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

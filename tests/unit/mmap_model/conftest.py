@@ -169,13 +169,18 @@ WAYS = (
 COMPILED = ("onnx", "torch-export")
 """Formats of which writing a file takes seconds."""
 
+TRANSLATED = {"custom finish": "custom features", "full_ft": "full_ft single"}
+"""Of ``WAYS``: cases whose program, which is compared, has the operators of another that is made ONNX."""
+
 
 @pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave methods whose images go the same way as another's, in formats that take seconds, to slow runs."""
     for item in items:
         params = getattr(item, "callspec", None) and item.callspec.params
-        if params and params.get("kind") in COMPILED and params.get("method_case", WAYS[0]) not in WAYS:
+        kind, case = (params.get(name) for name in ("kind", "method_case")) if params else (None, None)
+        another = case not in WAYS or (kind == "onnx" and case in TRANSLATED)
+        if kind in COMPILED and case is not None and another:
             item.add_marker("slow")
 
 

@@ -16,9 +16,10 @@ from orchestrator.exporting.scoring import ScoringJob, answer
 from orchestrator.exporting.winner import Winner
 from orchestrator.exporting.writing import write
 
-WAYS = ("clip_adapter", "full_ft", "maple", "mmap", "tip_adapter_f", "zero_shot")
-"""One for each way that images take through a tower. Of the others, whose programs ``test_formats`` compares
-with what was trained, nothing reaches what is around a program but their name: they are left to slow runs."""
+WAYS = ("full_ft", "mmap", "tip_adapter_f", "zero_shot")
+"""A tower of its own, prompts, features of images and nothing trained. Of the others, whose programs
+``test_formats`` compares with what was trained, nothing reaches what is around a program but their name: they
+are left to slow runs."""
 METHODS = [
     pytest.param(name, marks=() if name in WAYS else pytest.mark.slow) for name in sorted(method_names())
 ]
