@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from mmap_model.data.dataset import default_cache_dir
 from mmap_model.plain import to_plain
 from orchestrator.cli.main import execute
 from orchestrator.ledger import StudyStore, TrialRecord
@@ -27,6 +28,16 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "name: tiny\nspace:\n  - name: scale_init\n  - name: learning_rate\nsettings: {source_cols: 32}\n"
     )
     return path
+
+
+@pytest.fixture
+def no_known_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that knows no weights; images that were rendered before are in it, as that takes seconds."""
+    images = default_cache_dir()
+    images.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / images.name).symlink_to(images)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -184,11 +195,11 @@ def test_a_file_that_ends_early_is_not_taken_for_ctrl_c(monkeypatch: pytest.Monk
         execute(["plan", str(file)])
 
 
+@pytest.mark.usefixtures("no_known_weights")
 def test_empty_weights_are_named_and_not_taken_for_ctrl_c(
-    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "w.pt").write_bytes(b"")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=./w.pt"]
     for command in ("profile", "run"):
         assert execute([command, str(file), *backbone]) == 2
@@ -245,13 +256,13 @@ def test_points_are_json(file: Path) -> None:
     assert json.dumps(to_plain(plan.work_item(plan.space.replay(plan.first[0]), item_id="x")))
 
 
+@pytest.mark.usefixtures("no_known_weights")
 def test_planning_fetches_no_weights(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load(*_: object) -> str:
         raise AssertionError("plan loaded a CLIP")
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "cache"))
     monkeypatch.setattr("mmap_model.backbone_identity._computed", load)
     backbone = ["backbone.model=ViT-B-16-quickgelu", "backbone.pretrained=openai"]
     assert execute(["plan", str(file), *backbone, "--json"]) == 0
