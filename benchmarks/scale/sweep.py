@@ -236,7 +236,7 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
         take(self, event)
 
     session.Session._take_one = noted  # type: ignore[method-assign]
-    watch.meters.watch(session.Session, "_take", "events")
+    watch.meters.watch(session.Session, "take", "events")
     plan = load_plan(
         "demo",
         [
