@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,26 +209,35 @@ def start(slots: int) -> None:
     )
 
 
-def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[str, Any]:
-    """Run the study, for at most ``limit_s`` seconds."""
+def watched() -> Iterator[tuple[type, str, str]]:
+    """What is timed in the driver: class, method, and the name of the part."""
     from ray.tune.execution.tune_controller import TuneController
 
-    from orchestrator.driver import Options, crew, run_study, session
-    from orchestrator.driver.interrupt import Interrupt
     from orchestrator.driver.pool_client import PoolClient
+    from orchestrator.driver.session import Session
     from orchestrator.driver.tune_run import ThinActors
     from orchestrator.search.proposals import Proposals
-    from orchestrator.study import load_plan
-    from orchestrator.study.machine import SlotLayout
     from orchestrator.tracking.tracker import Tracker
 
+    yield Proposals, "propose", "sampler"
+    yield Proposals, "tell", "sampler"
+    yield PoolClient, "submit", "submit"
+    yield TuneController, "step", "tune_loop"
+    yield Tracker, "event", "tracker"
+    yield ThinActors, "add_actor", "starts"
+    yield Session, "take", "events"
+
+
+def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[str, Any]:
+    """Run the study, for at most ``limit_s`` seconds."""
+    from orchestrator.driver import Options, crew, run_study, session
+    from orchestrator.driver.interrupt import Interrupt
+    from orchestrator.study import load_plan
+    from orchestrator.study.machine import SlotLayout
+
     watch = Watch()
-    watch.meters.watch(Proposals, "propose", "sampler")
-    watch.meters.watch(Proposals, "tell", "sampler")
-    watch.meters.watch(PoolClient, "submit", "submit")
-    watch.meters.watch(TuneController, "step", "tune_loop")
-    watch.meters.watch(Tracker, "event", "tracker")
-    watch.meters.watch(ThinActors, "add_actor", "starts")
+    for owner, method, name in watched():
+        watch.meters.watch(owner, method, name)
     crew.ResidentSlots = StubSlots  # type: ignore[misc, assignment]
     take = session.Session._take_one
 
@@ -236,7 +246,6 @@ def measure(slots: int, trials: int, folder: Path, *, limit_s: float) -> dict[st
         take(self, event)
 
     session.Session._take_one = noted  # type: ignore[method-assign]
-    watch.meters.watch(session.Session, "take", "events")
     plan = load_plan(
         "demo",
         [

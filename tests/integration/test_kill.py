@@ -16,10 +16,7 @@ from orchestrator.ledger import Ledger
 if TYPE_CHECKING:
     from driver import Driver
 
-# Quick: test_earlier_study finishes a killed driver's study on a real Ray, test_executor resumes a killed
-# process bit for bit, execution/test_executor kills at any moment, test_lease takes over from the killed,
-# test_interrupt and test_sweep end in order and in time.
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 
 
 def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(
