@@ -63,6 +63,11 @@ class Buffered:
         self._admission.requests += 1
         return self
 
+    def release(self) -> None:
+        """Count none of them any more."""
+        self._admission.buffered -= self.bytes
+        self.bytes = 0
+
     def __exit__(self, *_: object) -> None:
         self._admission.requests -= 1
-        self._admission.buffered -= self.bytes
+        self.release()

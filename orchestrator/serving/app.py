@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -262,6 +263,8 @@ def _all_failed(refusals: Sequence[Refusal]) -> Refusal:
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
+    # What was read of the body goes now: its sender may take seconds to push the rest.
+    traceback.clear_frames(error.__traceback__)
     return Response(error.body(), int(error.status), error.headers, JSON)
 
 

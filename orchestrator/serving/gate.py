@@ -48,6 +48,7 @@ class Exchange:
         complete: nothing of the body is left to read.
         waiting: the client sends its body only when told to.
         until: time of the event loop by which the body has to be there.
+        buffered: the bytes of the body that are held.
         notes: further words of the log line.
     """
 
@@ -56,6 +57,7 @@ class Exchange:
     complete: bool = False
     waiting: bool = False
     until: float = 0.0
+    buffered: Buffered | None = None
     notes: dict[str, object] = field(default_factory=dict)
 
 
@@ -83,8 +85,8 @@ class Gate:
         answer = _answering(exchange, receive, send)
         try:
             self._check(scope, headers)
-            with Buffered(self._admission) as buffered:
-                await self._app(scope, self._bounded(exchange, buffered, receive), answer)
+            with Buffered(self._admission) as exchange.buffered:
+                await self._app(scope, self._bounded(exchange, exchange.buffered, receive), answer)
         except Refusal as refusal:
             await refuse(refusal, answer)
         except Exception:  # the application has answered with 500
@@ -233,6 +235,8 @@ def _answering(exchange: Exchange, receive: Receive, send: Send) -> Send:
 async def _throw_away(exchange: Exchange, receive: Receive) -> None:
     """Read what is left of a body. A connection closed before that would be reset, and the answer lost."""
     exchange.complete = True
+    if exchange.buffered is not None:
+        exchange.buffered.release()
     if exchange.waiting:
         return
     now, left = asyncio.get_running_loop().time(), _THROWN_AWAY

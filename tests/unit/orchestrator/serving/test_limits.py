@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from orchestrator.serving.refusal import Refusal
 from orchestrator.study.machine import Machine
 
 TOKEN = "0123456789abcdef"
+MEBIBYTE = 2**20
 
 
 def error_of(response: Any, status: int, code: str) -> str:
@@ -173,6 +176,41 @@ def test_bytes_of_all_requests_together_are_bounded() -> None:
         assert refusal.value.status == 429
         assert admission.requests == 2
     assert admission.buffered == admission.requests == 0
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
+def test_a_body_that_is_too_large_is_given_back_before_its_sender_reads_why(
+    kind: str, service: Callable[..., Service]
+) -> None:
+    """Its sender may take seconds to push the rest: what came of it is neither held nor counted meanwhile."""
+    served, sent, seen = service(bytes=6 * MEBIBYTE), [], []
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    chunk = (part if kind.startswith("multipart") else b"") + bytes(MEBIBYTE)
+    unused, left = sys.getrefcount(chunk), 10
+
+    async def receive() -> Any:
+        nonlocal left
+        left -= 1
+        if any(message["type"] == "http.response.body" for message in sent):
+            seen.append((sys.getrefcount(chunk) - unused, served.admission.buffered))
+        return {"type": "http.request", "body": chunk, "more_body": left > 0}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/predict",
+        "raw_path": b"/v1/predict",
+        "query_string": b"",
+        "headers": [(b"content-type", kind.encode()), (b"transfer-encoding", b"chunked")],
+    }
+    asyncio.run(make_app(served)(scope, receive, send))
+    assert sent[0]["status"] == 413 and left == 0
+    assert len(seen) >= 2 and all(held <= 1 and counted == 0 for held, counted in seen), seen
+    assert served.admission.buffered == 0
 
 
 def test_the_token_is_asked_for_everywhere_but_where_nothing_is_told(
