@@ -232,7 +232,7 @@ def test_the_sampler_learns_from_trials_of_other_studies_and_never_ranks_them() 
 
 class Evil:
     def __reduce__(self) -> Any:
-        return print, ("it ran",)
+        return exec, ("print('it ran')",)  # Ray puts a print of its own in place of print
 
 
 def test_a_forged_optimiser_in_a_record_is_refused_and_nothing_of_it_runs(
@@ -242,6 +242,6 @@ def test_a_forged_optimiser_in_a_record_is_refused_and_nothing_of_it_runs(
     proposals = Proposals(suggest, samplers=Samplers(name="cmaes"))
     point = Point(method="mmap", settings=MmapSettings(), recipe=Recipe())
     record = record_of(Proposal(3, {}, {}, point, kept))
-    with pytest.raises(InputError, match=r"trial 3.*builtins\.print"):
+    with pytest.raises(InputError, match=r"trial 3.*builtins\.exec"):
         proposals.replay(proposal_of(record), outcome_of(record))
     assert "it ran" not in capsys.readouterr().out
