@@ -27,18 +27,18 @@ OWN = ("torch==2.11.0", "torchvision==0.26.0")
 """What the machine's own packages are; the project's requirements of them do not count."""
 WITHOUT = (
     "mlflow",  # mlflow-skinny, which mlflow needs, has all of its code except the pages of its server
-    *(
-        "docker",
-        "flask",
-        "flask-cors",
-        "graphene",
-        "graphql-core",
-        "graphql-relay",
-        "gunicorn",
-        "huey",
-        "skops",
-    ),
-    *("virtualenv", "distlib", "python-discovery"),
+    "distlib",
+    "docker",
+    "flask",
+    "flask-cors",
+    "graphene",
+    "graphql-core",
+    "graphql-relay",
+    "gunicorn",
+    "huey",
+    "python-discovery",
+    "skops",
+    "virtualenv",
 )
 """What no sweep imports: servers of MLflow, and environments that Ray makes for jobs."""
 LIMIT = 64 * 2**20

@@ -190,7 +190,7 @@ def main() -> None:
     if options.render:
         render()
         return
-    results, wanted = Results(options.repeats), options.arms or ALL
+    results, wanted = Results(options.repeats), list(dict.fromkeys([OWN, *(options.arms or ALL)]))
     results.measure(WHOLE, wanted, options.jobs)
     refused = results.refused(WHOLE)
     if refused:
@@ -212,7 +212,7 @@ def table_of(found: dict[str, Any]) -> str:
     """Arms of one grid beside random search."""
     of, arms = found["of"], found["arms"]
     at = min(AT, of["trials"] // 2)
-    references = [arms[name]["curve"] for name in (EXACT[0], OWN) if name in arms]
+    references = [arms[name]["curve"] for name in (EXACT[0], OWN)]
     cells, seconds, regret = references[0][at - 1]
     trained = "" if of["trained_points"] == of["of"] else f" ({of['trained_points']} are trained so far)"
     lines = [
