@@ -38,13 +38,15 @@ class Budget:
     """One row of the table of parameter counts.
 
     Attributes:
-        settings: that differ from the method's defaults.
+        settings: that differ from the method's defaults, and make the row what it is.
+        preferred: likewise, which a comparison takes unless its study says otherwise.
         regime: as the paper's tables group methods; None where nothing is trained.
         printed: the "Parameters" row of the paper's Tables 1 and 2 (ViT-B/16, four tasks), or None.
         reading: what makes ``printed`` of the exact count.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
+    preferred: Mapping[str, Any] = field(default_factory=dict)
     regime: GroupedRegime | None = "multi"
     printed: str | None = None
     reading: str = ""

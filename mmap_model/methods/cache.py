@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmap_model.backbone import Backbone
 from mmap_model.forward.precision import full_precision
+from mmap_model.methods.blend import LabelledTask, choose_blend
 from mmap_model.methods.problem import Problem
 from mmap_model.methods.prompted import PromptedModel
 from mmap_model.methods.support import Support
@@ -25,12 +26,15 @@ class CacheModel(PromptedModel):
     Attributes:
         keys: F, the mean of an image's views before normalisation, normalised; task after task, [R, K, E].
         key_labels: class of each key in the list of its own task, [R, K].
+        alpha, beta: α and β, [R, 1] each.
     """
 
     constant_images = True
     fits = True
     keys: Tensor
     key_labels: Tensor
+    alpha: Tensor
+    beta: Tensor
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class CacheModel(PromptedModel):
         *,
         alpha: float,
         beta: float,
+        is_chosen: bool,
         views: int,
         is_shared: bool,
     ) -> None:
@@ -46,17 +51,25 @@ class CacheModel(PromptedModel):
 
         Args:
             alpha, beta: α and β.
+            is_chosen: `fit` replaces them by those that classify the labelled images best, each by the keys
+                of the others (`choose_blend`), for each replicate; where it can tell.
             views: V of an image.
             is_shared: every task looks into the cache of all tasks, whose classes count by their names.
         """
         super().__init__(backbone, problem, text_prompts_by="none")
         assert problem.images is not None, "a cache has a key for every labelled image"
-        self.alpha, self.beta, self._views = alpha, beta, views
+        self._views, self._is_chosen = views, is_chosen
         self.sizes = tuple(problem.images)
         total = sum(self.sizes)
         shape = (self.replicates, total, backbone.architecture.embed_dim)
         self._make_keys(torch.zeros(shape, dtype=backbone.dtype, device=backbone.device))
         self.register_fitted("key_labels", torch.zeros(shape[:2], dtype=torch.int64, device=backbone.device))
+        for name, weight in (("alpha", alpha), ("beta", beta)):
+            weights = torch.full((self.replicates, 1), weight, dtype=backbone.dtype, device=backbone.device)
+            if is_chosen:
+                self.register_fitted(name, weights)
+            else:  # the settings say them: checkpoints do not, as before they could be chosen
+                self.register_buffer(name, weights, persistent=False)
         owner = torch.repeat_interleave(torch.arange(self.tasks), torch.tensor(self.sizes))
         seen = (
             torch.ones(self.tasks, total, dtype=torch.bool)
@@ -79,12 +92,15 @@ class CacheModel(PromptedModel):
             means = torch.cat([own.mean(0) for own in found[r]])
             self.keys[r] = F.normalize(means, dim=-1)
             self.key_labels[r] = torch.cat(list(by_task))
+        if self._is_chosen:
+            self._choose_blend()
 
     def compare(self, images: Tensor, classes: Tensor) -> Tensor:
         scores = super().compare(images, classes)
         with full_precision(images):
-            near = (self.beta * (images @ self.keys.unsqueeze(1).transpose(-1, -2) - 1)).exp()
-            return scores + self.alpha * near @ self.values()
+            alpha, beta = self.alpha[..., None, None], self.beta[..., None, None]
+            near = (beta * (images @ self.keys.unsqueeze(1).transpose(-1, -2) - 1)).exp()
+            return scores + alpha * near @ self.values()
 
     def values(self) -> Tensor:
         """L by the classes of each task that looks: [R, T, K, C], zero for keys that mean nothing to it."""
@@ -100,7 +116,29 @@ class CacheModel(PromptedModel):
         assert self.replicates == 1, "one replicate is deployed"
         most = int(self.class_mask[list(tasks)].sum(1).max())
         values = self.values()[0, list(tasks), :, :most]
-        return Cache(self.keys.detach()[0].clone(), values, self.alpha, self.beta).eval()
+        alpha, beta = self.alpha[0, 0].clone(), self.beta[0, 0].clone()
+        return Cache(self.keys.detach()[0].clone(), values, alpha, beta).eval()
+
+    def _choose_blend(self) -> None:
+        """Replace α and β of every replicate, from the keys and classes that it has by now."""
+        texts, values = self.plain_class_features(), self.values()
+        owner, classes = self.get_buffer("_owner"), self.class_mask.sum(1).tolist()
+        for r, keys in enumerate(self.keys):
+            tasks = []
+            for t, count in enumerate(classes):
+                own = (owner == t).nonzero().flatten()
+                tasks.append(
+                    LabelledTask(
+                        labels=self.key_labels[r, own],
+                        text=self.logit_scale() * keys[own] @ texts[r, t, :count].T,
+                        keys=keys,
+                        own=own,
+                        values=values[r, t, :, :count],
+                    )
+                )
+            found = choose_blend(tasks)
+            if found is not None:
+                self.alpha[r], self.beta[r] = found
 
     def _make_keys(self, zeros: Tensor) -> None:
         self.register_fitted("keys", zeros)
@@ -119,16 +157,20 @@ class Cache(nn.Module):
     Attributes:
         keys: [K, E].
         values: [T, K, C].
+        alpha, beta: α and β, scalars.
     """
 
     keys: Tensor
     values: Tensor
+    alpha: Tensor
+    beta: Tensor
 
-    def __init__(self, keys: Tensor, values: Tensor, alpha: float, beta: float) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, alpha: Tensor, beta: Tensor) -> None:
         super().__init__()
         self.register_buffer("keys", keys.contiguous())
         self.register_buffer("values", values.contiguous())
-        self.alpha, self.beta = alpha, beta
+        self.register_buffer("alpha", alpha)
+        self.register_buffer("beta", beta)
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         with full_precision(features):

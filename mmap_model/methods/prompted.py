@@ -152,13 +152,20 @@ class PromptedModel(TunedModel):
     @torch.no_grad()
     def _constant_class_features(self) -> Tensor:
         if self._constant is None:
-            unit = (
-                self._encode_classes()
-                if not self._averaged
-                else F.normalize(self.raw_class_features(), dim=-1)
-            )
-            self._constant = unit.expand(self.replicates, -1, -1, -1)
+            self._constant = self.plain_class_features()
         return self._constant
+
+    @torch.no_grad()
+    def plain_class_features(self) -> Tensor:
+        """`class_features` of texts that are not tuned, computed anew and not kept, [R, T, C, E].
+
+        For ``fit``, which a resumed run does not call: what it computes must not stay.
+        """
+        if self._averaged:
+            unit = F.normalize(self.raw_class_features(), dim=-1)
+        else:
+            unit = self._encode_classes()
+        return unit.expand(self.replicates, -1, -1, -1)
 
     def _mean_texts(self) -> Tensor:
         """Means over every task's templates, [T, C, E]; beyond a task's classes the last one's again."""

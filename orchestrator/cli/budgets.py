@@ -30,8 +30,8 @@ def budgets(
     for name in method_names():
         method = get_method(name)
         for budget in method.budgets:
-            wanted = to_plain(method.Settings(**budget.settings))
-            settings, count, problem = method.Settings(**budget.settings), 0, None
+            settings, count, problem = method.Settings(**budget.preferred, **budget.settings), 0, None
+            wanted = to_plain(settings)
             try:
                 method.require_tower(architecture)
                 settings = method.fitted(settings, architecture)

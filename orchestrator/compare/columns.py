@@ -31,6 +31,7 @@ class ColumnSpec:
         name, label, section: see ``Column``.
         method: registered name.
         settings: of the method, those that the column fixes; what is missing is the study's or the default.
+        preferred: settings that it has unless the study says otherwise.
         regime: as the paper groups its columns.
         grouping: mode in place of the study's, or None to take the study's.
         partition: of mode ``fixed``.
@@ -44,6 +45,7 @@ class ColumnSpec:
     section: ColumnSection = "table"
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    preferred: Mapping[str, Any] = field(default_factory=dict)
     regime: Literal["single", "multi", "grouped"] | None = "multi"
     grouping: Literal["fixed", "random", "single"] | None = None
     partition: Partition | None = None
@@ -183,13 +185,13 @@ def pairings(tasks: int) -> Iterable[Partition]:
 
 
 def resolve_settings(column: ColumnSpec, base: Mapping[str, Any], where: str) -> Any:
-    """The settings of a column: ``base`` (the study's or the defaults), with what the column fixes.
+    """The settings of a column: what it prefers, under ``base`` (the study's), under what it fixes.
 
     Raises:
         ConfigurationError: a setting that the method does not know.
     """
     method = get_method(column.method)
-    settings: Any = from_plain(method.Settings, {**base, **column.settings}, where)
+    settings: Any = from_plain(method.Settings, {**column.preferred, **base, **column.settings}, where)
     if not column.doubled:
         return settings
     length = settings.prompt_length

@@ -93,6 +93,7 @@ def in_groups(tasks: Sequence[str]) -> Iterator[ColumnSpec]:
                 label=f"{grouped.label}, one group",
                 method=name,
                 settings=grouped.settings,
+                preferred=grouped.preferred,
                 regime="grouped",
                 grouping="single",
             )
@@ -112,6 +113,7 @@ def columns_of(method: Method, name: str) -> list[ColumnSpec]:
             label=f"{label} ({budget.regime}-task)" if untold else label,
             method=name,
             settings=budget.settings,
+            preferred=budget.preferred,
             regime=budget.regime if method.trains else None,
             printed=budget.printed,
         )

@@ -56,6 +56,21 @@ def test_2026_has_every_method_that_the_paper_lacks_in_single_and_multi() -> Non
     assert all(column.regime != "grouped" for column in columns)
 
 
+@pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
+def test_the_cache_of_every_column_has_weights_that_the_labelled_images_chose(
+    tmp_path: Path, name: str
+) -> None:
+    found = plan(tmp_path, methods=[name], tune=3, rates="own", recipes=["shared", "published"])
+    every = (found.points, found.published_points, found.searched_points)
+    settings = [points[column.name].settings for points in every for column in found.columns]
+    assert [(s.regime, s.blend) for s in settings] == 3 * [("single", "support"), ("multi", "support")]
+    own = plan(
+        tmp_path, f"compare.methods={{{name}: {{settings: {{blend: given, alpha: 8.0}}}}}}", methods=[name]
+    )
+    assert {(p.settings.blend, p.settings.alpha) for p in own.points.values()} == {("given", 8.0)}
+    assert get_method(name).Settings().blend == "given", "a study has what it says"
+
+
 def test_grouped_methods_stand_beside_one_model_and_one_group_for_all() -> None:
     columns = choose_columns(["grouped"], TASKS)
     for name in method_names():
