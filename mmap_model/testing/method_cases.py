@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "task_res single": ("task_res", {"regime": "single"}),
     "tip_adapter": ("tip_adapter", {"views": 2, "beta": 5.5}),
     "tip_adapter multi": ("tip_adapter", {"views": 1, "blend": "support", "regime": "multi"}),
-    "tip_adapter_f": ("tip_adapter_f", {"views": 2, "blend": "support"}),
+    "tip_adapter_f": ("tip_adapter_f", {"views": 2}),
     "tip_adapter_f multi": ("tip_adapter_f", {"views": 2, "alpha": 3.0, "regime": "multi"}),
     "two_stage": ("two_stage", {}),
     "two_stage multi": ("two_stage", {"regime": "multi"}),
