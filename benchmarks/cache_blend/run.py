@@ -87,8 +87,8 @@ class Frozen:
         run = FusedRun(cells, *self._inputs)
         model: Any = run._model
         if self._kept is not None:
-            run._support, run._evaluation = self._kept
-            run._evaluation._kept_of = model
+            run._support, evaluation = self._kept
+            run._evaluation, evaluation._kept_of = evaluation, model
         *_, report = run.epochs()
         self._kept = run._training_support(), run._evaluation
         found = [report.cells[cell.key]["accuracy"] for cell in cells]
@@ -107,11 +107,11 @@ class Frozen:
 @torch.no_grad()
 def best(model: Any, evaluation: Any) -> dict[str, list[float]]:
     """By seed, the highest validation accuracy that any pair of the grid has, with the pair."""
-    found: dict[str, list[float]] = {"accuracy": [0.0] * len(SEEDS), "alpha": [], "beta": []}
-    found |= {"alpha": [0.0] * len(SEEDS), "beta": [0.0] * len(SEEDS)}
+    found = {name: [0.0] * len(SEEDS) for name in ("accuracy", "alpha", "beta")}
     classes = model.class_features()
     for alpha, beta in product(ALPHAS, BETAS):
-        model.alpha.fill_(alpha), model.beta.fill_(beta)
+        model.alpha.fill_(alpha)
+        model.beta.fill_(beta)
         hits = [
             model.compare(model.finish_images(images), classes).argmax(-1) == labels
             for images, labels in evaluation._kept

@@ -13,11 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ALPHAS = tuple(1.17 * 2.0**power for power in range(-3, 10))
-"""Values of α that are compared: 0.15 to 599, each twice the one before; the authors start at 1.17."""
+ALPHAS = tuple(1.17 * 2.0**power for power in range(-4, 6))
+"""Values of α that are compared: 0.07 to 37, each twice the one before; the authors start at 1.17.
 
-BETAS = tuple(2.0**power for power in range(-1, 9))
-"""Values of β that are compared: 0.5 to 256, each twice the one before; the authors start at 1."""
+Their searches end between 3 and 50. Beyond, hardly an image is classified otherwise without its own key, but
+others are: the views' mean lies nearer to the keys than an image that has none.
+"""
+
+BETAS = tuple(2.0**power for power in range(-2, 6))
+"""Values of β that are compared: 0.25 to 32, each twice the one before; the authors start at 1."""
 
 _ROWS = 1024
 """Images that are classified at once, so that memory does not grow with the square of their number."""
