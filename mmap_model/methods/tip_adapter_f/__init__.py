@@ -58,10 +58,7 @@ class TipAdapterF(ClassBoundMethod):
             "lr_moves": "step",
         }
     )
-    budgets = (
-        Budget(settings={"regime": "single"}, preferred={"blend": "support"}, regime="single"),
-        Budget(settings={"regime": "multi"}, preferred={"blend": "support"}),
-    )
+    budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 
     def check(self, settings: TipAdapterFSettings, architecture: Architecture) -> None:
         check_range("alpha", settings.alpha, 1e-6)

@@ -56,10 +56,8 @@ def test_2026_has_every_method_that_the_paper_lacks_in_single_and_multi() -> Non
     assert all(column.regime != "grouped" for column in columns)
 
 
-@pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f"])
-def test_the_cache_of_every_column_has_weights_that_the_labelled_images_chose(
-    tmp_path: Path, name: str
-) -> None:
+def test_the_cache_of_every_column_has_weights_that_the_labelled_images_chose(tmp_path: Path) -> None:
+    name = "tip_adapter"
     found = plan(tmp_path, methods=[name], tune=3, rates="own", recipes=["shared", "published"])
     every = (found.points, found.published_points, found.searched_points)
     settings = [points[column.name].settings for points in every for column in found.columns]
