@@ -1,19 +1,21 @@
 """What do α and β of Tip-Adapter give when the labelled images choose them?
 
     uv run python benchmarks/cache_blend/run.py
+    uv run python benchmarks/cache_blend/run.py --search --backbones symbols --out searched.json
 
 Trains Tip-Adapter and Tip-Adapter-F on the embedded benchmark at 6 shots with three seeds, once with α and β
 as the authors start and once chosen by leave-one-out, in both regimes, and writes results.json beside this
-file. Only validation images are scored. Tip-Adapter-F is trained by the recipe of ``compare --methods 2026``
-around its authors' learning rate, on kept views instead of new ones in every epoch, so that the frozen
-tower runs once for all rows. For Tip-Adapter the pair that is best on the validation images themselves is
-beside: no rule can do better with one pair for a seed.
+file. Only validation images are scored. Tip-Adapter-F is trained at the first three rates of
+``compare --methods 2026 --tune 3``, with ``--search`` at all of them, by the same recipe but on kept views
+instead of new ones in every epoch, so that the frozen tower runs once for all rows. For Tip-Adapter the pair
+that is best on the validation images themselves is beside: no rule can do better with one pair for a seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -29,6 +31,7 @@ from mmap_model.methods.blend import ALPHAS, BETAS
 from mmap_model.training import FusedRun
 from orchestrator.compare.plan import ComparePlan, plan_comparison
 from orchestrator.compare.recipes import at_rate
+from orchestrator.compare.spacing import beyond
 from orchestrator.statistics.summary import summarize
 from orchestrator.work.provenance import provenance
 
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["symbols", "symbols_long"])
     parser.add_argument("--columns", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--views", type=int, default=10, help="augmented views of each labelled image")
+    parser.add_argument("--search", action="store_true", help="go on while the best rate lies at an end")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     args = parser.parse_args()
@@ -59,13 +63,31 @@ def main() -> None:
         )
         frozen = Frozen(plan, args.views)
         for column in args.columns:
-            for rate in plan.first_rates(column) or (None,):
-                for blend in ("given", "support"):
-                    rows.append({"backbone": backbone, **frozen.measure(column, rate, blend)})
+            for blend in ("given", "support"):
+                for row in tried(plan, frozen, column, blend, args.search):
+                    rows.append({"backbone": backbone, **row})
                     print(line(rows[-1]), flush=True)
     args.out.write_text(
         json.dumps({"views": args.views, "rows": rows, "provenance": provenance()}, indent=1) + "\n"
     )
+
+
+def tried(
+    plan: ComparePlan, frozen: Frozen, column: str, blend: str, search: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows of a comparison's first rates; with ``search`` of one more while the best lies at an end."""
+    around, left = plan.around, list(plan.first_rates(column))
+    if not left:
+        yield frozen.measure(column, None, blend)
+    found: dict[float, float] = {}
+    while left:
+        row = frozen.measure(column, rate := left.pop(0), blend)
+        found[rate] = row["validation"]["mean"]
+        yield row
+        if search and not left and around is not None and len(found) < around.most:
+            best_rate = max(sorted(found), key=found.__getitem__)
+            further = beyond(around, sorted(found), best_rate)
+            left = [] if further is None else [further]
 
 
 class Frozen:

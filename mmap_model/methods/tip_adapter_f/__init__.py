@@ -58,6 +58,7 @@ class TipAdapterF(ClassBoundMethod):
             "lr_moves": "step",
         }
     )
+    # On `symbols` chosen α and β leave it behind the given ones, rates searched (benchmarks/cache_blend).
     budgets = (Budget(settings={"regime": "single"}, regime="single"), Budget(settings={"regime": "multi"}))
 
     def check(self, settings: TipAdapterFSettings, architecture: Architecture) -> None:
