@@ -99,7 +99,8 @@ class ColumnResult:
         error: why it has no numbers (``tasks`` is then empty).
         search_seconds: of the other rates that were tried, all seeds together.
         optimiser, epochs, batch_size: of its recipe; None where nothing is trained, or in older records.
-        calibration: expected calibration error on the test images by seed label, the mean over tasks.
+        calibration: expected calibration error on the test images by seed label, the mean over tasks; without
+            failed starts.
         failed_starts: test accuracy by task of the seeds whose training failed from its start on, by seed
             label (`orchestrator.compare.failed_starts`): they are counted, and not in ``tasks``.
         derived_from: columns whose entries it averages; it has no cells of its own.

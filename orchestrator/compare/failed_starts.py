@@ -20,7 +20,10 @@ REFERENCE = "zero_shot"
 
 
 def count_failed_starts(entries: Iterable[ColumnResult]) -> list[ColumnResult]:
-    """The entries, with the seeds whose start failed moved from ``tasks`` to ``failed_starts``."""
+    """The entries, with the seeds whose start failed moved from ``tasks`` to ``failed_starts``.
+
+    They count in no mean: nor in the calibration's.
+    """
     entries = list(entries)
     plain = {entry.split: entry.validation for entry in entries if entry.column == REFERENCE}
     return [
@@ -47,6 +50,7 @@ def _counted(entry: ColumnResult, plain: Mapping[str, float]) -> ColumnResult:
         entry,
         tasks={} if everything else kept,
         failed_starts=starts,
+        calibration={seed: value for seed, value in entry.calibration.items() if seed not in failed},
         error="every start failed: training ended below half of zero-shot's validation accuracy"
         if everything
         else entry.error,

@@ -20,8 +20,11 @@ TEXTS = ("template", "augment")
 AMOUNTS = ("epochs", "batch_size", "steps", "steps_per_shot", "views", "loss_reduction")
 """Keys that decide how many images a method sees: where rates are searched, the study's for every column."""
 
+IN_EPOCHS = ("warmup_epochs", "average_mean", "average_std")
+"""Keys that count in the authors' epochs: where rates are searched, their share of the study's epochs."""
+
 AVERAGES = ("average", "average_mean", "average_std")
-"""Keys that count in the authors' epochs: where rates are searched, the study's too."""
+"""Keys of the average over epochs: the study's for methods whose authors average nothing."""
 
 
 def shared_recipe(study: Study, method: str) -> Recipe:
@@ -56,12 +59,20 @@ def searched_recipe(study: Study, method: str) -> Recipe:
     """The recipe whose rate is searched around the authors' own: equal amounts of images for every column.
 
     Optimiser, rate, decay and schedule are the authors', because a rate means nothing without them; epochs,
-    batches and views are the study's.
+    batches and views are the study's. What they count in epochs, a warm-up and an average over epochs, keeps
+    its share of the training: a warm-up of 1 of 300 epochs is none of 5.
     """
     published = get_method(method).published
     if published is None:
         return shared_recipe(study, method)
-    theirs = {key: value for key, value in published.items() if key not in (*AMOUNTS, *AVERAGES)}
+    theirs = {key: value for key, value in published.items() if key not in AMOUNTS}
+    plain = Recipe()
+    counted = {"warmup_epochs": plain.warmup_epochs, **theirs}
+    share = study.recipe.epochs / published.get("epochs", plain.epochs)
+    for key in IN_EPOCHS:
+        if counted.get(key) is not None:
+            theirs[key] = counted[key] * share
+    theirs["warmup_epochs"] = round(theirs["warmup_epochs"])
     return _overlaid(study, method, (*TEXTS, *AMOUNTS, *AVERAGES), theirs)
 
 

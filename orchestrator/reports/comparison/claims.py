@@ -67,14 +67,19 @@ class Claim:
 
     @property
     def verdict(self) -> ClaimVerdict:
-        """Where the 95 % interval of the difference lies: above, below or across the threshold."""
+        """Where the 95 % interval of the difference lies: above, below or across the threshold.
+
+        A side some of whose starts failed wins nothing: its other starts are those that went well.
+        """
         if self.difference is None:
             return "no data"
         if self.difference.low is None or self.difference.high is None:
             return "undecided"
         if self.difference.low > self.threshold:
-            return "holds"
-        return "reversed" if self.difference.high < self.threshold else "undecided"
+            return "undecided" if self.better.failed else "holds"
+        if self.difference.high < self.threshold:
+            return "undecided" if self.worse.failed else "reversed"
+        return "undecided"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Side:
         lr, edge: see ``ColumnResult``.
         why: what must be said of it: the reason where it has no numbers, or a caution.
         among: accuracy by seed of the columns it is the best of, where these same numbers selected it.
+        failed: seeds whose start failed (`orchestrator.compare.failed_starts`): they are not in ``seeds``.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Side:
     edge: Literal["low", "high"] | None = None
     why: str = ""
     among: tuple[Mapping[str, float], ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,22 @@ def _side(comparison: Comparison, column: Column, split: str, recipe: RecipeChoi
     if not comparison.is_ranked(entry):
         why = f"the best rate of {label} lies at an end of all that it could try"
         return Side(label=label, seeds={}, lr=entry.lr, edge=entry.edge, why=why)
+    cautions = filter(None, (_untried(label, entry), _failed(label, entry)))
     return Side(
-        label=label, seeds=entry.seed_means(), lr=entry.lr, edge=entry.edge, why=_untried(label, entry)
+        label=label,
+        seeds=entry.seed_means(),
+        lr=entry.lr,
+        edge=entry.edge,
+        why="; ".join(cautions),
+        failed=tuple(entry.failed_starts),
     )
+
+
+def _failed(label: str, entry: ColumnResult) -> str:
+    """Which seeds are missing because their start failed."""
+    seeds = list(entry.failed_starts)
+    plural = "s" if len(seeds) > 1 else ""
+    return f"the start of {label} failed under seed{plural} {enumeration(seeds)}" if seeds else ""
 
 
 def _untried(label: str, entry: ColumnResult) -> str:

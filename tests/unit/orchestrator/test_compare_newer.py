@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,20 @@ def test_rates_lie_around_each_methods_own_with_its_optimiser_and_the_studys_amo
     assert (recipe.optimiser, recipe.weight_decay, recipe.lr_moves) == ("adamw", 1e-2, "step")
     assert (recipe.epochs, recipe.batch_size, recipe.steps_per_shot) == (5, 16, None)
     assert found.published_points["clip_lora"].recipe.steps_per_shot == 500
+    assert recipe.warmup_epochs == 0
     assert found.published_points["mmap"] == found.points["mmap"]
+
+
+def test_what_authors_count_in_epochs_keeps_its_share_of_the_training(tmp_path: Path) -> None:
+    found = around(tmp_path, methods=["zs_lp_multi", "promptsrc_multi", "ivlp_multi", "mmap"])
+    recipes = {name: point.recipe for name, point in found.searched_points.items()}
+    warm = {name: recipe.warmup_epochs for name, recipe in recipes.items()}
+    assert warm == {"zs_lp": 0, "promptsrc": 0, "ivlp": 1, "mmap": 1}, "1 of 300, of 50, of 5 and of 5 epochs"
+    averaged = recipes["promptsrc"]
+    assert (averaged.average, averaged.average_mean, averaged.average_std) == ("gaussian", 3.0, 3.0)
+    assert recipes["ivlp"].average == "last" and recipes["ivlp"].average_mean is None
+    longer = around(tmp_path, "recipe.epochs=10", methods=["ivlp_multi", "zs_lp_multi"]).searched_points
+    assert {name: point.recipe.warmup_epochs for name, point in longer.items()} == {"ivlp": 2, "zs_lp": 0}
 
 
 def test_the_sets_of_newer_methods_search_around_their_own_rates(tmp_path: Path) -> None:
@@ -247,6 +261,8 @@ def test_failed_starts_are_counted_and_in_no_mean() -> None:
     assert counted.seed_means() == {"1": pytest.approx(0.61), "2": pytest.approx(0.57)}
     _, none = count_failed_starts([plain, entry("coop", {"1": 2, "2": 3, "3": 4})])
     assert none.tasks == {} and none.error is not None and len(none.failed_starts) == 3
+    charged = replace(lottery, calibration={"1": 0.05, "2": 0.05, "3": 0.65})
+    assert count_failed_starts([plain, charged])[1].calibration == {"1": 0.05, "2": 0.05}
     assert count_failed_starts([lottery]) == [lottery], "without zero-shot there is nothing to judge by"
 
 
@@ -261,6 +277,19 @@ def test_a_column_with_a_failed_start_says_so_and_is_not_compared(tmp_path: Path
     page = texts(Contents(result))["README.md"]
     assert coop.calibration == pytest.approx(0.1) and "ECE" in page
     assert "1 of 3" in page and "the start failed under seed 3" in page
+
+
+@pytest.mark.parametrize(("starter", "verdict"), [("mmap", "undecided"), ("coop_mt", "holds")])
+def test_a_side_that_loses_starts_wins_nothing(tmp_path: Path, starter: str, verdict: str) -> None:
+    found = plan(tmp_path, methods=["zero_shot", "coop_mt", "mmap"])
+    for row in found.first_rows():
+        value = {"zero_shot": 0.48, "mmap": 0.6}.get(row.column, 0.5)
+        by_seed = {"1": value + 0.001, "3": 0.04} if row.column == starter else {}
+        finish(found, row, value, by_seed=by_seed)
+    claim = next(c for c in claims(assembled(found)) if c.statement == "MmAP beats CoOp-MT")
+    assert claim.difference is not None and claim.difference.low is not None and claim.difference.low > 0
+    assert (claim.verdict, claim.difference.n) == (verdict, 2)
+    assert any("failed under seed 3" in note for note in claim.notes)
 
 
 def test_random_grouping_averages_the_starts_that_did_not_fail(tmp_path: Path) -> None:
