@@ -58,6 +58,8 @@ class Profile:
         matmul_rate: multiply-adds a second of a large product of two matrices.
         images_at_a_time: of a step's images per replicate and task.
         peak_gb: most memory of the process (CPU) or of the device's allocator (GPU), in 10^9 bytes.
+        fit_seconds: once, before the first step: embedding the labelled images where the recipe keeps them,
+            and what the method computes of them.
     """
 
     cells: int
@@ -70,6 +72,7 @@ class Profile:
     matmul_rate: float
     images_at_a_time: int
     peak_gb: float
+    fit_seconds: float = 0.0
 
     @property
     def share_of_matmul(self) -> float:
@@ -80,7 +83,8 @@ class Profile:
     def cell_seconds(self) -> float:
         """Of one cell, its share of the batch."""
         step = self.step_seconds + self.parts["data"]
-        return self.epochs * (self.steps * step + self.epoch_evaluation_seconds) / self.cells
+        trained = self.epochs * (self.steps * step + self.epoch_evaluation_seconds)
+        return (self.fit_seconds + trained) / self.cells
 
 
 def profile_cells(
@@ -122,7 +126,13 @@ def profile_cells(
     batches = TrainingBatches(dataset, draws, [own.seeds.train for own in cells], recipe, backbone)
     wait = _waiting(backbone.device)
     is_kept = recipe.views is not None and model.constant_images
-    fed = KeptBatches(batches, DrawnSupport(model, batches, prepare, autocast)) if is_kept else batches
+    began = time.perf_counter()
+    support = DrawnSupport(model, batches, prepare, autocast) if is_kept or model.fits else None
+    if support is not None and model.fits:
+        model.fit(support)
+    fed = KeptBatches(batches, support) if is_kept and support is not None else batches
+    wait()
+    fit_seconds = time.perf_counter() - began
     loaded = list(islice(_timed(fed.epoch(1), wait), 1 + repeats))
     (pixels, labels), step = loaded[-1][1], TrainingStep(model, sgd, prepare, autocast, kept=is_kept)
     model.train()
@@ -160,6 +170,7 @@ def profile_cells(
         ),
         images_at_a_time=step.images,
         peak_gb=_peak_bytes(backbone.device) / 1e9,
+        fit_seconds=fit_seconds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "clip_adapter": {},
     "bitfit": {},
     "zs_lp": {},
+    "clap": {},
 }
 
 
@@ -47,6 +49,8 @@ def test_a_profile_of_any_method(name: str, tiny_backbone: Backbone, pattern_dat
     assert all(seconds >= 0 for seconds in found.parts.values())
     assert 0 < found.multiply_adds < found.matmul_rate
     assert found.epoch_evaluation_seconds > 0 and found.peak_gb > 0
+    if method.fits or name == "zs_lp":
+        assert found.fit_seconds > 0.001, "the labelled images are embedded before the first step"
     assert all(p.grad is None for p in tiny_backbone.clip.parameters())
 
 
@@ -64,6 +68,7 @@ def test_the_cost_of_a_cell_is_its_share_of_steps_and_evaluations() -> None:
         peak_gb=1.0,
     )
     assert found.cell_seconds == pytest.approx(5 * (10 * 0.6 + 3.0) / 3)
+    assert replace(found, fit_seconds=6.0).cell_seconds == pytest.approx(found.cell_seconds + 2.0)
     assert found.share_of_matmul == pytest.approx(0.5)
 
 
