@@ -23,7 +23,9 @@ def profile(stage: Stage, storage: Path, device: str, processes: int) -> dict[st
         waiting = {pool.submit(measure, stage, storage, name, device): name for name in missing}
         for done in as_completed(waiting):
             found[waiting[done]] = done.result()
-            file.write_text(json.dumps(found, indent=1))
+            partial = file.with_suffix(".partial")
+            partial.write_text(json.dumps(found, indent=1))
+            partial.replace(file)
             print(f"  {waiting[done]}: {found[waiting[done]]}", flush=True)
     return found
 

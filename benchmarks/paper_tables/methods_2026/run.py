@@ -12,10 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -29,12 +33,17 @@ from stages import KINDS, Stage, stages  # noqa: E402
 from transfers import transfer  # noqa: E402
 
 from orchestrator.compare.comparison import Comparison  # noqa: E402
+from orchestrator.compare.remaining import find_work  # noqa: E402
+from orchestrator.ledger import Ledger, StudyStore  # noqa: E402
 
 PROFILES = "profiles"
 """What comes after the stages."""
 
 FAILED = 1
-"""Exit code of ``compare`` where some column has no numbers: the others have."""
+"""Exit code of ``compare`` where some column has no numbers, or where it could not go on."""
+
+STARTS = 3
+"""Of a stage in one run, while it ends with work left that another start would do."""
 
 
 def main() -> int:
@@ -45,24 +54,29 @@ def main() -> int:
     if options.what == "plan":
         show(chosen, options.storage, options.slots)
         return 0
-    code, page = 0, options.storage / "RESULTS.md"
+    every = [*stages(packaged_clips(), tiny=options.tiny)]
+    """Of the page, whichever are run now: it shows all that the folder holds."""
+    worst, page = 0, options.storage / "RESULTS.md"
+    write(every, options.storage, page)
     for stage in chosen:
-        code = _run(stage, options)
-        write(chosen, options.storage, page)
-        if code:
+        code = run_stage(stage, options)
+        write(every, options.storage, page)
+        worst = max(worst, code)
+        if code not in (0, FAILED):
             break
-    if not code and PROFILES in options.stages:
+    if worst in (0, FAILED) and PROFILES in options.stages:
         _profile(options)
-        write(chosen, options.storage, page)
+        write(every, options.storage, page)
     print(f"Results so far: {page}", flush=True)
-    return code
+    return worst
 
 
-def _run(stage: Stage, options: argparse.Namespace) -> int:
+def run_stage(stage: Stage, options: argparse.Namespace) -> int:
     """Train and score a stage; its command, seconds and exit code go to ``stages.jsonl``.
 
     Returns:
-        0 also where some columns have no numbers: they are reported with the reason.
+        0 also where some columns have no numbers: they are reported with the reason. `FAILED` where work is
+        left after `STARTS`, or scoring failed: the next stage may go on. Anything else: stopped.
     """
     storage = options.storage
     further = [f"tracking.uri=sqlite:///{storage}/mlflow.db"]
@@ -73,18 +87,50 @@ def _run(stage: Stage, options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "orchestrator", *stage.arguments(storage, further)]
     print(f"{stage.report}: {' '.join(command[1:])}", flush=True)
     began, report = time.time(), storage / "reports" / stage.report / "comparison.json"
-    code = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    ).returncode
-    reported = report.is_file() and report.stat().st_mtime >= began
-    if code == FAILED and reported:
+    for start in range(1, STARTS + 1):
+        code = call(command, {**os.environ, "PYTHONPATH": str(ROOT)})
+        if code != FAILED or not is_unfinished(stage, storage):
+            break
+        print(f"{stage.report}: not finished (start {start} of {STARTS})", flush=True)
+    else:
+        start = STARTS + 1
+    if code == FAILED and start <= STARTS:
         code = 0
     if code == 0 and stage.to is not None:
-        transfer(stage, storage, Comparison.from_json(report.read_text()), options.processes)
-    line = {"stage": stage.report, "command": command[1:], "seconds": time.time() - began, "code": code}
+        try:
+            transfer(stage, storage, Comparison.from_json(report.read_text()), options.processes)
+        except Exception:
+            traceback.print_exc()
+            code = FAILED
+    line: dict[str, Any] = {"stage": stage.report, "command": command[1:]}
+    line |= {"seconds": time.time() - began, "code": code}
     with (storage / "stages.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
     return code
+
+
+def is_unfinished(stage: Stage, storage: Path) -> bool:
+    """Whether the records lack something that the same command would train or score."""
+    plan = stage.plan(storage)
+    return find_work(plan, StudyStore(str(storage), plan.base.study.name), Ledger(str(storage))).anything
+
+
+def call(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; Ctrl-C and SIGTERM are handed on to it, so that it can stop in its own time.
+
+    Returns:
+        its exit code; negative where a signal ended it.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    before = {
+        number: signal.signal(number, lambda number, _: process.send_signal(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _profile(options: argparse.Namespace) -> None:

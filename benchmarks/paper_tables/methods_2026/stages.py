@@ -120,7 +120,6 @@ def _of(kind: str, clip: str) -> Iterator[Stage]:
                 report=f"{clip}/base",
                 overrides=("dataset.class_half=base",),
                 methods=("zero_shot", *TRANSFERRED),
-                most=5,
                 to="new",
             )
         case "without":
@@ -131,7 +130,6 @@ def _of(kind: str, clip: str) -> Iterator[Stage]:
                     report=f"{clip}/without_{task}",
                     overrides=(f"dataset.tasks=[{others}]",),
                     methods=("zero_shot", *UNSEEN),
-                    most=5,
                     to=task,
                 )
         case "published":

@@ -21,7 +21,8 @@ from orchestrator.ledger import Ledger, StudyStore
 def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> None:
     """Score what is not scored yet; a file for every column and seed under ``storage/transfers``.
 
-    Every evaluation is recorded with the comparison, as the transfer command records its own.
+    Every evaluation is recorded with the comparison, as the transfer command records its own: before it is
+    made, so that one cut off is recorded rather once too often.
     """
     missing = [
         (column, seed, key)
@@ -31,6 +32,9 @@ def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> 
     if not missing:
         return
     print(f"{stage.name}: {len(missing)} cells to score on {stage.to}", flush=True)
+    StudyStore(str(storage), stage.plan(storage).base.study.name).record_test_evaluation(
+        reason=f"by benchmarks/paper_tables/methods_2026, on {stage.to}", keys=[key for _, _, key in missing]
+    )
     folder = storage / "transfers" / stage.report
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
@@ -43,10 +47,6 @@ def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> 
             partial.write_text(json.dumps(done.result(), indent=1))
             partial.replace(file)
             print(f"  {column}, seed {seed}", flush=True)
-    store = StudyStore(str(storage), f"compare-{stage.name}")
-    store.record_look(
-        reason=f"by benchmarks/paper_tables/methods_2026, on {stage.to}", keys=[key for _, _, key in missing]
-    )
 
 
 def scores(stage: Stage, storage: Path) -> dict[str, dict[str, Any]]:
@@ -92,11 +92,12 @@ def score(stage: Stage, storage: Path, key: str) -> dict[str, Any]:
 
 
 def _cells(found: Comparison) -> Iterator[tuple[str, str, str]]:
-    """Columns with numbers, their seeds and cells: failed starts are among them."""
+    """Columns with numbers, the seeds whose start did not fail, and their cells."""
     for entry in found.entries:
         if entry.recipe == "tuned" and entry.lr is not None:
             for seed, key in entry.cells.items():
-                yield entry.column, seed, key
+                if seed not in entry.failed_starts:
+                    yield entry.column, seed, key
 
 
 def _file(storage: Path, stage: Stage, column: str, seed: str) -> Path:
