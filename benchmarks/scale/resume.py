@@ -28,7 +28,8 @@ from orchestrator.driver.invocation import Options, run_invocation
 from orchestrator.driver.todo import Todo, find_todo
 from orchestrator.driver.unchanged import require_same_inputs
 from orchestrator.ledger import Ledger, StudyStore, TrialRecord
-from orchestrator.ledger.storage import Entry, LocalStorage
+from orchestrator.ledger.storage import LocalStorage
+from orchestrator.ledger.storage_interface import StorageEntry
 from orchestrator.study import load_plan
 
 ENTRIES_PER_CALL = 1000
@@ -68,7 +69,7 @@ class SlowStorage(LocalStorage):
         self._wait(1 + len(found) // ENTRIES_PER_CALL)
         return found
 
-    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[Entry]]:
+    def _scan(self, folder: str, *, hidden: bool, stat: bool) -> tuple[list[str], list[StorageEntry]]:
         folders, files = super()._scan(folder, hidden=hidden, stat=stat)
         self._wait(1 + (len(folders) + len(files)) // ENTRIES_PER_CALL + (len(files) if stat else 0))
         return folders, files

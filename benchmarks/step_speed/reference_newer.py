@@ -54,7 +54,7 @@ class PlainLora:
         """Embeddings [B, E]."""
         visual = self._clip.visual
         x = visual._embeds(pixels)
-        down, up = self._model.image_down[0, 0], self._model.image_up[0, 0]
+        down, up = (self._model.get_parameter(name)[0, 0] for name in ("image_down", "image_up"))
         for layer, block in enumerate(visual.transformer.resblocks):
             x = self._block(block, x, down[layer], up[layer], None)
         pooled, _ = visual._pool(x)
@@ -65,7 +65,7 @@ class PlainLora:
         clip, length = self._clip, ids.shape[1]
         x = clip.token_embedding(ids) + clip.positional_embedding[:length]
         mask = torch.full((length, length), -torch.inf, device=x.device, dtype=x.dtype).triu_(1)
-        down, up = self._model.text_down[0, 0], self._model.text_up[0, 0]
+        down, up = (self._model.get_parameter(name)[0, 0] for name in ("text_down", "text_up"))
         for layer, block in enumerate(clip.transformer.resblocks):
             x = self._block(block, x, down[layer], up[layer], mask)
         x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ids.argmax(dim=1)]

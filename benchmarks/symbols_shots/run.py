@@ -39,7 +39,7 @@ def main() -> None:
     executor = Executor(any_item.dataset, any_item.backbone, any_item.storage, threads=args.threads)
     started = time.monotonic()
     tuned, reference = (scores(plan, executor, p) for p in (point, zero_shot))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "shots": k,
             "test": summarize(list(tuned[f"{k}-shot"].values())).to_dict(),
@@ -84,7 +84,7 @@ def scores(plan: Any, executor: Executor, point: Point) -> dict[str, dict[Any, f
     tests = Ledger(plan.study.storage).tests(keys)
     found: dict[str, dict[Any, float]] = {}
     for cell in cells:
-        found.setdefault(cell["split"], {})[cell["seed"]] = tests[cell["key"]]["metrics"]["accuracy"]
+        found.setdefault(cell.split, {})[cell.seed] = tests[cell.key]["metrics"]["accuracy"]
     return found
 
 

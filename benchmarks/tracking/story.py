@@ -104,11 +104,11 @@ def held(uri: str) -> Held:
     import sqlalchemy
 
     def one(query: str) -> int:
-        return int(connection.execute(sqlalchemy.text(query)).scalar() or 0)
+        return int(opened.execute(sqlalchemy.text(query)).scalar() or 0)
 
     engine = sqlalchemy.create_engine(uri)
     try:
-        with engine.connect() as connection:
+        with engine.connect() as opened:
             twice = one(
                 "SELECT count(*) FROM "
                 "(SELECT 1 FROM metrics GROUP BY run_uuid, key, step HAVING count(*) > 1) t"
