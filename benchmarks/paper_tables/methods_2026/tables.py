@@ -150,7 +150,8 @@ def _accuracy(method: MethodResult, found: Comparison, *, own: bool, best: bool)
     for task in found.tasks:
         each = method.tasks.get(task)
         yield "–" if each is None else f"{100 * each.mean:.1f}"
-    yield "–" if average is None else f"{100 * average.mean:.1f} ± {100 * (average.std or 0):.1f}"
+    spread = f" ± {100 * average.std:.1f}" if average is not None and average.std is not None else ""
+    yield "–" if average is None else f"{100 * average.mean:.1f}{spread}"
     yield _mark(method, best=best)
     yield f"{len(method.failed)} of {len(found.seeds)}" if method.column.regime else "–"
     yield "–" if method.worst is None else f"{100 * method.worst[1]:+.1f} ({method.worst[0]})"
@@ -171,7 +172,7 @@ def _cost(method: MethodResult, memory: dict[str, float]) -> Iterator[str]:
     entry = method.entry
     yield _label(method.column)
     yield method.column.regime or "–"
-    yield f"{method.column.parameters}"
+    yield f"{method.column.parameters:,}"
     trained = entry is not None and entry.lr is not None
     edge = {"low": " ↓", "high": " ↑"}.get((entry.edge if entry else None) or "", "")
     yield f"{entry.lr:.3g}{edge}" if entry is not None and entry.lr is not None else "–"
