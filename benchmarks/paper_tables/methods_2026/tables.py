@@ -27,7 +27,8 @@ TITLES = {
 
 SAID = {
     "tuned": "CLAP's penalty is as published, for CLIP's logit scale of 100; those of these CLIPs are near "
-    "41.",
+    "41. Tip-Adapter-F keeps its authors' α and β to start from; on `symbols_long` chosen ones may be better "
+    "(benchmarks/cache_blend).",
     "grouped": "Rates are chosen on validation images of the first three seeds, which are among those shown.",
     "published": "In `multi` the losses of the tasks are added up, as MmAP does: with SGD a rate that its "
     "authors gave for one task then takes a step up to four times theirs. Of batches of 256 the last, which "
