@@ -121,12 +121,22 @@ def call(command: Sequence[str], environment: Mapping[str, str]) -> int:
     Returns:
         its exit code; negative where a signal ended it.
     """
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
-    before = {
-        number: signal.signal(number, lambda number, _: process.send_signal(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    running: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def hand_on(number: int, _: object) -> None:
+        if running:
+            running[0].send_signal(number)
+        else:
+            early.append(number)
+
+    before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+        running.append(process)
+        for number in early:
+            process.send_signal(number)
         return process.wait()
     finally:
         for number, handler in before.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import subprocess
 import sys
 from concurrent.futures import Future
 from dataclasses import replace
@@ -288,11 +288,17 @@ def test_what_cannot_be_scored_ends_its_stage_alone(
     assert "comparison.json" in capsys.readouterr().err
 
 
-def test_a_signal_is_handed_on_and_waited_for(bench: dict[str, Any]) -> None:
+def test_a_signal_is_handed_on_and_waited_for() -> None:
+    """In a process of its own: the child sends the signal to its parent."""
     child = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, lambda *_: sys.exit(7))\n"
         "os.kill(os.getppid(), signal.SIGINT)\n"
         "time.sleep(60)\n"
     )
-    assert bench["run"].call([sys.executable, "-c", child], dict(os.environ)) == 7
+    parent = (
+        f"import os, sys; sys.path.insert(0, {str(FOLDER)!r}); import run\n"
+        f"sys.exit(run.call([sys.executable, '-c', {child!r}], dict(os.environ)))"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
