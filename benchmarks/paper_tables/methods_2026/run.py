@@ -54,21 +54,21 @@ def main() -> int:
     if options.what == "plan":
         show(chosen, options.storage, options.slots)
         return 0
+    # The page shows all that the folder holds, whichever stages are run now.
     every = [*stages(packaged_clips(), tiny=options.tiny)]
-    """Of the page, whichever are run now: it shows all that the folder holds."""
-    worst, page = 0, options.storage / "RESULTS.md"
+    code, page = 0, options.storage / "RESULTS.md"
     write(every, options.storage, page)
     for stage in chosen:
-        code = run_stage(stage, options)
+        ended = run_stage(stage, options)
         write(every, options.storage, page)
-        worst = max(worst, code)
-        if code not in (0, FAILED):
+        code = ended or code
+        if ended not in (0, FAILED):
             break
-    if worst in (0, FAILED) and PROFILES in options.stages:
+    if code in (0, FAILED) and PROFILES in options.stages:
         _profile(options)
         write(every, options.storage, page)
     print(f"Results so far: {page}", flush=True)
-    return worst
+    return code
 
 
 def run_stage(stage: Stage, options: argparse.Namespace) -> int:
@@ -89,13 +89,12 @@ def run_stage(stage: Stage, options: argparse.Namespace) -> int:
     began, report = time.time(), storage / "reports" / stage.report / "comparison.json"
     for start in range(1, STARTS + 1):
         code = call(command, {**os.environ, "PYTHONPATH": str(ROOT)})
-        if code != FAILED or not is_unfinished(stage, storage):
+        if code != FAILED:
+            break
+        if not is_unfinished(stage, storage):
+            code = 0
             break
         print(f"{stage.report}: not finished (start {start} of {STARTS})", flush=True)
-    else:
-        start = STARTS + 1
-    if code == FAILED and start <= STARTS:
-        code = 0
     if code == 0 and stage.to is not None:
         try:
             transfer(stage, storage, Comparison.from_json(report.read_text()), options.processes)

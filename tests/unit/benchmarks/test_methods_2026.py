@@ -256,6 +256,7 @@ class InProcess:
         ([1, 0], [True], 0, 2),
         ([1, 1, 1], [True, True, True], 1, 3),
         ([130], [], 130, 1),
+        ([-9], [], -9, 1),  # killed: not taken for an end
     ],
 )
 def test_a_stage_is_started_again_while_another_start_would_do_more(
