@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kept import times
 from stages import Stage
 from statements import statements
-from tables import base_to_new, left_out, methods
+from tables import as_table, base_to_new, left_out, methods
 from transfers import scores
 
 from orchestrator.compare.comparison import Comparison
+from orchestrator.reports.comparison.documents import settings_in_words
 
 METHODS = ("tuned", "grouped", "published")
 """Stages whose comparison is a table of methods."""
@@ -32,6 +34,7 @@ def write(stages: Sequence[Stage], storage: Path, file: Path) -> None:
         if stage.kind in METHODS:
             parts += methods(stage, one, storage)
     parts += _transfers(found, storage)
+    parts += _made_with(found, storage)
     file.write_text("\n\n".join(parts) + "\n")
 
 
@@ -56,3 +59,18 @@ def _transfers(found: dict[Stage, Comparison], storage: Path) -> Iterator[str]:
         for clip in dict.fromkeys(stage.clip for stage in of_kind):
             own = [stage for stage in of_kind if stage.clip == clip]
             yield from table(clip, [(stage, found[stage], scores(stage, storage)) for stage in own])
+
+
+def _made_with(found: dict[Stage, Comparison], storage: Path) -> Iterator[str]:
+    """Time, machine and versions of each stage."""
+    rows = [*times(storage)]
+    if rows:
+        yield "## Times and versions"
+        yield as_table(["Stage", "Starts", "Minutes", "Machine"], rows)
+        yield "The commands are in `stages.jsonl`. Stages of a CLIP share what they train."
+    by_versions: dict[str, list[str]] = {}
+    for stage, one in found.items():
+        if one.provenance:
+            by_versions.setdefault(settings_in_words(one.provenance), []).append(stage.report)
+    if by_versions:
+        yield "\n".join(f"- {', '.join(names)}: {text}" for text, names in by_versions.items())

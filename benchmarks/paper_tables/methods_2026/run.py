@@ -3,6 +3,7 @@
     python benchmarks/paper_tables/methods_2026/run.py --storage FOLDER   # this machine as it is
     python … --storage FOLDER --slots 16 --gpus-per-slot 0.0625            # one GPU for 16 slots
     python … --storage FOLDER plan                                         # cells, seconds; starts nothing
+    python … --storage FOLDER take                                         # keeps what finished stages found
 
 The same command resumes. ``--stages`` and ``--clips`` restrict it, ``--tiny`` tries it out.
 """
@@ -10,7 +11,6 @@ The same command resumes. ``--stages`` and ``--clips`` restrict it, ``--tiny`` t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -27,6 +27,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 from clips import packaged_clips  # noqa: E402
 from estimate import show  # noqa: E402
+from kept import add_to_log, machine, take  # noqa: E402
 from page import write  # noqa: E402
 from profiles import profile  # noqa: E402
 from stages import KINDS, Stage, stages  # noqa: E402
@@ -56,6 +57,11 @@ def main() -> int:
         return 0
     # The page shows all that the folder holds, whichever stages are run now.
     every = [*stages(packaged_clips(), tiny=options.tiny)]
+    if options.what == "take":
+        taken = take(every, options.storage, HERE / "results")
+        write(every, HERE / "results", HERE / "RESULTS.md")
+        print(f"Taken: {', '.join(taken) or 'nothing, no stage is finished'}")
+        return 0
     code, page = 0, options.storage / "RESULTS.md"
     write(every, options.storage, page)
     for stage in chosen:
@@ -102,10 +108,17 @@ def run_stage(stage: Stage, options: argparse.Namespace) -> int:
             traceback.print_exc()
             code = FAILED
     line: dict[str, Any] = {"stage": stage.report, "command": command[1:]}
-    line |= {"seconds": time.time() - began, "code": code}
-    with (storage / "stages.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+    line |= {"seconds": round(time.time() - began, 1), "code": code}
+    add_to_log(storage, line | {"machine": machine(_accelerator(options))})
     return code
+
+
+def _accelerator(options: argparse.Namespace) -> str | None:
+    if not options.gpus_per_slot:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def is_unfinished(stage: Stage, storage: Path) -> bool:
@@ -154,7 +167,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=("run", "plan"), default="run")
+    parser.add_argument("what", nargs="?", choices=("run", "plan", "take"), default="run")
     parser.add_argument(
         "--storage", type=lambda text: Path(text).absolute(), required=True, help="all records"
     )

@@ -63,9 +63,9 @@ def methods(stage: Stage, found: Comparison, storage: Path) -> Iterator[str]:
     own = any(m.over_own_single is not None for m in ranked)
     heads = ["Method", "Training", *found.tasks, "Average", "", "Failed starts", "Worst task"]
     heads += ["Δm own, %"] * own + ["ECE"]
-    yield _table(heads, [[*_accuracy(m, found, own=own, best=m is best)] for m in ranked])
+    yield as_table(heads, [[*_accuracy(m, found, own=own, best=m is best)] for m in ranked])
     heads = ["Method", "Training", "Parameters", "Rate", "Optimiser", "Tried", "Seconds", "of probes"]
-    yield _table([*heads, "Search, s", "Memory, GB"], [[*_cost(m, memory)] for m in ranked])
+    yield as_table([*heads, "Search, s", "Memory, GB"], [[*_cost(m, memory)] for m in ranked])
     sentences = [*notes.remarks(table), SAID[stage.kind]]
     sentences.append("best: the highest mean of those compared; no mark: significantly worse.")
     yield "\n".join(f"- {text}" for text in (*sentences, *notes.legend(table, LEGEND)))
@@ -90,7 +90,7 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
         cells = [*map(_spread, zip(*plain.values(), strict=True)), str(len(plain)), "–", ""]
         lines.append((mean(row[2] for row in plain.values()), ["Zero-shot", *cells]))
     ordered = [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
-    yield _table(
+    yield as_table(
         ["Method", "base", "new", "harmonic mean", "all classes", "seeds", "failed starts", ""], ordered
     )
     yield from _missing(missing)
@@ -131,7 +131,7 @@ def left_out(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Iterat
     shown = ["–" if value is None else f"{100 * value:.1f}" for value in (*zero, whole)]
     lines.append((whole, ["Zero-shot", *shown]))
     ordered = [cells for _, cells in sorted(lines, key=lambda line: -(line[0] or 0.0))]
-    yield _table(["Method", *(stage.to or "" for stage, _, _ in found), "mean"], ordered)
+    yield as_table(["Method", *(stage.to or "" for stage, _, _ in found), "mean"], ordered)
     yield from _missing(missing)
     yield (
         "↓ ↑ the best rate lies at the lowest or highest of all that were tried. Failed starts are in no "
@@ -249,7 +249,7 @@ def _spread(values: Iterable[float]) -> str:
     return f"{100 * mean(found):.1f}{spread}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def as_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Text to the left, numbers to the right."""
     alike = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in alike)

@@ -179,24 +179,24 @@ def _facts(comparison: Comparison) -> Iterable[Sentence]:
     if labels:
         yield f"Labelled images per class and task: {'; '.join(labels)}"
     if comparison.recipe:
-        yield f"Shared recipe: {_settings(comparison.recipe)}"
+        yield f"Shared recipe: {settings_in_words(comparison.recipe)}"
     if comparison.rates:
         yield f"Rates of the tuned recipe: {', '.join(map(words.rate, comparison.rates))}"
     if (around := comparison.around) is not None:
         yield f"Rates of the tuned recipe: {around.first} to {around.most} around each method's published one"
     yield f"Test-set evaluations: {len(comparison.looks)}"
     if comparison.provenance:
-        yield f"Made with: {_settings(comparison.provenance)}"
+        yield f"Made with: {settings_in_words(comparison.provenance)}"
     for command in comparison.commands:
         yield ("Command: ", Span(command, "command"))
 
 
-def _settings(values: Mapping[str, Any]) -> str:
+def settings_in_words(values: Mapping[str, Any]) -> str:
     """``commit 0123abc, torch 2.13``: nested values in their parent's place, unknown ones left out."""
     parts = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            parts.append(_settings(value))
+            parts.append(settings_in_words(value))
         elif value is not None:
             parts.append(f"{name} {words.rate(value) if isinstance(value, float) else value}")
     return ", ".join(filter(None, parts))

@@ -23,7 +23,9 @@ from orchestrator.ledger import Ledger, StudyStore
 from tests.unit.orchestrator.test_compare import finish
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "paper_tables" / "methods_2026"
-MODULES = ("stages", "transfers", "profiles", "estimate", "statements", "tables", "page", "clips", "run")
+MODULES = (
+    *("stages", "transfers", "profiles", "estimate", "statements", "tables", "kept", "page", "clips", "run"),
+)
 
 
 @pytest.fixture
@@ -303,3 +305,40 @@ def test_a_signal_is_handed_on_and_waited_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
+
+
+def test_finished_stages_are_kept_without_the_folder_they_came_from(
+    bench: dict[str, Any], tmp_path: Path
+) -> None:
+    storage, kept = tmp_path / "storage", tmp_path / "kept"
+    first, other = bench["stages"].stages(("symbols", "symbols_long"), ("base",))
+    small = {"methods": ("zero_shot", "mmap"), "to": None}
+    first, other = replace(first, **small), replace(other, **small)
+    for stage in (first, other):
+        written(stage, storage, made(stage, storage, 0.1))
+    keep = bench["kept"]
+    start = {"command": ["orchestrator", f"storage={storage}"], "seconds": 90.0, "machine": "2 × CPU"}
+    keep.add_to_log(storage, {"stage": first.report, **start, "code": 130})
+    keep.add_to_log(storage, {"stage": first.report, **start, "code": 0})
+    keep.add_to_log(storage, {"stage": other.report, **start, "code": 1})
+    scores = storage / "transfers" / first.report
+    scores.mkdir(parents=True)
+    half = {"base": 0.5, "new": 0.4, "all": 0.3}
+    (scores / "mmap@1.json").write_text(json.dumps({"tasks": [{"tuned": half, "plain": half}]}))
+    (storage / "profiles").mkdir()
+    (storage / "profiles" / "symbols-cpu.json").write_text('{"mmap": {"peak_gb": 1.5}}')
+    for _ in range(2):
+        assert keep.take([first, other], storage, kept) == [first.report, "profiles/symbols-cpu.json"]
+    assert [line["code"] for line in keep.log(kept)] == [130, 0], "each start once"
+    assert str(storage) not in (kept / "stages.jsonl").read_text()
+    report = Path("reports") / first.report / "comparison.json"
+    assert json.loads((kept / report).read_text()) == json.loads((storage / report).read_text())
+    assert (kept / "transfers" / first.report / "mmap@1.json").is_file()
+    (storage / "profiles" / "symbols-cpu.json").write_text('{"coop": {"peak_gb": 1.0}}')
+    keep.take([], storage, kept)
+    assert json.loads((kept / "profiles" / "symbols-cpu.json").read_text()).keys() == {"mmap", "coop"}
+    assert [*keep.times(kept)] == [[first.report, "2", "3", "2 × CPU"]]
+    page = tmp_path / "RESULTS.md"
+    bench["page"].write([first, other], kept, page)
+    text = page.read_text()
+    assert f"Not run: {other.report}." in text and "| symbols/base | 2 | 3 | 2 × CPU |" in text
