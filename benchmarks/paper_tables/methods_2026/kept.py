@@ -34,13 +34,13 @@ def take(stages: Iterable[Stage], storage: Path, kept: Path) -> list[str]:
             continue
         report = Path("reports") / stage.report / "comparison.json"
         (kept / report).parent.mkdir(parents=True, exist_ok=True)
-        _compact(storage / report, kept / report)
+        _compact(storage / report, kept / report, storage)
         scored = Path("transfers") / stage.report
         if (storage / scored).is_dir():
             shutil.rmtree(kept / scored, ignore_errors=True)
             (kept / scored).mkdir(parents=True)
             for file in sorted((storage / scored).glob("*.json")):
-                _compact(file, kept / scored / file.name)
+                _compact(file, kept / scored / file.name, storage)
         others = [line for line in log(kept) if line["stage"] != stage.report]
         _write_log(kept, [*others, *(_without_folder(line, storage) for line in own)])
         taken.append(stage.report)
@@ -86,9 +86,10 @@ def times(folder: Path) -> Iterator[list[str]]:
         yield [f"{stage}{ended}", str(len(own)), f"{minutes:.0f}", "; ".join(machines) or "–"]
 
 
-def _compact(source: Path, target: Path) -> None:
-    """The same JSON without the white space, which is half of it."""
-    target.write_text(json.dumps(json.loads(source.read_text()), separators=(",", ":")) + "\n")
+def _compact(source: Path, target: Path, storage: Path) -> None:
+    """The same JSON without the white space, which is half of it, and without the storage's place."""
+    text = json.dumps(json.loads(source.read_text()), separators=(",", ":"))
+    target.write_text(text.replace(str(storage), FOLDER) + "\n")
 
 
 def _without_folder(line: dict[str, Any], storage: Path) -> dict[str, Any]:

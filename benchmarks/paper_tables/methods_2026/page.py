@@ -67,7 +67,10 @@ def _made_with(found: dict[Stage, Comparison], storage: Path) -> Iterator[str]:
     if rows:
         yield "## Times and versions"
         yield as_table(["Stage", "Starts", "Minutes", "Machine"], rows)
-        yield "The commands are in `stages.jsonl`. Stages of a CLIP share what they train."
+        yield (
+            "Commands: `stages.jsonl`. `grouped` and `published` do not train again what `tuned` of "
+            "the same CLIP has trained."
+        )
     by_versions: dict[str, list[str]] = {}
     for stage, one in found.items():
         if one.provenance:

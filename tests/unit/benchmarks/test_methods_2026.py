@@ -315,7 +315,8 @@ def test_finished_stages_are_kept_without_the_folder_they_came_from(
     small = {"methods": ("zero_shot", "mmap"), "to": None}
     first, other = replace(first, **small), replace(other, **small)
     for stage in (first, other):
-        written(stage, storage, made(stage, storage, 0.1))
+        found = made(stage, storage, 0.1)
+        written(stage, storage, replace(found, commands=(f"orchestrator compare storage={storage}",)))
     keep = bench["kept"]
     start = {"command": ["orchestrator", f"storage={storage}"], "seconds": 90.0, "machine": "2 × CPU"}
     keep.add_to_log(storage, {"stage": first.report, **start, "code": 130})
@@ -332,7 +333,8 @@ def test_finished_stages_are_kept_without_the_folder_they_came_from(
     assert [line["code"] for line in keep.log(kept)] == [130, 0], "each start once"
     assert str(storage) not in (kept / "stages.jsonl").read_text()
     report = Path("reports") / first.report / "comparison.json"
-    assert json.loads((kept / report).read_text()) == json.loads((storage / report).read_text())
+    before, after = (Comparison.from_json((folder / report).read_text()) for folder in (storage, kept))
+    assert after == replace(before, commands=("orchestrator compare storage=FOLDER",))
     assert (kept / "transfers" / first.report / "mmap@1.json").is_file()
     (storage / "profiles" / "symbols-cpu.json").write_text('{"coop": {"peak_gb": 1.0}}')
     keep.take([], storage, kept)
