@@ -68,6 +68,10 @@ def methods(stage: Stage, found: Comparison, storage: Path) -> Iterator[str]:
     yield as_table([*heads, "Search, s", "Memory, GB"], [[*_cost(m, memory)] for m in ranked])
     sentences = [*notes.remarks(table), SAID[stage.kind]]
     sentences.append("best: the highest mean of those compared; no mark: significantly worse.")
+    if memory:
+        sentences.append(
+            "Memory: the most that a process held which trained one cell alone, with its libraries."
+        )
     yield "\n".join(f"- {text}" for text in (*sentences, *notes.legend(table, LEGEND)))
 
 
