@@ -17,6 +17,8 @@ SPECIAL = re.compile(
     r"|[*~](?=\S|$)|(?<![^\W_])_(?=\S|$)"  # what can open emphasis
 )
 """What would be read as markup where it stands, and nothing else: pages are also read as they are."""
+BETWEEN_STARS = re.compile(rf"{SPECIAL.pattern}|\*")
+"""The same within emphasis, which any star may close."""
 
 
 def write(document: Section) -> str:
@@ -34,9 +36,9 @@ def table(found: Table) -> str:
     return "\n".join(lines)
 
 
-def escape(text: str) -> str:
+def escape(text: str, special: re.Pattern[str] = SPECIAL) -> str:
     """Plain text on one line of Markdown."""
-    return SPECIAL.sub(r"\\\g<0>", " ".join(text.splitlines()))
+    return special.sub(r"\\\g<0>", " ".join(text.splitlines()))
 
 
 def _section(section: Section, level: int) -> Iterable[str]:
@@ -78,18 +80,19 @@ def _span(span: str | Span) -> str:
     if span.kind in ("code", "command"):
         return f"`{span.text}`" if "`" not in span.text else f"`` {span.text} ``"
     if span.kind == "term":
-        return f"*{escape(span.text)}*"
+        return f"*{escape(span.text, BETWEEN_STARS)}*"
     anchor = "#" + re.sub(r"[^\w]+", "-", span.target.lower())
     return f"[{escape(span.text)}]({anchor if span.kind == 'section' else f'{span.target}.md'})"
 
 
 def _cell(cell: TableCell) -> str:
-    text = _in_table(cell.full)
-    return LOOKS.get(cell.look or "", "{}").format(text) if text else text
+    look = LOOKS.get(cell.look or "", "{}")
+    text = _in_table(cell.full, BETWEEN_STARS if "*" in look else SPECIAL)
+    return look.format(text) if text else text
 
 
-def _in_table(text: str) -> str:
-    return escape(text.strip(" ")).replace("|", "\\|")
+def _in_table(text: str, special: re.Pattern[str] = SPECIAL) -> str:
+    return escape(text.strip(" "), special).replace("|", "\\|")
 
 
 FORMAT = Format("md", "page", write)

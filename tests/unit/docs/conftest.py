@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
 import tarfile
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.ledger.documents import decode, encode
+
 ROOT = Path(__file__).parents[3]
 RECORDS = ROOT / "tests" / "records"
+WRITTEN = "/tmp/records"
+"""Where the records were written, and where their studies look for the images."""
 TASKS, IMAGES = ("art", "indoor", "outdoor", "photo", "sketch"), 16
 CLASSES = ("anchor", "bell", "cup", "door", "egg", "fan", "gate", "hat", "ink", "jar", "key", "leaf")
 """As many as make an epoch of the demo's three shots two steps."""
@@ -26,6 +31,11 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_artefact: Path) -> 
     folder.mkdir()
     with tarfile.open(RECORDS / "c52b462.tar.gz") as archive:
         archive.extractall(folder, filter="data")
+    for file in folder.glob("*.yaml"):
+        file.write_text(file.read_text("utf-8").replace(WRITTEN, str(folder)), "utf-8")
+    for file in folder.glob("runs/studies/*/study*.json"):
+        study = json.dumps(decode(file.read_bytes())).replace(WRITTEN, str(folder))
+        file.write_bytes(encode(json.loads(study)))
     runpy.run_path(str(RECORDS / "images.py"))["make_images"](folder / "made" / "images")
     for number in range(IMAGES):
         rng = np.random.Generator(np.random.PCG64(number))

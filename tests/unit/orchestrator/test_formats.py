@@ -135,6 +135,8 @@ TEXTS = st.text(alphabet=string.ascii_letters + " \\`*_{}[]()<>#+-.!|~&;:'\"/?=^
 @settings(deadline=None, max_examples=300)
 @given(TEXTS, TEXTS)
 @example("ends with \\", r"\_ \| [a](b) `c` **d** ~~e~~ &amp; <i>")
+@example("* first", "* first")
+@example("in* between * stars", "in* between * stars")
 def test_any_text_in_a_cell_is_text_on_a_markdown_page(first: str, second: str) -> None:
     table = Table(
         columns=(label("one"), label("two")), blocks=((row(TableCell(first, look="best"), second),),)
