@@ -26,6 +26,9 @@ def take(stages: Iterable[Stage], storage: Path, kept: Path) -> list[str]:
 
     Returns:
         the reports taken.
+
+    Raises:
+        ValueError: a stage was only tried out.
     """
     lines, taken = log(storage), list[str]()
     for stage in stages:
@@ -33,6 +36,9 @@ def take(stages: Iterable[Stage], storage: Path, kept: Path) -> list[str]:
         if not own or own[-1]["code"] != 0:
             continue
         report = Path("reports") / stage.report / "comparison.json"
+        seeds = json.loads((storage / report).read_text())["seeds"]
+        if seeds != [str(seed) for seed in stage.seeds]:
+            raise ValueError(f"{storage / report} has seeds {seeds}: a run with --tiny is not kept")
         (kept / report).parent.mkdir(parents=True, exist_ok=True)
         _compact(storage / report, kept / report, storage)
         scored = Path("transfers") / stage.report

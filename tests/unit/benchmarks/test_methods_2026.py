@@ -340,6 +340,8 @@ def test_finished_stages_are_kept_without_the_folder_they_came_from(
     keep.take([], storage, kept)
     assert json.loads((kept / "profiles" / "symbols-cpu.json").read_text()).keys() == {"mmap", "coop"}
     assert [*keep.times(kept)] == [[first.report, "2", "3", "2 × CPU"]]
+    with pytest.raises(ValueError, match="--tiny is not kept"):
+        keep.take([replace(first, seeds=(1, 2))], storage, kept)
     page = tmp_path / "RESULTS.md"
     bench["page"].write([first, other], kept, page)
     text = page.read_text()
