@@ -29,6 +29,7 @@ from mmap_model.configuration import Seeds, Split
 from mmap_model.data import open_dataset
 from mmap_model.methods.blend import ALPHAS, BETAS
 from mmap_model.training import FusedRun
+from mmap_model.training.embedding_memo import EmbeddingMemo
 from orchestrator.compare.plan import ComparePlan, plan_comparison
 from orchestrator.compare.recipes import at_rate
 from orchestrator.compare.spacing import beyond
@@ -96,7 +97,7 @@ class Frozen:
     def __init__(self, plan: ComparePlan, views: int) -> None:
         self._plan, self._views, study = plan, views, plan.base.study
         self._inputs = load_backbone(study.backbone), open_dataset(study.dataset)
-        self._kept: tuple[Any, Any] | None = None
+        self._memo = EmbeddingMemo()
 
     def measure(self, column: str, rate: float | None, blend: str) -> dict[str, Any]:
         """One row: validation accuracy of every seed, and its α and β."""
@@ -106,13 +107,9 @@ class Frozen:
         settings = replace(point.settings, blend=blend, views=self._views)
         configuration = Configuration(method=point.method, settings=settings, recipe=recipe)
         cells = [self._plan.base.cell(configuration, SPLIT, Seeds.both(seed)) for seed in SEEDS]
-        run = FusedRun(cells, *self._inputs)
+        run = FusedRun(cells, *self._inputs, memo=self._memo)
         model: Any = run._model
-        if self._kept is not None:
-            run._support, evaluation = self._kept
-            run._evaluation, evaluation._kept_of = evaluation, model
         *_, report = run.epochs()
-        self._kept = run._training_support(), run._evaluation
         found = [report.cells[cell.key]["accuracy"] for cell in cells]
         row = {
             "column": column,

@@ -47,6 +47,11 @@ class TunedModel(nn.Module, ABC):
     tasks: int
 
     @property
+    def plain_images(self) -> bool:
+        """Whether ``image_embeddings`` are those of the plain CLIP, which models share then."""
+        return False
+
+    @property
     def steps_alike(self) -> bool:
         """Whether all that differs between steps comes in with pixels, labels and parameters."""
         return True

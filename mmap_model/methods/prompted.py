@@ -102,6 +102,12 @@ class PromptedModel(TunedModel):
     def class_features(self) -> Tensor:
         return self._constant_class_features() if self._is_constant else self._encode_classes()
 
+    @property
+    def plain_images(self) -> bool:
+        """Whether ``image_embeddings`` are those of the plain CLIP: nothing of the model's own has a part."""
+        own = overrides(self, PromptedModel, "image_features", "image_embeddings", "logits")
+        return self.constant_images and not own and not self.image_prompts()
+
     def image_features(self, pixels: Tensor) -> Tensor:
         return self.finish_images(self.image_embeddings(pixels))
 

@@ -6,6 +6,7 @@ Legend: R replicates, T tasks, B images per task and replicate of one batch, C c
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from mmap_model.data.transfer import to_device
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 from mmap_model.out_of_memory import is_out_of_memory
+from mmap_model.training.embedding_memo import Embedded, Shelf
 from mmap_model.training.memory import release
 from mmap_model.training.metrics import TOP, TaskPredictions
 
@@ -43,6 +45,7 @@ class Evaluation:
         dataset: whose evaluation views are scored.
         indices: by replicate and task, the images; tasks and replicates may differ in size.
         backbone: gives the size and device of the images.
+        shelf: where embeddings are kept for other cells, and found; None: nowhere.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Evaluation:
         dataset: Dataset,
         indices: Sequence[Sequence[Indices]],
         backbone: Backbone,
+        shelf: Shelf | None = None,
     ) -> None:
         names = [task.name for task in dataset.tasks]
         self.indices = indices
@@ -66,6 +70,7 @@ class Evaluation:
         self._per_batch = IMAGES_PER_BATCH
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._kept_of: TunedModel | None = None
+        self._shelf = shelf
 
     def limit(self, images: int) -> bool:
         """Score at most ``images`` at a time, at least one of each replicate and task; False if it is so."""
@@ -163,17 +168,33 @@ class Evaluation:
                 yield model.image_features(prepare(images)), labels
             return
         if self._kept_of is not model:
-            self._kept, self._kept_of = [], model
+            self._kept, self._kept_of = self._found(), model
         for embeddings, labels in self._kept:
             check()
             yield model.finish_images(embeddings), labels
         room = KEPT_BYTES - sum(embeddings.nbytes for embeddings, _ in self._kept)
-        for images, labels in self._batches(check, start=len(self._kept)):
+        first, seconds, began = len(self._kept), 0.0, time.perf_counter()
+        for images, labels in self._batches(check, start=first):
             embeddings = model.image_embeddings(prepare(images))
             room -= embeddings.nbytes
             if room >= 0:
                 self._kept.append((embeddings, labels))
+            seconds += time.perf_counter() - began
             yield model.finish_images(embeddings), labels
+            began = time.perf_counter()
+        if self._shelf is not None and first == 0 and room >= 0:
+            tensors = [tensor for batch in self._kept for tensor in batch]
+            self._shelf.keep(self._part, Embedded(tensors, {"evaluate": seconds}))
+
+    def _found(self) -> list[tuple[Tensor, Tensor]]:
+        """Embeddings and labels by batch that an earlier cell kept; none of them in a list of none."""
+        kept = None if self._shelf is None else self._shelf.find(self._part)
+        return [] if kept is None else [*zip(kept.tensors[::2], kept.tensors[1::2], strict=True)]
+
+    @property
+    def _part(self) -> tuple[object, ...]:
+        """The scored images, in batches as they are."""
+        return ("scored", self._step, *(own.tobytes() for replicate in self.indices for own in replicate))
 
     def _batches(self, check: Callable[[], None], start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """From batch ``start`` on, images [R, T, B, 3, H, W] and labels [R, T, B].

@@ -126,11 +126,16 @@ class Stopwatch:
         """What follows belongs to the next `lap`."""
         self._last = time.perf_counter()
 
-    def lap(self, phase: str) -> None:
-        """Count the time since `start` or the last lap as ``phase``."""
+    def lap(self, phase: str) -> float:
+        """Count the time since `start` or the last lap as ``phase``; returns it."""
         now = time.perf_counter()
-        self._seconds[phase] += now - self._last
-        self._last = now
+        passed, self._last = now - self._last, now
+        self._seconds[phase] += passed
+        return passed
+
+    def charge(self, phase: str, seconds: float) -> None:
+        """Count what did not pass now."""
+        self._seconds[phase] += seconds
 
     def take(self) -> dict[str, float]:
         """Seconds so far; starts again from zero."""

@@ -22,6 +22,7 @@ from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.methods import get_method
 from mmap_model.training.batches import TrainingBatches
+from mmap_model.training.embedding_memo import EmbeddingMemo, Shelf, shown_images
 from mmap_model.training.evaluation import Evaluation, finite_logits
 from mmap_model.training.health import Health
 from mmap_model.training.metrics import TaskPredictions, mean_over_tasks, summarise
@@ -33,7 +34,7 @@ from mmap_model.training.replicate import Stopwatch, make_replicates, problem_of
 from mmap_model.training.results import CellResult, cell_result
 from mmap_model.training.state import pack, unpack
 from mmap_model.training.step import TrainingStep
-from mmap_model.training.support import DrawnSupport, KeptBatches
+from mmap_model.training.support import DrawnSupport, EmbeddedBatches, KeptBatches
 
 POLL_STEPS = 4
 """Steps between two looks at ``should_stop`` and at what has become of the losses."""
@@ -74,6 +75,8 @@ class FusedRun:
         dataset: whose manifest the cells name.
         device: where to compute; the backbone is moved there.
         execution: how to compute.
+        memo: what earlier cells of this backbone and dataset left, and where this one leaves what it embeds.
+            On the CPU alone: a GPU replays whole steps, and is not asked how long a part of one takes.
 
     Attributes:
         epoch: completed epochs.
@@ -91,6 +94,7 @@ class FusedRun:
         *,
         device: torch.device | str = "cpu",
         execution: Execution = DEFAULT_EXECUTION,
+        memo: EmbeddingMemo | None = None,
     ) -> None:
         self.epoch = 0
         self.position: Position | None = None
@@ -116,7 +120,7 @@ class FusedRun:
         self._normalise = Normalisation(backbone)
         self._batches: TrainingBatches | None = None
         self._support: DrawnSupport | None = None
-        self._kept: KeptBatches | None = None
+        self._embedded: KeptBatches | EmbeddedBatches | None = None
         self._fitted = not self._model.fits
         self._step: TrainingStep | None = None
         self._evaluation: Evaluation | None = None
@@ -125,6 +129,7 @@ class FusedRun:
         names = [task.name for task in dataset.tasks]
         self._health = Health(self._replicates, names, self._sgd, self._probe, backbone.device)
         self._watch = Stopwatch()
+        self._shelf = self._find_shelf(memo)
         self._between_epochs = True
 
     @property
@@ -233,7 +238,8 @@ class FusedRun:
     def _train(self, sgd: ReplicateOptimiser, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """One epoch; returns the mean training losses [R, T]."""
         self._watch.start()
-        batches, taker = self._kept_batches() or self._training_batches(), self._training_step(sgd)
+        taker = self._training_step(sgd)
+        batches = self._embedded or self._training_batches()
         position = self.position = Position("training", epoch, steps=batches.steps)
         total = torch.zeros((), device=self._backbone.device)
         self._model.train()
@@ -268,6 +274,15 @@ class FusedRun:
         losses = step.take(pixels, labels, self._health.mask(), snapshot)
         self._health.see(losses, number)
         return losses
+
+    def _find_shelf(self, memo: EmbeddingMemo | None) -> Shelf | None:
+        """The place of this batch; None where other cells cannot use its embeddings, or have no memory to."""
+        if memo is None or self._backbone.device.type != "cpu" or not self._model.plain_images:
+            return None
+        if self._execution.max_memory_gb is not None:
+            return None
+        shown = shown_images(self._replicates, self._recipe, self._cell.precision)
+        return Shelf(memo, shown, self._watch)
 
     def _make_optimiser(self, trained: dict[str, nn.Parameter]) -> ReplicateOptimiser:
         return ReplicateOptimiser(
@@ -305,7 +320,7 @@ class FusedRun:
 
     def _logits(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """Of pixels, or of what is kept of them."""
-        if self._kept is not None:
+        if self._embedded is not None:
             return self._model.compare(self._model.finish_images(pixels), classes)
         return self._model.logits(self._normalise(pixels), classes)
 
@@ -316,7 +331,7 @@ class FusedRun:
         self._watch.start()
         if self._evaluation is None:
             indices = [[d.validation for d in replicate.draws] for replicate in self._replicates]
-            self._evaluation = Evaluation(self._dataset, indices, self._backbone)
+            self._evaluation = Evaluation(self._dataset, indices, self._backbone, self._shelf)
 
         position = self.position = Position("validation", self.epoch + (self._sgd is not None))
 
@@ -367,21 +382,27 @@ class FusedRun:
         return self._batches
 
     def _training_step(self, sgd: ReplicateOptimiser) -> TrainingStep:
+        """Made with the batches of embeddings that it takes, where it takes them in place of pixels."""
         if self._step is None:
-            kept = self._kept_batches() is not None
+            batches = self._training_batches()
+            kept = self._keeps_views or self._shelf is not None
             self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast, kept=kept)
+            if self._keeps_views:
+                self._embedded = KeptBatches(batches, self._training_support())
+                self._watch.lap("train")
+            elif self._shelf is not None:
+                self._embedded = EmbeddedBatches(batches, self._step, self._shelf)
         return self._step
 
-    def _kept_batches(self) -> KeptBatches | None:
-        """Embeddings to train on, where a recipe has so many views and training leaves them alone."""
-        if self._kept is None and self._recipe.views is not None and self._model.constant_images:
-            self._kept = KeptBatches(self._training_batches(), self._training_support())
-        return self._kept
+    @property
+    def _keeps_views(self) -> bool:
+        """Whether the embeddings of a fixed number of views are trained on."""
+        return self._recipe.views is not None and self._model.constant_images
 
     def _training_support(self) -> DrawnSupport:
         if self._support is None:
             batches = self._training_batches()
-            self._support = DrawnSupport(self._model, batches, self._normalise, self._autocast)
+            self._support = DrawnSupport(self._model, batches, self._normalise, self._autocast, self._shelf)
         return self._support
 
     def _autocast(self) -> torch.autocast:

@@ -79,22 +79,47 @@ class TrainingStep:
             torch.OutOfMemoryError: one image of each (replicate, task), with checkpoints, is too much.
         """
         prepared = pixels if self._kept else self._prepare(pixels)
+
+        def differentiate() -> Tensor:
+            with self._aside(pixels.device):
+                losses = self._by_record(prepared, labels, active) if snapshot is None else None
+                return self._differentiate(prepared, labels, active, snapshot) if losses is None else losses
+
+        losses = self._as_memory_allows(differentiate, pixels.device)
+        self._sgd.update()
+        return losses
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """``image_embeddings`` [R, T, B, E] of pixels in [0, 255], for a model with ``constant_images``.
+
+        As many images at a time as a step on them would take, which is how steps on the embeddings go on.
+
+        Raises:
+            torch.OutOfMemoryError: as for `take`.
+        """
+        prepared = self._prepare(pixels)
+
+        @torch.no_grad()
+        def compute() -> Tensor:
+            self.images = self.images or self._plan_pixels(prepared)
+            with self._autocast():
+                parts = [self._model.image_embeddings(part) for part in prepared.split(self.images, 2)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+        return self._as_memory_allows(compute, pixels.device)
+
+    def _as_memory_allows(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+        """The result, in smaller and smaller parts where memory runs out."""
         while True:
             try:
-                with self._aside(pixels.device):
-                    losses = self._by_record(prepared, labels, active) if snapshot is None else None
-                    if losses is None:
-                        losses = self._differentiate(prepared, labels, active, snapshot)
-                break
+                return compute()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error)
             # Out of the handler: the error's frames hold what the failed attempt computed.
-            release(pixels.device)
+            release(device)
             self._shrink(reason)
-        self._sgd.update()
-        return losses
 
     def _aside(self, device: torch.device) -> AbstractContextManager[object]:
         """Where records are made: away from the stream that the host waits for, eager steps too.
@@ -208,8 +233,10 @@ class TrainingStep:
         return losses if own is None else losses + own
 
     def _plan(self, pixels: Tensor) -> int:
-        if self._kept:
-            return pixels.shape[2]
+        return pixels.shape[2] if self._kept else self._plan_pixels(pixels)
+
+    @torch.enable_grad()
+    def _plan_pixels(self, pixels: Tensor) -> int:
         with self._autocast():
             images = images_at_a_time(self._model, pixels)
             if images == 0 and not self._model.execution.checkpoint:

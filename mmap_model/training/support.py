@@ -6,6 +6,7 @@ Legend: R replicates, T tasks, B images per replicate, task and step, V views, n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from mmap_model.data.transfer import to_device
 from mmap_model.methods.model import TunedModel
 from mmap_model.training.batches import TrainingBatches
+from mmap_model.training.embedding_memo import Embedded, Shelf
+from mmap_model.training.step import TrainingStep
 
 
 class DrawnSupport:
@@ -28,6 +31,7 @@ class DrawnSupport:
         batches: of its cells.
         prepare: pixels in [0, 255] to normalised ones.
         autocast: makes the context of a forward pass.
+        shelf: where views are kept for other cells, and found; None: nowhere.
     """
 
     def __init__(
@@ -36,10 +40,11 @@ class DrawnSupport:
         batches: TrainingBatches,
         prepare: Callable[[Tensor], Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
+        shelf: Shelf | None = None,
     ) -> None:
         assert model.constant_images, "only a tower that training leaves alone has features to keep"
         self._model, self._batches = model, batches
-        self._prepare, self._autocast = prepare, autocast
+        self._prepare, self._autocast, self._shelf = prepare, autocast, shelf
         self._views: list[list[list[Tensor]]] = []
 
     def labels(self) -> Sequence[Sequence[Tensor]]:
@@ -48,11 +53,24 @@ class DrawnSupport:
     def embeddings(self, views: int) -> Sequence[Sequence[Tensor]]:
         wanted = views if self._batches.augments else 1
         while len(self._views) < wanted:
-            self._views.append(self._embed(len(self._views)))
+            self._views.append(self._view(len(self._views)))
         return [
             [torch.stack(own) for own in zip(*(view[r] for view in self._views[:wanted]), strict=True)]
             for r in range(len(self._views[0]))
         ]
+
+    def _view(self, number: int) -> list[list[Tensor]]:
+        """Embeddings [n, E] of one view, by replicate and task."""
+        if self._shelf is None:
+            return self._embed(number)
+        tasks, part = self._model.tasks, ("view", number)
+        if (kept := self._shelf.find(part)) is not None:
+            return [[*kept.tensors[r * tasks : (r + 1) * tasks]] for r in range(self._model.replicates)]
+        began = time.perf_counter()
+        found = self._embed(number)
+        seconds = {"train": time.perf_counter() - began}
+        self._shelf.keep(part, Embedded([own for replicate in found for own in replicate], seconds))
+        return found
 
     @torch.no_grad()
     def _embed(self, view: int) -> list[list[Tensor]]:
@@ -63,6 +81,38 @@ class DrawnSupport:
             parts.setdefault((r, t), []).append(own)
         replicates, tasks = self._model.replicates, self._model.tasks
         return [[torch.cat(parts[r, t]) for t in range(tasks)] for r in range(replicates)]
+
+
+class EmbeddedBatches:
+    """Embeddings in place of pixels, of a recipe with new views in every epoch.
+
+    Args:
+        batches: of the pixels.
+        step: that the embeddings are for, and that makes them.
+        shelf: where epochs are kept, and found.
+    """
+
+    def __init__(self, batches: TrainingBatches, step: TrainingStep, shelf: Shelf) -> None:
+        self.steps, self.batch_size = batches.steps, batches.batch_size
+        self._batches, self._step, self._shelf = batches, step, shelf
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings [R, T, B, E] and labels [R, T, B] of every step."""
+        if (kept := self._shelf.find(epoch)) is not None:
+            self._step.images = self._step.images or kept.at_a_time
+            yield from zip(*(tensor.split(self.batch_size, 2) for tensor in kept.tensors), strict=True)
+            return
+        made: tuple[list[Tensor], list[Tensor]] = ([], [])
+        seconds, watch = {"data": 0.0, "train": 0.0}, self._shelf.watch
+        for pixels, labels in self._batches.epoch(epoch):
+            seconds["data"] += watch.lap("data")
+            embeddings = self._step.embed(pixels)
+            seconds["train"] += watch.lap("train")
+            for parts, own in zip(made, (embeddings, labels), strict=True):
+                parts.append(own)
+            yield embeddings, labels
+        tensors = [torch.cat(parts, 2) for parts in made]
+        self._shelf.keep(epoch, Embedded(tensors, seconds, self._step.images))
 
 
 class KeptBatches:

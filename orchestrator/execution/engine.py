@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmap_model.backbone import Backbone
     from mmap_model.data import Dataset
     from mmap_model.data.dataset import DatasetSummary
+    from mmap_model.training.embedding_memo import EmbeddingMemo
     from mmap_model.training.position import Position
     from orchestrator.work.inputs import Inputs
 
@@ -200,7 +201,12 @@ class ModelEngine:
         from mmap_model.training import FusedRun
 
         run = FusedRun(
-            list(cells), self._backbone, self._dataset, device=self.device, execution=self._execution
+            list(cells),
+            self._backbone,
+            self._dataset,
+            device=self.device,
+            execution=self._execution,
+            memo=self._memo,
         )
         return _ModelRun(run)
 
@@ -281,6 +287,12 @@ class ModelEngine:
         from mmap_model.training import score_test
 
         return score_test(list(cells), files, self._backbone, self._dataset, device=self.device, check=check)
+
+    @cached_property
+    def _memo(self) -> EmbeddingMemo:
+        from mmap_model.training.embedding_memo import EmbeddingMemo
+
+        return EmbeddingMemo()
 
     @cached_property
     def _backbone(self) -> Backbone:

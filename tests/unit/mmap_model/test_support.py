@@ -52,7 +52,7 @@ def test_kept_embeddings_train_as_the_pixels_of_the_same_views(
     tiny_backbone_fp64: Backbone, dataset: Dataset, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = losses(FusedRun(cells(method), tiny_backbone_fp64, dataset))
-    monkeypatch.setattr("mmap_model.training.run.FusedRun._kept_batches", lambda self: None)
+    monkeypatch.setattr("mmap_model.training.run.FusedRun._keeps_views", False)
     by_pixels = losses(FusedRun(cells(method), tiny_backbone_fp64, dataset))
     assert len(kept) == 6 and len(set(kept)) == 6
     assert kept == pytest.approx(by_pixels, rel=1e-10)
