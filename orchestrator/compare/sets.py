@@ -48,7 +48,11 @@ def choose_columns(names: Iterable[str], tasks: Sequence[str]) -> tuple[ColumnSp
     sets["ablation"] = (*rows, *(column for column in TABLE if column.name == "mmap"))
     every = [*TABLE, *sets[NEWER], *sets[GROUPED], *rows]
     known = {column.name: column for column in reversed(every)}
-    known |= {f"{c.method}_multi": c for c in sets[NEWER] if c.regime == "multi" and c.name == c.method}
+    known |= {
+        f"{c.method}_multi": c
+        for c in sets[NEWER]
+        if c.name == c.method and (c.regime == "multi" or f"{c.name}{_SUFFIX['single']}" in known)
+    }
     fixed = {column.name for column in (*TABLE, *rows)}
     chosen: dict[str, ColumnSpec] = {}
     for name in names:

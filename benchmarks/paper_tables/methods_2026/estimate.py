@@ -1,4 +1,4 @@
-"""How many cells the stages have, and how long they take: from cells that were profiled on this machine."""
+"""How many cells the stages have, and how long they take: from cells that were profiled alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stages import Stage
 from orchestrator.compare.plan import ComparePlan, PlannedRow
 
 HERE = Path(__file__).parent
-SECONDS = HERE / "seconds.json"
-"""Seconds of a cell at the tuned recipe by column, one core of the machine that README.md names."""
+PROFILES = HERE / "results" / "profiles"
+"""Seconds of a cell at the tuned recipe by CLIP and column, on one thread."""
 
 SHARES = {"base": 0.5, "without": 0.75}
 """Of a whole cell's time, by kind of stage: half of the classes, three of four tasks."""
@@ -22,12 +22,11 @@ SHARES = {"base": 0.5, "without": 0.75}
 
 def show(stages: Sequence[Stage], storage: Path, slots: int | None) -> None:
     """Print a line for every stage, and the sums."""
-    known = json.loads(SECONDS.read_text()) if SECONDS.is_file() else {}
     totals = Counter[str]()
     seen: set[tuple[str, str]] = set()
     print(f"{'stage':32} {'columns':>8} {'cells':>7} {'at most':>8} {'core-hours':>11} {'at most':>8}")
     for stage in stages:
-        plan = stage.plan(storage)
+        plan, known = stage.plan(storage), profiled(stage.clip)
         rows, most = planned(plan)
         new = [(row, seed) for row in rows for seed in row.seeds if (row.key, str(seed)) not in seen]
         seen |= {(row.key, str(seed)) for row, seed in new}
@@ -52,6 +51,13 @@ def show(stages: Sequence[Stage], storage: Path, slots: int | None) -> None:
         print(
             f"With {slots} slots as fast as that core: {totals['seconds'] / slots / 60:.0f} minutes or more."
         )
+
+
+def profiled(clip: str) -> dict[str, float]:
+    """Seconds of a cell, by column; empty for a CLIP that was not profiled."""
+    file = PROFILES / f"{clip}-cpu.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    return {column: one["cell_seconds"] for column, one in found.items() if "cell_seconds" in one}
 
 
 def planned(plan: ComparePlan) -> tuple[list[PlannedRow], int]:

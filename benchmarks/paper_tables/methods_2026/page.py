@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kept import times
@@ -30,9 +31,9 @@ def write(stages: Sequence[Stage], storage: Path, file: Path) -> None:
     found = {stage: one for stage in stages if (one := read(stage, storage)) is not None}
     parts = ["# Newer methods beside MmAP, on the embedded benchmark", _caution(stages, found)]
     parts += statements(found, [*dict.fromkeys(stage.clip for stage in stages)])
-    for stage, one in found.items():
-        if stage.kind in METHODS:
-            parts += methods(stage, one, storage)
+    for kind, clip in dict.fromkeys((stage.kind, stage.clip) for stage in found if stage.kind in METHODS):
+        own = {stage: one for stage, one in found.items() if (stage.kind, stage.clip) == (kind, clip)}
+        parts += methods(next(iter(own)), _joined([*own.values()]), storage)
     parts += _transfers(found, storage)
     parts += _made_with(found, storage)
     file.write_text("\n\n".join(parts) + "\n")
@@ -42,6 +43,13 @@ def read(stage: Stage, storage: Path) -> Comparison | None:
     """What a stage found, or None."""
     file = storage / "reports" / stage.report / "comparison.json"
     return Comparison.from_json(file.read_text()) if file.is_file() else None
+
+
+def _joined(parts: Sequence[Comparison]) -> Comparison:
+    """One comparison of all columns, of parts with the same tasks, split and seeds."""
+    columns = {column.name: column for part in parts for column in part.columns}
+    entries = {(e.column, e.split, e.recipe): e for part in parts for e in part.entries}
+    return replace(parts[0], columns=tuple(columns.values()), entries=tuple(entries.values()))
 
 
 def _caution(stages: Sequence[Stage], found: dict[Stage, Comparison]) -> str:

@@ -346,3 +346,29 @@ def test_finished_stages_are_kept_without_the_folder_they_came_from(
     bench["page"].write([first, other], kept, page)
     text = page.read_text()
     assert f"Not run: {other.report}." in text and "| symbols/base | 2 | 3 | 2 × CPU |" in text
+
+
+def test_the_parts_of_the_published_recipes_are_all_newer_methods(
+    bench: dict[str, Any], tmp_path: Path
+) -> None:
+    parts = [stage.plan(tmp_path) for stage in bench["stages"].stages(("symbols",), ("published",))]
+    (tuned,) = bench["stages"].stages(("symbols",), ("tuned",))
+    columns = [column.name for plan in parts for column in plan.columns if column.name != "zero_shot"]
+    assert len(columns) == len({*columns})
+    assert {"zero_shot", *columns} == {column.name for column in tuned.plan(tmp_path).columns}
+
+
+def test_the_parts_of_the_published_recipes_are_one_table(bench: dict[str, Any], tmp_path: Path) -> None:
+    parts = [*bench["stages"].stages(("symbols",), ("published",))][:2]
+    for number, stage in enumerate(parts):
+        plan = stage.plan(tmp_path)
+        for row in plan.fixed():
+            finish(plan, row, 0.5 + 0.1 * number)
+        store, ledger = StudyStore(str(tmp_path), plan.base.study.name), Ledger(str(tmp_path))
+        written(stage, tmp_path, assemble(plan, store, ledger))
+    page = tmp_path / "RESULTS.md"
+    bench["page"].write(parts, tmp_path, page)
+    table = between(page.read_text(), "By the authors' recipes", "Parameters")
+    assert page.read_text().count("By the authors' recipes") == 1
+    assert table.count("ZeroShot") == 1
+    assert table.index("IVLP (multi-task)") < table.index("ZS-LP (multi-task)"), "ordered together"

@@ -83,6 +83,7 @@ def test_grouped_methods_stand_beside_one_model_and_one_group_for_all() -> None:
 def test_a_column_of_a_newer_method_may_be_named_alone() -> None:
     assert [c.name for c in choose_columns(["clip_lora_stl"], TASKS)] == ["clip_lora_stl"]
     assert [c.name for c in choose_columns(["clip_lora_multi"], TASKS)] == ["clip_lora"]
+    assert [c.name for c in choose_columns(["tip_adapter_multi"], TASKS)] == ["tip_adapter"]
     everyone = [c.name for c in choose_columns(["clip_lora"], TASKS)]
     assert everyone == ["clip_lora_stl", "clip_lora", "clip_lora_grouped"]
     assert [c.name for c in choose_columns(["vpt"], TASKS)] == ["vpt"], "the paper's column goes first"
