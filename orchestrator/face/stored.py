@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmap_model.errors import nearest
+from mmap_model.paths import expanded
 from orchestrator.commands import STORAGE
 from orchestrator.study.errors import StudyError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """A study with its records. ``study`` is the stored one."""
+    """A study with its records. ``study`` is the stored one; see `find_stored` for where its images are."""
 
     study: Study
     store: StudyStore
@@ -28,13 +29,17 @@ class Stored:
 def find_stored(name_or_path: str, storage: str | None) -> Stored:
     """The records of a packaged study, of a study file, or of any study by the name it is stored under.
 
+    Images may move: where those of the stored study are not here, they are at the place that the study file
+    says, if they are there. Whether they are the same ones is told when they are read.
+
     Raises:
         StudyError: nothing of that name was ever run there.
     """
     from orchestrator.ledger import Ledger, StudyStore
     from orchestrator.study import study_from_plain
 
-    name, root = name_and_storage(name_or_path, storage)
+    given = _study_of(name_or_path)
+    name, root = _name_and_storage(name_or_path, given, storage)
     store = StudyStore(root, name)
     plain = store.load_study()
     if plain is None:
@@ -47,14 +52,39 @@ def find_stored(name_or_path: str, storage: str | None) -> Stored:
             fix=f"{hint}; run it with: {sweep}, or give --storage",
         )
     stored = study_from_plain(plain, f"studies/{name}/study.json")
-    return Stored(stored, store, Ledger(store.storage))
+    return Stored(_with_images_here(stored, given), store, Ledger(store.storage))
 
 
 def name_and_storage(name_or_path: str, storage: str | None) -> tuple[str, str]:
     """Name of a study, and the storage of its records as it was given: ``storage``, or the study's own."""
+    return _name_and_storage(name_or_path, _study_of(name_or_path), storage)
+
+
+def _name_and_storage(name_or_path: str, given: Study | None, storage: str | None) -> tuple[str, str]:
+    if given is not None:
+        return given.name, storage or given.storage
+    return name_or_path, storage or STORAGE
+
+
+def _study_of(name_or_path: str) -> Study | None:
+    """What a packaged study or a study file says; None for the name of another study."""
     from orchestrator.study import load_study, packaged_studies
 
     if name_or_path in packaged_studies() or Path(name_or_path).suffix in (".yaml", ".yml"):
-        study = load_study(name_or_path)
-        return study.name, storage or study.storage
-    return name_or_path, storage or STORAGE
+        return load_study(name_or_path)
+    return None
+
+
+def _with_images_here(stored: Study, given: Study | None) -> Study:
+    from orchestrator.study.identity import MAY_CHANGE
+
+    if given is None or _is_here(stored.dataset.root) or not _is_here(given.dataset.root):
+        return stored
+    free = [key.removeprefix("dataset.") for key in MAY_CHANGE if key.startswith("dataset.")]
+    moved = {name: getattr(given.dataset, name) for name in free}
+    return stored.model_copy(update={"dataset": replace(stored.dataset, **moved)})
+
+
+def _is_here(root: str | None) -> bool:
+    """Whether a dataset's images are at this place, or it needs none; not looked for in a bucket."""
+    return root is None or "://" in root or expanded(root).exists()
