@@ -73,7 +73,9 @@ def has_blocks(visual: nn.Module) -> bool:
 def plain_features(visual: nn.Module, pixels: Tensor) -> Tensor:
     """Embeddings [N, E] of pixels [N, 3, H, W] by open_clip's forward, in the precision of the weights."""
     kind = next(visual.parameters()).dtype
-    return visual(pixels.to(kind)).to(kind)  # type: ignore[no-any-return]
+    found: Tensor = visual(pixels.to(kind)).to(kind)
+    # Its pooling computes a row for every place, and gives a view of the first.
+    return found.clone() if found.untyped_storage().nbytes() > found.nbytes else found
 
 
 def _layer(

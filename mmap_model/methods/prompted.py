@@ -105,8 +105,9 @@ class PromptedModel(TunedModel):
     @property
     def plain_images(self) -> bool:
         """Whether ``image_embeddings`` are those of the plain CLIP: nothing of the model's own has a part."""
-        own = overrides(self, PromptedModel, "image_features", "image_embeddings", "logits")
-        return self.constant_images and not own and not self.image_prompts()
+        names = ("image_features", "image_embeddings", "_clip", "logits", "image_losses")
+        own = overrides(self, PromptedModel, *names)
+        return self.constant_images and not own and len(self.image_prompts()) == 0
 
     def image_features(self, pixels: Tensor) -> Tensor:
         return self.finish_images(self.image_embeddings(pixels))

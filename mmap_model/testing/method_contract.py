@@ -314,6 +314,7 @@ def constant_images_are_constant(subject: Subject) -> None:
     assert torch.equal(before, embeddings), "training changes image_embeddings"
     finished = model.finish_images(embeddings)
     assert torch.equal(finished, model.image_features(pixels)), "finish_images leads elsewhere"
+    assert torch.equal(before, embeddings), "finish_images changes the embeddings that it is given"
 
 
 def the_training_loop_trains_resumes_and_scores_it(subject: Subject) -> None:

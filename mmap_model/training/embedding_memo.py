@@ -27,12 +27,10 @@ class Embedded:
     Attributes:
         tensors: as whoever keeps them lays them out.
         seconds: by phase of a cell, all replicates together.
-        at_a_time: images of each (replicate, task) that memory held at a time; 0 where nobody asked.
     """
 
     tensors: Sequence[Tensor]
     seconds: Mapping[str, float]
-    at_a_time: int = 0
 
     @property
     def bytes(self) -> int:
@@ -60,11 +58,20 @@ class EmbeddingMemo:
         self._kept.move_to_end(batch)
         return self._kept[batch].get(part)
 
+    def has_room(self, batch: Hashable, further: int) -> bool:
+        """Whether so many bytes more of a batch would be kept."""
+        return _bytes(self._kept.get(batch, {})) + further <= self._limit
+
+    def clear(self) -> None:
+        """Give back what is kept, where memory runs out."""
+        self._kept.clear()
+        self._bytes = 0
+
     def put(self, batch: Hashable, part: Hashable, embedded: Embedded) -> None:
         """Keep it, where there is room for it."""
         own = self._kept.setdefault(batch, {})
         self._kept.move_to_end(batch)
-        if part in own or embedded.bytes + _bytes(own) > self._limit:
+        if part in own or not self.has_room(batch, embedded.bytes):
             return
         while self._bytes + embedded.bytes > self._limit:
             _, others = self._kept.popitem(last=False)
@@ -77,8 +84,8 @@ class EmbeddingMemo:
 class Shelf:
     """The place in a memo of one batch of cells.
 
-    What is found there is charged to the batch as if it had computed it: a cell's seconds are what it takes
-    by itself, whatever was trained before it.
+    What is found there is charged to the batch with the seconds of the cell that computed it: a cell's
+    seconds are about what it takes by itself, whatever was trained before it.
 
     Attributes:
         batch: says which images are shown when, and how.
@@ -95,6 +102,10 @@ class Shelf:
         for phase, seconds in found.seconds.items() if found is not None else ():
             self.watch.charge(phase, seconds)
         return found
+
+    def has_room(self, further: int) -> bool:
+        """Whether so many bytes more would be kept."""
+        return self.memo.has_room(self.batch, further)
 
     def keep(self, part: Hashable, embedded: Embedded) -> None:
         """For the batches that follow."""

@@ -120,6 +120,8 @@ class Evaluation:
                     raise
                 reason = str(error).partition("\n")[0]
             # Out of the handler: the error's frames hold what the failed attempt computed.
+            if self._shelf is not None:
+                self._shelf.memo.clear()
             release(self._device)
             logger.warning("Memory ran out (%s); scoring goes on with %s images", reason, self._per_batch)
 
@@ -178,7 +180,9 @@ class Evaluation:
             embeddings = model.image_embeddings(prepare(images))
             room -= embeddings.nbytes
             if room >= 0:
-                self._kept.append((embeddings, labels))
+                # Of what other cells find, a copy: a model may work in place.
+                kept = embeddings if self._shelf is None else embeddings.clone()
+                self._kept.append((kept, labels))
             seconds += time.perf_counter() - began
             yield model.finish_images(embeddings), labels
             began = time.perf_counter()
@@ -189,7 +193,9 @@ class Evaluation:
     def _found(self) -> list[tuple[Tensor, Tensor]]:
         """Embeddings and labels by batch that an earlier cell kept; none of them in a list of none."""
         kept = None if self._shelf is None else self._shelf.find(self._part)
-        return [] if kept is None else [*zip(kept.tensors[::2], kept.tensors[1::2], strict=True)]
+        if kept is None:
+            return []
+        return [(e.clone(), labels) for e, labels in zip(kept.tensors[::2], kept.tensors[1::2], strict=True)]
 
     @property
     def _part(self) -> tuple[object, ...]:

@@ -277,9 +277,10 @@ class FusedRun:
 
     def _find_shelf(self, memo: EmbeddingMemo | None) -> Shelf | None:
         """The place of this batch; None where other cells cannot use its embeddings, or have no memory to."""
-        if memo is None or self._backbone.device.type != "cpu" or not self._model.plain_images:
+        if memo is None or self._backbone.device.type != "cpu" or self._execution.max_memory_gb is not None:
             return None
-        if self._execution.max_memory_gb is not None:
+        # A model may have brought another backbone.
+        if not self._model.plain_images or getattr(self._model, "backbone", None) is not self._backbone:
             return None
         shown = shown_images(self._replicates, self._recipe, self._cell.precision)
         return Shelf(memo, shown, self._watch)
@@ -300,6 +301,8 @@ class FusedRun:
             self._model.fit(self._training_support())
             self._watch.lap("train")
             self._fitted = True
+        if self._shelf is not None and not self._model.plain_images:
+            self._shelf = None
 
     @torch.no_grad()
     def _finite_on(self, pixels: Tensor) -> Tensor:
@@ -385,13 +388,22 @@ class FusedRun:
         """Made with the batches of embeddings that it takes, where it takes them in place of pixels."""
         if self._step is None:
             batches = self._training_batches()
-            kept = self._keeps_views or self._shelf is not None
-            self._step = TrainingStep(self._model, sgd, self._normalise, self._autocast, kept=kept)
+            shelf = self._shelf
+            self._step = TrainingStep(
+                self._model,
+                sgd,
+                self._normalise,
+                self._autocast,
+                kept=self._keeps_views or shelf is not None,
+                give_back=shelf.memo.clear if shelf is not None else lambda: None,
+            )
             if self._keeps_views:
                 self._embedded = KeptBatches(batches, self._training_support())
                 self._watch.lap("train")
-            elif self._shelf is not None:
-                self._embedded = EmbeddedBatches(batches, self._step, self._shelf)
+            elif shelf is not None:
+                shape = (len(self._replicates), len(self._dataset.tasks), batches.batch_size, 3)
+                side, like = self._backbone.image_size, self._backbone.clip.logit_scale.new_zeros(())
+                self._embedded = EmbeddedBatches(batches, self._step, shelf, like.expand(*shape, side, side))
         return self._step
 
     @property

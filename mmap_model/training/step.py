@@ -42,6 +42,7 @@ class TrainingStep:
         prepare: pixels in [0, 255] to normalised ones.
         autocast: makes the context of a forward pass.
         kept: steps are given ``image_embeddings`` in place of pixels.
+        give_back: frees what other steps left, where memory runs out.
 
     Attributes:
         images: of each (replicate, task) computed at a time; 0 before the first step plans it.
@@ -56,8 +57,9 @@ class TrainingStep:
         autocast: Callable[[], AbstractContextManager[object]],
         *,
         kept: bool = False,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
-        self._model, self._sgd = model, sgd
+        self._model, self._sgd, self._give_back = model, sgd, give_back
         self._prepare, self._autocast, self._kept = prepare, autocast, kept
         self.images, self.in_parts = 0, False
         self._recorded: RecordedStep | None = None
@@ -89,6 +91,11 @@ class TrainingStep:
         self._sgd.update()
         return losses
 
+    def plan(self, pixels: Tensor) -> int:
+        """Images of each (replicate, task) to compute at a time, of normalised pixels; planned once."""
+        self.images = self.images or self._plan_pixels(pixels)
+        return self.images
+
     def embed(self, pixels: Tensor) -> Tensor:
         """``image_embeddings`` [R, T, B, E] of pixels in [0, 255], for a model with ``constant_images``.
 
@@ -101,9 +108,9 @@ class TrainingStep:
 
         @torch.no_grad()
         def compute() -> Tensor:
-            self.images = self.images or self._plan_pixels(prepared)
             with self._autocast():
-                parts = [self._model.image_embeddings(part) for part in prepared.split(self.images, 2)]
+                images = self.plan(prepared)
+                parts = [self._model.image_embeddings(part) for part in prepared.split(images, 2)]
             return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
         return self._as_memory_allows(compute, pixels.device)
@@ -118,6 +125,7 @@ class TrainingStep:
                     raise
                 reason = str(error)
             # Out of the handler: the error's frames hold what the failed attempt computed.
+            self._give_back()
             release(device)
             self._shrink(reason)
 

@@ -89,30 +89,42 @@ class EmbeddedBatches:
     Args:
         batches: of the pixels.
         step: that the embeddings are for, and that makes them.
-        shelf: where epochs are kept, and found.
+        shelf: where epochs are kept, and found, by the number of images that memory holds at a time.
+        like: normalised pixels of a step, whatever they show.
     """
 
-    def __init__(self, batches: TrainingBatches, step: TrainingStep, shelf: Shelf) -> None:
+    def __init__(self, batches: TrainingBatches, step: TrainingStep, shelf: Shelf, like: Tensor) -> None:
         self.steps, self.batch_size = batches.steps, batches.batch_size
-        self._batches, self._step, self._shelf = batches, step, shelf
+        self._batches, self._step, self._shelf, self._like = batches, step, shelf, like
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings [R, T, B, E] and labels [R, T, B] of every step."""
-        if (kept := self._shelf.find(epoch)) is not None:
-            self._step.images = self._step.images or kept.at_a_time
-            yield from zip(*(tensor.split(self.batch_size, 2) for tensor in kept.tensors), strict=True)
+        at_a_time = self._step.plan(self._like)
+        if (kept := self._shelf.find((epoch, at_a_time))) is not None:
+            # Copies: a model may work in place.
+            steps = zip(*(tensor.split(self.batch_size, 2) for tensor in kept.tensors), strict=True)
+            yield from ((embeddings.clone(), labels.clone()) for embeddings, labels in steps)
             return
-        made: tuple[list[Tensor], list[Tensor]] = ([], [])
+        whole: list[Tensor] = []
         seconds, watch = {"data": 0.0, "train": 0.0}, self._shelf.watch
-        for pixels, labels in self._batches.epoch(epoch):
+        for number, (pixels, labels) in enumerate(self._batches.epoch(epoch)):
             seconds["data"] += watch.lap("data")
             embeddings = self._step.embed(pixels)
             seconds["train"] += watch.lap("train")
-            for parts, own in zip(made, (embeddings, labels), strict=True):
-                parts.append(own)
+            if number == 0:
+                whole = self._room(embeddings, labels)
+            for tensor, own in zip(whole, (embeddings, labels), strict=False):
+                tensor[:, :, number * self.batch_size : (number + 1) * self.batch_size] = own
             yield embeddings, labels
-        tensors = [torch.cat(parts, 2) for parts in made]
-        self._shelf.keep(epoch, Embedded(tensors, seconds, self._step.images))
+        if whole and self._step.images == at_a_time:
+            self._shelf.keep((epoch, at_a_time), Embedded(whole, seconds))
+
+    def _room(self, *first: Tensor) -> list[Tensor]:
+        """Where a whole epoch goes, of the tensors of its first step; nothing where it would not be kept."""
+        if not self._shelf.has_room(self.steps * sum(own.nbytes for own in first)):
+            return []
+        places = self.steps * self.batch_size
+        return [own.new_empty((*own.shape[:2], places, *own.shape[3:])) for own in first]
 
 
 class KeptBatches:

@@ -76,15 +76,25 @@ def _study_of(name_or_path: str) -> Study | None:
 
 
 def _with_images_here(stored: Study, given: Study | None) -> Study:
-    from orchestrator.study.identity import MAY_CHANGE
-
-    if given is None or _is_here(stored.dataset.root) or not _is_here(given.dataset.root):
+    """What of the stored dataset is gone is at the place that the file gives; all else is as stored."""
+    before = stored.dataset
+    if given is None or given.dataset.name != before.name or _is_here(before.root) or _is_kept(before.store):
         return stored
-    free = [key.removeprefix("dataset.") for key in MAY_CHANGE if key.startswith("dataset.")]
-    moved = {name: getattr(given.dataset, name) for name in free}
-    return stored.model_copy(update={"dataset": replace(stored.dataset, **moved)})
+    if given.dataset.root is None or not _is_here(given.dataset.root):
+        return stored
+    moved = {
+        name: place
+        for name in ("root", "lists", "excluded", "store")
+        if not _is_here(getattr(before, name)) and (place := getattr(given.dataset, name)) is not None
+    }
+    return stored.model_copy(update={"dataset": replace(before, **moved)})
 
 
-def _is_here(root: str | None) -> bool:
-    """Whether a dataset's images are at this place, or it needs none; not looked for in a bucket."""
-    return root is None or "://" in root or expanded(root).exists()
+def _is_here(place: str | None) -> bool:
+    """Whether there is something at this place, or none is named; not looked for in a bucket."""
+    return place is None or "://" in place or expanded(place).exists()
+
+
+def _is_kept(store: str | None) -> bool:
+    """Whether prepared images are there, which are read without the others."""
+    return store is not None and _is_here(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,8 @@ from mmap_model.training import FusedRun, RunInterrupted
 from mmap_model.training.embedding_memo import Embedded, EmbeddingMemo, Shelf
 from mmap_model.training.replicate import Stopwatch
 
-RECIPE = Recipe(epochs=2, batch_size=4, lr=0.1, warmup_epochs=0)
+# Three steps an epoch, of which the smaller task fills two and starts over.
+RECIPE = Recipe(epochs=2, batch_size=2, lr=0.1, warmup_epochs=0)
 PLAIN = ("clap", "clip_adapter", "coop", "task_res", "tip_adapter", "tip_adapter_f", "zero_shot", "zs_lp")
 OTHERS = ("bitfit", "clip_lora", "full_ft", "ivlp", "maple", "two_stage", "vpt")
 
@@ -46,6 +48,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def cells(method: str, seeds: tuple[int, ...] = (1, 2), shots: int = 2, **recipe: Any) -> list[Cell]:
+    precision = recipe.pop("precision", "fp32")
     configuration = Configuration(
         method=method, settings=get_method(method).Settings(), recipe=replace(RECIPE, **recipe)
     )
@@ -54,6 +57,7 @@ def cells(method: str, seeds: tuple[int, ...] = (1, 2), shots: int = 2, **recipe
             configuration=configuration,
             split=Split(shots=shots),
             seeds=Seeds.both(seed),
+            precision=precision,
             dataset="0" * 32,
             backbone="b",
         )
@@ -104,7 +108,7 @@ def test_the_first_one_to_use_a_memo_has_the_numbers_of_one_without(
         {"seeds": (1,)},
         {"seeds": (1, 3)},
         {"shots": 1},
-        {"batch_size": 2},
+        {"batch_size": 4},
         {"augment": False},
         {"views": 2},
         {"epochs": 3},
@@ -141,6 +145,105 @@ def test_models_share_what_is_of_the_plain_tower_alone(tiny_backbone: Backbone, 
         assert torch.equal(model.image_embeddings(pixels), plain.image_embeddings(pixels))
 
 
+@pytest.mark.parametrize("precision", ["fp64", "bf16"])
+def test_in_other_precisions_too(
+    tiny_backbone: Backbone, tiny_backbone_fp64: Backbone, dataset: Dataset, precision: str
+) -> None:
+    backbone = tiny_backbone_fp64 if precision == "fp64" else tiny_backbone
+    wanted = cells("clip_adapter", precision=precision)
+    alone = numbers(FusedRun(wanted, backbone, dataset))
+    memo = EmbeddingMemo()
+    first = numbers(FusedRun(cells("task_res", lr=0.03, precision=precision), backbone, dataset, memo=memo))
+    assert first != alone
+    assert numbers(FusedRun(wanted, backbone, dataset, memo=memo)) == alone
+
+
+def test_a_cell_that_is_cancelled_leaves_the_others_as_they_are(
+    tiny_backbone: Backbone, dataset: Dataset
+) -> None:
+    wanted, memo = cells("zs_lp"), EmbeddingMemo()
+    alone = numbers(FusedRun(wanted, tiny_backbone, dataset))
+    cancelled = FusedRun(wanted, tiny_backbone, dataset, memo=memo)
+    next(cancelled.epochs())
+    cancelled.cancel(wanted[1].key)
+    list(cancelled.epochs())
+    assert list(cancelled.finish()) == [wanted[0].key]
+    assert numbers(FusedRun(wanted, tiny_backbone, dataset, memo=memo)) == alone
+
+
+@pytest.mark.parametrize("first", ["coop", "zs_lp"])
+def test_each_model_computes_as_many_images_at_a_time_as_it_does_alone(
+    tiny_backbone: Backbone, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    def planned(model: Any, pixels: torch.Tensor) -> int:
+        return 1 if type(model).__name__ == "CoopModel" else int(pixels.shape[2])
+
+    monkeypatch.setattr("mmap_model.training.step.images_at_a_time", planned)
+    second = "zs_lp" if first == "coop" else "coop"
+    alone = FusedRun(cells(second), tiny_backbone, dataset)
+    wanted, memo = numbers(alone), EmbeddingMemo()
+    numbers(FusedRun(cells(first), tiny_backbone, dataset, memo=memo))
+    after = FusedRun(cells(second), tiny_backbone, dataset, memo=memo)
+    assert numbers(after) == wanted
+    assert after._step is not None and alone._step is not None
+    assert after._step.images == alone._step.images == (1 if second == "coop" else 2)
+
+
+def test_memory_that_runs_out_takes_back_what_is_kept(
+    tiny_backbone: Backbone, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo, embed = EmbeddingMemo(), PromptedModel.image_embeddings
+    memo.put("others", 1, of(25))
+
+    def full(model: PromptedModel, pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.shape[2] > 1 and memo.get("others", 1) is not None:
+            raise torch.OutOfMemoryError("too many")
+        return embed(model, pixels)
+
+    monkeypatch.setattr(PromptedModel, "image_embeddings", full)
+    numbers(FusedRun(cells("zs_lp"), tiny_backbone, dataset, memo=memo))
+    assert memo.get("others", 1) is None
+
+
+def test_an_epoch_beyond_the_limit_is_not_even_collected(
+    tiny_backbone: Backbone, dataset: Dataset, embedded: list[int]
+) -> None:
+    memo = EmbeddingMemo(limit=100)
+    alone = numbers(FusedRun(cells("zs_lp"), tiny_backbone, dataset))
+    embedded.clear()
+    assert numbers(FusedRun(cells("zs_lp"), tiny_backbone, dataset, memo=memo)) == alone
+    first = sum(embedded)
+    assert numbers(FusedRun(cells("zs_lp"), tiny_backbone, dataset, memo=memo)) == alone
+    assert sum(embedded) == 2 * first
+
+
+def test_a_model_that_works_in_place_spoils_nothing_of_others(
+    tiny_backbone: Backbone, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmap_model.methods.clip_adapter.module import ClipAdapterModel
+
+    alone = numbers(FusedRun(cells("task_res"), tiny_backbone, dataset))
+    memo = EmbeddingMemo()
+    finish = ClipAdapterModel.finish_images
+    monkeypatch.setattr(ClipAdapterModel, "finish_images", lambda m, found: finish(m, found.mul_(0.5)))
+    for _ in range(2):
+        numbers(FusedRun(cells("clip_adapter"), tiny_backbone, dataset, memo=memo))
+    assert numbers(FusedRun(cells("task_res"), tiny_backbone, dataset, memo=memo)) == alone
+
+
+def test_a_model_on_another_backbone_shares_nothing(
+    tiny_backbone: Backbone, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmap_model.methods.zero_shot.module import ZeroShotModel
+
+    run = FusedRun(cells("zero_shot"), tiny_backbone, dataset, memo=EmbeddingMemo())
+    assert run._shelf is not None
+    start = ZeroShotModel.__init__
+    other = copy.copy(tiny_backbone)
+    monkeypatch.setattr(ZeroShotModel, "__init__", lambda model, _, problem: start(model, other, problem))
+    assert FusedRun(cells("zero_shot"), tiny_backbone, dataset, memo=EmbeddingMemo())._shelf is None
+
+
 def test_a_model_with_image_prompts_or_logits_of_its_own_shares_nothing(tiny_backbone: Backbone) -> None:
     from mmap_model.methods.zero_shot.module import ZeroShotModel
 
@@ -152,12 +255,17 @@ def test_a_model_with_image_prompts_or_logits_of_its_own_shares_nothing(tiny_bac
         def logits(self, pixels: torch.Tensor, class_features: torch.Tensor | None = None) -> torch.Tensor:
             return super().logits(pixels, class_features) + 1
 
+    class LooksAtPixels(ZeroShotModel):
+        def image_losses(self, images: torch.Tensor, pixels: torch.Tensor, *rest: Any) -> torch.Tensor:
+            return super().image_losses(images, pixels, *rest) + pixels.mean((3, 4, 5))
+
     problem = Problem(
         classes=[("mug", "fan")] * 2, template="a photo of a {}.", partitions=[None], train_seeds=[1]
     )
     assert ZeroShotModel(tiny_backbone, problem).plain_images
     assert not Marked(tiny_backbone, problem).plain_images
     assert not Shifted(tiny_backbone, problem).plain_images
+    assert not LooksAtPixels(tiny_backbone, problem).plain_images
 
 
 def test_a_limit_on_memory_leaves_no_room_for_a_memo(

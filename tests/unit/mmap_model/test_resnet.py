@@ -95,6 +95,14 @@ def test_released_models_have_their_published_number_of_parameters(model: str) -
     assert shape.visual.heads == clip.visual.attnpool.num_heads
 
 
+def test_embeddings_hold_nothing_of_what_the_pooling_computes_beside_them(backbone: Backbone) -> None:
+    method = get_method("zero_shot")
+    model = method.build(method.Settings(), backbone, problem())
+    found = model.image_embeddings(torch.zeros(1, 2, 3, 3, 64, 64, dtype=torch.float64))
+    assert found.shape[:3] == (1, 2, 3)
+    assert found.untyped_storage().nbytes() == found.nbytes
+
+
 def test_a_resnet_of_other_stages_is_refused_with_the_reason() -> None:
     config = model_config("RN50")
     for stages in ([3, 4, 6], [3, 4, 6, 0], [3, 4, 6, "3"]):
