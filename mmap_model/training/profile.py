@@ -60,6 +60,7 @@ class Profile:
         peak_gb: most memory of the process (CPU) or of the device's allocator (GPU), in 10^9 bytes.
         fit_seconds: once, before the first step: embedding the labelled images where the recipe keeps them,
             and what the method computes of them.
+        scored_epochs: after which the validation images are scored (``compute.evaluate``); None: all.
     """
 
     cells: int
@@ -73,6 +74,7 @@ class Profile:
     images_at_a_time: int
     peak_gb: float
     fit_seconds: float = 0.0
+    scored_epochs: int | None = None
 
     @property
     def share_of_matmul(self) -> float:
@@ -83,7 +85,8 @@ class Profile:
     def cell_seconds(self) -> float:
         """Of one cell, its share of the batch."""
         step = self.step_seconds + self.parts["data"]
-        trained = self.epochs * (self.steps * step + self.epoch_evaluation_seconds)
+        scored = self.epochs if self.scored_epochs is None else self.scored_epochs
+        trained = self.epochs * self.steps * step + scored * self.epoch_evaluation_seconds
         return (self.fit_seconds + trained) / self.cells
 
 
@@ -171,6 +174,7 @@ def profile_cells(
         images_at_a_time=step.images,
         peak_gb=_peak_bytes(backbone.device) / 1e9,
         fit_seconds=fit_seconds,
+        scored_epochs=sum(execution.evaluates(epoch, recipe.epochs) for epoch in range(1, recipe.epochs + 1)),
     )
 
 

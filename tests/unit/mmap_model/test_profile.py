@@ -11,6 +11,7 @@ import torch
 from mmap_model.backbone import Backbone
 from mmap_model.cells import Cell, Configuration
 from mmap_model.configuration import Recipe, Seeds, Split
+from mmap_model.execution import Execution
 from mmap_model.methods import get_method
 from mmap_model.training.profile import Profile, matmul_rate, profile_cells
 
@@ -43,7 +44,9 @@ def test_a_profile_of_any_method(name: str, tiny_backbone: Backbone, pattern_dat
         )
         for seed in range(1 + method.fuses)
     ]
-    found = profile_cells(cells, tiny_backbone, dataset, repeats=1)
+    last = Execution(evaluate="last")
+    found = profile_cells(cells, tiny_backbone, dataset, repeats=1, execution=last)
+    assert found.scored_epochs == 1
     assert (found.cells, found.steps, found.epochs, found.images_at_a_time) == (len(cells), 3, 3, 2)
     assert found.parts.keys() == {"text", "image", "prompts", "optimiser", "data"}
     assert all(seconds >= 0 for seconds in found.parts.values())
@@ -69,6 +72,7 @@ def test_the_cost_of_a_cell_is_its_share_of_steps_and_evaluations() -> None:
     )
     assert found.cell_seconds == pytest.approx(5 * (10 * 0.6 + 3.0) / 3)
     assert replace(found, fit_seconds=6.0).cell_seconds == pytest.approx(found.cell_seconds + 2.0)
+    assert replace(found, scored_epochs=1).cell_seconds == pytest.approx((5 * 10 * 0.6 + 3.0) / 3)
     assert found.share_of_matmul == pytest.approx(0.5)
 
 
