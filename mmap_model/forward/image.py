@@ -53,7 +53,8 @@ def encode_images(
     sets, images = pixels.shape[:2]
     if not has_blocks(clip.visual):
         assert not len(prompts), "methods for such towers have no image prompts"
-        return plain_features(clip.visual, pixels.flatten(0, 1)).view(sets, images, -1)
+        # Its pooling computes a row for every place and gives a view of the first, which would keep them all.
+        return plain_features(clip.visual, pixels.flatten(0, 1)).clone().view(sets, images, -1)
     x = embed(clip, pixels.flatten(0, 1))
     blocks = clip.visual.transformer.resblocks
     stays = len(prompts) - 1 if evolve and len(prompts) < len(blocks) else None
@@ -73,9 +74,7 @@ def has_blocks(visual: nn.Module) -> bool:
 def plain_features(visual: nn.Module, pixels: Tensor) -> Tensor:
     """Embeddings [N, E] of pixels [N, 3, H, W] by open_clip's forward, in the precision of the weights."""
     kind = next(visual.parameters()).dtype
-    found: Tensor = visual(pixels.to(kind)).to(kind)
-    # Its pooling computes a row for every place, and gives a view of the first.
-    return found.clone() if found.untyped_storage().nbytes() > found.nbytes else found
+    return visual(pixels.to(kind)).to(kind)  # type: ignore[no-any-return]
 
 
 def _layer(

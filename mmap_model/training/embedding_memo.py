@@ -21,7 +21,7 @@ KEPT_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
-class Embedded:
+class KeptEmbeddings:
     """Embeddings, and what they took.
 
     Attributes:
@@ -49,9 +49,9 @@ class EmbeddingMemo:
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit, self._bytes = limit, 0
-        self._kept: OrderedDict[Hashable, dict[Hashable, Embedded]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, dict[Hashable, KeptEmbeddings]] = OrderedDict()
 
-    def get(self, batch: Hashable, part: Hashable) -> Embedded | None:
+    def get(self, batch: Hashable, part: Hashable) -> KeptEmbeddings | None:
         """What is kept; None for nothing."""
         if batch not in self._kept:
             return None
@@ -67,7 +67,7 @@ class EmbeddingMemo:
         self._kept.clear()
         self._bytes = 0
 
-    def put(self, batch: Hashable, part: Hashable, embedded: Embedded) -> None:
+    def put(self, batch: Hashable, part: Hashable, embedded: KeptEmbeddings) -> None:
         """Keep it, where there is room for it."""
         own = self._kept.setdefault(batch, {})
         self._kept.move_to_end(batch)
@@ -96,7 +96,7 @@ class Shelf:
     batch: Hashable
     watch: Stopwatch
 
-    def find(self, part: Hashable) -> Embedded | None:
+    def find(self, part: Hashable) -> KeptEmbeddings | None:
         """What an earlier batch of cells kept, charged; None for nothing."""
         found = self.memo.get(self.batch, part)
         for phase, seconds in found.seconds.items() if found is not None else ():
@@ -107,7 +107,7 @@ class Shelf:
         """Whether so many bytes more would be kept."""
         return self.memo.has_room(self.batch, further)
 
-    def keep(self, part: Hashable, embedded: Embedded) -> None:
+    def keep(self, part: Hashable, embedded: KeptEmbeddings) -> None:
         """For the batches that follow."""
         self.memo.put(self.batch, part, embedded)
 
@@ -131,5 +131,5 @@ def shown_images(replicates: Sequence[Replicate], recipe: Recipe, precision: str
     )
 
 
-def _bytes(parts: Mapping[Hashable, Embedded]) -> int:
+def _bytes(parts: Mapping[Hashable, KeptEmbeddings]) -> int:
     return sum(embedded.bytes for embedded in parts.values())

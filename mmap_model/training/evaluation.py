@@ -21,7 +21,7 @@ from mmap_model.data.transfer import to_device
 from mmap_model.forward.precision import full_precision
 from mmap_model.methods.model import TunedModel
 from mmap_model.out_of_memory import is_out_of_memory
-from mmap_model.training.embedding_memo import Embedded, Shelf
+from mmap_model.training.embedding_memo import KeptEmbeddings, Shelf
 from mmap_model.training.memory import release
 from mmap_model.training.metrics import TOP, TaskPredictions
 
@@ -188,7 +188,7 @@ class Evaluation:
             began = time.perf_counter()
         if self._shelf is not None and first == 0 and room >= 0:
             tensors = [tensor for batch in self._kept for tensor in batch]
-            self._shelf.keep(self._part, Embedded(tensors, {"evaluate": seconds}))
+            self._shelf.keep(self._part, KeptEmbeddings(tensors, {"evaluate": seconds}))
 
     def _found(self) -> list[tuple[Tensor, Tensor]]:
         """Embeddings and labels by batch that an earlier cell kept; none of them in a list of none."""

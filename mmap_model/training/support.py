@@ -16,7 +16,7 @@ from torch import Tensor
 from mmap_model.data.transfer import to_device
 from mmap_model.methods.model import TunedModel
 from mmap_model.training.batches import TrainingBatches
-from mmap_model.training.embedding_memo import Embedded, Shelf
+from mmap_model.training.embedding_memo import KeptEmbeddings, Shelf
 from mmap_model.training.step import TrainingStep
 
 
@@ -69,7 +69,7 @@ class DrawnSupport:
         began = time.perf_counter()
         found = self._embed(number)
         seconds = {"train": time.perf_counter() - began}
-        self._shelf.keep(part, Embedded([own for replicate in found for own in replicate], seconds))
+        self._shelf.keep(part, KeptEmbeddings([own for replicate in found for own in replicate], seconds))
         return found
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class EmbeddedBatches:
                 tensor[:, :, number * self.batch_size : (number + 1) * self.batch_size] = own
             yield embeddings, labels
         if whole and self._step.images == at_a_time:
-            self._shelf.keep((epoch, at_a_time), Embedded(whole, seconds))
+            self._shelf.keep((epoch, at_a_time), KeptEmbeddings(whole, seconds))
 
     def _room(self, *first: Tensor) -> list[Tensor]:
         """Where a whole epoch goes, of the tensors of its first step; nothing where it would not be kept."""

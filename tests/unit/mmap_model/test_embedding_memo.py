@@ -18,7 +18,7 @@ from mmap_model.execution import Execution
 from mmap_model.methods import Problem, get_method
 from mmap_model.methods.prompted import PromptedModel
 from mmap_model.training import FusedRun, RunInterrupted
-from mmap_model.training.embedding_memo import Embedded, EmbeddingMemo, Shelf
+from mmap_model.training.embedding_memo import KeptEmbeddings, EmbeddingMemo, Shelf
 from mmap_model.training.replicate import Stopwatch
 
 # Three steps an epoch, of which the smaller task fills two and starts over.
@@ -365,13 +365,13 @@ def test_what_is_found_is_charged_and_what_is_not_is_not() -> None:
     memo, watch = EmbeddingMemo(), Stopwatch()
     shelf = Shelf(memo, "batch", watch)
     assert shelf.find(1) is None and not any(watch.take().values())
-    shelf.keep(1, Embedded(of(1).tensors, {"data": 1.5, "train": 2.0}))
+    shelf.keep(1, KeptEmbeddings(of(1).tensors, {"data": 1.5, "train": 2.0}))
     assert shelf.find(1) is not None
     assert watch.take() == {"data": 1.5, "train": 2.0, "evaluate": 0.0}
 
 
-def of(numbers: int) -> Embedded:
-    return Embedded([torch.zeros(numbers)], {})
+def of(numbers: int) -> KeptEmbeddings:
+    return KeptEmbeddings([torch.zeros(numbers)], {})
 
 
 class Clock:
