@@ -18,7 +18,7 @@ from mmap_model.execution import Execution
 from mmap_model.methods import Problem, get_method
 from mmap_model.methods.prompted import PromptedModel
 from mmap_model.training import FusedRun, RunInterrupted
-from mmap_model.training.embedding_memo import KeptEmbeddings, EmbeddingMemo, Shelf
+from mmap_model.training.embedding_memo import EmbeddingMemo, KeptEmbeddings, Shelf
 from mmap_model.training.replicate import Stopwatch
 
 # Three steps an epoch, of which the smaller task fills two and starts over.
