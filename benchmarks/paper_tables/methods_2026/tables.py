@@ -85,11 +85,11 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
         plain |= {seed: _halves(tasks, "plain") for seed, tasks in own.items()}
         rows = [_halves(tasks, "tuned") for tasks in own.values()]
         if not rows:
-            missing[full_label(column)] = _refusal(entry, scored)
+            missing[_label(column)] = _refusal(entry, scored)
             continue
         harmonic = mean(row[2] for row in rows)
         cells = [*map(_spread, zip(*rows, strict=True)), str(len(rows)), str(len(entry.failed_starts))]
-        lines.append((harmonic, [full_label(column), *cells, _end(comparison, entry)]))
+        lines.append((harmonic, [_label(column), *cells, _end(comparison, entry)]))
     if plain:
         cells = [*map(_spread, zip(*plain.values(), strict=True)), str(len(plain)), "–", ""]
         lines.append((mean(row[2] for row in plain.values()), ["Zero-shot", *cells]))
@@ -120,15 +120,15 @@ def left_out(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Iterat
             plain[place] += [row["plain"]["accuracy"] for row in rows]
             values = [row["tuned"]["accuracy"] for row in rows]
             if entry is None or not values:
-                reason = _without_numbers(comparison).get(full_label(column)) if entry is None else None
-                missing[f"{full_label(column)}, {stage.to}"] = reason or _refusal(entry, scored)
+                reason = _without_numbers(comparison).get(_label(column)) if entry is None else None
+                missing[f"{_label(column)}, {stage.to}"] = reason or _refusal(entry, scored)
                 cells.append("–")
                 continue
             fewer = f" ({len(values)} seeds)" if len(values) < len(comparison.seeds) else ""
             cells.append(f"{_spread(values)}{fewer}{_arrow(comparison, entry)}")
             means.append(mean(values))
         whole = mean(means) if len(means) == len(found) else None
-        lines.append((whole, [full_label(column), *cells, "–" if whole is None else f"{100 * whole:.1f}"]))
+        lines.append((whole, [_label(column), *cells, "–" if whole is None else f"{100 * whole:.1f}"]))
     zero = [mean(own) if own else None for own in plain]
     known = [value for value in zero if value is not None]
     whole = mean(known) if len(known) == len(found) else None
@@ -203,7 +203,7 @@ def _entries(comparison: Comparison) -> Iterator[tuple[Column, ColumnResult]]:
 
 def _without_numbers(comparison: Comparison) -> dict[str, str]:
     """Why a column has no numbers, by its label."""
-    labels = {column.name: full_label(column) for column in comparison.columns}
+    labels = {column.name: _label(column) for column in comparison.columns}
     failed = [e for e in comparison.entries if e.recipe == "tuned" and e.error and not e.tasks]
     return {labels[e.column]: (e.error or "").strip().splitlines()[0] for e in failed}
 
