@@ -78,7 +78,9 @@ def _study_of(name_or_path: str) -> Study | None:
 def _with_images_here(stored: Study, given: Study | None) -> Study:
     """What of the stored dataset is gone is at the place that the file gives; all else is as stored."""
     before = stored.dataset
-    if given is None or given.dataset.name != before.name or _is_here(before.root) or _is_kept(before.store):
+    if given is None or given.dataset.name != before.name or _is_here(before.root):
+        return stored
+    if before.store is not None and _is_here(before.store):  # prepared images are read without the others
         return stored
     if given.dataset.root is None or not _is_here(given.dataset.root):
         return stored
@@ -93,8 +95,3 @@ def _with_images_here(stored: Study, given: Study | None) -> Study:
 def _is_here(place: str | None) -> bool:
     """Whether there is something at this place, or none is named; not looked for in a bucket."""
     return place is None or "://" in place or expanded(place).exists()
-
-
-def _is_kept(store: str | None) -> bool:
-    """Whether prepared images are there, which are read without the others."""
-    return store is not None and _is_here(store)
