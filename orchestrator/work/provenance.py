@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,14 @@ PACKAGES = (
 
 def provenance() -> dict[str, Any]:
     """``{python, versions, commit, threads}`` of this process; ``commit`` only in a checkout."""
-    return {**_fixed(), "threads": os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())}
+    return {**_fixed(), "threads": _threads()}
+
+
+def _threads() -> str:
+    """Of torch where it is loaded, else what the environment allows; nothing is imported for it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return str(torch.get_num_threads())
+    return os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
 
 
 @cache

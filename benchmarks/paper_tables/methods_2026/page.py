@@ -9,7 +9,7 @@ from pathlib import Path
 from kept import times
 from stages import Stage
 from statements import statements
-from tables import as_table, base_to_new, left_out, methods
+from tables import Scores, as_table, base_to_new, left_out, methods
 from transfers import scores
 
 from orchestrator.compare.comparison import Comparison
@@ -30,11 +30,12 @@ def write(stages: Sequence[Stage], storage: Path, file: Path) -> None:
     """
     found = {stage: one for stage in stages if (one := read(stage, storage)) is not None}
     parts = ["# Newer methods beside MmAP, on the embedded benchmark", _caution(stages, found)]
-    parts += statements(found, [*dict.fromkeys(stage.clip for stage in stages)])
+    scored = {stage: scores(stage, storage) for stage in found if stage.kind in TRANSFERS}
+    parts += statements(found, scored, [*dict.fromkeys(stage.clip for stage in stages)])
     for kind, clip in dict.fromkeys((stage.kind, stage.clip) for stage in found if stage.kind in METHODS):
         own = {stage: one for stage, one in found.items() if (stage.kind, stage.clip) == (kind, clip)}
         parts += methods(next(iter(own)), _joined([*own.values()]), storage)
-    parts += _transfers(found, storage)
+    parts += _transfers(found, scored)
     parts += _made_with(found, storage)
     file.write_text("\n\n".join(parts) + "\n")
 
@@ -61,12 +62,12 @@ def _caution(stages: Sequence[Stage], found: dict[Stage, Comparison]) -> str:
     return text + (f" Not run: {', '.join(missing)}." if missing else "")
 
 
-def _transfers(found: dict[Stage, Comparison], storage: Path) -> Iterator[str]:
+def _transfers(found: dict[Stage, Comparison], scored: dict[Stage, Scores]) -> Iterator[str]:
     for kind, table in TRANSFERS.items():
         of_kind = [stage for stage in found if stage.kind == kind]
         for clip in dict.fromkeys(stage.clip for stage in of_kind):
             own = [stage for stage in of_kind if stage.clip == clip]
-            yield from table(clip, [(stage, found[stage], scores(stage, storage)) for stage in own])
+            yield from table(clip, [(stage, found[stage], scored[stage]) for stage in own])
 
 
 def _made_with(found: dict[Stage, Comparison], storage: Path) -> Iterator[str]:

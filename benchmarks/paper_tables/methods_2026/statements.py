@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stages import Stage
+from tables import Scores
+from unseen import unseen
 
 from orchestrator.compare.comparison import Comparison
 from orchestrator.reports.comparison.claims import GROUPS, NEWER, Claim, claims
@@ -47,9 +49,17 @@ class Statement:
         return f"- {self.text}: {numbers}"
 
 
-def statements(found: Mapping[Stage, Comparison], clips: Sequence[str]) -> Iterator[str]:
-    """The paragraphs of all statements; ``clips``: all that have to agree."""
-    made = _strongest(_tested(found))
+def statements(
+    found: Mapping[Stage, Comparison], scored: Mapping[Stage, Scores], clips: Sequence[str]
+) -> Iterator[str]:
+    """The paragraphs of all statements.
+
+    Args:
+        found: what was compared.
+        scored: on new classes or a task left out.
+        clips: all that have to agree.
+    """
+    made = _strongest(_tested(found, scored))
     yield "## What the CLIPs say together"
     yield (
         f"CLIPs: {', '.join(clips)}. Differences in points of test accuracy, mean over tasks, paired by "
@@ -66,7 +76,7 @@ def statements(found: Mapping[Stage, Comparison], clips: Sequence[str]) -> Itera
             yield "\n".join(lines)
 
 
-def _tested(found: Mapping[Stage, Comparison]) -> list[Statement]:
+def _tested(found: Mapping[Stage, Comparison], scored: Mapping[Stage, Scores]) -> list[Statement]:
     """Statements as each kind of stage tests them."""
     by_text: dict[tuple[str, str], dict[str, Claim]] = {}
     for stage, comparison in found.items():
@@ -75,6 +85,8 @@ def _tested(found: Mapping[Stage, Comparison]) -> list[Statement]:
         for claim in claims(comparison):
             if claim.topic in (NEWER, GROUPS) or stage.kind == "grouped":
                 by_text.setdefault((claim.statement, stage.kind), {})[stage.clip] = claim
+    for stage, claim in unseen(found, scored):
+        by_text.setdefault((claim.statement, stage.kind), {})[stage.clip] = claim
     return [Statement(text, kind, by_clip) for (text, kind), by_clip in by_text.items()]
 
 

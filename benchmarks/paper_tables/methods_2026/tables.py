@@ -81,9 +81,9 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
     yield f"## {clip}. Base to new: trained and tuned on the first half of the classes"
     lines, plain, missing = [], dict[str, list[float]](), _without_numbers(comparison)
     for column, entry in _entries(comparison):
-        own = {seed: one["tasks"] for seed, one in _counted(entry, scored).items() if "tasks" in one}
-        plain |= {seed: _halves(tasks, "plain") for seed, tasks in own.items()}
-        rows = [_halves(tasks, "tuned") for tasks in own.values()]
+        own = {seed: one["tasks"] for seed, one in counted(entry, scored).items() if "tasks" in one}
+        plain |= {seed: halves(tasks, "plain") for seed, tasks in own.items()}
+        rows = [halves(tasks, "tuned") for tasks in own.values()]
         if not rows:
             missing[_label(column)] = _refusal(entry, scored)
             continue
@@ -115,7 +115,7 @@ def left_out(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Iterat
         cells, means = [], []
         for place, (stage, comparison, scored) in enumerate(found):
             entry = next((e for c, e in _entries(comparison) if c.name == name), None)
-            own = {} if entry is None else _counted(entry, scored)
+            own = {} if entry is None else counted(entry, scored)
             rows = [one["tasks"][0] for one in own.values() if "tasks" in one]
             plain[place] += [row["plain"]["accuracy"] for row in rows]
             values = [row["tuned"]["accuracy"] for row in rows]
@@ -208,14 +208,14 @@ def _without_numbers(comparison: Comparison) -> dict[str, str]:
     return {labels[e.column]: (e.error or "").strip().splitlines()[0] for e in failed}
 
 
-def _counted(entry: ColumnResult, scored: Scores) -> dict[str, Any]:
+def counted(entry: ColumnResult, scored: Scores) -> dict[str, Any]:
     """The scores of a column's seeds whose start did not fail."""
     own = scored.get(entry.column, {})
     return {seed: one for seed, one in own.items() if seed in entry.cells and seed not in entry.failed_starts}
 
 
 def _refusal(entry: ColumnResult | None, scored: Scores) -> str:
-    own = {} if entry is None else _counted(entry, scored)
+    own = {} if entry is None else counted(entry, scored)
     return next((one["refused"] for one in own.values() if "refused" in one), "not scored yet")
 
 
@@ -234,7 +234,7 @@ def _arrow(comparison: Comparison, entry: ColumnResult) -> str:
     return "" if comparison.is_ranked(entry) else {"low": " ↓", "high": " ↑"}.get(entry.edge or "", "")
 
 
-def _halves(tasks: list[dict[str, Any]], side: str) -> list[float]:
+def halves(tasks: list[dict[str, Any]], side: str) -> list[float]:
     base, new, every = (mean(task[side][name] for task in tasks) for name in ("base", "new", "all"))
     return [base, new, 2 * base * new / (base + new) if base + new else 0.0, every]
 

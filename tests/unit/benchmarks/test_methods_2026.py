@@ -24,7 +24,8 @@ from tests.unit.orchestrator.test_compare import finish
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "paper_tables" / "methods_2026"
 MODULES = (
-    *("stages", "transfers", "profiles", "estimate", "statements", "tables", "kept", "page", "clips", "run"),
+    *("stages", "transfers", "profiles", "estimate", "tables", "unseen", "statements", "kept", "page"),
+    *("clips", "run"),
 )
 
 
@@ -149,7 +150,7 @@ def test_a_stage_without_numbers_takes_none_away(bench: dict[str, Any], tmp_path
         found, entries=tuple(replace(e, tasks={}, error="not trained yet") for e in found.entries)
     )
     written(more, tmp_path, empty)
-    text = "\n".join(bench["statements"].statements({one: found, more: empty}, ["symbols"]))
+    text = "\n".join(bench["statements"].statements({one: found, more: empty}, {}, ["symbols"]))
     assert "MmAP beats CLIP-LoRA (multi-task): symbols +10.0" in text
     page = tmp_path / "RESULTS.md"
     bench["page"].write([one, more], tmp_path, page)
@@ -202,6 +203,59 @@ def test_new_classes_and_tasks_are_tabled_without_failed_starts(
     assert "| CLIP-LoRA (multi-task) | 50.0 ± 0.0 ↑ | 50.0 ± 0.0 ↑ |" in text
     assert "| MmAP | 50.0 ± 0.0 (2 seeds) |" in text
     assert "| Zero-shot | 20.0 | 20.0 | 20.0 | 20.0 | 20.0 |" in text
+
+
+def scored_as(stage: Any, storage: Path, tasks: tuple[str, ...], values: dict[str, list[Any]]) -> None:
+    """Transfers of a stage: by column the numbers of each seed, over zero-shot of 0.2."""
+    folder = storage / "transfers" / stage.report
+    folder.mkdir(parents=True, exist_ok=True)
+    for column, by_seed in values.items():
+        for seed, tuned in enumerate(by_seed, 1):
+            plain = dict.fromkeys(tuned, 0.2)
+            own = [{"task": task, "tuned": tuned, "plain": plain, "images": 9} for task in tasks]
+            (folder / f"{column}@{seed}.json").write_text(json.dumps({"tasks": own}))
+
+
+def test_what_holds_on_new_classes_and_tasks_is_paired_by_seed(bench: dict[str, Any], tmp_path: Path) -> None:
+    clips = ("symbols", "other")
+    columns = ("zero_shot", "mmap", "clip_lora_multi", "zs_lp_multi", "ivlp_multi", "ivlp_grouped")
+    base = list(bench["stages"].stages(clips, ("base",)))
+    without = list(bench["stages"].stages(clips, ("without",)))
+    for stage in (*base, *without):
+        own = replace(stage, clip="symbols", methods=columns)
+        written(stage, tmp_path, changed(made(own, tmp_path, 0.0), "ivlp", edge="high"))
+
+    def numbers(base: float, new: float) -> list[dict[str, float]]:
+        return [{"base": base + 0.001 * seed, "new": new + 0.001 * seed, "all": 0.1} for seed in range(3)]
+
+    for stage, lead in zip(base, (0.1, -0.1), strict=True):
+        lora, bound = numbers(0.6, 0.5 - lead), [{"base": 0.3, "new": 0.2, "all": 0.1}] * 3
+        given = {"mmap": numbers(0.6, 0.5), "clip_lora": lora, "zs_lp": bound, "ivlp": numbers(0.1, 0.1)}
+        scored_as(stage, tmp_path, ("photo", "sketch"), {**given, "ivlp_grouped": numbers(0.7, 0.7)})
+    for stage in without:
+        low, high = ([{"accuracy": level + 0.01 * seed} for seed in range(3)] for level in (0.3, 0.5))
+        scored_as(stage, tmp_path, ("any",), {"mmap": low, "clip_lora": high, "zs_lp": high, "ivlp": high})
+    page = tmp_path / "RESULTS.md"
+    bench["page"].write([*base, *without[:-1]], tmp_path, page)
+    assert "on a task left out" in page.read_text().split("**Cannot be told**")[1]
+    bench["page"].write([*base, *without], tmp_path, page)
+    text = page.read_text()
+    holds, is_reversed = between(text, "**Holds**", "**Reversed**"), between(text, "**Reversed**", "**Cannot")
+    rest = between(text, "**Cannot be told**", "## symbols")
+    assert "- MmAP beats zero-shot on new classes: symbols +30.1" in holds
+    assert "- MmAP beats ZS-LP (multi-task) from base to new (harmonic mean): symbols +30.6" in holds
+    assert "ZS-LP (multi-task) on new classes" not in text, "it is zero-shot there"
+    assert "- MmAP beats CLIP-LoRA (multi-task) on new classes: symbols +10.0" in rest and "-10.0" in rest
+    assert "IVLP (multi-task) on new classes: symbols no number [the best rate of" in rest
+    assert "IVLP (grouped)" not in holds + is_reversed + rest, "groups ask for more seeds"
+    assert "- MmAP beats CLIP-LoRA (multi-task) on a task left out: symbols -20.0" in is_reversed
+    lucky = Comparison.from_json((tmp_path / "reports" / without[0].report / "comparison.json").read_text())
+    lucky = changed(lucky, "clip_lora", failed_starts={"3": {"photo": 0.1}})
+    (tmp_path / "reports" / without[0].report / "comparison.json").write_text(lucky.to_json())
+    bench["page"].write([*base, *without], tmp_path, page)
+    rest = page.read_text().split("**Cannot be told**")[1]
+    said = "a start of CLIP-LoRA (multi-task) failed under seed 3; 2 of 3 seeds"
+    assert f"on a task left out: symbols -20.0 (-20.0 to -20.0, n = 2) [{said}]" in rest
 
 
 def test_every_evaluation_is_recorded_before_it_is_made(
