@@ -111,6 +111,8 @@ class Recipe:
         steps: of the whole training, divided evenly among ``epochs``, in place of passes over the largest
             task (a multiple of ``epochs``). Tasks start over, reshuffled, within an epoch.
         steps_per_shot: ``steps`` for every shot of the split.
+        last_batch: images that do not make a whole batch at the end of a pass: ``drop`` them, or ``fill`` the
+            batch from the next pass. Where ``steps`` are given, batches are always filled.
         average: what is kept: the ``last`` epoch's end, the ``mean`` of all, or their ``gaussian`` mean, with
             the weights of a normal distribution with ``average_mean`` and ``average_std``, in epochs.
         views: augmented views of each image that are drawn once (>= 1); every epoch shows one of them, chosen
@@ -140,6 +142,7 @@ class Recipe:
     final_lr: float = added_field(0.0)
     steps: int | None = added_field(None)
     steps_per_shot: int | None = added_field(None)
+    last_batch: Literal["drop", "fill"] = added_field("drop")
     average: Literal["last", "mean", "gaussian"] = added_field("last")
     average_mean: float | None = added_field(None)
     average_std: float | None = added_field(None)
@@ -202,6 +205,18 @@ class Recipe:
             require(name in tasks, "recipe.task_templates.task", name, nearest(name, tasks))
         common = self.templates or (self.template,)
         return [named_templates(own.get(task, common), "recipe.templates") for task in tasks]
+
+    def epoch_of(self, images: int) -> tuple[int, int]:
+        """Steps of an epoch, and images of a step and task, where the largest task has so many images.
+
+        Args:
+            images: of the largest task (>= 1). The recipe is that for their split.
+        """
+        assert images > 0, "a draw has at least one training image"
+        batch_size = min(self.batch_size, images)
+        if self.steps is not None:
+            return self.steps // self.epochs, batch_size
+        return (images // batch_size if self.last_batch == "drop" else -(-images // batch_size)), batch_size
 
     def for_split(self, split: Split) -> Recipe:
         """The same with ``steps`` in place of ``steps_per_shot``.

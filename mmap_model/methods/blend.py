@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ALPHAS = tuple(1.17 * 2.0**power for power in range(-4, 6))
-"""Values of α that are compared: 0.07 to 37, each twice the one before; the authors start at 1.17.
+"""Values of α that are compared: 0.07 to 37, each twice the one before; the authors start at
+1.17 for ImageNet, elsewhere higher.
 
 Their searches end between 3 and 50. With a wider grid, leave-one-out on `symbols` took α of 300 and more,
 whose cache was too sharp for validation images.

@@ -2,8 +2,9 @@
 
 Legend: R replicates, T tasks, B images per task and step.
 
-An epoch is as long as the largest task: its images // B steps, at least one; what is left over is dropped
-(`EpochLength`). Or it has its share of a number of steps that the recipe gives.
+An epoch is as long as the largest task: its images // B steps, at least one; what is left over is dropped, or
+makes one more batch with images of the next pass (`Recipe.last_batch`). Or it has its share of a number of
+steps that the recipe gives.
 Smaller tasks start over, reshuffled, until the epoch ends. Order and augmentation are keyed by (task, train
 seed, epoch, pass through the task, image): they do not depend on what else is trained in the same batch.
 """
@@ -44,12 +45,7 @@ class EpochLength:
     @classmethod
     def of(cls, draws: Sequence[Draw], recipe: Recipe) -> EpochLength:
         """Of one cell with these draws, by task; the recipe is that for its split."""
-        largest = max(len(drawn.train) for drawn in draws)
-        assert largest > 0, "a draw has at least one training image"
-        batch_size = min(recipe.batch_size, largest)
-        if recipe.steps is not None:
-            return cls(recipe.steps // recipe.epochs, batch_size)
-        return cls(largest // batch_size, batch_size)
+        return cls(*recipe.epoch_of(max(len(drawn.train) for drawn in draws)))
 
 
 class TrainingBatches:

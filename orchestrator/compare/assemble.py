@@ -272,7 +272,7 @@ def _trained_by(row: PlannedRow) -> dict[str, Any]:
     if row.lr is None:
         return {"loss_reduction": recipe.loss_reduction}
     names = ("loss_reduction", "optimiser", "epochs", "batch_size")
-    return {name: getattr(recipe, name) for name in names}
+    return {**{name: getattr(recipe, name) for name in names}, "steps": recipe.for_split(row.split).steps}
 
 
 def _empty(spec: ColumnSpec, row: PlannedRow, recipe: RecipeChoice, error: str) -> ColumnResult:

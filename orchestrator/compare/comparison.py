@@ -99,6 +99,7 @@ class ColumnResult:
         error: why it has no numbers (``tasks`` is then empty).
         search_seconds: of the other rates that were tried, all seeds together.
         optimiser, epochs, batch_size: of its recipe; None where nothing is trained, or in older records.
+        steps: of the whole training, where its recipe counts them in place of passes over the images.
         calibration: expected calibration error on the test images by seed label, the mean over tasks; without
             failed starts.
         failed_starts: test accuracy by task of the seeds whose training failed from its start on, by seed
@@ -125,6 +126,7 @@ class ColumnResult:
     optimiser: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    steps: int | None = None
     calibration: Mapping[str, float] = field(default_factory=dict)
     failed_starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from orchestrator.study.model import ColumnOptions, Study
 TEXTS = ("template", "augment")
 """Keys of a recipe that stay the study's under the authors' own."""
 
-AMOUNTS = ("epochs", "batch_size", "steps", "steps_per_shot", "views", "loss_reduction")
+AMOUNTS = ("epochs", "batch_size", "steps", "steps_per_shot", "last_batch", "views", "loss_reduction")
 """Keys that decide how many images a method sees: where rates are searched, the study's for every column."""
 
 IN_EPOCHS = ("warmup_epochs", "average_mean", "average_std")

@@ -28,7 +28,7 @@ def outpaced(record: Record, records: Mapping[str, Record]) -> str | None:
     if not own:
         return None
     recipe = record["cell"]["configuration"]["recipe"]
-    if "steps" in recipe or "steps_per_shot" in recipe:  # that version did not have them
+    if recipe.keys() & {"steps", "steps_per_shot", "last_batch"}:  # that version did not have them
         return None
     batch = recipe["batch_size"]
     alone, taken = _length(own, batch), _length(most, batch)

@@ -103,6 +103,5 @@ def _probe_steps(study: Study, grouping: Grouping, dataset: Dataset) -> Iterator
     recipe = study.recipe if grouping.probe.same else grouping.probe.recipe
     for split in study.splits:
         largest = max(labelled_images(study, dataset, split))
-        steps = recipe.for_split(split).steps
-        per_epoch = steps // recipe.epochs if steps else largest // min(recipe.batch_size, largest)
+        per_epoch, _ = recipe.for_split(split).epoch_of(largest)
         yield ProbeSteps(split, recipe.epochs, recipe.warmup_epochs * per_epoch, recipe.epochs * per_epoch)

@@ -54,6 +54,13 @@ PUBLISHED = {
 }
 """Methods by their authors' recipes, together those of ``2026``: in parts that two cores do in two hours."""
 
+FORMS = (
+    "compare.methods.maple.settings="
+    "{prompt_length: 2, depth: 3, init_words: 'a photo', template: 'of a {}.'}",
+)
+"""Models as their authors publish them, where those that are compared by default are the paper's: MaPLe's 2
+tokens start as words, in three quarters of the layers, as 9 of 12."""
+
 KINDS = ("tuned", "grouped", "base", "without", "published")
 """Of stages, in order of worth."""
 
@@ -153,6 +160,7 @@ def _of(kind: str, clip: str) -> Iterator[Stage]:
                 yield stage(
                     name=name,
                     report=f"{clip}/published_{part}",
+                    overrides=FORMS if part == "prompts" else (),
                     methods=("zero_shot", *methods),
                     tune=0,
                     recipes=("published",),

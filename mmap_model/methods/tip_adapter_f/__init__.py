@@ -54,6 +54,7 @@ class TipAdapterF(ClassBoundMethod):
             "weight_decay": 1e-2,
             "batch_size": 256,
             "epochs": 20,
+            "last_batch": "fill",
             "warmup_epochs": 0,
             "lr_moves": "step",
         }

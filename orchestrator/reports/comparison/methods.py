@@ -90,7 +90,7 @@ def _quantities(table: MethodTable) -> Iterable[_Quantity]:
     if table.recipe != "shared" and any(m.entry and m.entry.optimiser for m in table.methods):
         yield _Quantity("Optimiser", _of_trained(lambda entry: entry.optimiser or NONE))
     if table.recipe == "published":
-        yield _Quantity("Epochs × batch", _of_trained(lambda e: f"{e.epochs} × {e.batch_size}"))
+        yield _Quantity("Epochs × batch", _of_trained(_amount))
     if any(method.failed for method in table.methods):
         yield _Quantity("Failed starts", _failed_starts)
     if any(method.calibration is not None for method in table.methods):
@@ -119,6 +119,12 @@ def _accuracy(table: MethodTable, name: str) -> Callable[[MethodResult], TableCe
         )
 
     return said
+
+
+def _amount(entry: ColumnResult) -> str:
+    """Passes over the images, or steps where its recipe counts those, and the images of a step."""
+    amount = f"{entry.epochs}" if entry.steps is None else f"{entry.steps:,} steps"
+    return f"{amount} × {entry.batch_size}"
 
 
 def _from_best(method: MethodResult) -> TableCell:

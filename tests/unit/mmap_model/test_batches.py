@@ -61,6 +61,18 @@ def test_large_tasks_never_repeat_and_small_ones_cycle_evenly(dataset, tiny_back
     assert len(set(small)) == 6 and {small.count(p) for p in set(small)} == {2}
 
 
+def test_a_last_batch_is_filled_from_the_next_pass(dataset, tiny_backbone):
+    recipe = Recipe(batch_size=4, augment=False, last_batch="fill")
+    pixels, _, _ = epoch_of(dataset, tiny_backbone, [Seeds.both(1)], recipe)
+    large = [p.numpy().tobytes() for p in pixels[:, 0, 0].flatten(0, 1)]
+    assert pixels.shape[0] == 4 and len(set(large[:15])) == 15 and large[15] in large[:15]
+    dropped, _, _ = epoch_of(dataset, tiny_backbone, [Seeds.both(1)], PLAIN)
+    assert torch.equal(pixels[:3], dropped), "what comes before is the same"
+    assert Recipe(batch_size=4, last_batch="fill").epoch_of(16) == (4, 4)
+    assert Recipe(batch_size=100, last_batch="fill").epoch_of(15) == (1, 15)
+    assert Recipe(epochs=2, batch_size=4, steps=10, last_batch="fill").epoch_of(15) == (5, 4)
+
+
 def test_labels_belong_to_their_images(dataset, tiny_backbone):
     pixels, labels, draws = epoch_of(dataset, tiny_backbone, [Seeds.both(1)], PLAIN)
     for t, task in enumerate(dataset.tasks):

@@ -98,6 +98,9 @@ def test_rates_lie_around_each_methods_own_with_its_optimiser_and_the_studys_amo
     assert (recipe.optimiser, recipe.weight_decay, recipe.lr_moves) == ("adamw", 1e-2, "step")
     assert (recipe.epochs, recipe.batch_size, recipe.steps_per_shot) == (5, 16, None)
     assert found.published_points["clip_lora"].recipe.steps_per_shot == 500
+    filled = around(tmp_path, methods=["tip_adapter_f_stl"])
+    assert filled.published_points["tip_adapter_f_stl"].recipe.last_batch == "fill"
+    assert filled.searched_points["tip_adapter_f_stl"].recipe.last_batch == "drop", "an amount: the study's"
     assert recipe.warmup_epochs == 0
     assert found.published_points["mmap"] == found.points["mmap"]
 
@@ -190,7 +193,10 @@ def test_published_recipes_are_columns_of_their_own(tmp_path: Path) -> None:
     published = result.entry("clip_lora", "6-shot", "published")
     assert published is not None and (published.optimiser, published.lr) == ("adamw", 2e-4)
     assert [t.recipe for t in Contents(result).tables] == ["shared", "published"]
-    assert "by its authors' recipe" in texts(Contents(result))["README.md"]
+    assert (published.epochs, published.steps, published.batch_size) == (10, 3000, 32)
+    page = texts(Contents(result))["README.md"]
+    assert "by its authors' recipe" in page
+    assert "| 3,000 steps × 32 |" in page and "10 × 32" not in page
 
 
 def test_without_validation_settings_are_fixed_beforehand_and_nothing_is_tuned(tmp_path: Path) -> None:
