@@ -197,8 +197,10 @@ def _notes(grouping: Grouping, tasks: int, exact: bool) -> list[str]:
 
 def _tag_mean_note(tasks: int) -> str:
     """A group of four or more scores the average of its splits into pairs and triples, so no more."""
+    if tasks <= 3:
+        return f"tag_mean puts {tasks} tasks all in one group: what was measured decides nothing"
     if tasks <= 5:
-        sizes = {2: "one pair", 3: "one triple", 4: "two pairs", 5: "a pair and a triple"}[tasks]
+        sizes = {4: "two pairs", 5: "a pair and a triple"}[tasks]
         return (
             f"tag_mean fixes the group sizes by the number of tasks: {sizes} for {tasks}. "
             "Who is together was measured; the number of groups was not"

@@ -76,7 +76,7 @@ def probabilities_under(
     Prompts themselves are never averaged: what one set says of an image and its class texts belongs together.
 
     Args:
-        classifier: with a text tower.
+        classifier: with a text tower, unless the classes are those of the trained tasks, in their order.
         prompts: names of trained tasks whose prompts are used.
         classes: of the images, in the order of their labels.
         views: of the images.
@@ -86,7 +86,8 @@ def probabilities_under(
         ConfigurationError: a method that gives new classes no features.
     """
     for task in prompts:
-        classifier = classifier.with_classes(classes, task=task)
+        if classifier.classes(task) != tuple(classes):
+            classifier = classifier.with_classes(classes, task=task)
     found = []
     for pixels in views:
         check()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -14,7 +14,7 @@ from stages import Stage
 from orchestrator.compare.comparison import Column, ColumnResult, Comparison
 from orchestrator.reports.comparison import notes
 from orchestrator.reports.comparison.method_table import MethodResult, method_table
-from orchestrator.reports.comparison.roles import full_label
+from orchestrator.reports.comparison.roles import full_label, measured
 
 Scores = dict[str, dict[str, Any]]
 """What ``transfers.score`` found, by column and seed."""
@@ -88,16 +88,19 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
     ((_, comparison, scored),) = found
     yield f"## {clip}. Base to new: trained and tuned on the first half of the classes"
     lines, plain, missing = [], dict[str, list[float]](), _without_numbers(comparison)
-    for column, entry in _entries(comparison):
-        own = {seed: one["tasks"] for seed, one in counted(entry, scored).items() if "tasks" in one}
+    for column in _columns(found):
+        entry = _entry(comparison, column)
+        if entry is None:
+            continue
+        own = {seed: one["tasks"] for seed, one in _told(counted(entry, scored))}
         plain |= {seed: halves(tasks, "plain") for seed, tasks in own.items()}
         rows = [halves(tasks, "tuned") for tasks in own.values()]
+        missing |= _unscored(label(column), entry, scored)
         if not rows:
-            missing[_label(column)] = _refusal(entry, scored)
             continue
         harmonic = mean(row[2] for row in rows)
         cells = [*map(_spread, zip(*rows, strict=True)), str(len(rows)), str(len(entry.failed_starts))]
-        lines.append((harmonic, [_label(column), *cells, _end(comparison, entry)]))
+        lines.append((harmonic, [label(column), *cells, _end(comparison, entry)]))
     if plain:
         cells = [*map(_spread, zip(*plain.values(), strict=True)), str(len(plain)), "–", ""]
         lines.append((mean(row[2] for row in plain.values()), ["Zero-shot", *cells]))
@@ -107,6 +110,11 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
     )
     yield from _missing(missing)
     yield (
+        "base, new: each half among its own classes; all classes: all images among all classes, what was "
+        "trained for the base ones beside the plain texts of the new ones (2SFS: those of its tuned tower). "
+        "The harmonic mean is taken for each seed, of its means over tasks. The halves are the first and "
+        "second of the glyphs in the dataset's order and differ for zero-shot already: base minus new does "
+        "not say what was forgotten. "
         "Methods bound to their classes (ZS-LP, CLAP, TaskRes) equal zero-shot on new classes by "
         "construction. Nothing was chosen on new classes. unranked: the best rate lies at an end of all that "
         "were tried. Failed starts are in no mean."
@@ -116,39 +124,96 @@ def base_to_new(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Ite
 def left_out(clip: str, found: list[tuple[Stage, Comparison, Scores]]) -> Iterator[str]:
     """Columns by the task left out: the mean of the probabilities under the trained tasks' prompts."""
     yield f"## {clip}. Leave one task out: trained and tuned on the other three"
-    columns = {c.name: c for _, comparison, _ in found for c in comparison.columns if c.regime is not None}
-    plain: list[list[float]] = [[] for _ in found]
-    lines, missing = [], dict[str, str]()
-    for name, column in columns.items():
-        cells, means = [], []
-        for place, (stage, comparison, scored) in enumerate(found):
-            entry = next((e for c, e in _entries(comparison) if c.name == name), None)
-            own = {} if entry is None else counted(entry, scored)
-            rows = [one["tasks"][0] for one in own.values() if "tasks" in one]
-            plain[place] += [row["plain"]["accuracy"] for row in rows]
-            values = [row["tuned"]["accuracy"] for row in rows]
-            if entry is None or not values:
-                reason = _without_numbers(comparison).get(_label(column)) if entry is None else None
-                missing[f"{_label(column)}, {stage.to}"] = reason or _refusal(entry, scored)
-                cells.append("–")
-                continue
-            fewer = f" ({len(values)} seeds)" if len(values) < len(comparison.seeds) else ""
-            cells.append(f"{_spread(values)}{fewer}{_arrow(comparison, entry)}")
-            means.append(mean(values))
-        whole = mean(means) if len(means) == len(found) else None
-        lines.append((whole, [_label(column), *cells, "–" if whole is None else f"{100 * whole:.1f}"]))
-    zero = [mean(own) if own else None for own in plain]
-    known = [value for value in zero if value is not None]
-    whole = mean(known) if len(known) == len(found) else None
-    shown = ["–" if value is None else f"{100 * value:.1f}" for value in (*zero, whole)]
-    lines.append((whole, ["Zero-shot", *shown]))
-    ordered = [cells for _, cells in sorted(lines, key=lambda line: -(line[0] or 0.0))]
-    yield as_table(["Method", *(stage.to or "" for stage, _, _ in found), "mean"], ordered)
-    yield from _missing(missing)
-    yield (
-        "↓ ↑ the best rate lies at the lowest or highest of all that were tried. Failed starts are in no "
-        "mean. With four tasks three are left to group: what is said here is of methods, and not of grouping."
+    rows = [row for column in _columns(found) for row in _unseen_rows(column, found)]
+    plain = [
+        {seed: one["tasks"][0]["plain"]["accuracy"] for own in scored.values() for seed, one in _told(own)}
+        for _, _, scored in found
+    ]
+    rows.append(_UnseenRow("Zero-shot", plain, [""] * len(found)))
+    rows.sort(key=lambda row: -row.mean)
+    seeds = max(len(comparison.seeds) for _, comparison, _ in found)
+    yield as_table(
+        ["Method", *(stage.to or "" for stage, _, _ in found), "mean"], [r.cells(seeds) for r in rows]
     )
+    yield from _missing(
+        {text: why for stage, c, scored in found for text, why in _refusals(stage, c, scored)}
+    )
+    yield (
+        "Rates are chosen on validation images of the three trained tasks; of the fourth nothing is used. An "
+        "image is classified under the prompts of every trained task and the probabilities are averaged: for "
+        "MmAP and 2SFS three predictors, where all others have one. *nearest*: the one task whose images are "
+        "nearest by plain CLIP features, which sees the unlabelled images of the fourth. tag_mean puts three "
+        "tasks in one group, so MmAP is one group here, and nothing is said of grouping. *group-shared only* "
+        "has no part of its own for a task, and as many tokens as MmAP. mean ±: over seeds that every task "
+        "has. ↓ ↑ the best rate lies at the lowest or highest of all that were tried: such a column is not "
+        "ranked. Failed starts are in no mean. Full fine-tuning is missing: its weights are not kept."
+    )
+
+
+@dataclass(frozen=True)
+class _UnseenRow:
+    """A line of the table of tasks left out: by stage the accuracy of each seed, and the mark of its rate."""
+
+    label: str
+    values: Sequence[Mapping[str, float]]
+    marks: Sequence[str]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds that every stage has; 0 where there are none."""
+        shared = means(self.values)
+        return mean(shared.values()) if shared else 0.0
+
+    def cells(self, seeds: int) -> list[str]:
+        own = (_of_seeds(v, seeds) + mark for v, mark in zip(self.values, self.marks, strict=True))
+        shared = means(self.values)
+        return [self.label, *own, _of_seeds(shared, seeds) + (" unranked" if any(self.marks) else "")]
+
+
+def _unseen_rows(column: Column, found: list[tuple[Stage, Comparison, Scores]]) -> Iterator[_UnseenRow]:
+    for way, suffix in (("tasks", ""), ("nearest", ", nearest")):
+        values, marks = [], []
+        for _, comparison, scored in found:
+            entry = _entry(comparison, column)
+            own = {} if entry is None else counted(entry, scored)
+            values.append({s: one[way][0]["tuned"]["accuracy"] for s, one in own.items() if way in one})
+            marks.append("" if entry is None else _arrow(comparison, entry))
+        if any(values):
+            yield _UnseenRow(label(column) + suffix, values, marks)
+
+
+def _refusals(stage: Stage, comparison: Comparison, scored: Scores) -> Iterator[tuple[str, str]]:
+    """What has no numbers, and why: columns, or single seeds of them."""
+    for column in _columns([(stage, comparison, scored)]):
+        entry = _entry(comparison, column)
+        where = f"{label(column)}, {stage.to}"
+        if entry is None:
+            yield where, _without_numbers(comparison).get(label(column), "not measured")
+            continue
+        yield from _unscored(where, entry, scored).items()
+
+
+def _columns(found: list[tuple[Stage, Comparison, Scores]]) -> list[Column]:
+    """Of all stages, without zero-shot."""
+    columns = {c.name: c for _, comparison, _ in found for c in comparison.columns}
+    return [column for column in columns.values() if column.method != "zero_shot"]
+
+
+def _told(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Seeds with numbers."""
+    return [(seed, one) for seed, one in scores.items() if "tasks" in one]
+
+
+def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """By seed the mean over several mappings, of the seeds that all of them have."""
+    shared = [seed for seed in values[0] if all(seed in own for own in values)]
+    return {seed: mean(own[seed] for own in values) for seed in shared}
+
+
+def _of_seeds(values: Mapping[str, float], seeds: int) -> str:
+    if not values:
+        return "–"
+    return _spread(values.values()) + (f" ({len(values)} seeds)" if len(values) < seeds else "")
 
 
 def _place(method: MethodResult) -> tuple[bool, float]:
@@ -158,7 +223,7 @@ def _place(method: MethodResult) -> tuple[bool, float]:
 
 def _accuracy(method: MethodResult, found: Comparison, *, own: bool, best: bool) -> Iterator[str]:
     average = method.average
-    yield _label(method.column)
+    yield label(method.column)
     yield method.column.regime or "–"
     for task in found.tasks:
         each = method.tasks.get(task)
@@ -183,7 +248,7 @@ def _mark(method: MethodResult, *, best: bool) -> str:
 
 def _cost(method: MethodResult, memory: dict[str, float]) -> Iterator[str]:
     entry = method.entry
-    yield _label(method.column)
+    yield label(method.column)
     yield method.column.regime or "–"
     yield f"{method.column.parameters:,}"
     trained = entry is not None and entry.lr is not None
@@ -197,21 +262,19 @@ def _cost(method: MethodResult, memory: dict[str, float]) -> Iterator[str]:
     yield f"{memory[method.column.name]:.2f}" if method.column.name in memory else "–"
 
 
-def _label(column: Column) -> str:
-    return f"MmAP, {column.label}" if column.name == "one_group" else full_label(column)
+def label(column: Column) -> str:
+    """Of a column; rows of the ablations with their method's name."""
+    is_part = column.method == "mmap" and column.name != "mmap"
+    return f"MmAP, {column.label}" if is_part else full_label(column)
 
 
-def _entries(comparison: Comparison) -> Iterator[tuple[Column, ColumnResult]]:
-    """Trained columns with numbers."""
-    for column in comparison.columns:
-        entry = comparison.entry(column.name, comparison.splits[0], "tuned")
-        if entry is not None and column.regime is not None:
-            yield column, entry
+def _entry(comparison: Comparison, column: Column) -> ColumnResult | None:
+    return measured(comparison, column, comparison.splits[0], "tuned")
 
 
 def _without_numbers(comparison: Comparison) -> dict[str, str]:
     """Why a column has no numbers, by its label."""
-    labels = {column.name: _label(column) for column in comparison.columns}
+    labels = {column.name: label(column) for column in comparison.columns}
     failed = [e for e in comparison.entries if e.recipe == "tuned" and e.error and not e.tasks]
     return {labels[e.column]: (e.error or "").strip().splitlines()[0] for e in failed}
 
@@ -222,9 +285,18 @@ def counted(entry: ColumnResult, scored: Scores) -> dict[str, Any]:
     return {seed: one for seed, one in own.items() if seed in entry.cells and seed not in entry.failed_starts}
 
 
-def _refusal(entry: ColumnResult | None, scored: Scores) -> str:
-    own = {} if entry is None else counted(entry, scored)
-    return next((one["refused"] for one in own.values() if "refused" in one), "not scored yet")
+def _unscored(name: str, entry: ColumnResult, scored: Scores) -> dict[str, str]:
+    """Why a column, or single seeds of it, have no scores."""
+    own = counted(entry, scored)
+    seeds = [seed for seed in entry.cells if seed not in entry.failed_starts]
+    why = {
+        seed: own.get(seed, {}).get("refused", "not scored yet")
+        for seed in seeds
+        if "tasks" not in own.get(seed, {})
+    }
+    if len(why) == len(seeds) and len({*why.values()}) == 1:
+        return {name: next(iter(why.values()))}
+    return {f"{name}, seed {seed}": reason for seed, reason in why.items()}
 
 
 def _missing(reasons: dict[str, str]) -> Iterator[str]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from stages import Stage
+from stages import SEVERAL, Stage
 
 from mmap_model.errors import InputError
 from orchestrator.compare.comparison import Comparison
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.reports.comparison.roles import measured
 
 
 def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> None:
@@ -27,7 +29,7 @@ def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> 
     missing = [
         (column, seed, key)
         for column, seed, key in _cells(found)
-        if not _file(storage, stage, column, seed).is_file()
+        if not _is_scored(_file(storage, stage, column, seed), key)
     ]
     if not missing:
         return
@@ -39,7 +41,10 @@ def transfer(stage: Stage, storage: Path, found: Comparison, processes: int) -> 
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
-        waiting = {pool.submit(score, stage, storage, key): (column, seed) for column, seed, key in missing}
+        waiting = {
+            pool.submit(score, stage, storage, key, _ways(stage, column)): (column, seed)
+            for column, seed, key in missing
+        }
         for done in as_completed(waiting):
             column, seed = waiting[done]
             file = _file(storage, stage, column, seed)
@@ -58,8 +63,14 @@ def scores(stage: Stage, storage: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def score(stage: Stage, storage: Path, key: str) -> dict[str, Any]:
-    """One cell, in a process of its own: by task accuracies of the tuned model and of the plain CLIP."""
+def score(
+    stage: Stage, storage: Path, key: str, ways: Mapping[str, str] = MappingProxyType({"tasks": "mean"})
+) -> dict[str, Any]:
+    """One cell, in a process of its own: by task accuracies of the tuned model and of the plain CLIP.
+
+    Args:
+        ways: whose prompts classify a task left out, as of ``transfer --prompts``, by the name of the scores.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
@@ -79,25 +90,46 @@ def score(stage: Stage, storage: Path, key: str) -> dict[str, Any]:
     stored = Stored(plan.base.study, store, ledger)
     assert stage.to is not None, "only such stages are scored"
     target = target_of(stored, stage.to, lambda: replace(plan.base.study.dataset, tasks=None))
-    try:
-        found = Transfer(stored, [chosen], target).scores()
-    except InputError as error:
-        return {"refused": str(error)}
-    return {
-        "tasks": [
-            {"task": one.task, "tuned": dict(one.tuned), "plain": dict(one.plain), "images": one.images}
+    scored: dict[str, Any] = {"key": key}
+    for name, prompts in ways.items():
+        try:
+            found = Transfer(stored, [chosen], target, prompts).scores()
+        except InputError as error:
+            return {"key": key, "refused": str(error)}
+        scored[name] = [
+            {
+                "task": one.task,
+                "tuned": dict(one.tuned),
+                "plain": dict(one.plain),
+                "prompts": list(one.prompts),
+                "images": one.images,
+            }
             for one in found[seed]
         ]
-    }
+    return scored
 
 
 def _cells(found: Comparison) -> Iterator[tuple[str, str, str]]:
     """Columns with numbers, the seeds whose start did not fail, and their cells."""
-    for entry in found.entries:
-        if entry.recipe == "tuned" and entry.lr is not None:
+    for column in found.columns:
+        entry = measured(found, column, found.splits[0], "tuned")
+        if entry is not None and column.method != "zero_shot":
             for seed, key in entry.cells.items():
                 if seed not in entry.failed_starts:
                     yield entry.column, seed, key
+
+
+def _ways(stage: Stage, column: str) -> dict[str, str]:
+    several = stage.kind == "without" and column in SEVERAL
+    return {"tasks": "mean"} | ({"nearest": "nearest"} if several else {})
+
+
+def _is_scored(file: Path, key: str) -> bool:
+    """Whether a file has the scores of this cell; what was refused is tried again."""
+    if not file.is_file():
+        return False
+    known = json.loads(file.read_text())
+    return "refused" not in known and known.get("key", key) == key
 
 
 def _file(storage: Path, stage: Stage, column: str, seed: str) -> Path:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from stages import TASKS, Stage
-from tables import Scores, counted, halves
+from tables import Scores, counted, halves, label, means
 
 from orchestrator.compare.comparison import Column, Comparison
 from orchestrator.reports.comparison.claims import NEWER, Claim
-from orchestrator.reports.comparison.roles import full_label, gradient_grouped, table_columns
+from orchestrator.reports.comparison.roles import gradient_grouped
 from orchestrator.reports.comparison.sides import Side
 from orchestrator.statistics.summary import paired_difference
 
@@ -65,13 +64,16 @@ def _claims(
         return
     mmap = _side(measure, framework, found, scored)
     zero_shot = Side(label="zero-shot", seeds=_zero_shot(measure, found, scored))
-    others = [_side(measure, c, found, scored) for c in table_columns(first) if _is_compared(c, framework)]
+    others = [_side(measure, c, found, scored) for c in first.columns if _is_compared(c, framework)]
     for other in (zero_shot, *others):
         if other is zero_shot or not other.seeds or not other.seeds.items() <= zero_shot.seeds.items():
             yield _claim(measure, mmap, other, first)
 
 
 def _is_compared(column: Column, framework: Column) -> bool:
+    """One model for all tasks or one for each, what MmAP's groups share; no groups behind other methods."""
+    if column.section == "ablation":
+        return column.settings.get("modules") == "group"
     return column.name != framework.name and column.regime in ("single", "multi")
 
 
@@ -97,22 +99,22 @@ def _side(
     measure: Measure, column: Column, found: Mapping[Stage, Comparison], scored: Mapping[Stage, Scores]
 ) -> Side:
     """A column's values by seed, the mean over the stages; no number where one of them has none."""
-    label = full_label(column)
+    name = label(column)
     values: list[dict[str, float]] = []
     failed: set[str] = set()
     for stage, comparison in found.items():
         entry = comparison.entry(column.name, comparison.splits[0], "tuned")
         if entry is not None and not comparison.is_ranked(entry):
-            why = f"the best rate of {label} lies at an end of all that it could try"
-            return Side(label=label, seeds={}, why=why)
+            why = f"the best rate of {name} lies at an end of all that it could try"
+            return Side(label=name, seeds={}, why=why)
         own = {} if entry is None else counted(entry, scored[stage])
         values.append(_by_seed(measure, own, "tuned"))
         failed |= set() if entry is None else {*entry.failed_starts}
-    seeds = _means(values)
+    seeds = means(values)
     plural = "s" if len(failed) > 1 else ""
-    why = f"a start of {label} failed under seed{plural} {', '.join(sorted(failed))}" if failed else ""
+    why = f"a start of {name} failed under seed{plural} {', '.join(sorted(failed))}" if failed else ""
     return Side(
-        label=label, seeds=seeds, why=why if seeds else f"{label} has no numbers here", failed=(*failed,)
+        label=name, seeds=seeds, why=why if seeds else f"{name} has no numbers here", failed=(*failed,)
     )
 
 
@@ -126,13 +128,8 @@ def _zero_shot(
         for own in scored[stage].values():
             plain |= _by_seed(measure, own, "plain")
         values.append(plain)
-    return _means(values)
+    return means(values)
 
 
 def _by_seed(measure: Measure, scores: Mapping[str, Any], side: str) -> dict[str, float]:
     return {seed: measure.value(one["tasks"], side) for seed, one in scores.items() if "tasks" in one}
-
-
-def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    shared = [seed for seed in values[0] if all(seed in own for own in values)]
-    return {seed: mean(own[seed] for own in values) for seed in shared}

@@ -190,8 +190,10 @@ def test_new_classes_and_tasks_are_tabled_without_failed_starts(
             low = {name: value / 4 for name, value in numbers.items()}
             for column, values in (("clip_lora", numbers), ("mmap", low if seed == 3 else numbers)):
                 one = {"task": "photo", "tuned": values, "plain": dict.fromkeys(numbers, 0.2), "images": 9}
-                (folder / f"{column}@{seed}.json").write_text(json.dumps({"tasks": [one]}))
-        (folder / "zs_lp@1.json").write_text(json.dumps({"refused": "no new classes"}))
+                ways = {"tasks": [one]} | ({"nearest": [one]} if stage.kind == "without" else {})
+                (folder / f"{column}@{seed}.json").write_text(json.dumps(ways))
+        for seed in (1, 2, 3):
+            (folder / f"zs_lp@{seed}.json").write_text(json.dumps({"refused": "no new classes"}))
     page = tmp_path / "RESULTS.md"
     bench["page"].write([base, *without], tmp_path, page)
     text = page.read_text()
@@ -202,7 +204,11 @@ def test_new_classes_and_tasks_are_tabled_without_failed_starts(
     assert "No numbers for ZS-LP (multi-task): no new classes." in text
     assert "| CLIP-LoRA (multi-task) | 50.0 ± 0.0 ↑ | 50.0 ± 0.0 ↑ |" in text
     assert "| MmAP | 50.0 ± 0.0 (2 seeds) |" in text
-    assert "| Zero-shot | 20.0 | 20.0 | 20.0 | 20.0 | 20.0 |" in text
+    assert "| MmAP, nearest | 50.0 ± 0.0 (2 seeds) |" in text
+    assert "| Zero-shot |" + 5 * " 20.0 ± 0.0 |" in text
+    (tmp_path / "transfers" / base.report / "mmap@2.json").write_text(json.dumps({"refused": "damaged"}))
+    bench["page"].write([base, *without], tmp_path, page)
+    assert "No numbers for MmAP, seed 2: damaged." in page.read_text()
 
 
 def scored_as(stage: Any, storage: Path, tasks: tuple[str, ...], values: dict[str, list[Any]]) -> None:
@@ -268,9 +274,10 @@ def test_every_evaluation_is_recorded_before_it_is_made(
     store = StudyStore(str(tmp_path), stage.plan(tmp_path).base.study.name)
     known: list[int] = []
 
-    def score(stage: Any, storage: Path, key: str) -> dict[str, Any]:
+    def score(stage: Any, storage: Path, key: str, ways: dict[str, str]) -> dict[str, Any]:
         known.append(len(store.load_test_evaluations()))
-        return {"tasks": []}
+        assert ways == {"tasks": "mean"}
+        return {"tasks": [], "key": key}
 
     monkeypatch.setattr(bench["transfers"], "score", score)
     monkeypatch.setattr(bench["transfers"], "ProcessPoolExecutor", InProcess)
@@ -284,6 +291,11 @@ def test_every_evaluation_is_recorded_before_it_is_made(
     }
     bench["transfers"].transfer(stage, tmp_path, found, 2)
     assert len(known) == 5, "nothing is scored twice"
+    folder = tmp_path / "transfers" / stage.report
+    (folder / "zs_lp@2.json").write_text(json.dumps({"refused": "its file was damaged"}))
+    (folder / "zs_lp@3.json").write_text(json.dumps({"tasks": [], "key": "of another rate"}))
+    bench["transfers"].transfer(stage, tmp_path, found, 2)
+    assert len(known) == 7, "what was refused, or is of another cell, is scored again"
 
 
 class InProcess:

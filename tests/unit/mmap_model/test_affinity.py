@@ -49,6 +49,15 @@ def test_planted_groups_are_found_with_full_agreement():
     assert any("number of groups was not" in note for note in found.notes)
 
 
+def test_two_and_three_tasks_have_one_partition_and_nothing_measured():
+    rng = np.random.default_rng(0)
+    for tasks in (2, 3):
+        rows = rng.standard_normal((5, tasks, 4))
+        grams = GramStack(np.arange(2, 12, 2), {"prompts": rows @ rows.transpose(0, 2, 1)})
+        (note,) = resolve(grouping(), grams, tasks=tasks).notes
+        assert "all in one group" in note and "decides nothing" in note
+
+
 def test_similarities_are_averaged_over_the_asked_snapshots():
     grams = planted(range(2, 21, 2))
     every = resolve(grouping(snapshot_every=10), grams)

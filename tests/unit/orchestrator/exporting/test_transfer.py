@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmap_model.data.dataset import DatasetSpec
 from mmap_model.errors import InputError
 from orchestrator.cli.main import execute
 from orchestrator.exporting.choice import choose
@@ -121,6 +123,27 @@ def test_what_cannot_be_scored_is_refused(of_base: Stored, trained: Train, tree:
     chosen = choose(of_base.store, of_base.ledger, all_seeds=True)
     with pytest.raises(InputError, match="no task 'paint'"):
         Transfer(of_base, chosen, target_of(of_base, "paint", never), "paint")
+
+
+@pytest.mark.parametrize("method", ["tip_adapter", "tip_adapter_f"])
+def test_a_cache_classifies_an_unseen_task_of_its_own_classes(
+    trained: Train, tree: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = trained(method, {"regime": "multi"}, dataset=dataset(tree))
+    chosen = choose(stored.store, stored.ledger, all_seeds=True)
+    seen: list[Any] = []
+    monkeypatch.setattr(Transfer, "_numbers", lambda self, found, labels: seen.append(found) or {})
+    (one,) = Transfer(stored, chosen[:1], target_of(stored, "paint", never)).scores()["1"]
+    tuned, plain = seen
+    assert one.prompts == ["photo", "sketch"] and tuned.shape == plain.shape == (15, 5)
+    assert np.abs(tuned - plain).max() > 0.01, "the cache counts"
+    for task in ("photo", "sketch"):
+        shutil.copytree(tree / task, tmp_path / task)
+    for name in CLASSES[:3]:
+        shutil.copytree(tree / "paint" / name, tmp_path / "fewer" / name)
+    fewer = DatasetSpec(name="folder", root=str(tmp_path), tasks=("fewer",))
+    with pytest.raises(InputError, match="in their order"):
+        Transfer(stored, chosen, Target("unseen", fewer, "fewer")).scores()
 
 
 def test_the_command_records_what_it_evaluated(
