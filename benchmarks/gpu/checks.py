@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,16 +90,18 @@ def cuda_check(function: Check) -> Check:
 
 
 def perform(checks: Mapping[str, Callable[[], Found]], keep: Callable[[Found], None]) -> Found:
-    """By check: ``result`` (``passed``, ``needs CUDA`` or ``failed``) and what it found; kept after each."""
+    """By check: ``result`` (``passed``, ``needs CUDA``, ``failed``), seconds, what it found; each is kept."""
     found: Found = {}
     for name, function in checks.items():
+        began = time.perf_counter()
         try:
             found[name] = {"result": "passed", **function()}
         except NeedsCuda:
             found[name] = {"result": "needs CUDA"}
         except Exception as error:
             found[name] = {"result": "failed", "error": f"{type(error).__name__}: {error}"}
-        print(f"{found[name]['result']:>10}  {name}", flush=True)
+        found[name]["seconds"] = round(time.perf_counter() - began, 1)
+        print(f"{found[name]['result']:>10}  {name}, {found[name]['seconds']} s", flush=True)
         keep(found)
     return found
 

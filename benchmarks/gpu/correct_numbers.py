@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,18 @@ from checks import (
     trained,
     within,
 )
-from made import cells
+from made import TASKS, cells
+from PIL import Image
 from reference import Reference
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmap_model.data import Dataset, DatasetSpec, open_dataset
 from mmap_model.data.augment import Augmentation, crop_resize, crop_resize_each
 from mmap_model.forward.image import encode_images
 from mmap_model.training import FusedRun
 from mmap_model.training.evaluation import Evaluation
+from mmap_model.training.feeding import CropFeed, PackedFeed
 from mmap_model.training.pixels import Normalisation
 
 
@@ -229,3 +234,45 @@ def augmentation_is_the_cpus(bench: Bench) -> Found:
     worst = float((found.cpu() - expected.float()).abs().max())
     assert worst <= 1.01, f"{worst} grey levels apart"
     return {"grey_levels": worst}
+
+
+@check
+def photographs_are_fed_as_on_the_cpu(bench: Bench) -> Found:
+    """Crops of files, which a GPU keeps and cuts itself; and a training that is fed by them."""
+    with TemporaryDirectory() as folder:
+        dataset = photographs(Path(folder) / "tree", bench.backbone.image_size, Path(folder) / "cache")
+        members = [np.arange(9), np.arange(4, 9), np.arange(6), np.arange(3)]
+        pixels = dataset.training_pixels(members, bench.backbone.image_size)
+        assert pixels is not None
+        ours = PackedFeed(pixels, dataset.augmentation, bench.backbone)
+        theirs = CropFeed(pixels, dataset.augmentation, Bench("cpu", bench.size).backbone)
+        rng = np.random.default_rng(0)
+        rows = [np.concatenate([ours.rows(0, np.array([8, 0])), ours.rows(1, np.array([4, 8]))])] * 2
+        noise = [rng.random((4, dataset.augmentation.noise)) for _ in rows]
+        apart = [
+            (own.cpu().int() - other.int()).abs()
+            for own, other in zip(ours.stream(rows, noise), theirs.stream(rows, noise), strict=True)
+        ]
+        worst = max(int(each.max()) for each in apart)
+        share = max(float((each > 0).float().mean()) for each in apart)
+        assert worst <= 2 and share < 0.02, f"{worst} grey levels apart, {share:.1%} of the pixels differ"
+        own = cells(bench.few, method="vpt", batch=3)
+        run = FusedRun(own, bench.backbone, dataset, device=bench.device)
+        for _ in run.epochs():
+            pass
+        nll = {key: float(result.metrics["nll"]) for key, result in run.finish().items()}
+    assert len(nll) == len(own) and np.isfinite([*nll.values()]).all(), nll
+    return {"grey_levels": worst, "share_of_pixels": share}
+
+
+def photographs(root: Path, side: int, cache: Path) -> Dataset:
+    """Four tasks of three classes of six images, in files a little larger than the model wants them."""
+    rng = np.random.default_rng(0)
+    for task in TASKS:
+        for name in ("fan", "mug", "tv"):
+            (root / task / name).mkdir(parents=True)
+            for number in range(6):
+                coarse = Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8))
+                larger = coarse.resize((side * 5 // 4 + number, side * 5 // 4), Image.Resampling.BICUBIC)
+                larger.save(root / task / name / f"{number}.png")
+    return open_dataset(DatasetSpec(name="folder", root=str(root)), cache)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from checks import (
@@ -139,14 +140,20 @@ def a_gpu_error_is_told_from_other_errors(bench: Bench) -> Found:
 
 @cuda_check
 def a_replayed_step_is_the_eager_one(bench: Bench) -> Found:
-    """Of ViT-B/16 in both precisions: a record starts the very kernels of the eager step."""
+    """Of ViT-B/16 in both precisions: a record starts the very kernels of the eager step.
+
+    Kernels whose sums have no fixed order differ from one eager run to the next; a replayed one may differ a
+    few times as much.
+    """
     found = {}
-    for precision in ("fp32", "bf16"):
+    for precision, least in (("fp32", 1e-5), ("bf16", 1e-4)):
         own = cells(bench.few, batch=3, precision=precision)
         with exact():
-            found[precision] = agree(
-                trained(bench, own, Execution(compile="graphs")), trained(bench, own), 1e-5
-            )
+            eager, again = (trained(bench, own, Execution(compile="off")) for _ in range(2))
+            between = agree(eager, again, 0.05)
+            nll, recorded = replayed(bench, own)
+        assert recorded, f"steps in {precision} were not recorded"
+        found[precision] = {"eager": between, "replayed": agree(nll, eager, max(least, 4 * between))}
     return found
 
 
@@ -160,18 +167,24 @@ def steps_of_every_method_can_be_replayed(bench: Bench) -> Found:
         if not get_method(name).trains:
             continue
         with exact():
-            run = FusedRun(
-                own, small.backbone, small.dataset, device=small.device, execution=Execution(compile="graphs")
-            )
-            for _ in run.epochs():
-                pass
-            nll = {key: result.metrics["nll"] for key, result in run.finish().items()}
-            found[name] = agree(nll, trained(small, own), 1e-4)
-        if not run._model.steps_alike:
+            nll, recorded = replayed(small, own)
+            found[name] = agree(nll, trained(small, own, Execution(compile="off")), 1e-4)
+        if recorded is None:
             unlike.append(name)
         else:
-            assert run._step is not None and run._step._recorded is not None, f"{name} was not recorded"
+            assert recorded, f"{name} was not recorded"
     return {"nll": found, "not_recorded_as_steps_differ": unlike}
+
+
+def replayed(bench: Bench, own: list[Any]) -> tuple[dict[str, Any], bool | None]:
+    """As `trained`, with replayed steps; and whether they were recorded (None if a method's steps differ)."""
+    execution = Execution(compile="graphs")
+    run = FusedRun(own, bench.backbone, bench.dataset, device=bench.device, execution=execution)
+    for _ in run.epochs():
+        pass
+    nll = {key: result.metrics["nll"] for key, result in run.finish().items()}
+    is_recorded = run._step is not None and run._step._recorded is not None
+    return nll, is_recorded if run._model.steps_alike else None
 
 
 @cuda_check

@@ -145,14 +145,24 @@ def measured(card: Card, read: Callable[[dict[str, Any]], float]) -> str:
 
 
 def take(folder: Path) -> Path:
-    """Put the stages of one run on a card of the list into one file."""
+    """Put the stages of one run on a card of the list into one file, in place of what it has of them.
+
+    What an earlier run brought of other stages stays; one that came to its end is not replaced by one that
+    did not.
+    """
     stages = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     names = {card.name for card in CARDS for stage in stages.values() if card.name in stage.get("card", "")}
     if len(names) != 1:
         sys.exit(f"{folder}: stages of one card are expected, among {[card.name for card in CARDS]}")
     path = HERE / "results" / f"{names.pop()}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(stages, indent=1) + "\n")
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for name, stage in stages.items():
+        if known.get(name, {}).get("complete") and not stage.get("complete"):
+            print(f"{name}: not finished in {folder}; the finished one of {path.name} stays")
+            continue
+        known[name] = stage
+    path.write_text(json.dumps(known, indent=1) + "\n")
     return path
 
 

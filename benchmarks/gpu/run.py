@@ -22,15 +22,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = {"correct": 180, "trial": 90, "step": 180, "evaluate": 90, "accuracy": 150, "ray": 150}
+STAGES = {"correct": 300, "trial": 150, "step": 180, "evaluate": 90, "accuracy": 150, "ray": 150}
 """Seconds that a stage may take, by name, in order of worth."""
+LAST_LINES = 40
+"""Of what a stage printed, kept where it did not come to its end."""
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors", "pyarrow", "triton", "ray")
 
 
@@ -75,19 +79,36 @@ def start(options: argparse.Namespace, name: str, path: Path) -> int:
         command,
         env={**os.environ, "PYTHONPATH": path_of_code, "PYTHONUNBUFFERED": "1"} | threads(options),
         process_group=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
+    said_last: deque[str] = deque(maxlen=LAST_LINES)
+    echo = Thread(target=hand_on, args=(process, said_last), daemon=True)
+    echo.start()
     try:
         code = process.wait(STAGES[name] * options.scale_limits)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         code = 124
+    echo.join(5)
     seconds = round(time.monotonic() - began, 1)
     if not read(path).get("complete"):
         why = f"ended with exit code {code} after {seconds} s"
-        write(path, {"device": options.device, "stage": name, **read(path), "error": why})
+        found = {"device": options.device, "stage": name, **read(path), "error": why, "said": [*said_last]}
+        write(path, found)
     print(f"== {name}: {seconds} s, exit code {code}", flush=True)
     return int(code != 0)
+
+
+def hand_on(process: subprocess.Popen[str], last: deque[str]) -> None:
+    """Print what a stage prints, and remember its last lines."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        last.append(line.rstrip())
 
 
 def threads(options: argparse.Namespace) -> dict[str, str]:

@@ -67,7 +67,7 @@ def encoder(bench: Bench) -> Found:
         "encode_image_matrices_in_bf16": lambda: low.encode_image(pixels),
     }
     with torch.no_grad(), torch.autocast(torch.device(bench.device).type, torch.bfloat16):
-        rates = {name: count / in_turns(sides, bench.device)[name] for name in sides}
+        rates = {name: count / seconds for name, seconds in in_turns(sides, bench.device).items()}
     return {
         "images": count,
         "images_per_second": rates,

@@ -43,9 +43,10 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
             step = training_step(case, model, backbone, reference=reference)
             row[f"{name}_s"], row[f"{name}_gb"] = _timed(step, device)
         if cuda:
-            row["replayed_s"], row["replayed_gb"] = _timed(
-                replayed(case, case.build(backbone), backbone), device
-            )
+            recording, take = replayed(case, case.build(backbone), backbone)
+            row["replayed_s"], row["replayed_gb"] = _timed(take, device)
+            row["recorded"] = recording._recorded is not None
+            del recording, take
         text, image = case.count(model)
         row["multiply_adds"] = text.total + image.total
         row["times_faster"] = row["reference_s"] / row["ours_s"]
@@ -91,8 +92,8 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
     return found
 
 
-def replayed(case: Case, model: Any, backbone: Any) -> Callable[[], Any]:
-    """The same step of a case as `training_step`, recorded and replayed."""
+def replayed(case: Case, model: Any, backbone: Any) -> tuple[TrainingStep, Callable[[], Any]]:
+    """The same step of a case as `training_step`, recorded and replayed; and what takes it."""
     pixels, labels = case.batch_of(backbone)
     model.execution = Execution(compile="graphs")
     recipe = Recipe(lr=1e-3, momentum=0.9, weight_decay=5e-4, clip_norm=None, warmup_epochs=0)
@@ -103,7 +104,7 @@ def replayed(case: Case, model: Any, backbone: Any) -> Callable[[], Any]:
         lambda given: given,
         lambda: torch.autocast("cuda", torch.bfloat16, enabled=case.precision == "bf16"),
     )
-    return lambda: step.take(pixels, labels)
+    return step, lambda: step.take(pixels, labels)
 
 
 def _profiled(

@@ -24,18 +24,23 @@ def measure(device: str, tiny: bool, keep: Callable[[dict[str, Any]], None]) -> 
     dataset = MadeDataset(size, backbone.image_size)
     own = cells(size, precision="bf16")
     found: dict[str, Any] = {"goal_s": GOAL_S}
+    on_cuda = device.startswith("cuda")
 
-    def warm(mode: str) -> None:
-        execution = Execution(compile=mode)  # type: ignore[arg-type]
+    # What is timed comes first: a profiler may slow down all that follows it in a process.
+    modes = {mode: Execution(compile=mode) for mode in (("graphs", "off") if on_cuda else ("off",))}  # type: ignore[arg-type]
+    for mode, execution in modes.items():
         warm_up = FusedRun(own, backbone, dataset, device=device, execution=execution)
         next(warm_up.epochs())  # kernels, caches
         del warm_up
+        if on_cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         found[mode] = _trial(own, backbone, dataset, device, execution)
         keep(found)
-
-    warm("off")
-    if device.startswith("cuda"):
-        warm("graphs")
+    for mode, execution in modes.items():
+        run = FusedRun(own, backbone, dataset, device=device, execution=execution)
+        found[mode]["device_busy_share_of_an_epoch"] = busy_share(device, lambda run=run: next(run.epochs()))
+        keep(found)
     profile = profile_cells(own, backbone, dataset, device=device)
     found["step_parts_s"] = {"step": profile.step_seconds, **profile.parts}
     found["share_of_matmul"] = profile.share_of_matmul
@@ -58,8 +63,6 @@ def _trial(own: list[Any], backbone: Any, dataset: Any, device: str, execution: 
     wait()
     ended = time.perf_counter()
     images = sum(sum(s["metrics"]["images"].values()) for s in scored.values()) // len(own)
-    again = FusedRun(own, backbone, dataset, device=device, execution=execution)
-    busy = busy_share(device, lambda: next(again.epochs()))
     phases: dict[str, float] = {}
     for result in results.values():
         for phase, seconds in result.seconds.items():
@@ -71,6 +74,6 @@ def _trial(own: list[Any], backbone: Any, dataset: Any, device: str, execution: 
         "test_s": ended - trained,
         "test_images_per_seed": images,
         "phases_s": phases,
-        "device_busy_share_of_an_epoch": busy,
+        "recorded": run._step is not None and run._step._recorded is not None,
         "max_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if device.startswith("cuda") else None,
     }

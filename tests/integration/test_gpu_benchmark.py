@@ -102,7 +102,39 @@ def test_a_stage_cut_off_keeps_what_it_had_and_runs_again(tmp_path: Path) -> Non
     code, said, found = run(tmp_path, "--only", "evaluate", "--skip-done", "--scale-limits", "1e-6")
     assert code == 1, said
     assert "ended with exit code 124" in found["evaluate"]["error"]
-    assert "complete" not in found["evaluate"]
+    assert "complete" not in found["evaluate"] and isinstance(found["evaluate"]["said"], list)
+
+
+def test_pytest_has_a_test_for_every_check(here: ModuleType) -> None:
+    from checks import CHECKS
+    from stage_correct import measure
+
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-m", "gpu", "tests/gpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert measure and len(CHECKS) > 15
+    assert all(f"test_checks.py::test_check[{name}]" in done.stdout for name in CHECKS), done.stdout
+
+
+def test_what_a_later_run_brings_stands_beside_what_is_there(
+    here: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cost
+
+    monkeypatch.setattr(cost, "HERE", tmp_path)
+    for name, complete in {
+        "first": {"step": True, "trial": True},
+        "second": {"step": False, "ray": True},
+    }.items():
+        (tmp_path / name).mkdir()
+        for stage, whole in complete.items():
+            about = {"card": "NVIDIA H200", "complete": whole, "from": name}
+            (tmp_path / name / f"{stage}.json").write_text(json.dumps(about))
+        kept = json.loads(cost.take(tmp_path / name).read_text())
+    assert {stage: about["from"] for stage, about in kept.items()} == {
+        "step": "first",
+        "trial": "first",
+        "ray": "second",
+    }
 
 
 @pytest.mark.slow
