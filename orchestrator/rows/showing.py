@@ -32,6 +32,7 @@ def trial_shown(record: TrialRecord, values: Mapping[str, Any], state: TrialStag
         n=0 if summary is None else summary.n,
         error=record.error,
         violated=tuple(record.violated),
+        epochs=record.point.get("recipe", {}).get("epochs"),
     )
 
 

@@ -117,7 +117,8 @@ class LineDisplay:
             case WorkShown(doing=doing) if doing.stage in TOLD_STAGES and self._is_new_stage(event):
                 return f"slot {pairs(slot=event.slot, state=doing.stage)}: {STAGES[doing.stage]}"
             case EpochShown():
-                epoch = f"{event.epoch}/{self.state.epochs}" if self.state.epochs else event.epoch
+                epochs = self.state.epochs_of(event.trial)
+                epoch = f"{event.epoch}/{epochs}" if epochs else event.epoch
                 return f"epoch {pairs(trial=event.trial, epoch=epoch, accuracy=_percent(event.mean))}"
             case CellFailureShown():
                 about = pairs(trial=event.trial, cell=event.key[:8], failure=event.failure)

@@ -136,9 +136,10 @@ def _slot(state: SweepState, slot: SlotState) -> tuple[RenderableType, Renderabl
         far = ("" if doing is None else place(doing)) or since
         return Text(what, style), Text(_joined(far, gpu(doing) if doing else None)), ""
     trial = state.trial(slot.trial)
-    far = f"{'●' * trial.epoch}{'○' * max(0, state.epochs - trial.epoch)}"
-    if state.epochs > 10:
-        far = f"{trial.epoch}/{state.epochs}"
+    epochs = state.epochs_of(trial.number)
+    far = f"{'●' * trial.epoch}{'○' * max(0, epochs - trial.epoch)}"
+    if epochs > 10:
+        far = f"{trial.epoch}/{epochs}"
     if doing is not None:
         far = _joined(far, stage if stage != "training" else "", place(doing), gpu(doing))
     return Text(f"trial {trial.number}", style), Text(far), accuracy(trial.mean)

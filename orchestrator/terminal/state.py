@@ -30,6 +30,7 @@ class TrialProgress:
     """One configuration: where it stands and how well it does.
 
     Attributes:
+        epochs: of its own recipe; None where it has that of the study.
         low, high, n: the interval of ``mean`` and the seeds behind it, see ``TrialShown``.
         started: when it got a slot, by the clock of the state; None before.
     """
@@ -39,6 +40,7 @@ class TrialProgress:
     values: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     epoch: int = 0
+    epochs: int | None = None
     mean: float | None = None
     low: float | None = None
     high: float | None = None
@@ -159,6 +161,11 @@ class SweepState:
             self.counts["running"] += 1
         return self.trials[number]
 
+    def epochs_of(self, number: int) -> int:
+        """Epochs of a trial: of its own recipe, or the study's; 0 where neither is known."""
+        known = self.trials.get(number)
+        return self.epochs if known is None or known.epochs is None else known.epochs
+
     def _on_sweep(self, event: SweepShown) -> None:
         self.study, self.storage, self.tracking = event.study, event.storage, event.tracking
         self.target, self.done_before = event.trials, event.done
@@ -197,6 +204,7 @@ class SweepState:
         trial.values = dict(event.values)
         trial.parameters, trial.mean, trial.error = event.parameters, event.mean, event.error
         trial.low, trial.high, trial.n = event.low, event.high, event.n
+        trial.epochs = event.epochs
         if trial.state in ENDED:
             if was_running and trial.started is not None:
                 self.pace.ended(self._clock() - trial.started)
@@ -242,4 +250,5 @@ def _state_of(shown: TrialShown) -> TrialProgress:
         high=shown.high,
         n=shown.n,
         error=shown.error,
+        epochs=shown.epochs,
     )

@@ -66,7 +66,7 @@ def work_in_words(state: SweepState, slot: SlotState) -> str:
     if doing is not None:
         parts += [place(doing), gpu(doing)]
     elif slot.trial is not None and state.trial(slot.trial).epoch:
-        parts.append(f"epoch {state.trial(slot.trial).epoch} of {state.epochs} done")
+        parts.append(f"epoch {state.trial(slot.trial).epoch} of {state.epochs_of(slot.trial)} done")
     return ", ".join(part for part in parts if part)
 
 

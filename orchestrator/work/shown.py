@@ -36,7 +36,7 @@ class SweepShown:
     Attributes:
         study: its name.
         trials: to be trained, those included that are ``done`` before it.
-        epochs: of each trial.
+        epochs: of each trial, unless it has a recipe of its own.
         cells_per_trial: at most; trials that share cells train fewer.
         slots: that will be opened; 0 where the nodes of a cluster decide.
         done: trials finished by earlier runs.
@@ -103,6 +103,7 @@ class TrialShown:
         n: seeds behind the mean; 0 where it is not known.
         error: why it failed.
         violated: constraints of the study that it does not meet: it is never the best.
+        epochs: of its own recipe; None where it is not known.
     """
 
     number: int
@@ -115,6 +116,7 @@ class TrialShown:
     n: int = 0
     error: str | None = None
     violated: tuple[str, ...] = ()
+    epochs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,9 @@ def test_the_interval_is_that_of_the_seeds() -> None:
     shown = trial_shown(record({"epoch": 1, "mean": 0.5, "values": [0.4, 0.5, 0.6]}), {"lr": 1}, "running")
     expected = summarize([0.4, 0.5, 0.6])
     assert (shown.mean, shown.low, shown.high, shown.n) == (0.5, expected.low, expected.high, 3)
-    assert (shown.number, shown.state, shown.parameters) == (3, "running", 7)
+    assert (shown.number, shown.state, shown.parameters, shown.epochs) == (3, "running", 7, None)
+    own = TrialRecord(number=3, point={"recipe": {"epochs": 300}})
+    assert trial_shown(own, {}, "running").epochs == 300
 
 
 def test_splits_are_averaged_before_seeds_are_compared() -> None:

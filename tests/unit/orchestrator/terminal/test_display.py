@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from orchestrator.terminal import LineDisplay, LiveDisplay, SweepState, open_display
 from orchestrator.terminal.left import Left
 from orchestrator.terminal.live import view
+from orchestrator.terminal.snapshot import restored, snapshot
 from orchestrator.terminal.words import left_in_words
 from orchestrator.work.doing import Doing
 from orchestrator.work.shown import (
@@ -140,6 +142,24 @@ def test_slots_say_what_they_do_and_how_far_they_are() -> None:
         assert part in shown
     narrow = text(view(state, 40), 40)
     assert "slot 0" in narrow and "trial 1" in narrow
+
+
+def test_epochs_are_counted_by_the_recipe_of_each_trial() -> None:
+    target, state = console(), SweepState()
+    events = [
+        SweepShown(study="demo", trials=2, epochs=5, slots=1),
+        TrialShown(number=0, state="running", values=VALUES, parameters=7, epochs=300),
+        SlotShown(slot="0", state="busy", trial=0),
+        EpochShown(trial=0, epoch=99, mean=None),
+    ]
+    with open_display(target) as display:
+        for event in events:
+            display.apply(event)
+            state.apply(event)
+    assert "epoch trial=0 epoch=99/300" in target.file.getvalue()  # type: ignore[attr-defined]
+    assert "99/300" in text(view(state, 100))
+    assert "epoch 99 of 300 done" in text(view(state, 60), 60)
+    assert restored(json.loads(json.dumps(snapshot(state)))).epochs_of(0) == 300
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
