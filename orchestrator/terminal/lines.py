@@ -46,6 +46,10 @@ TOLD_STAGES = ("importing", "backbone", "data")
 """Stages of a worker that get a line of their own: it starts, once in its life."""
 
 
+EPOCHS_S = 5.0
+"""Seconds between two lines of a trial's epochs that have no accuracy: hundreds of them take seconds."""
+
+
 class LineDisplay:
     """Prints ``2026-11-26T19:20:31Z epoch trial=3 epoch=2/5 accuracy=48.1``; nothing is redrawn.
 
@@ -68,6 +72,8 @@ class LineDisplay:
         self.lines = StampedLines(console, self._still, clock=clock, now=now)
         self._lock = threading.RLock()
         self._announced: set[int] = set()
+        self._clock = clock
+        self._epoch_said: dict[int, float] = {}
 
     def apply(self, event: Shown) -> None:
         """Take an event in, and say it if it matters."""
@@ -118,6 +124,8 @@ class LineDisplay:
                 return f"slot {pairs(slot=event.slot, state=doing.stage)}: {STAGES[doing.stage]}"
             case EpochShown():
                 epochs = self.state.epochs_of(event.trial)
+                if not self._is_worth_a_line(event, epochs):
+                    return None
                 epoch = f"{event.epoch}/{epochs}" if epochs else event.epoch
                 return f"epoch {pairs(trial=event.trial, epoch=epoch, accuracy=_percent(event.mean))}"
             case CellFailureShown():
@@ -131,6 +139,15 @@ class LineDisplay:
                 return f"phase {pairs(phase=event.name)}: {PHASES.get(event.name, event.name)}"
         return None
 
+    def _is_worth_a_line(self, event: EpochShown, epochs: int) -> bool:
+        """Whether an epoch has an accuracy, is the last, or comes a while after the one that was said."""
+        now = self._clock()
+        said = self._epoch_said.get(event.trial)
+        if event.mean is None and event.epoch != epochs and said is not None and now - said < EPOCHS_S:
+            return False
+        self._epoch_said[event.trial] = now
+        return True
+
     def _is_new_stage(self, event: WorkShown) -> bool:
         known = self.state.slots.get(event.slot)
         return known is None or known.doing is None or known.doing.stage != event.doing.stage
@@ -143,6 +160,7 @@ class LineDisplay:
             about = pairs(trial=event.number, state="running", parameters=event.parameters)
             return f"trial {about}: {configuration(event.values)}"
         self._announced.discard(event.number)
+        self._epoch_said.pop(event.number, None)
         about = f"{pairs(trial=event.number, state=event.state)} {_score(event)}".rstrip()
         about += f" {pairs(ended=f'{self.state.ended}/{self.state.target}')}"
         words = event.error.splitlines()[0] if event.error else ""

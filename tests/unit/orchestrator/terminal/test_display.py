@@ -162,6 +162,19 @@ def test_epochs_are_counted_by_the_recipe_of_each_trial() -> None:
     assert restored(json.loads(json.dumps(snapshot(state)))).epochs_of(0) == 300
 
 
+def test_hundreds_of_short_epochs_do_not_have_a_line_each() -> None:
+    target, seconds = console(), [0.0]
+    with LineDisplay(target, clock=lambda: seconds[0]) as display:
+        display.apply(TrialShown(number=0, state="running", values=VALUES, parameters=7, epochs=300))
+        for epoch in range(1, 301):
+            seconds[0] = 0.1 * epoch
+            display.apply(EpochShown(trial=0, epoch=epoch, mean=0.5 if epoch in (101, 102, 300) else None))
+        display.apply(EpochShown(trial=1, epoch=1, mean=None))
+    said = re.findall(r"epoch trial=(\d) epoch=(\d+)", target.file.getvalue())  # type: ignore[attr-defined]
+    assert [int(epoch) for trial, epoch in said if trial == "0"] == [1, 51, 101, 102, 152, 202, 252, 300]
+    assert ("1", "1") in said, "another trial has lines of its own"
+
+
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(open_display(Console(file=io.StringIO(), force_terminal=True)), LineDisplay)
