@@ -80,6 +80,22 @@ class ComparePlan:
     def tasks(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.base.data.tasks)
 
+    def recipe_of(self, row: PlannedRow) -> str:
+        """What a row is trained by: ``shared``, ``tuned`` or ``published``, the first that it is at its rate.
+
+        A hash of what is trained for a row that is none of them.
+        """
+        rate = row.point.recipe.lr
+        for name, of_columns in (
+            ("shared", lambda: self.points),
+            ("tuned", lambda: self.searched_points),
+            ("published", lambda: self.published_points),
+        ):
+            point = of_columns()[row.column]
+            if replace(point, recipe=of_methods.at_rate(point.recipe, rate)) == row.point:
+                return name
+        return content_key(row.point.to_dict())[:8]
+
     @cached_property
     def points(self) -> Mapping[str, Point]:
         """By column, with the shared recipe."""

@@ -98,9 +98,11 @@ class Columns:
             items[one.key] = item.item_id
 
     def tracked_as(self, planned: PlannedRow) -> str:
-        """Name of the row's run in MLflow: seeds that are added later join it."""
+        """Name of the row's run in MLflow: seeds that are added later join it, other recipes do not."""
         column = self._columns[planned.column]
-        return run_name(column.label, column.regime, planned.split.label, planned.lr)
+        name = run_name(column.label, column.regime, planned.split.label, planned.lr)
+        recipe = "shared" if planned.lr is None else self._plan.recipe_of(planned)
+        return name if recipe == "shared" else f"{name} · {recipe}"
 
     def _shown(self, planned: PlannedRow) -> dict[str, object]:
         column = self._columns[planned.column]

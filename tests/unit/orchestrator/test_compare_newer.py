@@ -11,6 +11,7 @@ import pytest
 from mmap_model.configuration import Split
 from mmap_model.errors import InputError
 from mmap_model.methods import get_method, method_names
+from mmap_model.plain import content_key
 from orchestrator.compare.assemble import assemble
 from orchestrator.compare.columns import RANDOM, TABLE
 from orchestrator.compare.comparison import Around, ColumnResult, Comparison
@@ -20,6 +21,7 @@ from orchestrator.compare.rates import best_rate, tried_rows
 from orchestrator.compare.remaining import find_work
 from orchestrator.compare.sets import choose_columns
 from orchestrator.compare.spacing import beyond, centred
+from orchestrator.driver.compare_agenda import Columns
 from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.reports.comparison.claims import GROUPS, NEWER, claims
 from orchestrator.reports.comparison.contents import Contents
@@ -180,6 +182,22 @@ def test_no_rate_is_tried_beyond_one_that_failed(tmp_path: Path) -> None:
     known = StudyStore(str(tmp_path), found.base.study.name).load_rows()
     assert len(tried_rows(found, known, "mmap", SPLIT)) == 3
     assert best_rate(found, known, "mmap", SPLIT) == middle.lr
+
+
+def test_recipes_of_the_same_rate_have_runs_of_their_own(tmp_path: Path) -> None:
+    methods = ["maple_mt", "mmap", "zs_lp_multi", "zero_shot"]
+    found = plan(tmp_path, methods=methods, recipes=["shared", "published"])
+    tuned = around(tmp_path, methods=methods)
+    names: dict[str, set[Any]] = {}
+    for made in (found, tuned):
+        columns = Columns.__new__(Columns)
+        columns._plan, columns._columns = made, {column.name: column for column in made.columns}
+        for row in made.first_rows():
+            names.setdefault(columns.tracked_as(row), set()).add(content_key(row.point.to_dict()))
+    assert all(len(points) == 1 for points in names.values()), names
+    assert {"MaPLe-MT · 6-shot · lr 0.0035", "MaPLe-MT · 6-shot · lr 0.0035 · published"} <= names.keys()
+    assert {"ZS-LP · 6-shot · lr 0.1 · published", "ZS-LP · 6-shot · lr 0.1 · tuned"} <= names.keys()
+    assert "MmAP · 6-shot · lr 0.0035" in names and "ZeroShot · 6-shot" in names
 
 
 def test_published_recipes_are_columns_of_their_own(tmp_path: Path) -> None:
