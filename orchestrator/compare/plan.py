@@ -81,20 +81,21 @@ class ComparePlan:
         return tuple(task.name for task in self.base.data.tasks)
 
     def recipe_of(self, row: PlannedRow) -> str:
-        """What a row is trained by: ``shared``, ``tuned`` or ``published``, the first that it is at its rate.
+        """What a row is trained by: ``shared``, ``published`` or ``tuned``, the first that it is at its rate.
 
         A hash of what is trained for a row that is none of them.
         """
         rate = row.point.recipe.lr
-        for name, of_columns in (
-            ("shared", lambda: self.points),
-            ("tuned", lambda: self.searched_points),
-            ("published", lambda: self.published_points),
-        ):
-            point = of_columns()[row.column]
+        for recipe in RECIPES:
+            point = self._points_by(recipe)[row.column]
             if replace(point, recipe=of_methods.at_rate(point.recipe, rate)) == row.point:
-                return name
+                return recipe
         return content_key(row.point.to_dict())[:8]
+
+    def _points_by(self, recipe: RecipeName) -> Mapping[str, Point]:
+        if recipe == "published":
+            return self.published_points
+        return self.searched_points if recipe == "tuned" else self.points
 
     @cached_property
     def points(self) -> Mapping[str, Point]:
