@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -190,8 +191,7 @@ def test_recipes_of_the_same_rate_have_runs_of_their_own(tmp_path: Path) -> None
     tuned = around(tmp_path, methods=methods)
     names: dict[str, set[Any]] = {}
     for made in (found, tuned):
-        columns = Columns.__new__(Columns)
-        columns._plan, columns._columns = made, {column.name: column for column in made.columns}
+        columns = Columns(made, Mock(), Mock())
         for row in made.first_rows():
             names.setdefault(columns.tracked_as(row), set()).add(content_key(row.point.to_dict()))
     assert all(len(points) == 1 for points in names.values()), names
