@@ -170,8 +170,9 @@ def _check(file: str, storage: str | None, as_json: bool) -> int:
 def _refuse_comparison(stored: Stored) -> None:
     """The rows of a comparison are no trials; its command writes its page."""
     from mmap_model.errors import InputError
+    from orchestrator.study import COMPARISON
 
-    if stored.store.name.startswith("compare-") and not stored.store.trial_numbers():
+    if stored.store.name.startswith(COMPARISON) and not stored.store.trial_numbers():
         raise InputError(
             f"{stored.store.name} is a comparison of methods, not a study with trials",
             where="STUDY",

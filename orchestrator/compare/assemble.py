@@ -26,6 +26,7 @@ from orchestrator.compare.rates import best_rate, is_settled, tried_rows
 from orchestrator.compare.remaining import chosen_rows
 from orchestrator.compare.spacing import edge
 from orchestrator.ledger import Ledger, StudyStore
+from orchestrator.study import COMPARISON
 
 FRAMEWORK = "mmap"
 """The column that ablations take apart."""
@@ -52,7 +53,7 @@ class _Assembly:
         entries += self._random(entries)
         invocations = self._store.load_invocations()
         return Comparison(
-            name=study.name.removeprefix("compare-"),
+            name=study.name.removeprefix(COMPARISON),
             dataset=study.dataset.name,
             manifest=base.data.manifest,
             backbone=study.backbone.model,

@@ -21,7 +21,7 @@ from orchestrator.compare.columns import ColumnSpec, resolve_settings
 from orchestrator.compare.comparison import Around, Column
 from orchestrator.compare.comparison import RecipeChoice as RecipeName
 from orchestrator.compare.sets import GROUPED, NEWER, choose_columns
-from orchestrator.study import StudyPlan, plan_study
+from orchestrator.study import COMPARISON, StudyPlan, plan_study
 from orchestrator.study.errors import StudyError
 from orchestrator.study.load import build_study, read_source
 from orchestrator.study.model import ColumnOptions, Study
@@ -307,7 +307,7 @@ def plan_comparison(
     if model:
         data["backbone"] = {**(data.get("backbone") or {}), "model": model}
     suffix = f"-{content_key(model)[:6]}" if model else ""
-    data["name"] = f"compare-{data.get('name', name_or_path)}{suffix}"
+    data["name"] = f"{COMPARISON}{data.get('name', name_or_path)}{suffix}"
     source = replace(source, data=data)
     study = build_study(source)
     try:

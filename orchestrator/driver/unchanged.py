@@ -17,7 +17,7 @@ from orchestrator.commands import command
 from orchestrator.execution.company import outpaced
 from orchestrator.ledger import StudyStore
 from orchestrator.statistics.mixed import rows_by_inputs
-from orchestrator.study import StudyPlan
+from orchestrator.study import COMPARISON, StudyPlan
 from orchestrator.study.errors import StudyError
 from orchestrator.work.inputs import Inputs, require_same
 
@@ -137,7 +137,7 @@ class _Rules:
 
 def _renamed(name: str) -> str:
     """The override that gives another name; ``compare`` puts its word in front by itself."""
-    return f"name={name.removeprefix('compare-')}-2"
+    return f"name={name.removeprefix(COMPARISON)}-2"
 
 
 def _hashes(inputs: tuple[str, str], now: tuple[str, str], images: bool) -> str:

@@ -35,6 +35,10 @@ MAY_CHANGE = (
 the data may move because the manifest in every cell's key says whether they are the same; what is stated of
 the weights may be added because their fingerprint there says so too."""
 
+COMPARISON = "compare-"
+"""Begins the name under which a comparison is recorded. It has no identity: each run may ask for more seeds,
+splits or other settings, since its rows are kept by what they are."""
+
 
 def identity(study: Study) -> dict[str, Any]:
     """Everything that decides what is trained and how it is ranked, by dotted key.

@@ -19,6 +19,7 @@ from orchestrator.ledger import Ledger, StudyStore
 from orchestrator.ledger.documents import now
 from orchestrator.redaction import redact
 from orchestrator.statistics.ranking import build_results
+from orchestrator.study.identity import COMPARISON
 from orchestrator.study.model import Study
 from orchestrator.tracking import operations as op
 from orchestrator.tracking.operations import STUDY_RUN, File, Input
@@ -57,6 +58,7 @@ class StudyRun:
     def begun(self) -> list[op.Operation]:
         """It begins or is taken up again: its settings, and its images as an input."""
         study, inputs = self._study, self._store.load_inputs() or {}
+        tags, params = self._settings()
         begin = op.start(
             STUDY_RUN,
             name=f"study {self._store.name}",
@@ -71,14 +73,9 @@ class StudyRun:
                 "dataset_manifest": inputs.get("manifest"),
                 "backbone_fingerprint": inputs.get("fingerprint"),
                 "records": redact(self._store.storage.locate(f"studies/{self._store.name}")),
+                **tags,
             },
-            params={
-                **fixed(study),
-                "splits": ", ".join(split.label for split in study.splits),
-                "seeds": ", ".join(seed.label for seed in study.seeds),
-                "protocol": study.protocol,
-                "precision": study.precision,
-            },
+            params=params,
         )
         resolved = redact(yaml.safe_dump(study.to_plain(), sort_keys=False, allow_unicode=True))
         files: dict[str, File] = {STUDY_FILE: {"text": resolved}}
@@ -118,6 +115,19 @@ class StudyRun:
         """It was ended by its user; says nothing that has to be read from records first."""
         time = op.milliseconds(now())
         return [op.log(STUDY_RUN, tags={"state": "interrupted"}), op.end(STUDY_RUN, "interrupted", time)]
+
+    def _settings(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Tags and parameters: a comparison may be run again with other settings, and a parameter stays."""
+        study = self._study
+        about = {
+            "splits": ", ".join(split.label for split in study.splits),
+            "seeds": ", ".join(seed.label for seed in study.seeds),
+            "protocol": study.protocol,
+            "precision": study.precision,
+        }
+        if study.name.startswith(COMPARISON):
+            return about, {}
+        return {}, {**fixed(study), **about}
 
     def _inputs(self, inputs: Mapping[str, Any]) -> list[Input]:
         if not inputs.get("manifest"):

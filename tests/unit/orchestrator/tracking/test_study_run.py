@@ -67,6 +67,16 @@ def test_it_says_what_is_shared_by_all_trials_and_which_images_they_are_about(re
     assert given["profile"] == {"tasks": 1, "classes": {"clipart": 2}, "images": {"clipart": 7}}
 
 
+def test_a_comparison_run_again_with_more_seeds_changes_no_parameter(records: Records) -> None:
+    few, more = (
+        records.study.model_copy(update={"name": "compare-demo", "seeds": records.study.seeds[:number]})
+        for number in (2, 3)
+    )
+    begins = [StudyRun(study, records.store, records.ledger).begun()[0] for study in (few, more)]
+    assert begins[0]["params"] == begins[1]["params"]
+    assert [begin["tags"]["seeds"] for begin in begins] == ["1, 2", "1, 2, 3"]
+
+
 def test_the_resolved_study_goes_along_without_its_secrets(records: Records) -> None:
     text = records.run().begun()[1]["files"]["study.yaml"]["text"]
     assert "hunter2" not in text and yaml.safe_load(text)["recipe"]["epochs"] == 5
