@@ -1,4 +1,4 @@
-"""The tables of README.md from results.json: python benchmarks/step_speed/render.py"""
+"""The tables of README.md from results*.json, one of each kind of machine: python …/render.py"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main() -> None:
     page = HERE / "README.md"
     before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    found = json.loads((HERE / "results.json").read_text())
-    page.write_text(f"{before}{BEGIN}\n\n{tables(found)}\n\n{END}{after}")
+    found = [json.loads(file.read_text()) for file in sorted(HERE.glob("results*.json"))]
+    page.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(map(tables, found)) + f"\n\n{END}{after}")
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -23,8 +23,9 @@ def tables(found: dict[str, Any]) -> str:
     about = list(found["about"].values())
     machine, commits = about[0]["machine"], {one["machine"]["commit"][:10] for one in about}
     loads = [one[f"load_average_{when}"][0] for one in about for when in ("before", "after")]
+    core = f" ({machine['core']})" if machine.get("core") else ""
     parts = [
-        f"{machine['processor']}, {machine['threads']} threads, {machine['instructions']}, "
+        f"**{machine['processor']}{core}**, {machine['threads']} threads, {machine['instructions']}, "
         f"torch {machine['torch']}, commit {', '.join(sorted(commits))}; load average {min(loads):.1f} to "
         f"{max(loads):.1f}, of which {machine['threads']} are the benchmark's own."
     ]

@@ -342,10 +342,19 @@ def main() -> None:
             "machine": _machine(options),
             "load_average_before": os.getloadavg(),
         }
-        result[name] = MEASURES[name](options, common)
-        result.setdefault("about", {})[name] = {**about, "load_average_after": os.getloadavg()}
+        found = MEASURES[name](options, common)
+        some = name == "train" and options.steps is not None
+        result[name] = _with_others(found, result.get(name, [])) if some else found
+        key = " ".join([name, *map(str, options.steps)]) if some else name
+        result.setdefault("about", {})[key] = {**about, "load_average_after": os.getloadavg()}
         if options.out is not None:
             options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _with_others(found: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``STEPS`` in their order; those that were not measured now as they were."""
+    rows = {(row["method"], row["classes"], row["batch"]): row for row in [*before, *found]}
+    return [rows[step] for step in STEPS if step in rows]
 
 
 def _side(options: argparse.Namespace, kind: str, case: dict[str, Any], **more: Any) -> Side:
@@ -364,12 +373,19 @@ def _rates(options: argparse.Namespace, common: dict[str, Any]) -> dict[str, Sid
 def _machine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    processor = platform.processor() or platform.machine()
+    about = dict[str, str]()
     if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), processor)
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            about.setdefault(name.strip(), value.strip())
+    core = [
+        f"{word} {about[name]}"
+        for word, name in (("family", "cpu family"), ("model", "model"))
+        if name in about
+    ]
     return {
-        "processor": processor,
+        "processor": about.get("model name") or platform.processor() or platform.machine(),
+        "core": ", ".join(core) or None,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": options.threads,
         "accelerator": torch.cuda.get_device_name() if options.device == "cuda" else None,
