@@ -97,8 +97,8 @@ class Recipe:
         warmup_lr: learning rate of those epochs.
         momentum, weight_decay: of SGD, on all trained tensors.
         clip_norm: largest gradient norm per replicate, or None.
-        loss_reduction: ``sum`` of the task losses (eq. 11) or their ``mean`` over all tasks. By ``mean`` what only
-            one of T tasks trains, such as a copy of its own, takes 1/T of its gradient.
+        loss_reduction: ``sum`` of the task losses (eq. 11) or their ``mean`` over all tasks. By ``mean`` what
+            only one of T tasks trains, such as a copy of its own, takes 1/T of its gradient.
         augment: apply the dataset's augmentation to training images.
         template: class prompt; ``{}`` is the class name.
         templates: texts whose class features are averaged, in place of ``template``, or names of sets
