@@ -16,6 +16,7 @@ from mmap_model.cells import Configuration
 from mmap_model.errors import CheckpointError, InputError
 from mmap_model.methods import Problem, get_method
 from mmap_model.methods.model import TunedModel
+from mmap_model.plain import content_key
 from mmap_model.text_files import decode_json, decode_text
 
 TENSORS, DESCRIPTION = "prompts.safetensors", "prompts.json"
@@ -142,6 +143,11 @@ def read_checkpoint(files: Mapping[str, bytes], where: str = "checkpoint") -> Pr
             fix="copy both files of the same checkpoint again",
         )
     return checkpoint
+
+
+def model_identity(files: Mapping[str, bytes]) -> str:
+    """Equal for checkpoints of equal models, whatever was measured of each."""
+    return content_key({**json.loads(files[DESCRIPTION]), "metrics": {}})
 
 
 def load_prompts(files: Mapping[str, bytes], backbone: Backbone, where: str = "checkpoint") -> TunedModel:

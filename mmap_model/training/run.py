@@ -37,7 +37,7 @@ from mmap_model.training.step import TrainingStep
 from mmap_model.training.support import DrawnSupport, EmbeddedBatches, KeptBatches
 
 POLL_STEPS = 4
-"""Steps between two looks at ``should_stop`` and at what has become of the losses."""
+"""Steps between two looks at what has become of the losses."""
 
 _FITTED = "fitted."
 
@@ -154,7 +154,7 @@ class FusedRun:
         A method that trains nothing has one report, as of the last epoch.
 
         Raises:
-            RunInterrupted: ``should_stop``, polled every few steps, returned True.
+            RunInterrupted: ``should_stop``, asked before every step, returned True.
         """
         while self.epoch < self._recipe.epochs and self.active:
             self._between_epochs = False
@@ -246,9 +246,9 @@ class FusedRun:
         for step, (pixels, labels) in enumerate(batches.epoch(epoch)):
             self._watch.lap("data")
             position.step = step
+            if should_stop():
+                raise RunInterrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
             if step % POLL_STEPS == 0:
-                if should_stop():
-                    raise RunInterrupted(f"in epoch {epoch}, before step {step + 1} of {batches.steps}")
                 if self._backbone.device.type == "cpu":
                     # Elsewhere this look would make the host wait for the device in the middle of an epoch.
                     self._health.drop_diverged(epoch)
@@ -259,7 +259,7 @@ class FusedRun:
         self._health.drop_diverged(epoch)
         if self.active and not self._is_scored(epoch):
             # Without validation images nobody looks at the logits before others are scored.
-            sound = self._finite_on(pixels)
+            sound = self._finite_on(pixels[:, :, :1])
             self._health.drop_unsound(sound, epoch, "its logits on training images are not finite")
         self._watch.lap("train")
         return total / batches.steps

@@ -9,12 +9,12 @@ import torch
 
 from mmap_model.backbone import Backbone
 from mmap_model.cells import METRIC_VERSION, Cell
-from mmap_model.checkpoint import load_prompts
+from mmap_model.checkpoint import load_prompts, model_identity
 from mmap_model.data.dataset import Dataset
 from mmap_model.forward.precision import exact_products
 from mmap_model.host_memory import keep_freed_memory
 from mmap_model.training.evaluation import Evaluation
-from mmap_model.training.metrics import broken_logits
+from mmap_model.training.metrics import TaskPredictions, broken_logits
 from mmap_model.training.pixels import Normalisation
 from mmap_model.training.replicate import draw_tasks
 from mmap_model.training.results import score
@@ -30,6 +30,8 @@ def score_test(
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, Any]]:
     """Score finished cells on the test images of their draws. Nothing else in this package reads those.
+
+    Cells of one model and the same images are computed once.
 
     Args:
         cells: finished, of any configuration.
@@ -52,16 +54,25 @@ def score_test(
     if backbone.device.type == "cpu":
         keep_freed_memory()
     results: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str | bytes, ...], list[TaskPredictions]] = {}
     for cell in cells:
         model = load_prompts(files[cell.key], backbone, where=f"cell {cell.key}")
         indices = [drawn.test for drawn in draw_tasks(cell, dataset)]
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=cell.precision == "bf16"):
-            found = Evaluation(dataset, [indices], backbone).run(model, Normalisation(backbone), check)
-        broken = broken_logits([task.name for task in dataset.tasks], found[0])
+        # Zero-shot CLIP is the same at every seed, and so are the images.
+        same: tuple[str | bytes, ...] = (
+            model_identity(files[cell.key]),
+            cell.precision,
+            *(own.tobytes() for own in indices),
+        )
+        if same not in found:
+            with torch.autocast(backbone.device.type, torch.bfloat16, enabled=cell.precision == "bf16"):
+                scored = Evaluation(dataset, [indices], backbone).run(model, Normalisation(backbone), check)
+            found[same] = scored[0]
+        broken = broken_logits([task.name for task in dataset.tasks], found[same])
         if broken is not None:
             results[cell.key] = {"error": f"cell {cell.key[:12]} cannot be scored: {broken}"}
             continue
-        metrics, predictions = score(dataset, indices, found[0])
+        metrics, predictions = score(dataset, indices, found[same])
         images = {task.name: len(own) for task, own in zip(dataset.tasks, indices, strict=True)}
         results[cell.key] = {
             "metrics": {**metrics, "images": images, "metric_version": METRIC_VERSION},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -118,6 +119,7 @@ class Session:
         self._occupied = Occupied()
         self._news = threading.Condition()
         self._owns_ray = False
+        self._compiler: subprocess.Popen[bytes] | None = None
         self._storage_fault: str | None = None
         self._reason: Exception | None = None
         self._heard: bool | None = None
@@ -193,12 +195,14 @@ class Session:
         return True
 
     def score(self, named: Iterable[Named], reason: str, *, retrain: bool = False) -> None:
-        """Score rows on the test images; ``retrain`` cells first whose weights were dropped."""
-        rows = list(scoring_rows(self.rows, self.ledger, named, reason, retrain=retrain))
-        if not rows:
-            return
-        self.phase("finalists")
+        """Score rows on the test images, and wait for those that are in work already.
+
+        ``retrain`` cells first whose weights were dropped.
+        """
         started = time.monotonic()
+        rows = list(scoring_rows(self.rows, self.ledger, named, reason, retrain=retrain))
+        if rows or self.rows.live:
+            self.phase("finalists")
         self.rows.submit(rows)
         self.until(lambda: not self.rows.live)
         self._timing.confirm += time.monotonic() - started
@@ -208,8 +212,11 @@ class Session:
     def _start(self) -> None:
         """Start Ray, the pool and the first slots; Train is imported while Ray starts."""
         from orchestrator.slots import environment
+        from orchestrator.slots.bytecode import compile_ahead
 
         self.phase("ray")
+        if not environment.joins_cluster():
+            self._compiler = compile_ahead()
         environment.prepare()
         imports = threading.Thread(target=_import_train, name="imports", daemon=True)
         imports.start()
@@ -239,6 +246,9 @@ class Session:
     def _take_down(self) -> None:
         import ray
 
+        if self._compiler is not None:
+            self._compiler.kill()
+            self._compiler.wait()
         self.crew.display.close()
         heard = self._tell_end()
         if self._pool is not None:

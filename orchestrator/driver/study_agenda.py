@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 
+from mmap_model.cells import Point
 from orchestrator.driver import cancelling
+from orchestrator.driver.early_scores import EarlyScores
 from orchestrator.driver.launching import Launcher
 from orchestrator.driver.session import Session
 from orchestrator.driver.staging import Staging
@@ -14,7 +17,7 @@ from orchestrator.driver.todo import Todo
 from orchestrator.driver.trials import Trials
 from orchestrator.driver.weights import KeptWeights
 from orchestrator.ledger import TrialRecord, WriteBehind
-from orchestrator.rows.reference import missing_references, reference_rows
+from orchestrator.rows.reference import Measured, missing_references, reference_rows
 from orchestrator.rows.row import epochs_of
 from orchestrator.rows.scoring import ZERO_STEP, unscored
 from orchestrator.search.proposals import Proposals
@@ -49,22 +52,29 @@ class StudyAgenda:
         self._weights = KeptWeights(session.around.ledger, self._store, finalists, session.say)
         self._behind = WriteBehind(self._store.storage)
         self._launcher: Launcher | None = None
+        self._early = EarlyScores(
+            session,
+            todo.reason,
+            retrain=todo.retrain,
+            ended=(record for record in todo.records if record.number not in todo.again),
+        )
 
     def work(self) -> None:
-        """Run the search, then score finalists and reference rows."""
-        rows = list(self._todo.confirm)
+        """Run the search, then score the finalists and whatever reference row has not been scored."""
+        session, rows = self._session, list(self._todo.confirm)
         if self._todo.search:
             self._search()
-            session = self._session
-            rows = unscored(self._plan, session.store, session.ledger, self._records())
-        self._session.score(rows, self._todo.reason, retrain=self._todo.retrain)
-        self._weights.scored(rows, self._session.ledger)
+            final = unscored(self._plan, session.store, session.ledger, self._records())
+            rows = [row for row in final if self._early.claim(*row)]
+        session.score(rows, self._todo.reason, retrain=self._todo.retrain)
+        self._weights.scored(self._early.named.items() if self._todo.search else rows, session.ledger)
 
     def after_events(self) -> None:
-        """Write what changed, and look for trials that a user wants cancelled."""
+        """Write what changed, score what is final, and look for trials that a user wants cancelled."""
         if self._trials is None:
             return
         self._trials.flush()
+        self._early.look(self._trials.last_in_work)
         if time.monotonic() - self._looked > cancelling.interval(self._store):
             self._looked = time.monotonic()
             with contextlib.suppress(OSError):
@@ -100,19 +110,26 @@ class StudyAgenda:
             session.progress(NoteShown(text=text + "are taken from the ledger"))
         trials.launch_ahead(max(1, session.crew.count))
         first = {name: point for name, point in todo.baselines.items() if name != ZERO_STEP}
-        session.rows.submit(reference_rows(session.rows, session.store, first))
+        self._measure(first, self._early.measured)
         # Tune's own start would compete with the workers' for the same cores.
         session.until(lambda: bool(session.crew.states.up))
         if not trials.exhausted:
             self._launcher = Launcher(trials, session.crew.room)
             self._run_tune(trials)
-        session.until(lambda: not session.rows.live)
+        session.until(lambda: not trials.live)
         missing = missing_references(self._plan, session.store, session.ledger, self._records())
         if ZERO_STEP in missing:
             session.phase("baselines")
-            last = {ZERO_STEP: missing[ZERO_STEP]}
-            session.rows.submit(reference_rows(session.rows, session.store, last))
-            session.until(lambda: not session.rows.live)
+            self._measure({ZERO_STEP: missing[ZERO_STEP]}, self._early.score)
+
+    def _measure(self, points: Mapping[str, Point], measured: Measured) -> None:
+        """Queue reference rows."""
+        session = self._session
+        session.rows.submit(reference_rows(session.rows, session.store, points, measured=measured))
+
+    def _ended(self, record: TrialRecord) -> None:
+        self._weights.ended(record)
+        self._early.ended(record)
 
     def _make_trials(self) -> Trials:
         session, space, search = self._session, self._plan.space, self._plan.study.search
@@ -131,7 +148,7 @@ class StudyAgenda:
             self._store,
             slots=session.crew.room,
             retry_failed=self._todo.retry_failed,
-            on_end=self._weights.ended,
+            on_end=self._ended,
             behind=self._behind,
             spent=session.budget_meter.exhausted,
             staging=None if rule is None else Staging(rule),

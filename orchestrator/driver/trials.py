@@ -266,6 +266,8 @@ class Trials:
             run=record.number,
             values=self._plan.space.values(record.params),
             parts=parts,
+            # While the first trial waits for its probe all others do, or there are none.
+            probe_parts=1 if self._live else max(1, self._slots()),
             seeds=self._item(record, len(self._plan.study.seeds)).seeds,
         )
 
@@ -379,6 +381,17 @@ class Trials:
     def live(self) -> int:
         """Trials whose work is not over."""
         return len(self._live)
+
+    @property
+    def last_in_work(self) -> int | None:
+        """Trials in work once no further one will come; None while others may, or one is being launched."""
+        if not self._launching.acquire(blocking=False):
+            return None
+        try:
+            with self._lock:
+                return len(self._live) if self.exhausted and not self._stopping else None
+        finally:
+            self._launching.release()
 
     def flush(self) -> None:
         """Write what has changed in the records."""

@@ -96,7 +96,7 @@ class Executor:
         Args:
             item: what to do.
             emit: takes them: ``orchestrator.work.events.WorkEvent``.
-            control: asked every few steps whether to go on; must answer at once.
+            control: asked before every step whether to go on; must answer at once.
 
         Raises:
             OtherInputs: the data or the weights here are not those of the item's study. Nothing was done and

@@ -50,7 +50,7 @@ class ItemRun:
         engine, ledger: what trains and what records.
         item: what is to be done.
         emit: takes what happens.
-        control: asked every few steps what is wanted of the item.
+        control: asked before every step what is wanted of the item.
 
     Attributes:
         over: the last event was told.

@@ -30,7 +30,7 @@ class Training:
         cells: of the item.
         recorded: what is known of them.
         about: study, trial, invocation: kept with states and records.
-        control: asked every few steps what is wanted of the item.
+        control: asked before every step what is wanted of the item.
 
     Attributes:
         failures: kind and error of cells that failed, now or before, by key.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mmap_model.cells import Point
 from mmap_model.configuration import Seeds
@@ -14,6 +14,8 @@ from orchestrator.rows.scoring import ZERO_SHOT, ZERO_STEP, finalists, tracked_a
 from orchestrator.study import StudyPlan
 from orchestrator.work.events import Done
 
+Measured = Callable[[str, TrialRecord], None]
+
 
 class ReferenceEnds(Ends):
     """A measured row is recorded under its name; of another one the user is told.
@@ -21,10 +23,11 @@ class ReferenceEnds(Ends):
     Args:
         store: takes the records.
         rows: of the driver.
+        measured: takes name and record of each that was recorded.
     """
 
-    def __init__(self, store: StudyStore, rows: Rows) -> None:
-        self._store, self._rows = store, rows
+    def __init__(self, store: StudyStore, rows: Rows, measured: Measured) -> None:
+        self._store, self._rows, self._measured = store, rows, measured
 
     def ended(self, row: Row, end: End, done: Done) -> None:
         name = row.item.item_id.removeprefix("baseline-")
@@ -32,6 +35,7 @@ class ReferenceEnds(Ends):
             row.record.epochs = row.record.epochs[-1:]
             kept = {field: value for field, value in row.record.to_dict().items() if field != "number"}
             self._store.save_baseline(name, kept)
+            self._measured(name, row.record)
         else:
             row.record.state = "failed"
             self._rows.unscored[name] = done.error or done.state
@@ -40,11 +44,19 @@ class ReferenceEnds(Ends):
 
 
 def reference_rows(
-    rows: Rows, store: StudyStore, points: Mapping[str, Point], *, seeds: tuple[Seeds, ...] | None = None
+    rows: Rows,
+    store: StudyStore,
+    points: Mapping[str, Point],
+    *,
+    seeds: tuple[Seeds, ...] | None = None,
+    measured: Measured = lambda name, record: None,
 ) -> Iterator[Row]:
-    """Rows to measure, by their names, at the seeds of the study or at ``seeds``."""
+    """Rows to measure, by their names, at the seeds of the study or at ``seeds``.
+
+    ``measured`` is told of each that was recorded, on the thread that reads the events.
+    """
     where = {} if seeds is None else {"seeds": seeds}
-    ends = ReferenceEnds(store, rows)
+    ends = ReferenceEnds(store, rows, measured)
     for name, point in points.items():
         item = rows.item(
             point,

@@ -33,6 +33,7 @@ class Row:
         tags: of its run, besides those of every run.
         needs: ids of items that must complete before it starts, besides the probe of its grouping.
         parts: its cells as several items, where they are spread over slots.
+        probe_parts: slots that its probe is spread over, at most.
         keep: tracking keeps what it tells of it: no other record will have it for ever.
         seeds: that its probe is measured at, where ``item`` has fewer of them for now.
     """
@@ -45,6 +46,7 @@ class Row:
     tags: Mapping[str, Any] = field(default_factory=dict)
     needs: Sequence[str] = ()
     parts: Sequence[WorkItem] = ()
+    probe_parts: int = 1
     keep: bool = False
     seeds: tuple[dict[str, Any], ...] | None = None
 

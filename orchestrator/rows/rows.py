@@ -72,8 +72,9 @@ class Rows:
 
     @property
     def live(self) -> int:
-        """Rows whose work is not over."""
-        return len(self._live)
+        """Rows whose work is not over, with those that follow from the end of another."""
+        with self.lock:
+            return len(self._live)
 
     def record(self, point: Point, number: int = -1) -> TrialRecord:
         """A new record of this driver's; number -1 is of no trial."""
@@ -103,8 +104,11 @@ class Rows:
             needs = [*row.needs]
             if (probe := row.probe) is not None:
                 needs.append(probe.item_id)
-                self.queue.submit(probe)
-            self.queue.submit(row.item, needs, row.parts if len(row.parts) > 1 else ())
+                self._queue(probe, (), probe.parts(row.probe_parts))
+            self._queue(row.item, needs, row.parts)
+
+    def _queue(self, item: WorkItem, needs: Sequence[str], parts: Sequence[WorkItem]) -> None:
+        self.queue.submit(item, needs, parts if len(parts) > 1 else ())
 
     def take(self, event: Event) -> None:
         """Take one event of the pool in; those of items that are no rows are ignored."""

@@ -16,7 +16,7 @@ class Watchdog:
     """Calls ``hung`` once, on a thread of its own, when nothing has beaten for too long.
 
     A worker asks the pool for wishes from a thread of its own, so a hung training thread looks alive from
-    outside. What counts here is beaten by the training thread alone: every few steps, and with every event.
+    outside. What counts here is beaten by the training thread alone: before every step, and with every event.
     Time in which the whole process was stopped (SIGSTOP, a suspended machine) does not count.
 
     Args:

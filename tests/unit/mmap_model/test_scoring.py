@@ -14,6 +14,7 @@ from mmap_model.data.bank import ImageBank
 from mmap_model.methods import get_method
 from mmap_model.methods.mmap.module import MmapModel
 from mmap_model.training import FusedRun, score_test
+from mmap_model.training.evaluation import Evaluation
 
 IMAGES = {"art": ("warm", {"mug": 12, "fan": 12}), "photo": ("cold", {"tv": 12, "cap": 12})}
 RAN_OUT = [
@@ -97,3 +98,28 @@ def test_a_cell_whose_logits_on_test_images_are_not_finite_gets_no_score_and_oth
     assert set(broken) == {"error"}
     assert "of 'art' are not finite" in broken["error"] and cells[0].key[:12] in broken["error"]
     assert 0 <= sound["metrics"]["accuracy"] <= 1 and sound["metrics"]["nll"] > 0
+
+
+def test_equal_models_are_computed_once_on_equal_images(
+    tiny_backbone_fp64: Backbone, pattern_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = pattern_dataset(IMAGES)
+    zero_shot = Configuration(
+        method="zero_shot", settings=get_method("zero_shot").Settings(), recipe=cell_of().configuration.recipe
+    )
+    same = [cell_of(seed, configuration=zero_shot) for seed in (1, 2, 3)]
+    others = [cell_of(seed) for seed in (1, 2)]
+    files = {**trained(same, tiny_backbone_fp64, dataset), **trained(others, tiny_backbone_fp64, dataset)}
+    alone = {cell.key: score_test([cell], files, tiny_backbone_fp64, dataset)[cell.key] for cell in same}
+    run, runs = Evaluation.run, []
+
+    def counted(evaluation: Evaluation, *given: Any) -> Any:
+        runs.append(evaluation)
+        return run(evaluation, *given)
+
+    monkeypatch.setattr(Evaluation, "run", counted)
+    scores = score_test([*same, *others], files, tiny_backbone_fp64, dataset)
+    assert len(runs) == 3, "zero-shot CLIP once, and each trained cell"
+    assert {cell.key: scores[cell.key] for cell in same} == alone
+    first, second = (scores[cell.key]["files"] for cell in others)
+    assert first != second

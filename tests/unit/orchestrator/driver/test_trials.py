@@ -34,6 +34,18 @@ def test_trials_with_equal_probes_wait_for_one_and_the_same(start: Any) -> None:
     assert harness.queue.submitted[probes[0]][0].purpose == "probe"
 
 
+def test_slots_that_would_wait_for_the_first_probe_share_it(start: Any) -> None:
+    harness = start(slots=2)
+    harness.trials.launch()
+    (probe,) = (name for name in harness.queue.submitted if name.startswith("probe"))
+    parts = harness.queue.parts[probe]
+    assert [len(part.seeds) for part in parts] == [1, 2] and {part.purpose for part in parts} == {"probe"}
+    assert harness.queue.parts["trial-0"] == []
+    alone = start(slots=1, name="alone")
+    alone.trials.launch()
+    assert not any(alone.queue.parts.values()), "one slot trains the seeds together"
+
+
 def test_work_queued_ahead_is_handed_out_first_and_only_once(start: Any) -> None:
     harness = start(trials=3)
     harness.trials.launch_ahead(2)
@@ -41,6 +53,19 @@ def test_work_queued_ahead_is_handed_out_first_and_only_once(start: Any) -> None
     numbers = [harness.trials.launch()["number"] for _ in range(3)]
     assert numbers == [0, 1, 2]
     assert harness.trials.exhausted and harness.trials.launch() is None
+
+
+def test_how_many_are_in_work_is_known_of_the_last_trials_only(start: Any) -> None:
+    harness = start(trials=3)
+    harness.trials.launch()
+    harness.trials.launch()
+    assert harness.trials.last_in_work is None, "a third will come"
+    harness.trials.launch()
+    assert harness.trials.last_in_work == 3
+    harness.complete(1)
+    assert harness.trials.last_in_work == 2
+    harness.trials.stop()
+    assert harness.trials.last_in_work is None, "the next run may have more"
 
 
 def test_a_complete_trial_keeps_cells_epochs_value_and_device_seconds(start: Any) -> None:
