@@ -14,11 +14,13 @@ from orchestrator.rows.scoring import ZERO_SHOT, ZERO_STEP, finalists, tracked_a
 from orchestrator.study import StudyPlan
 from orchestrator.work.events import Done
 
+IN_WORDS = {ZERO_SHOT: "Zero-shot CLIP", ZERO_STEP: "The best trial before its first step"}
+
 Measured = Callable[[str, TrialRecord], None]
 
 
 class ReferenceEnds(Ends):
-    """A measured row is recorded under its name; of another one the user is told.
+    """A measured row is recorded under its name; the user is told what was measured, or why nothing was.
 
     Args:
         store: takes the records.
@@ -35,12 +37,17 @@ class ReferenceEnds(Ends):
             row.record.epochs = row.record.epochs[-1:]
             kept = {field: value for field, value in row.record.to_dict().items() if field != "number"}
             self._store.save_baseline(name, kept)
+            if (accuracy := row.record.accuracy) is not None:
+                seeds = len({cell["seed"] for cell in row.record.cells})
+                over = f", mean over {seeds} seeds" if seeds > 1 else ""
+                self._rows.note(
+                    f"{IN_WORDS.get(name, name)}: {100 * accuracy:.1f} % on validation images{over}"
+                )
             self._measured(name, row.record)
         else:
             row.record.state = "failed"
             self._rows.unscored[name] = done.error or done.state
-            text = f"Reference row {name}: {self._rows.unscored[name]}"
-            self._rows.note(text)
+            self._rows.note(f"Reference row {name}: {self._rows.unscored[name]}")
 
 
 def reference_rows(
