@@ -259,9 +259,7 @@ class FusedRun:
         self._health.drop_diverged(epoch)
         if self.active and not self._is_scored(epoch):
             # Without validation images nobody looks at the logits before others are scored.
-            # One image shows it; what was compiled would be compiled again for one.
-            shown = pixels if self._execution.compile == "on" else pixels[:, :, :1]
-            sound = self._finite_on(shown)
+            sound = self._finite_on(pixels)
             self._health.drop_unsound(sound, epoch, "its logits on training images are not finite")
         self._watch.lap("train")
         return total / batches.steps

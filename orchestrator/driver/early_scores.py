@@ -33,7 +33,7 @@ class EarlyScores:
     ) -> None:
         self._session, self._reason, self._retrain = session, reason, retrain
         self._finalists = session.plan.study.finalists
-        self._ended = list(ended)
+        self._best = finalists(ended, self._finalists)
         self._references: dict[str, TrialRecord] = {}
         self._seen: set[int | str] = set()
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class EarlyScores:
 
     def ended(self, record: TrialRecord) -> None:
         """A trial ended."""
-        self._ended.append(record)
+        self._best = finalists([*self._best, record], self._finalists)
 
     def measured(self, name: str, record: TrialRecord) -> None:
         """A reference row was measured during the search."""
@@ -68,10 +68,9 @@ class EarlyScores:
             in_work: how many trials are, where no further one will come; None where others may. After the
                 last one the search is over, and what is left is scored in the order of its end.
         """
-        best = finalists(self._ended, self._finalists) if in_work else []
-        if not in_work or not best:
+        if not in_work or not self._best:
             return
-        certain = best[: max(0, self._finalists - in_work)]
+        certain = self._best[: max(0, self._finalists - in_work)]
         final: list[Named] = [*self._references.items(), *((trial.number, trial) for trial in certain)]
         for name, record in final:
             if name not in self._seen:

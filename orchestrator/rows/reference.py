@@ -40,9 +40,7 @@ class ReferenceEnds(Ends):
             if (accuracy := row.record.accuracy) is not None:
                 seeds = len({cell["seed"] for cell in row.record.cells})
                 over = f", mean over {seeds} seeds" if seeds > 1 else ""
-                self._rows.note(
-                    f"{IN_WORDS.get(name, name)}: {100 * accuracy:.1f} % on validation images{over}"
-                )
+                self._rows.note(f"{IN_WORDS[name]}: {100 * accuracy:.1f} % on validation images{over}")
             self._measured(name, row.record)
         else:
             row.record.state = "failed"

@@ -35,7 +35,6 @@ def compile_ahead() -> subprocess.Popen[bytes] | None:
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", f"import {', '.join(IN_ORDER)}"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
