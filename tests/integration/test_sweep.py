@@ -122,7 +122,10 @@ def test_a_sweep_survives_deaths_of_its_processes_and_is_not_repeated(
     assert baselines["zero_step"]["point"] == best[0].point, "the winner before its first step"
     tested = {key for trial in best for key in trial.keys}
     tested |= {cell["key"] for row in baselines.values() for cell in row["cells"]}
-    assert {key for look in sweep.store.load_test_evaluations() for key in look["keys"]} == tested
+    looks = sweep.store.load_test_evaluations()
+    assert {key for look in looks for key in look["keys"]} == tested and len(looks) == 5
+    last = max(trial.created_at for trial in trials)
+    assert all(look["time"] > last for look in looks), "none before the last trial was proposed"
     assert_mlflow_has_one_run_each(sweep)
 
     trained = sweep.epochs()
