@@ -16,7 +16,8 @@ from orchestrator.ledger.documents import CorruptError, decode
 from orchestrator.ledger.storage import Storage
 
 AGAIN = 3
-"""Attempts to read the newest file of a lease, which whoever takes the lease next deletes."""
+"""Attempts to read the newest file of a lease: whoever takes the lease next deletes it, and where files are
+not written in one step its holder may just be renewing it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,9 @@ def observe(storage: Storage, folder: str) -> Seen | None:
     for _ in range(AGAIN):
         fence = current_fence(storage, folder)
         data = storage.read(f"{folder}/{fence}.json") if fence else None
-        if data is not None:
-            return Seen(fence, data, _parse(data))
-    return Seen(fence, b"", None) if fence else None
+        if data is not None and (holding := _parse(data)) is not None:
+            return Seen(fence, data, holding)
+    return Seen(fence, data or b"", None) if fence else None
 
 
 def current_fence(storage: Storage, folder: str) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.ledger import LeaseError, StudyStore
 from orchestrator.ledger.documents import encode
-from orchestrator.ledger.holding import Holding, Owner, current_fence, read_holding
+from orchestrator.ledger.holding import Holding, Owner, current_fence, observe, read_holding
 from orchestrator.ledger.lease import Lease, WaitEnded
 from orchestrator.ledger.storage import Storage, open_storage
 from orchestrator.ledger.watch import INTERVAL, PATIENCE, held
@@ -89,6 +89,17 @@ def test_a_second_driver_is_told_who_holds_the_study(store: StudyStore) -> None:
         with pytest.raises(LeaseError, match=rf"process {os.getpid()} on .* since .*invocation first"):
             store.driver_lease(**FAST).take()
     assert store.driver_lease(**FAST).take() > fence
+
+
+def test_a_lease_that_is_being_renewed_is_read_again(
+    store: StudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.driver_lease(invocation="first", interval=60, settle=0.05) as lease:
+        lease.take()
+        read, answers = type(store.storage).read, iter([b"", b'{"fence": 1, "ow'])
+        monkeypatch.setattr(type(store.storage), "read", lambda *given: next(answers, read(*given)))
+        seen = observe(store.storage, f"studies/{store.name}/driver")
+        assert seen is not None and seen.holding is not None and seen.holding.owner.invocation == "first"
 
 
 def test_fences_grow_and_only_the_last_is_valid(store: StudyStore) -> None:
